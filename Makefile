@@ -1,0 +1,27 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/.stamp
+	$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml
+
+test: lint
+	$(BIN)/pytest
+
+lint: .venv/.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "Python 3.11 or later is needed; call make with PYTHON=python3.12, say"; exit 2; }
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || \
+		{ echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[chgnet,dev]"
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,172 @@
+"""The campaign file: everything about a campaign in one YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from cryslator_flows.crystals.substitution import AnySubstitutionSpace
+from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.schemas import StrictModel
+
+if TYPE_CHECKING:
+    from jobflow import Flow
+    from pydantic_core import ErrorDetails
+
+
+class EnumerationSettings(StrictModel):
+    """How candidates are enumerated."""
+
+    charge_balanced: bool = Field(True, description="Drop candidates without charge-balanced oxidation states")
+    rescale_volume: bool = Field(False, description="Scale candidates to the volume of pymatgen's DLSVolumePredictor")
+    chunk_size: int = Field(500, ge=1, description="Candidates in one translation job")
+
+
+class SelectionSettings(StrictModel):
+    """Which translated candidates are relaxed."""
+
+    max_formation_energy: float | None = Field(None, description="Drop candidates above, in eV/atom")
+    max_energy_above_hull: float | None = Field(None, ge=0, description="Drop candidates further above, in eV/atom")
+    max_uncertainty: float | None = Field(None, gt=0, description="Drop candidates less certain, in eV/atom")
+    per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
+    top_k: int | None = Field(None, ge=1, description="Keep at most this many")
+    control_share: float = Field(
+        1.0, ge=0, le=1, description="Share of the selected that is relaxed from both starts to measure the saving"
+    )
+    references: dict[str, float] | Path = Field(
+        default_factory=dict,
+        description="Known phases for the hull: formula to formation energy in eV/atom, or a YAML or JSON file of that",
+    )
+
+
+class RelaxationSettings(StrictModel):
+    """How selected candidates are relaxed."""
+
+    maker: str = Field("chgnet", description="'chgnet', or the import path of an atomate2 maker")
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
+    energy_tolerance: float = Field(
+        0.005, gt=0, description="Energies that differ by less count as the same minimum, in eV/atom"
+    )
+
+
+class Campaign(StrictModel):
+    """A screening campaign.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> campaign = Campaign.from_file(Path("workflows/mn-oxides-laptop.yaml"))
+    >>> campaign.name
+    'mn-oxides-laptop'
+    >>> flow = campaign.to_flow()
+    """
+
+    name: str = Field(description="Name of the campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    templates: list[AnyTemplateSource] = Field(min_length=1, description="Where templates come from")
+    substitutions: list[AnySubstitutionSpace] = Field(min_length=1, description="Which elements become which")
+    enumeration: EnumerationSettings = Field(default_factory=lambda: EnumerationSettings())
+    model: str = Field("cryslator-oxides", description="Translator model, by name or folder")
+    selection: SelectionSettings = Field(default_factory=lambda: SelectionSettings(top_k=10))
+    relaxation: RelaxationSettings | None = Field(
+        default_factory=lambda: RelaxationSettings(), description="How the selected are relaxed; null to stop before"
+    )
+
+    @classmethod
+    def from_file(cls, path: Path) -> Campaign:
+        """Read a campaign file; relative paths in it count from its folder.
+
+        Raises
+        ------
+        CampaignError
+            The file cannot be read or a field is wrong; the message names both.
+        """
+        content = _read_yaml(path)
+        try:
+            campaign = cls.model_validate(content)
+        except ValidationError as error:
+            raise CampaignError(f"{path}, {_explain(error.errors()[0])}") from error
+        for source in campaign.templates:
+            if isinstance(source, FileTemplates):
+                source.path = path.parent / source.path
+        references = campaign.selection.references
+        if isinstance(references, Path):
+            campaign.selection.references = _read_references(path.parent / references)
+        return campaign
+
+    def to_flow(self) -> Flow:
+        """The campaign as a jobflow Flow.
+
+        Raises
+        ------
+        CampaignError
+            The relax maker cannot be built.
+        ModelError
+            The model does not exist.
+        """
+        from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+        from cryslator_flows.flows.screening import ScreeningFlowMaker
+        from cryslator_flows.jobs.compare import CompareMaker
+        from cryslator_flows.jobs.enumerate import EnumerateMaker
+        from cryslator_flows.jobs.select import SelectMaker
+        from cryslator_flows.jobs.translate import TranslateMaker
+        from cryslator_flows.relaxation.engines import build_relax_maker
+        from cryslator_flows.translator.pretrained import find_model
+
+        folder = find_model(self.model)
+        folder.config()
+        comparison = None
+        if self.relaxation is not None:
+            comparison = RelaxationComparisonFlowMaker(
+                relax_maker=build_relax_maker(self.relaxation.maker, self.relaxation.kwargs),
+                compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
+            )
+        maker = ScreeningFlowMaker(
+            name=self.name,
+            enumerate_maker=EnumerateMaker(
+                **self.enumeration.model_dump(), translate_maker=TranslateMaker(model_name=self.model)
+            ),
+            select_maker=SelectMaker(**self.selection.model_dump(), comparison_maker=comparison),
+        )
+        return maker.make(self.templates, self.substitutions)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise CampaignError(f"{path}: cannot be read ({reason}); give a YAML file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "syntax error"
+        raise CampaignError(f"{path}{where}: not valid YAML ({problem}); check indentation and colons") from error
+
+
+def _read_references(path: Path) -> dict[str, float]:
+    content = _read_yaml(path)
+    try:
+        return {str(formula): float(energy) for formula, energy in content.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CampaignError(
+            f"{path}: selection.references must map formulas to formation energies in eV/atom ({error})"
+        ) from error
+
+
+def _explain(error: ErrorDetails) -> str:
+    """Field and message of a validation error, without pydantic's own vocabulary."""
+    tags = {"aflow", "files", "store", "materials-project", "maps", "species", "roles", "predicted"}
+    where = ".".join(str(part) for part in error["loc"] if part not in tags) or "campaign"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        message = "missing; add this key"
+    elif error["type"] in {"model_type", "model_attributes_type"}:
+        message = "expected keys and values here"
+    elif error["type"].startswith("union_tag"):
+        context = error.get("ctx", {})
+        message = f"{context.get('discriminator', 'kind')} must be one of {context.get('expected_tags', sorted(tags))}"
+    return f"{where}: {message}"

@@ -1,0 +1,123 @@
+"""Run a flow on this machine, one job after the other, and resume it after any stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobflow import Flow, OnMissing
+from monty.json import MontyDecoder, MontyEncoder
+from monty.os import cd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from jobflow import Job, JobStore, Response
+    from maggma.core import Store
+
+logger = logging.getLogger(__name__)
+
+Happening = Literal["queued", "started", "reused", "done", "failed", "skipped"]
+
+
+@dataclass
+class LocalRun:
+    """Runs a flow like `jobflow.run_locally`, but keeps a journal from which a stopped run goes on.
+
+    The journal holds the flow itself, every job that ended, and the flows that jobs made while running. A job that
+    is in the journal is not run again; what it had asked for still is. A job fails alone: only jobs that cannot do
+    without its output are skipped.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        Where outputs go.
+    journal : Store
+        Where the journal goes, keyed by ``entry``.
+    root_dir : Path
+        Every job runs in a folder of its own below it; what it prints goes to ``job.out`` there.
+    report : callable
+        Called with each happening and its job.
+    """
+
+    job_store: JobStore
+    journal: Store
+    root_dir: Path
+    report: Callable[[Happening, Job], None]
+    failed: set[str] = field(default_factory=set)
+
+    def run(self, flow: Flow) -> None:
+        """Run a flow, or go on with the one in the journal; then `flow` is not looked at.
+
+        Parameters
+        ----------
+        flow : Flow
+            What to run if the journal is empty.
+        """
+        started = self.journal.query_one({"entry": "flow"})
+        if started is None:
+            self._write("flow", {"flow": _encode(flow)})
+        else:
+            flow = _decode(started["flow"])
+        self._run_flow(flow)
+
+    def failures(self) -> dict[str, str]:
+        """Last line of the traceback of every failed job, by uuid."""
+        rows = self.journal.query({"state": "failed"})
+        return {row["uuid"]: row["traceback"].strip().splitlines()[-1] for row in rows}
+
+    def _write(self, entry: str, content: dict[str, Any]) -> None:
+        self.journal.update({"entry": entry, **content}, key="entry")
+
+    def _run_flow(self, flow: Flow) -> None:
+        jobs = list(flow.iterflow())
+        for job, _ in jobs:
+            self.report("queued", job)
+        for job, parents in jobs:
+            for following in self._run_job(job, parents):
+                self._run_flow(following)
+
+    def _run_job(self, job: Job, parents: list[str]) -> list[Flow]:
+        """Run one job unless the journal has it, and return the flows it asked for."""
+        entry = f"{job.uuid}:{job.index}"
+        ended = self.journal.query_one({"entry": entry})
+        if ended is not None:
+            if ended["state"] == "failed":
+                self.failed.add(job.uuid)
+            self.report("reused", job)
+            return [_decode(text) for text in ended["flows"]]
+        if self.failed.intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
+            self.failed.add(job.uuid)
+            self.report("skipped", job)
+            return []
+        self.report("started", job)
+        folder = self.root_dir / f"{job.uuid}-{job.index}"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with cd(folder), (folder / "job.out").open("w") as talk, redirect_stdout(talk):
+                response: Response = job.run(self.job_store)
+        except Exception:
+            self.failed.add(job.uuid)
+            content = {"state": "failed", "uuid": job.uuid, "flows": [], "traceback": traceback.format_exc()}
+            self._write(entry, content)
+            logger.info("%s failed", job.name, exc_info=True)
+            self.report("failed", job)
+            return []
+        flows = [flow for flow in (response.replace, response.detour, response.addition) if flow is not None]
+        self._write(entry, {"state": "done", "uuid": job.uuid, "flows": [_encode(flow) for flow in flows]})
+        self.report("done", job)
+        return flows
+
+
+def _encode(flow: Flow | Job) -> str:
+    return json.dumps(flow, cls=MontyEncoder)
+
+
+def _decode(text: str) -> Flow:
+    flow = json.loads(text, cls=MontyDecoder)
+    return flow if isinstance(flow, Flow) else Flow([flow])

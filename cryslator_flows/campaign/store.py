@@ -1,0 +1,207 @@
+"""An embedded maggma store that outlives crashes: documents in one SQLite file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bson import json_util
+from maggma.core import Store
+from maggma.stores import MemoryStore
+from monty.json import jsanitize
+
+from cryslator_flows.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from maggma.core import Sort
+
+
+class SQLiteStore(Store):
+    """MongoDB-style documents in a table of an SQLite file.
+
+    Every update is one transaction: after a crash at any moment the file holds all documents of an update or none.
+    Several processes may read and write at once. SQLite finds documents by the fields in `indexed`; everything else
+    of MongoDB's query language is answered by maggma's MemoryStore on what SQLite found.
+
+    Parameters
+    ----------
+    path : str
+        The SQLite file; made when the store connects.
+    collection_name : str
+        The table.
+    indexed : tuple of str
+        Top-level fields that are looked up by an index; their values must be strings or numbers.
+    **kwargs
+        Arguments of `maggma.core.Store`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        collection_name: str = "documents",
+        indexed: tuple[str, ...] = ("uuid", "blob_uuid"),
+        **kwargs: Any,
+    ) -> None:
+        self.path = str(path)
+        self.collection_name = collection_name
+        self.indexed = tuple(indexed)
+        self._database: sqlite3.Connection | None = None
+        super().__init__(**kwargs)
+
+    @property
+    def name(self) -> str:
+        """Name of the store."""
+        return f"sqlite://{self.path}/{self.collection_name}"
+
+    @property
+    def _collection(self) -> Any:
+        return self._memory(None)._collection
+
+    @property
+    def database(self) -> sqlite3.Connection:
+        """The open database.
+
+        Raises
+        ------
+        StoreError
+            The store is not connected.
+        """
+        if self._database is None:
+            raise StoreError(f"store {self.path}: not connected; call connect() first")
+        return self._database
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Open the file, making it and its folder if need be.
+
+        Raises
+        ------
+        StoreError
+            The path cannot be written, or the file is no SQLite file.
+        """
+        if self._database is not None and not force_reset:
+            return
+        try:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(self.path, timeout=60)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            with database:
+                table = self.collection_name
+                database.execute(
+                    f'CREATE TABLE IF NOT EXISTS "{table}" (identity TEXT PRIMARY KEY, document TEXT NOT NULL)'
+                )
+                for field in self.indexed:
+                    database.execute(
+                        f'CREATE INDEX IF NOT EXISTS "{table}_{field}" '
+                        f"ON \"{table}\" (json_extract(document, '$.{field}'))"
+                    )
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"store {self.path}: cannot be opened for writing ({error}); choose another path"
+            ) from error
+        self._database = database
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _find(self, criteria: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+        """Documents among which are all that match, found by the indexed fields of `criteria`."""
+        clauses, values = [], []
+        for field in self.indexed:
+            wanted = (criteria or {}).get(field)
+            if isinstance(wanted, str | int):
+                wanted = {"$in": [wanted]}
+            if isinstance(wanted, dict) and isinstance(wanted.get("$in"), list):
+                marks = ", ".join("?" * len(wanted["$in"]))
+                clauses.append(f"json_extract(document, '$.{field}') IN ({marks})")
+                values += wanted["$in"]
+        where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
+        for (text,) in self.database.execute(f'SELECT document FROM "{self.collection_name}"{where}', values):
+            yield json_util.loads(text)
+
+    def _memory(self, criteria: dict[str, Any] | None) -> MemoryStore:
+        store = MemoryStore(key=self.key, last_updated_field=self.last_updated_field)
+        store.connect()
+        documents = [*self._find(criteria)]
+        if documents:
+            store._collection.insert_many(documents)
+        return store
+
+    def count(self, criteria: dict[str, Any] | None = None) -> int:
+        """Number of documents that match."""
+        if not criteria:
+            (number,) = self.database.execute(f'SELECT COUNT(*) FROM "{self.collection_name}"').fetchone()
+            return int(number)
+        return int(self._memory(criteria).count(criteria))
+
+    def query(
+        self,
+        criteria: dict[str, Any] | None = None,
+        properties: dict[str, Any] | list[str] | None = None,
+        sort: dict[str, Sort | int] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+    ) -> Iterator[dict[str, Any]]:
+        """Documents that match; arguments as in `maggma.core.Store.query`."""
+        yield from self._memory(criteria).query(criteria, properties, sort, skip=skip, limit=limit)
+
+    def groupby(
+        self,
+        keys: list[str] | str,
+        criteria: dict[str, Any] | None = None,
+        properties: dict[str, Any] | list[str] | None = None,
+        sort: dict[str, Sort | int] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Documents in groups; arguments as in `maggma.core.Store.groupby`."""
+        yield from self._memory(criteria).groupby(keys, criteria, properties, sort, skip, limit)
+
+    def update(self, docs: list[dict[str, Any]] | dict[str, Any], key: list[str] | str | None = None) -> None:
+        """Write documents in one transaction; one with equal `key` fields is replaced.
+
+        Raises
+        ------
+        StoreError
+            The file cannot be written, the disk may be full. Nothing of this update was stored.
+        """
+        names = [key or self.key] if isinstance(key or self.key, str) else list(key or self.key)
+        rows = []
+        for document in jsanitize(docs if isinstance(docs, list) else [docs], allow_bson=True, recursive_msonable=True):
+            document.pop("_id", None)
+            rows.append((json.dumps([[name, document[name]] for name in names]), json_util.dumps(document)))
+        try:
+            with self.database as database:
+                database.executemany(f'INSERT OR REPLACE INTO "{self.collection_name}" VALUES (?, ?)', rows)
+        except sqlite3.Error as error:
+            raise StoreError(f"store {self.path}: cannot be written ({error}); nothing stored was lost") from error
+
+    def remove_docs(self, criteria: dict[str, Any]) -> None:
+        """Remove the documents that match."""
+        matching = [json_util.dumps(document) for document in self._without_id(criteria)]
+        with self.database as database:
+            database.executemany(
+                f'DELETE FROM "{self.collection_name}" WHERE document = ?', [(text,) for text in matching]
+            )
+
+    def _without_id(self, criteria: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for document in self.query(criteria):
+            document.pop("_id", None)
+            yield document
+
+    def ensure_index(self, key: str, unique: bool = False) -> bool:  # noqa: ARG002
+        """Whether `key` is looked up by an index."""
+        return key in self.indexed
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SQLiteStore) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)

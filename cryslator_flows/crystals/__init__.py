@@ -1,0 +1,1 @@
+"""Templates in, substituted candidates out."""

@@ -1,0 +1,184 @@
+"""Stream substituted candidates, each equivalent structure once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.core.structure_matcher import StructureMatcher
+from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
+
+from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.crystals.substitution import (
+    ExplicitMaps,
+    PredictedSubstitutions,
+    RolePools,
+    SpeciesPools,
+    is_charge_balanced,
+    rescale,
+    substitute,
+)
+from cryslator_flows.errors import StructureError
+from cryslator_flows.schemas import Candidate, EnumerationCounts, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pymatgen.core import Structure
+
+SubstitutionSpace = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions
+
+
+def candidate_id(structure: Structure, mapping: dict[str, str], rescale_volume: bool) -> str:
+    """Stable identifier of a candidate.
+
+    Parameters
+    ----------
+    structure : Structure
+        The template structure.
+    mapping : dict
+        Template element to new element.
+    rescale_volume : bool
+        Whether the candidate is scaled to a predicted volume.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; the same on every machine.
+    """
+    content = {
+        "lattice": (np.round(structure.lattice.matrix, 5) + 0.0).tolist(),
+        "frac": (np.round(structure.frac_coords, 5) + 0.0).tolist(),
+        "species": [site.species_string for site in structure],
+        "substitution": sorted(mapping.items()),
+        "rescale_volume": rescale_volume,
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+class DuplicateFilter:
+    """Recognise candidates that StructureMatcher finds equivalent to an earlier one.
+
+    Candidates of one formula share a bucket. Whether two of them match depends only on their templates and on which
+    template elements became the same element, not on the elements themselves, so StructureMatcher (which scales
+    volumes away) is asked once for each such relation, however large the pools of elements are.
+    """
+
+    def __init__(self) -> None:
+        self._matcher = StructureMatcher()
+        self._buckets: dict[str, list[tuple[int, dict[str, str]]]] = {}
+        self._verdicts: dict[tuple[int, int, frozenset[tuple[str, str]]], bool] = {}
+        self._templates: list[Structure] = []
+
+    def add_template(self, structure: Structure) -> int:
+        """Register a template and return its index."""
+        self._templates.append(structure)
+        return len(self._templates) - 1
+
+    def is_new(self, template: int, mapping: dict[str, str], formula: str) -> bool:
+        """Whether no earlier candidate is equivalent; if so, it is remembered.
+
+        Parameters
+        ----------
+        template : int
+            Index from `add_template`.
+        mapping : dict
+            Template element to new element.
+        formula : str
+            Reduced formula of the candidate.
+        """
+        bucket = self._buckets.setdefault(formula, [])
+        if any(self._match(template, mapping, *other) for other in bucket):
+            return False
+        bucket.append((template, mapping))
+        return True
+
+    def _match(self, first: int, mapping: dict[str, str], second: int, other: dict[str, str]) -> bool:
+        relation = frozenset((old, was) for old, new in mapping.items() for was, now in other.items() if new == now)
+        key = (first, second, relation)
+        if key not in self._verdicts:
+            structures = substitute(self._templates[first], mapping), substitute(self._templates[second], other)
+            self._verdicts[key] = bool(self._matcher.fit(*structures))
+        return self._verdicts[key]
+
+
+class Enumeration:
+    """Candidates of a campaign as a stream.
+
+    Iterate once to get the candidates; `counts` says at any time what became of the substitutions so far.
+
+    Parameters
+    ----------
+    templates : iterable of Template
+        Templates, streamed.
+    spaces : list
+        Substitution spaces, applied to every template in turn.
+    charge_balanced : bool
+        Drop candidates without charge-balanced oxidation states.
+    rescale_volume : bool
+        Scale candidates to a predicted volume, see `rescale`.
+
+    Examples
+    --------
+    >>> from cryslator_flows.crystals.templates import AflowTemplates
+    >>> templates = AflowTemplates(elements=["O"], anonymous_formulas=["ABC3"]).load()
+    >>> space = RolePools(kind="roles", cations=[["Mn"], ["Ca", "Sr"]])
+    >>> enumeration = Enumeration(templates, [space])
+    >>> sorted({candidate.reduced_formula for candidate in enumeration})
+    ['CaMnO3', 'SrMnO3']
+    """
+
+    def __init__(
+        self,
+        templates: Iterable[Template],
+        spaces: list[SubstitutionSpace],
+        charge_balanced: bool = True,
+        rescale_volume: bool = False,
+    ) -> None:
+        self.templates = templates
+        self.spaces = spaces
+        self.charge_balanced = charge_balanced
+        self.rescale_volume = rescale_volume
+        self.counts = EnumerationCounts()
+
+    def __iter__(self) -> Iterator[Candidate]:
+        counts, seen = self.counts, DuplicateFilter()
+        predictor = DLSVolumePredictor() if self.rescale_volume else None
+        names: set[str] = set()
+        for template in self.templates:
+            check_structure(template.structure, f"template {template.template_id}")
+            if template.template_id in names:
+                raise StructureError(f"template {template.template_id}: identifier used twice; rename one of the two")
+            names.add(template.template_id)
+            counts.templates += 1
+            index = seen.add_template(template.structure)
+            for substitution in (item for space in self.spaces for item in space.substitutions(template.structure)):
+                counts.enumerated += 1
+                mapping = substitution.mapping
+                structure = substitute(template.structure, mapping)
+                formula = structure.composition.reduced_formula
+                if self.charge_balanced and not is_charge_balanced(formula):
+                    counts.not_charge_balanced += 1
+                elif not seen.is_new(index, mapping, formula):
+                    counts.duplicates += 1
+                else:
+                    counts.unique += 1
+                    yield Candidate(
+                        candidate_id=candidate_id(template.structure, mapping, self.rescale_volume),
+                        template_id=template.template_id,
+                        substitution=mapping,
+                        structure=structure if predictor is None else rescale(structure, predictor),
+                        reduced_formula=formula,
+                        chemsys=structure.chemical_system,
+                        probability=substitution.probability,
+                    )
+
+
+def in_chunks(candidates: Iterable[Candidate], size: int) -> Iterator[list[Candidate]]:
+    """Group a stream into lists of `size`, the last one shorter."""
+    iterator = iter(candidates)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

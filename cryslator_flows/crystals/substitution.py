@@ -1,0 +1,216 @@
+"""Substitution spaces: which elements of a template become which."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations, product
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pymatgen.core import Composition, Element, Structure
+
+from cryslator_flows.errors import StructureError
+from cryslator_flows.schemas import StrictModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
+
+
+def _known(symbol: Any) -> Any:
+    if isinstance(symbol, bool):
+        raise ValueError("YAML reads No, Yes, On and Off as true or false; put the element symbol in quotes")
+    if isinstance(symbol, str) and not Element.is_valid_symbol(symbol):
+        raise ValueError(f"{symbol!r} is no element symbol")
+    return symbol
+
+
+Symbol = Annotated[str, BeforeValidator(_known)]
+Pool = Annotated[list[Symbol], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """New elements for the elements of a template.
+
+    Parameters
+    ----------
+    mapping : dict
+        Template element to new element, for every element of the template.
+    probability : float or None
+        From pymatgen's substitution predictor, None from the other spaces.
+    """
+
+    mapping: dict[str, str]
+    probability: float | None = None
+
+
+def template_elements(structure: Structure) -> list[str]:
+    """Element symbols of a template, most electropositive first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [Element(specie.symbol).symbol for specie in sorted(set(structure.composition.elements))]
+
+
+class ExplicitMaps(StrictModel):
+    """Substitutions spelled out one by one; elements left out are kept."""
+
+    kind: Literal["maps"]
+    maps: list[dict[Symbol, Symbol]] = Field(min_length=1, description="Each a map of template element to new element")
+
+    def substitutions(self, structure: Structure) -> Iterator[Substitution]:
+        """Those maps whose elements the template all has."""
+        elements = template_elements(structure)
+        for mapping in self.maps:
+            if set(mapping) <= set(elements):
+                yield Substitution({element: mapping.get(element, element) for element in elements})
+
+
+class SpeciesPools(StrictModel):
+    """A pool of new elements for each named element of the templates; elements left out are kept."""
+
+    kind: Literal["species"]
+    pools: dict[Symbol, Pool] = Field(min_length=1, description="Template element to its pool of new elements")
+
+    def substitutions(self, structure: Structure) -> Iterator[Substitution]:
+        """All combinations of the pools, for templates that have every named element."""
+        elements = template_elements(structure)
+        if set(self.pools) <= set(elements):
+            for choice in product(*(self.pools.get(element, [element]) for element in elements)):
+                if len(set(choice)) == len(elements):
+                    yield Substitution(dict(zip(elements, choice, strict=True)))
+
+
+class RolePools(StrictModel):
+    """Pools for the cations in any order, the anion kept.
+
+    The anion is the most electronegative element of a template. Every other element takes one pool, in every
+    possible assignment; templates with another number of cations than pools give nothing.
+    """
+
+    kind: Literal["roles"]
+    cations: list[Pool] = Field(min_length=1, description="One pool of new elements for each cation")
+
+    def substitutions(self, structure: Structure) -> Iterator[Substitution]:
+        """All assignments of pools to cations and all combinations of their elements, each once."""
+        *cations, anion = template_elements(structure)
+        if len(cations) != len(self.cations):
+            return
+        seen = set()
+        for pools in permutations(self.cations):
+            for choice in product(*pools):
+                if len({*choice, anion}) == len(choice) + 1 and choice not in seen:
+                    seen.add(choice)
+                    yield Substitution({**dict(zip(cations, choice, strict=True)), anion: anion})
+
+
+class PredictedSubstitutions(StrictModel):
+    """Likely substitutions by pymatgen's substitution predictor, most likely first.
+
+    G. Hautier, C. Fischer, V. Ehrlacher, A. Jain and G. Ceder, "Data mined ionic substitutions for the discovery of
+    new compounds", Inorg. Chem. 50, 656 (2011). Oxidation states of the template are guessed by pymatgen.
+    """
+
+    kind: Literal["predicted"]
+    threshold: float = Field(0.001, gt=0, le=1, description="Least probability of a substitution")
+    elements: list[Symbol] | None = Field(None, description="Allowed new elements; all if left out")
+    max_per_template: int = Field(100, ge=1, description="Keep this many for each template")
+
+    def substitutions(self, structure: Structure) -> Iterator[Substitution]:
+        """The most probable substitutions that change the template and keep its elements distinct."""
+        from pymatgen.core.structure_prediction.substitution_probability import SubstitutionPredictor
+
+        guesses = structure.composition.oxi_state_guesses(max_sites=-1)
+        if not guesses:
+            return
+        species = Composition({
+            f"{symbol}{abs(state):g}{'+' if state >= 0 else '-'}": structure.composition[symbol]
+            for symbol, state in guesses[0].items()
+        })  # fmt: skip
+        try:
+            found = SubstitutionPredictor(threshold=self.threshold).composition_prediction(
+                species, to_this_composition=False
+            )
+        except ValueError:
+            return
+        kept = 0
+        for row in sorted(found, key=lambda row: -row["probability"]):
+            mapping = {old.symbol: new.symbol for old, new in row["substitutions"].items()}
+            allowed = self.elements is None or set(self.elements).issuperset(mapping.values())
+            changed = any(old != new for old, new in mapping.items())
+            if allowed and changed and len(set(mapping.values())) == len(mapping):
+                yield Substitution(mapping, row["probability"])
+                kept += 1
+                if kept == self.max_per_template:
+                    return
+
+
+AnySubstitutionSpace = Annotated[
+    ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions, Field(discriminator="kind")
+]
+
+
+def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
+    """Replace the elements of a template, cell and positions kept.
+
+    Parameters
+    ----------
+    structure : Structure
+        The template; oxidation states on it are dropped, site properties kept.
+    mapping : dict
+        Template element to new element.
+
+    Returns
+    -------
+    Structure
+        The unrelaxed structure, sites in the order of the template.
+
+    Raises
+    ------
+    StructureError
+        An element of the template is not in `mapping`.
+    """
+    symbols = [Element(site.specie.symbol).symbol for site in structure]
+    if missing := set(symbols) - set(mapping):
+        raise StructureError(f"substitution, mapping: no new element for {sorted(missing)}; name every element")
+    return Structure(
+        structure.lattice,
+        [mapping[symbol] for symbol in symbols],
+        structure.frac_coords,
+        site_properties=structure.site_properties,
+    )
+
+
+@lru_cache(maxsize=100_000)
+def is_charge_balanced(reduced_formula: str) -> bool:
+    """Whether oxidation states that occur in the ICSD (pymatgen's table) can balance a formula."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bool(Composition(reduced_formula).oxi_state_guesses())
+
+
+def rescale(structure: Structure, predictor: DLSVolumePredictor) -> Structure:
+    """Scale a structure isotropically to the volume its bond lengths suggest.
+
+    Data-mined lattice scaling of I.-H. Chu, S. Roychowdhury, D. Han, A. Jain and S. P. Ong, Comput. Mater. Sci. 146,
+    184 (2018), as in pymatgen. A structure it has no bond data for keeps its volume.
+
+    Parameters
+    ----------
+    structure : Structure
+        The unrelaxed structure.
+    predictor : DLSVolumePredictor
+        pymatgen's predictor.
+
+    Returns
+    -------
+    Structure
+        A scaled copy.
+    """
+    try:
+        return predictor.get_predicted_structure(structure)
+    except (ValueError, RuntimeError):
+        return structure

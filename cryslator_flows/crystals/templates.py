@@ -1,0 +1,168 @@
+"""Where templates come from: AFLOW prototypes, files, a maggma store, the Materials Project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, SecretStr
+from pymatgen.core import Composition, Structure
+
+from cryslator_flows.crystals.files import read_structures, structure_from_dict
+from cryslator_flows.errors import StoreError, StructureError
+from cryslator_flows.schemas import StrictModel, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class TemplateSource(StrictModel):
+    """What all sources of templates share."""
+
+    anonymous_formulas: list[str] | None = Field(
+        None, description="Keep templates of these formula types only, as in 'ABC3'; the order of letters is free"
+    )
+    elements: list[str] | None = Field(None, description="Keep templates that contain all of these elements")
+    n_elements: int | None = Field(None, ge=1, description="Keep templates of this many elements")
+    max_atoms: int = Field(40, ge=1, description="Keep templates with at most this many atoms in the cell")
+
+    def load(self) -> Iterator[Template]:
+        """Stream the templates of this source that pass its filters."""
+        wanted = self.anonymous_formulas and {Composition(name).anonymized_formula for name in self.anonymous_formulas}
+        for template in self._read():
+            structure = template.structure
+            symbols = {element.symbol for element in structure.composition.elements}
+            if len(structure) > self.max_atoms or (self.n_elements and len(symbols) != self.n_elements):
+                continue
+            if self.elements and not symbols.issuperset(self.elements):
+                continue
+            if wanted and structure.composition.anonymized_formula not in wanted:
+                continue
+            yield template
+
+    def _read(self) -> Iterator[Template]:
+        raise TypeError(f"{type(self).__name__} is no source of templates; use one of its subclasses")
+
+
+class AflowTemplates(TemplateSource):
+    """Prototypes of the AFLOW library as shipped with pymatgen.
+
+    M. J. Mehl et al., "The AFLOW library of crystallographic prototypes: part 1", Comput. Mater. Sci. 136,
+    S1-S828 (2017).
+    """
+
+    source: Literal["aflow"] = "aflow"
+    prototypes: list[str] | None = Field(None, description="AFLOW labels to keep, as in 'AB3C_cP5_221_a_c_b'")
+
+    def _read(self) -> Iterator[Template]:
+        from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+
+        labels = [entry["tags"]["aflow"] for entry in AFLOW_PROTOTYPE_LIBRARY]
+        if unknown := set(self.prototypes or ()) - set(labels):
+            raise StructureError(f"aflow templates, prototypes: unknown {sorted(unknown)}; see aflowlib.org for labels")
+        for entry, label in zip(AFLOW_PROTOTYPE_LIBRARY, labels, strict=True):
+            if self.prototypes is None or label in self.prototypes:
+                structure = entry["snl"].structure
+                # The library has several structure types under one label; the formula tells them apart.
+                formula = structure.composition.reduced_formula
+                yield Template(template_id=f"{label}:{formula}", structure=structure)
+
+
+class FileTemplates(TemplateSource):
+    """Structure files, folders of them, or ``.jsonl[.gz]`` lines of `Structure.as_dict()`."""
+
+    source: Literal["files"]
+    path: Path = Field(description="File or folder; relative paths count from the campaign file")
+
+    def _read(self) -> Iterator[Template]:
+        for row in read_structures(self.path):
+            if row.structure is None:
+                raise StructureError(f"template {row.error}")
+            yield Template(template_id=row.source, structure=row.structure)
+
+
+class StoreTemplates(TemplateSource):
+    """Structures of any maggma store, task documents of earlier calculations for instance."""
+
+    source: Literal["store"]
+    store: dict[str, Any] = Field(description="Store as in a jobflow.yaml: 'type' and its arguments")
+    criteria: dict[str, Any] = Field(default_factory=dict, description="MongoDB query for the documents")
+    structure_key: str = Field("output.structure", description="Where a document has its structure")
+    id_key: str = Field("uuid", description="Where a document has its identifier")
+
+    def _read(self) -> Iterator[Template]:
+        from jobflow import JobStore
+        from monty.json import MontyDecoder
+        from pydash import get
+
+        try:
+            store = JobStore.from_dict_spec({"docs_store": self.store}).docs_store
+            store.connect()
+        except Exception as error:
+            raise StoreError(
+                f"template store {self.store.get('type')!r}: cannot be opened ({type(error).__name__}: {error}); "
+                "give 'type' and arguments as in a jobflow.yaml"
+            ) from error
+        found = 0
+        for document in store.query(self.criteria, [self.structure_key, self.id_key]):
+            found += 1
+            value = MontyDecoder().process_decoded(get(document, self.structure_key))
+            try:
+                structure = value if isinstance(value, Structure) else structure_from_dict(value)
+            except ValueError as error:
+                raise StructureError(
+                    f"template store, document {get(document, self.id_key)}, {self.structure_key}: {error}"
+                ) from error
+            yield Template(template_id=str(get(document, self.id_key)), structure=structure)
+        store.close()
+        if not found:
+            raise StructureError("template store, criteria: no document matches; widen the query")
+
+
+class MaterialsProjectTemplates(TemplateSource):
+    """Structures of the Materials Project; needs ``pip install cryslator-flows[mp-api]`` and an API key."""
+
+    source: Literal["materials-project"]
+    search: dict[str, Any] = Field(description="Arguments of mp-api's materials.summary.search")
+    api_key: SecretStr | None = Field(None, exclude=True, description="API key; MP_API_KEY if left out")
+
+    def _read(self) -> Iterator[Template]:
+        key = None if self.api_key is None else self.api_key.get_secret_value()
+        for document in search_materials_project(self.search, key):
+            yield Template(template_id=str(document.material_id), structure=document.structure)
+
+
+def search_materials_project(search: dict[str, Any], api_key: str | None) -> list[Any]:
+    """Summary documents of the Materials Project.
+
+    Parameters
+    ----------
+    search : dict
+        Arguments of ``MPRester.materials.summary.search``.
+    api_key : str or None
+        The key; None leaves it to mp-api (``MP_API_KEY`` or pymatgen's settings).
+
+    Returns
+    -------
+    list
+        Documents with ``material_id`` and ``structure``.
+
+    Raises
+    ------
+    StructureError
+        mp-api is not installed, or the query fails.
+    """
+    try:
+        from mp_api.client import MPRester
+    except ImportError as error:
+        raise StructureError("materials-project templates: pip install 'cryslator-flows[mp-api]' first") from error
+    try:
+        with MPRester(api_key) as rester:
+            return rester.materials.summary.search(**search, fields=["material_id", "structure"])
+    except Exception as error:
+        raise StructureError(f"materials-project templates, search: {type(error).__name__}: {error}") from error
+
+
+AnyTemplateSource = Annotated[
+    AflowTemplates | FileTemplates | StoreTemplates | MaterialsProjectTemplates, Field(discriminator="source")
+]

@@ -1,0 +1,81 @@
+"""Job that compares the relaxations of one candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jobflow import JobConfig, Maker, OnMissing, job
+from pydash import get
+
+from cryslator_flows.relaxation.comparison import compare_ends
+from cryslator_flows.relaxation.counting import total_cost
+from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison, Start, Translation
+
+
+@dataclass
+class CompareMaker(Maker):
+    """Compare where the relaxations of one candidate ended and what they cost.
+
+    Runs also when a relaxation failed, and then records that.
+
+    Parameters
+    ----------
+    name : str
+        The job name.
+    energy_tolerance : float
+        Largest difference of final energies that counts as the same minimum, in eV/atom.
+    """
+
+    name: str = "compare"
+    energy_tolerance: float = 0.005
+
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE), output_schema=RelaxationComparison)
+    def make(
+        self,
+        candidate: Candidate,
+        translation: Translation,
+        documents: dict[Start, list[Any]],
+        job_uuids: dict[Start, list[str]],
+    ) -> RelaxationComparison:
+        """Compare.
+
+        Parameters
+        ----------
+        candidate : Candidate
+            The candidate.
+        translation : Translation
+            Its translation.
+        documents : dict
+            For each start the task documents of its jobs in the order they ran; None for a job that failed.
+        job_uuids : dict
+            For each start the uuids of those jobs.
+        """
+        relaxations = [self._relaxation(start, documents[start], job_uuids[start]) for start in documents]
+        outcome, difference = compare_ends(relaxations, self.energy_tolerance)
+        return RelaxationComparison(
+            candidate_id=candidate.candidate_id,
+            template_id=candidate.template_id,
+            substitution=candidate.substitution,
+            reduced_formula=candidate.reduced_formula,
+            formation_energy_per_atom=translation.formation_energy_per_atom,
+            relaxations=relaxations,
+            outcome=outcome,
+            energy_difference=difference,
+        )
+
+    @staticmethod
+    def _relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Relaxation:
+        if not documents or any(document is None for document in documents):
+            return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")
+        last = documents[-1]
+        structure, energy = get(last, "structure"), get(last, "output.energy")
+        if structure is None or energy is None:
+            return Relaxation(start=start, job_uuids=uuids, error="the last job left no structure or energy")
+        return Relaxation(
+            start=start,
+            job_uuids=uuids,
+            structure=structure,
+            energy_per_atom=energy / len(structure),
+            cost=total_cost(documents),
+        )

@@ -1,0 +1,1 @@
+"""Relaxation engines, step counting and savings."""

@@ -1,0 +1,173 @@
+"""The documents that jobs exchange and stores keep."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pymatgen.core import Structure
+
+Start = Literal["unrelaxed", "translated"]
+STARTS: tuple[Start, ...] = ("unrelaxed", "translated")
+
+
+class StrictModel(BaseModel):
+    """Model of something that users write by hand: an unknown key is an error that names the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_all_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            # Keys that start with @ are monty's, from a document of a store.
+            for key in [key for key in data if not str(key).startswith("@") and key not in cls.model_fields]:
+                near = get_close_matches(str(key), cls.model_fields, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(cls.model_fields)}"
+                raise ValueError(f"unknown key {key!r}; {hint}")
+            return {key: value for key, value in data.items() if not str(key).startswith("@")}
+        return data
+
+
+class Template(BaseModel):
+    """A known structure whose elements are substituted."""
+
+    template_id: str = Field(description="Identifier of the template, unique in a campaign")
+    structure: Structure = Field(description="The template structure")
+
+
+class Candidate(BaseModel):
+    """A substituted crystal that nobody has relaxed yet."""
+
+    candidate_id: str = Field(description="Stable hash of template, substitution and settings")
+    template_id: str = Field(description="The template it was made from")
+    substitution: dict[str, str] = Field(description="Template element to new element")
+    structure: Structure = Field(description="The unrelaxed structure")
+    reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
+    chemsys: str = Field(description="Elements in alphabetical order, joined by '-'")
+    probability: float | None = Field(None, description="Probability by pymatgen's substitution predictor, if used")
+
+
+class Translation(BaseModel):
+    """What the translator made of one structure."""
+
+    candidate_id: str | None = Field(None, description="The candidate that was translated")
+    structure: Structure = Field(description="The translated structure, sites in the order of the input")
+    formation_energy_per_atom: float = Field(description="Predicted formation energy, in eV/atom")
+    formation_energy_uncertainty: float = Field(
+        description="Half width of the interval that held 68 % of the validation energies, in eV/atom"
+    )
+    mean_displacement: float = Field(description="Mean distance the atoms move, strain apart, in angstrom")
+    volume_change: float = Field(description="Translated over unrelaxed volume, minus one")
+    max_principal_strain: float = Field(description="Largest absolute principal logarithmic strain")
+    atoms_too_close: bool = Field(description="Two atoms of the translated structure nearly coincide")
+    unknown_elements: list[str] = Field(description="Elements the model was never trained on")
+    model_name: str = Field(description="Name of the model")
+    model_version: str = Field(description="Leading digits of the SHA-256 of the model's weights")
+
+
+class Rejection(BaseModel):
+    """A candidate that could not be translated or relaxed, and why."""
+
+    candidate_id: str
+    reason: str
+
+
+class EnumerationCounts(BaseModel):
+    """What became of the substitutions of a campaign before translation."""
+
+    templates: int = Field(0, description="Templates used")
+    enumerated: int = Field(0, description="Substituted structures made")
+    not_charge_balanced: int = Field(0, description="Dropped: no charge-balanced oxidation states")
+    invalid: int = Field(0, description="Dropped: unphysical structure")
+    duplicates: int = Field(0, description="Dropped: equivalent to an earlier candidate")
+    unique: int = Field(0, description="Candidates kept")
+
+
+class TranslatedChunk(BaseModel):
+    """A chunk of candidates and their translations, in the same order."""
+
+    candidates: list[Candidate] = Field(description="Candidates that were translated")
+    translations: list[Translation] = Field(description="Their translations")
+    rejections: list[Rejection] = Field(description="Candidates that could not be translated")
+    n_translated: int = Field(description="Number of translations")
+
+
+class RelaxationCost(BaseModel):
+    """What one relaxation cost."""
+
+    engine: str = Field(description="Code or interatomic potential")
+    ionic_steps: int | None = Field(None, description="Ionic steps, each one evaluation of energy, forces and stress")
+    electronic_steps: list[int] | None = Field(
+        None, description="Electronic (SCF) steps of each ionic step; None where unknown or where the engine has none"
+    )
+    converged: bool = Field(description="Whether the relaxation reached its criterion")
+    wall_time: float | None = Field(None, description="Wall time, in s")
+    dir_name: str | None = Field(None, description="Directory it ran in")
+
+    @property
+    def total_electronic_steps(self) -> int | None:
+        """All electronic steps, or None where unknown."""
+        return None if self.electronic_steps is None else sum(self.electronic_steps)
+
+
+class Relaxation(BaseModel):
+    """One candidate relaxed from one start."""
+
+    start: Start = Field(description="Which structure the relaxation started from")
+    job_uuids: list[str] = Field(description="Jobs that ran it")
+    structure: Structure | None = Field(None, description="Relaxed structure; None if the relaxation failed")
+    energy_per_atom: float | None = Field(None, description="Final energy of the engine, in eV/atom")
+    cost: RelaxationCost | None = Field(None, description="What it cost; None if it failed")
+    error: str | None = Field(None, description="Why there is no result")
+
+
+Outcome = Literal["same minimum", "translated lower", "translated higher", "unconverged", "failed", "not compared"]
+
+
+class RelaxationComparison(BaseModel):
+    """One candidate relaxed from one or both starts."""
+
+    candidate_id: str
+    template_id: str
+    substitution: dict[str, str]
+    reduced_formula: str
+    formation_energy_per_atom: float = Field(description="Predicted by the translator, in eV/atom")
+    relaxations: list[Relaxation] = Field(description="One for each start")
+    outcome: Outcome = Field(description="How the ends compare; 'not compared' with a single start")
+    energy_difference: float | None = Field(None, description="Translated minus unrelaxed end, in eV/atom")
+
+    def relaxation(self, start: Start) -> Relaxation | None:
+        """The relaxation from `start`, if there was one."""
+        return next((item for item in self.relaxations if item.start == start), None)
+
+
+class Savings(BaseModel):
+    """Paired comparison of one kind of step over the candidates that reached the same minimum from both starts."""
+
+    quantity: Literal["ionic steps", "electronic steps"]
+    n_pairs: int = Field(description="Candidates compared")
+    mean_unrelaxed: float = Field(description="Mean steps from the unrelaxed start")
+    mean_translated: float = Field(description="Mean steps from the translated start")
+    saving: float = Field(description="1 - total from translated / total from unrelaxed starts")
+    interval: tuple[float, float] | None = Field(
+        None, description="Paired bootstrap 95 % interval of the saving; None below 3 pairs"
+    )
+    p_value: float | None = Field(None, description="Wilcoxon signed-rank test, two-sided; None below 3 unequal pairs")
+    share_slower: float = Field(description="Share of candidates that took more steps from the translated start")
+
+
+class CampaignSummary(BaseModel):
+    """The funnel of a campaign and what translation saved."""
+
+    campaign: str = Field(description="Name of the campaign")
+    counts: EnumerationCounts
+    translated: int
+    not_translated: int
+    selected: int
+    relaxed: int = Field(description="Candidates with at least one converged relaxation")
+    outcomes: dict[str, int] = Field(description="How many comparisons ended how")
+    engines: list[str]
+    savings: list[Savings] = Field(description="For each kind of step the engine has")
+    versions: dict[str, str] = Field(description="Versions of the packages and of the model")

@@ -1,0 +1,371 @@
+"""Fit the network to a prepared tensor file: resumable, time-bounded, on any machine with torch and numpy.
+
+``python -m cryslator_flows.translator.fit prepared.npz RUN_DIR`` is the whole of it; ``cryslator train`` calls the
+same function and then writes the model folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cryslator_flows.translator.loss import loss_terms, measure_scales
+from cryslator_flows.translator.network import Network, NetworkConfig, apply, mean_per_crystal
+from cryslator_flows.translator.pairs import (
+    Augmentation,
+    Pairs,
+    from_arrays,
+    load_arrays,
+    shift_between,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How the network is fitted.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training pairs at most.
+    minutes : float
+        Training time at most, over all resumed runs together; the learning rate has decayed to its end by then.
+    batch_size : int
+        Pairs in a step.
+    learning_rate : float
+        Peak of the schedule: linear warm-up, then cosine decay.
+    warmup_steps : int
+        Steps of the warm-up.
+    weight_decay : float
+        Of AdamW.
+    clip : float
+        Largest norm of the gradient.
+    ema_decay : float
+        Decay of the running average of the weights, which is teacher and result.
+    denoising_share : float
+        Share of the examples that are relaxed crystals to be denoised.
+    weights : dict
+        Weight of each term of the loss: energy, volume, shape, shift, distance, feature.
+    augmentation : Augmentation
+        How inputs are drawn.
+    seed : int
+        Of all random numbers.
+    threads : int
+        Torch threads; 0 leaves torch's own choice.
+    """
+
+    epochs: int = 60
+    minutes: float = 60.0
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_steps: int = 300
+    weight_decay: float = 0.01
+    clip: float = 5.0
+    ema_decay: float = 0.998
+    denoising_share: float = 0.15
+    weights: dict[str, float] = field(
+        default_factory=lambda: {
+            "energy": 1.0, "volume": 1.0, "shape": 0.5, "shift": 1.0, "distance": 0.5, "feature": 0.2,
+        }
+    )  # fmt: skip
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands after an epoch.
+
+    Parameters
+    ----------
+    epoch : int
+        Epochs done.
+    minutes : float
+        Training time spent, earlier runs included.
+    done : float
+        Share of the epochs or of the time, whichever is further, 0 to 1.
+    loss : dict
+        Mean of each term of the loss over the epoch.
+    validation : dict
+        Metrics on the validation pairs, see `validate`.
+    """
+
+    epoch: int
+    minutes: float
+    done: float
+    loss: dict[str, float]
+    validation: dict[str, float]
+
+
+@torch.no_grad()
+def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str, float]:
+    """Errors of the translation of the unrelaxed crystals.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    pairs : Pairs
+        Validation pairs.
+    batch_size : int
+        Pairs in a batch.
+
+    Returns
+    -------
+    dict
+        ``energy_mae`` in eV/atom; ``volume_error`` as a fraction; ``displacement`` in angstrom, averaged over
+        atoms, then pairs; ``score``, the mean of the three, each over the error of copying the input (the energy
+        over its mean absolute deviation); ``energy_ratio``, 68th percentile of error over predicted scale.
+    """
+    device = next(network.parameters()).device
+    rows: dict[str, list[Tensor]] = {name: [] for name in ("energy", "ratio", "volume", "shift", "volume0", "shift0")}
+    for chunk in torch.arange(len(pairs)).split(batch_size):
+        batch = pairs.take(chunk)
+        prediction = network(batch.unrelaxed.to(device))
+        translated = apply(prediction, batch.unrelaxed.to(device)).to("cpu")
+        known = ~batch.energy.isnan()
+        error = (prediction.energy.cpu() - batch.energy)[known].abs()
+        rows["energy"].append(error)
+        rows["ratio"].append(error / prediction.energy_scale.cpu()[known])
+        for suffix, crystals in (("", translated), ("0", batch.unrelaxed)):
+            rows["volume" + suffix].append((crystals.volumes / batch.relaxed.volumes - 1).abs())
+            moved = shift_between(batch.relaxed, crystals).norm(dim=-1)
+            rows["shift" + suffix].append(mean_per_crystal(moved, crystals))
+    mean = {name: float(torch.cat(part).mean()) for name, part in rows.items()}
+    energies = pairs.energy[~pairs.energy.isnan()]
+    spread = float((energies - energies.mean()).abs().mean())
+    return {
+        "energy_mae": mean["energy"],
+        "volume_error": mean["volume"],
+        "displacement": mean["shift"],
+        "score": (mean["energy"] / spread + mean["volume"] / mean["volume0"] + mean["shift"] / mean["shift0"]) / 3,
+        "energy_ratio": float(torch.cat(rows["ratio"]).quantile(0.683)),
+    }
+
+
+class Fit:
+    """A fit in progress: network, running average, optimiser and clock, saved and restored together."""
+
+    def __init__(self, arrays: dict[str, Tensor], network: NetworkConfig, config: FitConfig, device: str) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.device = device
+        self.pairs, self.validation = from_arrays(arrays, "train"), from_arrays(arrays, "val")
+        self.relaxed = from_arrays(arrays, "relaxed")
+        self.scales = measure_scales(self.pairs)
+        tables = (arrays[f"elements/{name}"] for name in ("table", "radii", "volumes"))
+        self.network = Network(network, *tables).to(device)
+        energies = self.pairs.energy[~self.pairs.energy.isnan()]
+        if len(energies):
+            torch.nn.init.constant_(cast("nn.Linear", self.network.energy_head[-1]).bias, float(energies.mean()))
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
+        )
+        self.step = 0
+        self.epoch = 0
+        self.seconds = 0.0
+        self.best = float("inf")
+        self.best_weights = copy.deepcopy(self.average.state_dict())
+        self.history: list[Progress] = []
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        examples = len(self.pairs) / (1 - self.config.denoising_share)
+        return max(1, int(examples) // self.config.batch_size)
+
+    @property
+    def done(self) -> float:
+        """Share of the fit that lies behind, 0 to 1, by steps or by time, whichever is further."""
+        by_steps = self.step / (self.config.epochs * self.steps_per_epoch)
+        return min(1.0, max(by_steps, self.seconds / 60 / self.config.minutes))
+
+    def run_epoch(self, report_step: Callable[[float], None] | None = None) -> Progress:
+        """Train for one epoch, or until the time is up, then validate."""
+        config, sums = self.config, dict.fromkeys([*self.config.weights, "total"], 0.0)
+        generator = torch.Generator().manual_seed(config.seed + 1 + self.epoch)
+        order = torch.randperm(len(self.pairs), generator=generator)
+        n_noisy = min(round(config.batch_size * config.denoising_share), len(self.relaxed))
+        n_pairs = config.batch_size - n_noisy
+        self.network.train()
+        steps = 0
+        for chunk in order.split(n_pairs):
+            began = time.perf_counter()
+            batch = self.pairs.take(chunk)
+            if n_noisy:
+                rows = torch.randint(len(self.relaxed), (n_noisy,), generator=generator)
+                batch = concatenate(batch, self.relaxed.take(rows))
+            denoise = torch.arange(len(batch)) >= len(chunk)
+            inputs = config.augmentation.draw(batch, denoise, generator).to(self.device)
+            on_device = Pairs(**{name: value.to(self.device) for name, value in vars(batch).items()})
+            terms, _ = loss_terms(self.network, self.average, inputs, on_device, self.scales)
+            total = torch.stack([config.weights[name] * term for name, term in terms.items()]).sum()
+            self._update(total)
+            for name, term in {**terms, "total": total}.items():
+                sums[name] += float(term.detach())
+            steps += 1
+            self.seconds += time.perf_counter() - began
+            if report_step is not None:
+                report_step(self.done)
+            if self.done >= 1:
+                break
+        self.epoch += 1
+        validation = validate(self.average, self.validation)
+        if validation["score"] < self.best:
+            self.best = validation["score"]
+            self.best_weights = {name: value.clone() for name, value in self.average.state_dict().items()}
+            self.best_weights["calibration"] = torch.tensor(validation["energy_ratio"])
+        loss = {name: value / steps for name, value in sums.items()}
+        progress = Progress(self.epoch, self.seconds / 60, self.done, loss, validation)
+        self.history.append(progress)
+        return progress
+
+    def _update(self, total: Tensor) -> None:
+        """One step of the optimiser and of the running average; a step that is not finite is left out."""
+        config = self.config
+        warm = min(1.0, (self.step + 1) / config.warmup_steps)
+        cosine = 0.5 * (1 + float(np.cos(np.pi * self.done)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * warm * max(cosine, 1e-3)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.step += 1
+        decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            averages: list[Tensor] = [*self.average.parameters()]
+            weights: list[Tensor] = [*self.network.parameters()]
+            torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    def save(self, path: Path) -> None:
+        """Write everything a resumed fit needs; the file is replaced in one move."""
+        arrays: dict[str, Any] = {}
+        for prefix, module in (("network", self.network), ("average", self.average)):
+            arrays |= {f"{prefix}/{name}": value.cpu().numpy() for name, value in module.state_dict().items()}
+        arrays |= {f"best/{name}": value.cpu().numpy() for name, value in self.best_weights.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            arrays |= {f"optimizer/{index}/{name}": value.cpu().numpy() for name, value in state.items()}
+        state = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "best": self.best,
+            "network": asdict(self.network.config),
+            "history": [asdict(progress) for progress in self.history],
+        }
+        arrays["state"] = np.array(json.dumps(state))
+        scratch = path.with_name(path.name + ".partial")
+        with scratch.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Continue from what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            The checkpoint belongs to a network of another shape.
+        """
+        with np.load(path, allow_pickle=False) as archive:
+            state = json.loads(str(archive["state"]))
+            if state["network"] != asdict(self.network.config):
+                raise ValueError(f"{path}: checkpoint of another network ({state['network']}); remove it to start anew")
+            parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}}
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name in archive.files:
+                group, _, rest = name.partition("/")
+                if group in parts:
+                    parts[group][rest] = torch.from_numpy(archive[name])
+                elif group == "optimizer":
+                    index, _, key = rest.partition("/")
+                    moments.setdefault(int(index), {})[key] = torch.from_numpy(archive[name])
+        self.network.load_state_dict(parts["network"])
+        self.average.load_state_dict(parts["average"])
+        self.best_weights = parts["best"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.step, self.epoch = state["step"], state["epoch"]
+        self.seconds, self.best = state["seconds"], state["best"]
+        self.history = [Progress(**row) for row in state["history"]]
+
+
+def concatenate(first: Pairs, second: Pairs) -> Pairs:
+    """Join two sets of pairs."""
+    return Pairs(**{name: torch.cat([value, getattr(second, name)]) for name, value in vars(first).items()})
+
+
+def fit(
+    prepared: Path,
+    run_dir: Path,
+    report: Callable[[Progress], None],
+    report_step: Callable[[float], None] | None = None,
+) -> Fit:
+    """Fit a network to a prepared tensor file, or go on where an earlier run stopped.
+
+    Parameters
+    ----------
+    prepared : Path
+        File of `cryslator_flows.translator.prepare.prepare`; it carries the network's and the fit's settings.
+    run_dir : Path
+        Holds ``checkpoint.npz`` (written after every epoch) and ``metrics.jsonl`` (one line an epoch).
+    report : callable
+        Called after every epoch.
+    report_step : callable or None
+        Called after every step with the share done.
+
+    Returns
+    -------
+    Fit
+        The finished fit; `best_weights` holds the weights with the best validation score.
+    """
+    arrays = load_arrays(prepared)
+    settings = json.loads(bytes(arrays.pop("settings").tolist()))
+    augmentation = Augmentation(**settings["fit"].pop("augmentation"))
+    config = FitConfig(**settings["fit"], augmentation=augmentation)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    state = Fit(arrays, NetworkConfig(**settings["network"]), config, device)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint = run_dir / "checkpoint.npz"
+    if checkpoint.exists():
+        state.restore(checkpoint)
+    while state.done < 1:
+        progress = state.run_epoch(report_step)
+        state.save(checkpoint)
+        lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
+        (run_dir / "metrics.jsonl").write_text(lines)
+        report(progress)
+    return state
+
+
+def describe(progress: Progress) -> str:
+    """One line on an epoch."""
+    validation = ", ".join(f"{name} {value:.4f}" for name, value in progress.validation.items())
+    return (
+        f"epoch {progress.epoch}  {progress.minutes:.1f} min  {progress.done:.0%}  loss {progress.loss['total']:.3f}  "
+        + validation
+    )
+
+
+if __name__ == "__main__":
+    fit(Path(sys.argv[1]), Path(sys.argv[2]), lambda progress: print(describe(progress), flush=True))

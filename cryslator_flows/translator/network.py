@@ -1,0 +1,265 @@
+"""The network of the translator: unrelaxed crystal in, translated features, energy, strain and shifts out.
+
+The idea is that of S. Kim, J. Noh, T. Jin, J. Lee and Y. Jung, npj Comput. Mater. 9, 142 (2023): encode the
+unrelaxed crystal, translate its features to those of the relaxed crystal, read energy and structure off the
+translated features. Here every part is equivariant, so symmetry is kept by construction. Torch only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from cryslator_flows.translator.graph import Crystals, Edges, envelope, find_edges
+
+MAX_ATOMIC_NUMBER = 118
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that fixes the shape of the network."""
+
+    width: int = 128
+    vectors: int = 32
+    encoder_layers: int = 3
+    translator_layers: int = 2
+    cutoff: float = 6.0
+    neighbors: int = 20
+    radial: int = 16
+    element_properties: int = 7
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of a batch.
+
+    Parameters
+    ----------
+    energy : Tensor
+        Formation energy, [crystals] in eV/atom.
+    energy_scale : Tensor
+        Scale of the Laplace distribution around `energy`, [crystals] in eV/atom.
+    strain : Tensor
+        Symmetric logarithmic strain H; the translated cell is L exp(H), [crystals, 3, 3].
+    shift : Tensor
+        Displacements in the frame of the input, mean zero in each crystal, [atoms, 3] in angstrom.
+    encoded, translated : Tensor
+        Scalar atom features before and after the translation, [atoms, width].
+    """
+
+    energy: Tensor
+    energy_scale: Tensor
+    strain: Tensor
+    shift: Tensor
+    encoded: Tensor
+    translated: Tensor
+
+
+def mean_per_crystal(values: Tensor, crystals: Crystals) -> Tensor:
+    """Average atom values over each crystal, [atoms, ...] -> [crystals, ...]."""
+    total = values.new_zeros(len(crystals.n_atoms), *values.shape[1:]).index_add_(0, crystals.owner, values)
+    return total / crystals.n_atoms.view(-1, *[1] * (values.dim() - 1))
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Two linear layers with a SiLU between them."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
+
+
+class Gaussians(nn.Module):
+    """Expand a length in Gaussians on a fixed grid, [n] -> [n, count]."""
+
+    centers: Tensor
+
+    def __init__(self, start: float, stop: float, count: int) -> None:
+        super().__init__()
+        self.register_buffer("centers", torch.linspace(start, stop, count), persistent=False)
+        self.width = (stop - start) / (count - 1)
+
+    def forward(self, length: Tensor) -> Tensor:
+        """Expand."""
+        return torch.exp(-0.5 * ((length[:, None] - self.centers) / self.width) ** 2)
+
+
+class Interaction(nn.Module):
+    """One round of messages and update on scalar and vector atom features.
+
+    After K. Schuett, O. Unke and M. Gastegger, "Equivariant message passing for the prediction of tensorial
+    properties and molecular spectra", ICML 2021 (PaiNN), equations 7 to 10, with layer norm on the scalars.
+    """
+
+    def __init__(self, width: int, vectors: int, neighbors: int) -> None:
+        super().__init__()
+        self.parts = [width, vectors, vectors]
+        self.norm = nn.LayerNorm(width)
+        self.source = mlp(width, width, width + 2 * vectors)
+        self.filter = nn.Linear(width, width + 2 * vectors)
+        self.mix = nn.Linear(vectors, 2 * vectors, bias=False)
+        self.update = mlp(width + vectors, width, width + 2 * vectors)
+        self.inner = nn.Linear(vectors, width, bias=False)
+        self.scale = neighbors**-0.5
+
+    def forward(
+        self, s: Tensor, v: Tensor, edges: Edges, features: Tensor, weight: Tensor, unit: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """New scalars and vectors of every atom."""
+        # s [atoms, F]; v [atoms, 3, G]; features [edges, F]; weight [edges, 1]; unit [edges, 3]
+        message = self.source(self.norm(s))[edges.senders] * (self.filter(features) * weight)  # [edges, F + 2G]
+        to_s, along, carried = message.split(self.parts, dim=-1)
+        to_v = unit[:, :, None] * along[:, None, :] + v[edges.senders] * carried[:, None, :]  # [edges, 3, G]
+        s = s + self.scale * torch.zeros_like(s).index_add_(0, edges.receivers, to_s)
+        v = v + self.scale * torch.zeros_like(v).index_add_(0, edges.receivers, to_v)
+
+        left, right = self.mix(v).chunk(2, dim=-1)  # [atoms, 3, G] each
+        norm = (left.square().sum(dim=1) + 1e-8).sqrt()
+        add, inner, gate = self.update(torch.cat([self.norm(s), norm], dim=-1)).split(self.parts, dim=-1)
+        return s + add + self.inner(inner * (left * right).sum(dim=1)), v + gate[:, None, :] * right
+
+
+class Network(nn.Module):
+    """Encoder, translator and heads.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        Shape of the network.
+    element_table : Tensor or None
+        Standardised element properties, [119, element_properties]; kept with the weights.
+    element_radii : Tensor or None
+        Radii that bond lengths are compared with, [119] in angstrom.
+    element_volumes : Tensor or None
+        Volume an atom of each element takes in relaxed crystals, [119] in cubic angstrom.
+    """
+
+    element_table: Tensor
+    element_radii: Tensor
+    element_volumes: Tensor
+    calibration: Tensor
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        element_table: Tensor | None = None,
+        element_radii: Tensor | None = None,
+        element_volumes: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        width, rows = config.width, MAX_ATOMIC_NUMBER + 1
+        table = torch.zeros(rows, config.element_properties) if element_table is None else element_table
+        self.register_buffer("element_table", table)
+        self.register_buffer("element_radii", torch.ones(rows) if element_radii is None else element_radii)
+        self.register_buffer("element_volumes", torch.ones(rows) if element_volumes is None else element_volumes)
+        self.register_buffer("calibration", torch.ones(()))
+
+        self.embedding = nn.Embedding(rows, width)
+        self.properties = mlp(config.element_properties + 1, width, width)
+        self.by_length = Gaussians(0.5, config.cutoff, 2 * config.radial)
+        self.by_radii = Gaussians(0.5, 2.5, config.radial)
+        self.by_density = Gaussians(0.5, 2.5, config.radial)
+        self.edge = nn.Sequential(nn.Linear(4 * config.radial, width), nn.SiLU())
+        shape = width, config.vectors, config.neighbors
+        self.encoder = nn.ModuleList(Interaction(*shape) for _ in range(config.encoder_layers))
+        self.translator = nn.ModuleList(Interaction(*shape) for _ in range(config.translator_layers))
+        self.norm = nn.LayerNorm(width)
+        self.energy_head = mlp(width, width, 1)
+        self.scale_head = mlp(width, width, 1)
+        self.volume_head = mlp(width, width, 1)
+        self.shape_head = mlp(3 * width, width, 1)
+        self.gate_head = mlp(width, width, config.vectors)
+        self.shift_head = nn.Linear(config.vectors, 1, bias=False)
+        for head in (self.volume_head, self.shape_head):
+            nn.init.normal_(cast("nn.Linear", head[-1]).weight, std=1e-2)
+
+    def growth(self, crystals: Crystals) -> Tensor:
+        """Linear strain that brings each cell to the sum of its element volumes, [crystals]."""
+        expected = mean_per_crystal(self.element_volumes[crystals.numbers], crystals) * crystals.n_atoms
+        return torch.log(expected / crystals.volumes) / 3
+
+    def forward(self, crystals: Crystals) -> Prediction:
+        """Translate a batch."""
+        config, owner = self.config, crystals.owner
+        edges = find_edges(crystals, config.cutoff, config.neighbors)
+        vectors = edges.vectors(crystals)
+        length = vectors.norm(dim=-1)  # [edges]
+        unit = vectors / length[:, None]
+        weight = envelope(length, edges.reach[edges.receivers])[:, None]
+        spacing = (crystals.volumes / crystals.n_atoms) ** (1 / 3)
+        radii = self.element_radii[crystals.numbers]
+        features = self.edge(
+            torch.cat(
+                [
+                    self.by_length(length),
+                    self.by_radii(length / (radii[edges.receivers] + radii[edges.senders])),
+                    self.by_density(length / spacing[owner[edges.receivers]]),
+                ],
+                dim=-1,
+            )
+        )  # [edges, F]
+
+        growth = self.growth(crystals)[owner, None]
+        properties = torch.cat([self.element_table[crystals.numbers], 10 * growth], dim=-1)
+        s = self.embedding(crystals.numbers) + self.properties(properties)  # [atoms, F]
+        v = s.new_zeros(len(s), 3, config.vectors)
+        for layer in self.encoder:
+            s, v = layer(s, v, edges, features, weight, unit)
+        encoded = self.norm(s)
+        for layer in self.translator:
+            s, v = layer(s, v, edges, features, weight, unit)
+        translated = self.norm(s)
+
+        pooled = mean_per_crystal(translated, crystals)  # [crystals, F]
+        energy = mean_per_crystal(self.energy_head(translated), crystals)[:, 0]
+        log_scale = self.scale_head(pooled)[:, 0].clamp(-5, 3)
+        return Prediction(
+            energy=energy,
+            energy_scale=log_scale.exp(),
+            strain=self._strain(translated, features, weight, unit, edges, crystals),
+            shift=self._shift(translated, v, crystals),
+            encoded=encoded,
+            translated=translated,
+        )
+
+    def _shift(self, translated: Tensor, v: Tensor, crystals: Crystals) -> Tensor:
+        """Gated linear read-out of the vectors, drift removed, [atoms, 3]."""
+        shift = self.shift_head(v * self.gate_head(translated)[:, None, :])[:, :, 0]
+        return shift - mean_per_crystal(shift, crystals)[crystals.owner]
+
+    def _strain(
+        self, translated: Tensor, features: Tensor, weight: Tensor, unit: Tensor, edges: Edges, crystals: Crystals
+    ) -> Tensor:
+        """H = mean_i a_i I + mean_ij b_ij (u u^T - I/3): symmetric, covariant, size-intensive, [crystals, 3, 3]."""
+        isotropic = mean_per_crystal(self.volume_head(translated), crystals)[:, 0]  # [crystals]
+        ends = torch.cat([translated[edges.receivers], translated[edges.senders], features], dim=-1)
+        along = self.shape_head(ends) * weight  # [edges, 1]
+        eye = torch.eye(3, dtype=unit.dtype, device=unit.device)
+        dyads = unit[:, :, None] * unit[:, None, :] - eye / 3
+        local = dyads.new_zeros(len(translated), 3, 3).index_add_(0, edges.receivers, along[:, :, None] * dyads)
+        return isotropic[:, None, None] * eye + mean_per_crystal(local, crystals)
+
+
+def apply(prediction: Prediction, crystals: Crystals) -> Crystals:
+    """Translated geometry: L = L_u exp(H), f = f_u + shift L_u^-1.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        What the network said of `crystals`.
+    crystals : Crystals
+        The input crystals.
+
+    Returns
+    -------
+    Crystals
+        The translated crystals, same atoms in the same order.
+    """
+    inverse = torch.linalg.inv(crystals.lattices)[crystals.owner]
+    return Crystals(
+        lattices=crystals.lattices @ torch.linalg.matrix_exp(prediction.strain),
+        frac=crystals.frac + torch.einsum("ai,aij->aj", prediction.shift, inverse),
+        numbers=crystals.numbers,
+        n_atoms=crystals.n_atoms,
+    )

@@ -1,0 +1,182 @@
+"""Training pairs as flat arrays, and how a training batch is drawn from them. Torch and numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryslator_flows.translator.graph import Crystals
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Unrelaxed and relaxed crystals with the same atoms in the same order, atoms concatenated.
+
+    Parameters
+    ----------
+    n_atoms : Tensor
+        Atoms of each pair, [pairs].
+    numbers : Tensor
+        Atomic numbers, [atoms].
+    unrelaxed_lattices, relaxed_lattices : Tensor
+        Rows are lattice vectors, [pairs, 3, 3] in angstrom.
+    unrelaxed_frac, relaxed_frac : Tensor
+        Fractional coordinates, [atoms, 3].
+    energy : Tensor
+        Formation energy of the relaxed crystal, [pairs] in eV/atom; NaN where unknown.
+    """
+
+    n_atoms: Tensor
+    numbers: Tensor
+    unrelaxed_lattices: Tensor
+    relaxed_lattices: Tensor
+    unrelaxed_frac: Tensor
+    relaxed_frac: Tensor
+    energy: Tensor
+
+    def __len__(self) -> int:
+        return len(self.n_atoms)
+
+    def take(self, rows: Tensor) -> Pairs:
+        """The pairs at `rows`, in that order."""
+        starts = torch.cumsum(self.n_atoms, 0) - self.n_atoms
+        size = self.n_atoms[rows]
+        local = torch.arange(int(size.sum())) - torch.repeat_interleave(torch.cumsum(size, 0) - size, size)
+        atoms = torch.repeat_interleave(starts[rows], size) + local
+        per_atom = {"numbers", "unrelaxed_frac", "relaxed_frac"}
+        return Pairs(**{f.name: getattr(self, f.name)[atoms if f.name in per_atom else rows] for f in fields(self)})
+
+    @property
+    def unrelaxed(self) -> Crystals:
+        """The unrelaxed crystals."""
+        return Crystals(self.unrelaxed_lattices, self.unrelaxed_frac, self.numbers, self.n_atoms)
+
+    @property
+    def relaxed(self) -> Crystals:
+        """The relaxed crystals."""
+        return Crystals(self.relaxed_lattices, self.relaxed_frac, self.numbers, self.n_atoms)
+
+
+def to_arrays(pairs: Pairs, prefix: str) -> dict[str, NDArray[np.generic]]:
+    """Arrays for `numpy.savez`, names led by `prefix`."""
+    return {f"{prefix}/{field.name}": getattr(pairs, field.name).numpy() for field in fields(pairs)}
+
+
+def load_arrays(path: Path) -> dict[str, Tensor]:
+    """Read every array of an `.npz` file as tensors; pickled content is refused."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+def from_arrays(arrays: dict[str, Tensor], prefix: str) -> Pairs:
+    """Inverse of `to_arrays` on what `load_arrays` gave."""
+    return Pairs(**{field.name: arrays[f"{prefix}/{field.name}"] for field in fields(Pairs)})
+
+
+def strain_between(start: Tensor, end: Tensor) -> Tensor:
+    """Logarithmic strain from one cell to another, rotation dropped.
+
+    With rows as lattice vectors F = L_start^-1 L_end = V R (polar decomposition); H = log V.
+
+    Parameters
+    ----------
+    start, end : Tensor
+        Cells, [crystals, 3, 3] in angstrom.
+
+    Returns
+    -------
+    Tensor
+        Symmetric H, [crystals, 3, 3].
+    """
+    gradient = torch.linalg.solve(start, end)
+    values, vectors = torch.linalg.eigh(gradient @ gradient.transpose(-1, -2))
+    return vectors @ torch.diag_embed(0.5 * values.log()) @ vectors.transpose(-1, -2)
+
+
+def shift_between(start: Crystals, end: Crystals) -> Tensor:
+    """Displacements from one crystal to another in the frame of the first, drift removed, [atoms, 3] in angstrom.
+
+    The fractional difference is taken to the nearest image and freed of its mean over the atoms.
+    """
+    change = end.frac - start.frac
+    change = change - change.round()
+    total = change.new_zeros(len(start.n_atoms), 3).index_add_(0, start.owner, change)
+    change = change - (total / start.n_atoms[:, None])[start.owner]
+    return torch.einsum("ai,aij->aj", change, start.lattices[start.owner])
+
+
+def symmetric_noise(count: int, generator: torch.Generator) -> Tensor:
+    """Random symmetric matrices with unit-variance entries, [count, 3, 3]."""
+    noise = torch.randn(count, 3, 3, generator=generator)
+    return (noise + noise.transpose(-1, -2)) / 2**0.5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How the input of a training example is made from its pair.
+
+    Parameters
+    ----------
+    unrelaxed, relaxed : float
+        Shares of examples that start from the unrelaxed and from the relaxed crystal; the others start from a
+        random point between the two with noise.
+    strain_noise : float
+        Standard deviation of the strain noise.
+    shift_noise : float
+        Standard deviation of the displacement noise in angstrom.
+    denoising_strain, denoising_shift : float
+        The same for relaxed crystals without a partner, which are trained on by denoising alone.
+    """
+
+    unrelaxed: float = 0.55
+    relaxed: float = 0.15
+    strain_noise: float = 0.01
+    shift_noise: float = 0.03
+    denoising_strain: float = 0.04
+    denoising_shift: float = 0.10
+
+    def draw(self, pairs: Pairs, denoise: Tensor, generator: torch.Generator) -> Crystals:
+        """Draw the inputs of one batch.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            The pairs of the batch.
+        denoise : Tensor
+            True where the pair is a relaxed crystal twice, to be denoised, [pairs].
+        generator : torch.Generator
+            Source of the random numbers.
+
+        Returns
+        -------
+        Crystals
+            One input for each pair.
+        """
+        unrelaxed, relaxed = pairs.unrelaxed, pairs.relaxed
+        owner = unrelaxed.owner
+        draw = torch.rand(len(pairs), generator=generator)
+        along = torch.rand(len(pairs), generator=generator)
+        between = draw >= self.unrelaxed + self.relaxed
+        along = torch.where(draw < self.unrelaxed, torch.zeros_like(along), along)
+        along = torch.where((draw >= self.unrelaxed) & ~between, torch.ones_like(along), along)
+        strain_noise = torch.where(between, self.strain_noise, 0.0)
+        shift_noise = torch.where(between, self.shift_noise, 0.0)
+        strain_noise = torch.where(denoise, self.denoising_strain * along, strain_noise)
+        shift_noise = torch.where(denoise, self.denoising_shift * along, shift_noise)
+
+        strain = strain_between(unrelaxed.lattices, relaxed.lattices) * along[:, None, None]
+        shift = shift_between(unrelaxed, relaxed) * along[owner, None]
+        shift = shift + torch.randn(shift.shape, generator=generator) * shift_noise[owner, None]
+        noise = symmetric_noise(len(pairs), generator) * strain_noise[:, None, None]
+        frac = unrelaxed.frac + torch.einsum("ai,aij->aj", shift, torch.linalg.inv(unrelaxed.lattices)[owner])
+        lattices = unrelaxed.lattices @ torch.linalg.matrix_exp(strain) @ torch.linalg.matrix_exp(noise)
+        return Crystals(lattices, frac, pairs.numbers, pairs.n_atoms)

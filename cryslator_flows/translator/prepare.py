@@ -1,0 +1,153 @@
+"""From a recipe and its files of pairs to one tensor file that `fit` needs nothing but torch and numpy for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pymatgen.core import Element
+from scipy.optimize import nnls
+
+from cryslator_flows.translator.network import MAX_ATOMIC_NUMBER
+from cryslator_flows.translator.pairs import Pairs, to_arrays
+from cryslator_flows.translator.records import PairRecord, RelaxedRecord, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cryslator_flows.translator.recipe import Recipe
+
+
+Row = tuple[Any, ...]
+
+
+def to_pairs(rows: Iterable[Row]) -> Pairs:
+    """Stack rows of (numbers, lattice, frac, lattice, frac, energy) into flat tensors."""
+    columns = list(zip(*rows, strict=True)) or [()] * 6
+    numbers, first_lattice, first_frac, second_lattice, second_frac, energy = columns
+
+    def stack(parts: Iterable[NDArray[np.float64]], *shape: int) -> torch.Tensor:
+        return torch.from_numpy(np.asarray([*parts], dtype=np.float32).reshape(-1, *shape))
+
+    def join(parts: Iterable[NDArray[np.float64]]) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([np.zeros((0, 3)), *parts]).astype(np.float32))
+
+    return Pairs(
+        n_atoms=torch.tensor([len(part) for part in numbers], dtype=torch.long),
+        numbers=torch.from_numpy(np.concatenate([np.zeros(0), *numbers]).astype(np.int64)),
+        unrelaxed_lattices=stack(first_lattice, 3, 3),
+        unrelaxed_frac=join(first_frac),
+        relaxed_lattices=stack(second_lattice, 3, 3),
+        relaxed_frac=join(second_frac),
+        energy=torch.tensor(np.asarray(energy, dtype=np.float32)),
+    )
+
+
+def pair_row(record: PairRecord) -> Row:
+    """One row for `to_pairs` from a pair."""
+    energy = np.nan if record.formation_energy_per_atom is None else record.formation_energy_per_atom
+    numbers = np.array([Element(symbol).Z for symbol in record.species])
+    geometry: list[Any] = [np.array(part) for part in (
+        record.unrelaxed.lattice, record.unrelaxed.frac, record.relaxed.lattice, record.relaxed.frac,
+    )]  # fmt: skip
+    return numbers, *geometry, energy
+
+
+def relaxed_row(record: RelaxedRecord) -> Row:
+    """One row for `to_pairs` from a relaxed crystal, paired with itself."""
+    energy = np.nan if record.formation_energy_per_atom is None else record.formation_energy_per_atom
+    structure = record.structure
+    geometry = structure.lattice.matrix, structure.frac_coords
+    return np.array(structure.atomic_numbers), *geometry, *geometry, energy
+
+
+def element_radius(element: Element) -> float:
+    """Mean ionic radius where pymatgen knows one, else the atomic radius, in angstrom."""
+    ionic = float(element.average_ionic_radius)
+    atomic = float(element.atomic_radius or element.atomic_radius_calculated or 1.5)
+    return ionic if ionic > 0 else atomic
+
+
+def element_table() -> NDArray[np.float32]:
+    """Standardised properties of the elements from pymatgen, [119, 7]; row 0 is unused.
+
+    Electronegativity, mean ionic radius, atomic radius, group, row, Mendeleev number, molar volume; a property
+    that is not known counts as the mean.
+    """
+    elements = [Element.from_Z(number) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
+    rows = [
+        [
+            element.X, element_radius(element), element.atomic_radius or np.nan, element.group, element.row,
+            element.mendeleev_no, element.molar_volume or np.nan,
+        ]
+        for element in elements
+    ]  # fmt: skip
+    table = np.asarray(rows, dtype=np.float64)
+    table = (table - np.nanmean(table, axis=0)) / np.nanstd(table, axis=0)
+    return np.vstack([np.zeros(table.shape[1]), np.nan_to_num(table)]).astype(np.float32)
+
+
+def fit_element_volumes(pairs: Pairs) -> NDArray[np.float32]:
+    """Volumes v_Z >= 0 that minimise sum over relaxed crystals of (sum_Z n_Z v_Z / V - 1)^2, [119].
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Pairs whose relaxed cells are fitted.
+
+    Returns
+    -------
+    array
+        Volumes in cubic angstrom; the median of the others where an element never occurs.
+    """
+    counts = np.zeros((len(pairs), MAX_ATOMIC_NUMBER + 1))
+    owner = pairs.relaxed.owner.numpy()
+    np.add.at(counts, (owner, pairs.numbers.numpy()), 1)
+    counts /= pairs.relaxed.volumes.numpy()[:, None]
+    seen = counts.any(axis=0)
+    volumes = np.zeros(counts.shape[1])
+    volumes[seen], _ = nnls(counts[:, seen], np.ones(len(pairs)))
+    volumes[~seen] = np.median(volumes[seen])
+    return volumes.astype(np.float32)
+
+
+def prepare(recipe: Recipe, path: Path) -> None:
+    """Write the tensor file that `fit` reads: pairs, element tables and settings.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    path : Path
+        The ``.npz`` file to write.
+
+    Raises
+    ------
+    DataError
+        A file of the recipe cannot be read or holds a wrong record.
+    """
+    train = [*read_records(recipe.train, PairRecord)]
+    pairs = to_pairs(map(pair_row, train))
+    first = {record.target: row for row, record in reversed([*enumerate(train)])}
+    targets = pairs.take(torch.tensor(sorted(first.values())))
+    relaxed = [] if recipe.relaxed is None else read_records(recipe.relaxed, RelaxedRecord)
+    radii = [1.0] + [element_radius(Element.from_Z(number)) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
+    settings = {"network": asdict(recipe.network), "fit": asdict(recipe.fit)}
+    arrays: dict[str, Any] = {
+        **to_arrays(pairs, "train"),
+        **to_arrays(to_pairs(map(pair_row, read_records(recipe.val, PairRecord))), "val"),
+        **to_arrays(to_pairs(relaxed_row(record) for record in relaxed if record.split == "train"), "relaxed"),
+        "elements/table": element_table(),
+        "elements/radii": np.asarray(radii, dtype=np.float32),
+        "elements/volumes": fit_element_volumes(targets),
+        "settings": np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez(file, **arrays)

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+
+from cryslator_flows.translator.network import Network, NetworkConfig
+from cryslator_flows.translator.pretrained import ModelFolder, save_model
+
+# Small batches: threads would only wait for each other.
+torch.set_num_threads(1)
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def perovskite() -> Structure:
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
+    return Structure.from_spacegroup("Pm-3m", Lattice.cubic(3.9), ["Ca", "Ti", "O"], sites)
+
+
+@pytest.fixture
+def rutile() -> Structure:
+    lattice = Lattice.tetragonal(4.6, 2.95)
+    return Structure.from_spacegroup("P4_2/mnm", lattice, ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]])
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> ModelFolder:
+    """A real network of small size with random weights, in a folder of its own."""
+    torch.manual_seed(0)
+    config = NetworkConfig(width=16, vectors=8, encoder_layers=1, translator_layers=1, neighbors=12, radial=6)
+    network = Network(config, element_volumes=torch.full((119,), 11.0))
+    return save_model(tmp_path / "models" / "tiny", network.state_dict(), network, ["Ca", "Mn", "O", "Ti"])

@@ -1,0 +1,160 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+from pymatgen.core.structure_matcher import StructureMatcher
+
+from cryslator_flows.crystals.enumeration import Enumeration, candidate_id, in_chunks
+from cryslator_flows.crystals.substitution import (
+    ExplicitMaps,
+    PredictedSubstitutions,
+    RolePools,
+    SpeciesPools,
+    is_charge_balanced,
+    substitute,
+)
+from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.errors import StructureError
+from cryslator_flows.schemas import Template
+
+
+def template(structure, name="t"):
+    return Template(template_id=name, structure=structure)
+
+
+def formulas(space, structure, **kwargs):
+    return [candidate.reduced_formula for candidate in Enumeration([template(structure)], [space], **kwargs)]
+
+
+def test_explicit_maps_keep_what_is_not_named(perovskite):
+    space = ExplicitMaps(kind="maps", maps=[{"Ca": "Sr"}, {"Ca": "Ti", "Ti": "Ca"}, {"Fe": "Co"}])
+    assert formulas(space, perovskite) == ["SrTiO3", "CaTiO3"]
+
+
+def test_swap_moves_the_elements(perovskite):
+    swapped = substitute(perovskite, {"Ca": "Ti", "Ti": "Ca", "O": "O"})
+    assert [site.specie.symbol for site in swapped] == ["Ti", "Ca", "O", "O", "O"]
+    assert np.array_equal(swapped.frac_coords, perovskite.frac_coords)
+
+
+def test_substitute_wants_every_element(perovskite):
+    with pytest.raises(StructureError, match="'O'"):
+        substitute(perovskite, {"Ca": "Sr", "Ti": "Ti"})
+
+
+def test_substitute_keeps_magnetic_moments(perovskite):
+    perovskite.add_site_property("magmom", [0, 3, 0, 0, 0])
+    assert substitute(perovskite, {"Ca": "Ba", "Ti": "Mn", "O": "O"}).site_properties["magmom"] == [0, 3, 0, 0, 0]
+
+
+def test_species_pools(perovskite):
+    space = SpeciesPools(kind="species", pools={"Ca": ["Sr", "Ba"], "Ti": ["Ti", "Zr"]})
+    assert sorted(formulas(space, perovskite)) == ["BaTiO3", "BaZrO3", "SrTiO3", "SrZrO3"]
+    assert formulas(SpeciesPools(kind="species", pools={"Fe": ["Co"]}), perovskite) == []
+
+
+def test_role_pools_assign_both_ways_and_keep_the_anion(perovskite):
+    space = RolePools(kind="roles", cations=[["Mn"], ["Ca", "Mn", "O"]])
+    mappings = [candidate.substitution for candidate in Enumeration([template(perovskite)], [space])]
+    assert {tuple(sorted(mapping.items())) for mapping in mappings} == {
+        (("Ca", "Ca"), ("O", "O"), ("Ti", "Mn")),
+        (("Ca", "Mn"), ("O", "O"), ("Ti", "Ca")),
+    }
+
+
+def test_role_pools_need_as_many_cations(rutile):
+    assert formulas(RolePools(kind="roles", cations=[["Mn"], ["Ca"]]), rutile) == []
+
+
+def test_charge_balance(perovskite):
+    assert is_charge_balanced("CaMnO3")
+    assert not is_charge_balanced("NaMgO3")
+    space = ExplicitMaps(kind="maps", maps=[{"Ca": "Na", "Ti": "Mg"}, {"Ca": "Sr"}])
+    enumeration = Enumeration([template(perovskite)], [space])
+    assert [candidate.reduced_formula for candidate in enumeration] == ["SrTiO3"]
+    assert enumeration.counts.not_charge_balanced == 1
+
+
+@pytest.mark.slow
+def test_predicted_substitutions_are_ranked(perovskite):
+    space = PredictedSubstitutions(kind="predicted", threshold=0.005, elements=["Sr", "Ba", "Ti", "Zr", "O"])
+    candidates = list(Enumeration([template(perovskite)], [space]))
+    assert candidates[0].reduced_formula == "SrTiO3"
+    probabilities = [candidate.probability for candidate in candidates]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_rescaled_volume_follows_the_new_ion(perovskite):
+    space = ExplicitMaps(kind="maps", maps=[{"Ca": "Ba", "Ti": "Zr"}])
+    (plain,) = Enumeration([template(perovskite)], [space])
+    (scaled,) = Enumeration([template(perovskite)], [space], rescale_volume=True)
+    assert scaled.structure.volume > 1.05 * plain.structure.volume == pytest.approx(1.05 * perovskite.volume)
+    assert scaled.candidate_id != plain.candidate_id
+
+
+def test_equivalent_templates_give_each_candidate_once(perovskite):
+    """Another origin, axis order, cell and volume are the same template."""
+    disguised = (perovskite * (1, 1, 2)).copy()
+    disguised.translate_sites(range(len(disguised)), [0.13, 0.2, 0.37])
+    disguised.scale_lattice(disguised.volume * 1.3)
+    templates = [template(perovskite, "a"), template(disguised, "b")]
+    space = RolePools(kind="roles", cations=[["Mn"], ["Ca", "Sr", "Ba"]])
+    enumeration = Enumeration(templates, [space])
+    assert {candidate.template_id for candidate in enumeration} == {"a"}
+    assert enumeration.counts.unique == enumeration.counts.duplicates == 6
+
+
+def test_two_templates_of_one_name_are_refused(perovskite, rutile):
+    with pytest.raises(StructureError, match="used twice"):
+        list(Enumeration([template(perovskite), template(rutile)], [ExplicitMaps(kind="maps", maps=[{"Ti": "Zr"}])]))
+
+
+@pytest.mark.slow
+def test_duplicates_as_by_comparing_all_pairs():
+    """The shortcut over relations between templates finds what StructureMatcher finds on every pair."""
+    templates = list(AflowTemplates(elements=["O"], n_elements=3, max_atoms=14).load())
+    space = RolePools(kind="roles", cations=[["Mn"], ["Ca", "La"]])
+    kept = list(Enumeration(templates, [space], charge_balanced=False))
+    matcher = StructureMatcher()
+    for first, second in combinations(kept, 2):
+        assert not matcher.fit(first.structure, second.structure)
+    by_brute_force = []
+    for item in templates:
+        for substitution in space.substitutions(item.structure):
+            structure = substitute(item.structure, substitution.mapping)
+            if not any(matcher.fit(structure, other) for other in by_brute_force):
+                by_brute_force.append(structure)
+    assert [candidate.structure for candidate in kept] == by_brute_force
+
+
+def test_stream_is_lazy(perovskite):
+    """A candidate comes before the next template is looked at."""
+
+    def templates():
+        yield template(perovskite)
+        raise AssertionError("read too far")
+
+    space = ExplicitMaps(kind="maps", maps=[{"Ca": "Sr"}])
+    assert next(iter(Enumeration(templates(), [space]))).reduced_formula == "SrTiO3"
+
+
+def test_candidate_id_is_stable():
+    structure = Structure(Lattice.cubic(4), ["Ca", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    known = candidate_id(structure, {"Ca": "Sr", "O": "O"}, rescale_volume=False)
+    assert known == "a9e8683a1614d59f"
+    assert candidate_id(structure, {"O": "O", "Ca": "Sr"}, rescale_volume=False) == known
+    assert candidate_id(structure, {"Ca": "Ba", "O": "O"}, rescale_volume=False) != known
+    assert candidate_id(structure, {"Ca": "Sr", "O": "O"}, rescale_volume=True) != known
+    structure.translate_sites([0], [0.01, 0, 0])
+    assert candidate_id(structure, {"Ca": "Sr", "O": "O"}, rescale_volume=False) != known
+
+
+@given(st.lists(st.integers(), max_size=30), st.integers(1, 7))
+@settings(deadline=None)
+def test_chunks_hold_everything_in_order(items, size):
+    chunks = list(in_chunks(items, size))
+    assert [item for chunk in chunks for item in chunk] == items
+    assert all(len(chunk) == size for chunk in chunks[:-1])

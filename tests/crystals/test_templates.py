@@ -1,0 +1,96 @@
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from pydantic import TypeAdapter
+
+from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.crystals.templates import (
+    AflowTemplates,
+    AnyTemplateSource,
+    FileTemplates,
+    MaterialsProjectTemplates,
+    StoreTemplates,
+)
+from cryslator_flows.errors import StoreError, StructureError
+
+
+def test_aflow_filters():
+    found = list(AflowTemplates(elements=["O"], anonymous_formulas=["X3YZ"], max_atoms=10).load())
+    assert found
+    for template in found:
+        assert template.structure.composition.anonymized_formula == "ABC3"
+        assert "O" in template.structure.composition
+        assert len(template.structure) <= 10
+    ids = [template.template_id for template in AflowTemplates(max_atoms=500).load()]
+    assert len(ids) == len(set(ids)) > 200
+
+
+def test_aflow_label_must_exist():
+    with pytest.raises(StructureError, match="unknown"):
+        list(AflowTemplates(prototypes=["no_such"]).load())
+
+
+def test_files(tmp_path, perovskite, rutile):
+    perovskite.to(str(tmp_path / "a.cif"))
+    rutile.to(str(tmp_path / "b.vasp"), fmt="poscar")
+    found = list(FileTemplates(source="files", path=tmp_path, n_elements=2).load())
+    assert [template.structure.composition.reduced_formula for template in found] == ["TiO2"]
+    (tmp_path / "c.cif").write_text("")
+    with pytest.raises(StructureError, match=r"c\.cif"):
+        list(FileTemplates(source="files", path=tmp_path).load())
+
+
+def test_store(tmp_path, perovskite):
+    path = str(tmp_path / "tasks.sqlite")
+    store = SQLiteStore(path, "tasks")
+    store.connect()
+    store.update([{"uuid": name, "kind": name, "output": {"structure": perovskite.as_dict()}} for name in "ab"], "uuid")
+    spec = {"type": "SQLiteStore", "path": path, "collection_name": "tasks"}
+    (template,) = StoreTemplates(source="store", store=spec, criteria={"kind": "b"}).load()
+    assert template.template_id == "b"
+    assert template.structure == perovskite
+    with pytest.raises(StructureError, match="no document"):
+        list(StoreTemplates(source="store", store=spec, criteria={"kind": "c"}).load())
+    with pytest.raises(StructureError, match="document a, kind"):
+        list(StoreTemplates(source="store", store=spec, structure_key="kind").load())
+    with pytest.raises(StoreError, match="cannot be opened"):
+        list(StoreTemplates(source="store", store={"type": "NoStore"}).load())
+
+
+def test_materials_project_calls_the_client(monkeypatch, perovskite):
+    asked = {}
+
+    class Rester:
+        def __init__(self, key):
+            asked["key"] = key
+            self.materials = SimpleNamespace(summary=SimpleNamespace(search=self.search))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args):
+            pass
+
+        def search(self, **kwargs):
+            asked.update(kwargs)
+            return [SimpleNamespace(material_id="mp-1", structure=perovskite)]
+
+    client = ModuleType("mp_api.client")
+    client.MPRester = Rester
+    monkeypatch.setitem(sys.modules, "mp_api", ModuleType("mp_api"))
+    monkeypatch.setitem(sys.modules, "mp_api.client", client)
+    source = TypeAdapter(AnyTemplateSource).validate_python(
+        {"source": "materials-project", "search": {"chemsys": "Ca-Ti-O"}, "api_key": "secret"}
+    )
+    (template,) = source.load()
+    assert template.template_id == "mp-1"
+    assert asked == {"key": "secret", "chemsys": "Ca-Ti-O", "fields": ["material_id", "structure"]}
+    assert "secret" not in source.model_dump_json()
+    assert "secret" not in repr(source)
+
+
+def test_materials_project_without_client(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mp_api.client", None)
+    with pytest.raises(StructureError, match="pip install"):
+        list(MaterialsProjectTemplates(source="materials-project", search={}).load())

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+
+from cryslator_flows.translator.graph import Crystals, envelope, find_edges
+from cryslator_flows.translator.translator import to_crystals
+
+
+@st.composite
+def structures(draw):
+    """Triclinic cells from flat to needle-like, atoms anywhere, outside the cell as well."""
+    lengths = draw(st.tuples(*[st.floats(2.0, 12.0)] * 3))
+    angles = draw(st.tuples(*[st.floats(60.0, 110.0)] * 3))
+    frac = draw(st.lists(st.tuples(*[st.floats(-2, 2)] * 3), min_size=1, max_size=5))
+    return Structure(Lattice.from_parameters(*lengths, *angles), ["O"] * len(frac), frac)
+
+
+@given(st.lists(structures(), min_size=1, max_size=3))
+@settings(deadline=None, max_examples=60)
+def test_edges_are_those_of_pymatgen(batch):
+    crystals = to_crystals(batch)
+    crystals = Crystals(crystals.lattices.double(), crystals.frac.double(), crystals.numbers, crystals.n_atoms)
+    edges = find_edges(crystals, cutoff=5.0, neighbors=10**6)
+    lengths = edges.vectors(crystals).norm(dim=-1).numpy()
+    assert np.all(np.diff(edges.receivers.numpy()) >= 0)
+    start = 0
+    for structure in batch:
+        # Rounded to single precision as the batch is, so that both see the same crystal.
+        same = Structure(np.float32(structure.lattice.matrix), structure.species, np.float32(structure.frac_coords))
+        centers, _, _, distances = same.get_neighbor_list(5.0, exclude_self=True)
+        for atom in range(len(same)):
+            ours = np.sort(lengths[edges.receivers.numpy() == start + atom])
+            theirs = np.sort(distances[centers == atom])
+            near = 5.0 - 1e-6  # a neighbour at the very cutoff may fall on either side
+            assert np.allclose(ours[ours < near], theirs[theirs < near], atol=1e-6)
+        start += len(same)
+
+
+def test_shells_are_whole(perovskite):
+    """Titanium has 6 O, then 8 Ca, then 6 Ti and farther O: a reach within a shell ends before it."""
+    crystals = to_crystals([perovskite])
+    for neighbors, expected in ((7, 6), (8, 6), (14, 6), (15, 14)):
+        edges = find_edges(crystals, 6.0, neighbors)
+        lengths = edges.vectors(crystals).norm(dim=-1)
+        mine = (edges.receivers == 1) & (envelope(lengths, edges.reach[edges.receivers]) > 1e-6)
+        assert int(mine.sum()) == expected
+
+
+def test_envelope_ends_smoothly():
+    x = torch.linspace(0.01, 1.2, 200, dtype=torch.double, requires_grad=True)
+    value = envelope(x, torch.ones_like(x))
+    (slope,) = torch.autograd.grad(value.sum(), x)
+    assert value[0].item() == pytest.approx(1, abs=1e-6)
+    assert torch.all(value[x >= 1] == 0)
+    assert torch.all(slope <= 1e-9)
+    assert slope[x < 1][-1].abs() < 0.01
+
+
+def test_lone_atom_has_no_edges():
+    lone = Structure(Lattice.cubic(30), ["O"], [[0, 0, 0]])
+    edges = find_edges(to_crystals([lone]), 6.0, 20)
+    assert len(edges.senders) == 0
