@@ -207,7 +207,8 @@ def evaluate(
     Translates the first pair of every target and prints, beside the input copied and the input scaled to volumes of
     the elements: the volume error, the displacement (minimum image, drift removed, mean over atoms), the share that
     StructureMatcher finds equal to the relaxed crystal with loose (0.2/0.3/5, scaled) and strict (0.05/0.1/2, not
-    scaled) tolerances, the share that keeps its space group, and the error of the formation energy.
+    scaled) tolerances, the share that has
+    no fewer symmetry operations than the input (symprec 0.001), and the error of the formation energy.
 
     A line of the file holds `target`, `species`, `unrelaxed` and `relaxed` (each `lattice`, rows in angstrom, and
     `frac`) and, where known, `formation_energy_per_atom` of the relaxed crystal.
@@ -242,10 +243,10 @@ def _print_evaluation(result: Evaluation) -> None:
     from rich.table import Table
 
     table = Table(title=f"{result.n_targets} targets, from the unrelaxed structure", title_justify="left")
-    for name in ("structure", "volume error", "displacement (A)", "loose match", "strict match", "space group kept"):
-        table.add_column(name, justify="left" if name == "structure" else "right")
+    for name in ("structure", "volume error", "displacement (A)", "loose match", "strict match", "symmetry kept"):
+        table.add_column(name, justify="left" if name == "structure" else "right", no_wrap=name == "structure")
     for name, row in result.structures.items():
-        shares = (f"{value:.1%}" for value in (row.loose_match, row.strict_match, row.space_group_kept))
+        shares = (f"{value:.1%}" for value in (row.loose_match, row.strict_match, row.symmetry_kept))
         table.add_row(name, f"{row.volume_error:.2%}", f"{row.displacement:.3f}", *shares)
     out.print(table)
     if result.energy_mae is not None and result.energy_coverage is not None:
@@ -314,7 +315,7 @@ def models() -> None:
 
     table = Table()
     for name in ("model", "version", "elements", "energy MAE (eV/atom)", "volume error", "folder"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "model")
     for name, folder in list_models().items():
         test = folder.metrics().get("test") or {}
         row = test.get("structures", {}).get(name, {})

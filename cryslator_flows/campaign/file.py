@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from jobflow import Flow
     from pydantic_core import ErrorDetails
 
+# Values that tell the kinds of templates and of substitutions apart.
+TAGS = {
+    "source": ("aflow", "files", "store", "materials-project"),
+    "kind": ("maps", "species", "roles", "predicted"),
+}
+
 
 class EnumerationSettings(StrictModel):
     """How candidates are enumerated."""
@@ -159,7 +165,7 @@ def _read_references(path: Path) -> dict[str, float]:
 
 def _explain(error: ErrorDetails) -> str:
     """Field and message of a validation error, without pydantic's own vocabulary."""
-    tags = {"aflow", "files", "store", "materials-project", "maps", "species", "roles", "predicted"}
+    tags = [tag for group in TAGS.values() for tag in group]
     where = ".".join(str(part) for part in error["loc"] if part not in tags) or "campaign"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
@@ -167,6 +173,6 @@ def _explain(error: ErrorDetails) -> str:
     elif error["type"] in {"model_type", "model_attributes_type"}:
         message = "expected keys and values here"
     elif error["type"].startswith("union_tag"):
-        context = error.get("ctx", {})
-        message = f"{context.get('discriminator', 'kind')} must be one of {context.get('expected_tags', sorted(tags))}"
+        key = error["ctx"]["discriminator"].strip("'")
+        message = f"{key} must be one of {', '.join(TAGS[key])}"
     return f"{where}: {message}"

@@ -31,7 +31,8 @@ class LocalRun:
 
     The journal holds the flow itself, every job that ended, and the flows that jobs made while running. A job that
     is in the journal is not run again; what it had asked for still is. A job fails alone: only jobs that cannot do
-    without its output are skipped.
+    without its output are skipped. A failed job of a single candidate stays failed, as its comparison says; any other
+    failed job is run again by the next run, with all that came after it.
 
     Parameters
     ----------
@@ -64,7 +65,13 @@ class LocalRun:
             self._write("flow", {"flow": _encode(flow)})
         else:
             flow = _decode(started["flow"])
+            self._forget_failed_stages()
         self._run_flow(flow)
+
+    def _forget_failed_stages(self) -> None:
+        numbers = [row["number"] for row in self.journal.query({"state": "failed", "stage": True})]
+        if numbers:
+            self.journal.remove_docs({"number": {"$gte": min(numbers)}})
 
     def failures(self) -> dict[str, str]:
         """Last line of the traceback of every failed job, by uuid."""
@@ -73,6 +80,10 @@ class LocalRun:
 
     def _write(self, entry: str, content: dict[str, Any]) -> None:
         self.journal.update({"entry": entry, **content}, key="entry")
+
+    def _write_end(self, job: Job, **content: Any) -> None:
+        about = {"uuid": job.uuid, "number": self.journal.count(), "stage": "candidate_id" not in job.metadata}
+        self._write(f"{job.uuid}:{job.index}", {**about, **content})
 
     def _run_flow(self, flow: Flow) -> None:
         jobs = list(flow.iterflow())
@@ -84,8 +95,7 @@ class LocalRun:
 
     def _run_job(self, job: Job, parents: list[str]) -> list[Flow]:
         """Run one job unless the journal has it, and return the flows it asked for."""
-        entry = f"{job.uuid}:{job.index}"
-        ended = self.journal.query_one({"entry": entry})
+        ended = self.journal.query_one({"entry": f"{job.uuid}:{job.index}"})
         if ended is not None:
             if ended["state"] == "failed":
                 self.failed.add(job.uuid)
@@ -103,13 +113,12 @@ class LocalRun:
                 response: Response = job.run(self.job_store)
         except Exception:
             self.failed.add(job.uuid)
-            content = {"state": "failed", "uuid": job.uuid, "flows": [], "traceback": traceback.format_exc()}
-            self._write(entry, content)
+            self._write_end(job, state="failed", flows=[], traceback=traceback.format_exc())
             logger.info("%s failed", job.name, exc_info=True)
             self.report("failed", job)
             return []
         flows = [flow for flow in (response.replace, response.detour, response.addition) if flow is not None]
-        self._write(entry, {"state": "done", "uuid": job.uuid, "flows": [_encode(flow) for flow in flows]})
+        self._write_end(job, state="done", flows=[_encode(flow) for flow in flows])
         self.report("done", job)
         return flows
 

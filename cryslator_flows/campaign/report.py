@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 def _table(title: str, *columns: str) -> Table:
     """Empty table; columns whose name begins with '>' are numbers."""
-    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
+    table.pad_edge, table.collapse_padding = False, True
     for column in columns:
         name = column.removeprefix(">")
         table.add_column(
             name,
             justify="right" if column.startswith(">") else "left",
-            no_wrap=True,
-            max_width=22 if name == "template" else None,
+            no_wrap=name != "",
+            max_width=18 if name == "template" else None,
         )
     return table
 
@@ -95,7 +96,7 @@ def _steps(comparison: RelaxationComparison, start: Start) -> str:
 def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
     """The relaxed candidates."""
     table = _table(
-        "Selected: predicted formation energy, ionic steps from each start (+: unconverged)",
+        "Selected: predicted formation energy, ionic steps of each start (+: unfinished)",
         "formula", "template", ">eV/atom", ">unrelaxed", ">translated", "ends",
     )  # fmt: skip
     for item in comparisons:
@@ -154,7 +155,8 @@ def write_files(
     Returns
     -------
     list of Path
-        ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF for each relaxed candidate and, where
+        ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF of the lower converged end of each
+        candidate and, where
         there are pairs to show, ``savings.png``.
     """
     paths = [folder / "summary.json", folder / "candidates.csv"]
@@ -162,10 +164,15 @@ def write_files(
     candidates_frame(chunks).to_csv(paths[1], index=False)
     relaxed = folder / "relaxed"
     for comparison in comparisons:
-        best = comparison.relaxation("translated")
-        if best is not None and best.structure is not None:
+        ends = [
+            (item.energy_per_atom, item.structure)
+            for item in comparison.relaxations
+            if item.structure is not None and item.energy_per_atom is not None and item.cost and item.cost.converged
+        ]
+        if ends:
+            _, lowest = min(ends, key=lambda end: end[0])
             relaxed.mkdir(exist_ok=True)
-            best.structure.to(str(relaxed / f"{comparison.reduced_formula}-{comparison.candidate_id}.cif"))
+            lowest.to(str(relaxed / f"{comparison.reduced_formula}-{comparison.candidate_id}.cif"))
     if relaxed.is_dir():
         paths.append(relaxed)
     if any(paired_steps(comparisons, item.quantity) for item in summary.savings):
@@ -179,23 +186,28 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     figure, axes = plt.subplots(1, len(summary.savings), figsize=(5.2 * len(summary.savings), 4.8), squeeze=False)
     for axis, item in zip(axes[0], summary.savings, strict=True):
         pairs = paired_steps(comparisons, item.quantity)
         unrelaxed, translated = zip(*pairs, strict=True)
-        top = max(*unrelaxed, *translated) * 1.1
-        axis.fill_between([0, top], [0, top], color="#2a9d8f", alpha=0.08, lw=0)
-        axis.plot([0, top], [0, top], color="0.5", lw=1)
+        ends = min(*unrelaxed, *translated) / 1.3, max(*unrelaxed, *translated) * 1.3
+        axis.fill_between(ends, ends, [ends[0]] * 2, color="#2a9d8f", alpha=0.08, lw=0)
+        axis.plot(ends, ends, color="0.5", lw=1)
         axis.scatter(unrelaxed, translated, s=46, color="#2a9d8f", edgecolor="white", zorder=3)
-        axis.text(top * 0.97, top * 0.05, "fewer steps from\nthe translated start", ha="right", color="#1d6f66")
+        axis.text(
+            0.97, 0.04, "fewer steps from\nthe translated start", ha="right", color="#1d6f66", transform=axis.transAxes
+        )
         axis.set(
-            xlim=(0, top), ylim=(0, top), aspect="equal",
+            xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal",
             xlabel=f"{item.quantity} from the unrelaxed start", ylabel=f"{item.quantity} from the translated start",
         )  # fmt: skip
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ticks = [tick * 10**power for power in range(6) for tick in (1, 2, 5) if ends[0] <= tick * 10**power <= ends[1]]
+        for direction in (axis.xaxis, axis.yaxis):
+            direction.set_ticks(ticks)
+            direction.set_major_formatter(ScalarFormatter())
+            direction.set_minor_formatter(NullFormatter())
         axis.set_title(
             f"{summary.campaign}, {', '.join(summary.engines)}: {item.n_pairs} pairs\n"
             f"saving {item.saving:+.0%} ({describe_interval(item)})"

@@ -98,9 +98,11 @@ class CampaignRun:
                 self.journal.close()
 
     def _check_unchanged(self) -> None:
+        """Refuse a campaign that changed after its first job was done; before that it simply starts anew."""
         now = json.loads(self.campaign.model_dump_json())
         before = self.journal.query_one({"entry": "campaign"})
-        if before is None:
+        if before is None or not self.journal.count({"state": "done"}):
+            self.journal.remove_docs({})
             self.journal.update({"entry": "campaign", "content": json.dumps(now)}, key="entry")
             return
         was: dict[str, Any] = json.loads(before["content"])
@@ -116,8 +118,7 @@ class CampaignRun:
         if not documents:
             reasons = "; ".join(self.failures.values()) or "no job ended"
             raise CampaignError(
-                f"campaign {self.campaign.name!r}: not finished ({reasons}); mend that, then start again with a new "
-                f"folder; tracebacks are in the table 'journal' of {self.folder / STORE_FILE}"
+                f"campaign {self.campaign.name!r}: not finished ({reasons}); mend that and give the same command again"
             )
         return CampaignSummary.model_validate(documents[-1])
 

@@ -65,7 +65,7 @@ class AflowTemplates(TemplateSource):
                 structure = entry["snl"].structure
                 # The library has several structure types under one label; the formula tells them apart.
                 formula = structure.composition.reduced_formula
-                yield Template(template_id=f"{label}:{formula}", structure=structure)
+                yield Template(template_id=f"{formula}:{label}", structure=structure)
 
 
 class FileTemplates(TemplateSource):

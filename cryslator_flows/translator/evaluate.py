@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, Field
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
 from cryslator_flows.translator.records import PairRecord
 from cryslator_flows.translator.translator import to_crystals
@@ -31,7 +31,7 @@ class StructureScore(BaseModel):
     displacement: float = Field(description="Mean over atoms, then pairs, in angstrom; see `displacement`")
     loose_match: float = Field(description="Share found equal by StructureMatcher, 0.2/0.3/5, scaled")
     strict_match: float = Field(description="Share found equal by StructureMatcher, 0.05/0.1/2, not scaled")
-    space_group_kept: float = Field(description="Share with the input's space group, symprec 0.001")
+    symmetry_kept: float = Field(description="Share with no fewer symmetry operations than the input, symprec 0.001")
 
 
 class Evaluation(BaseModel):
@@ -67,11 +67,11 @@ def displacement(predicted: Structure, relaxed: Structure) -> float:
     return float(np.linalg.norm(relaxed.lattice.get_cartesian_coords(change), axis=1).mean())
 
 
-def space_group(structure: Structure) -> int:
-    """Space group number at symprec 0.001; 1 where spglib finds none."""
+def n_operations(structure: Structure) -> int:
+    """Number of symmetry operations of the cell at symprec 0.001; 1 where spglib finds none."""
     try:
-        return SpacegroupAnalyzer(structure, symprec=SYMPREC).get_space_group_number()
-    except (TypeError, ValueError):
+        return len(SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_operations())
+    except (SymmetryUndeterminedError, TypeError, ValueError):
         return 1
 
 
@@ -94,7 +94,7 @@ def score_structures(rows: Iterable[tuple[Structure, Structure, Structure]]) -> 
             displacement(predicted, relaxed),
             bool(LOOSE.fit(predicted, relaxed)),
             bool(STRICT.fit(predicted, relaxed)),
-            space_group(predicted) == space_group(unrelaxed),
+            n_operations(predicted) >= n_operations(unrelaxed),
         )
         for unrelaxed, predicted, relaxed in rows
     ]

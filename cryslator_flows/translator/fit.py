@@ -148,11 +148,14 @@ def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str,
     mean = {name: float(torch.cat(part).mean()) for name, part in rows.items()}
     energies = pairs.energy[~pairs.energy.isnan()]
     spread = float((energies - energies.mean()).abs().mean())
+    # What copying the input gets wrong; pairs that hardly differ must not blow the score up.
+    copied = [max(value, 1e-3) for value in (spread, mean["volume0"], mean["shift0"])]
+    errors = mean["energy"], mean["volume"], mean["shift"]
     return {
         "energy_mae": mean["energy"],
         "volume_error": mean["volume"],
         "displacement": mean["shift"],
-        "score": (mean["energy"] / spread + mean["volume"] / mean["volume0"] + mean["shift"] / mean["shift0"]) / 3,
+        "score": sum(error / copy for error, copy in zip(errors, copied, strict=True)) / 3,
         "energy_ratio": float(torch.cat(rows["ratio"]).quantile(0.683)),
     }
 

@@ -11,6 +11,7 @@ import torch
 from pymatgen.core import Element
 from scipy.optimize import nnls
 
+from cryslator_flows.errors import DataError
 from cryslator_flows.translator.network import MAX_ATOMIC_NUMBER
 from cryslator_flows.translator.pairs import Pairs, to_arrays
 from cryslator_flows.translator.records import PairRecord, RelaxedRecord, read_records
@@ -132,7 +133,10 @@ def prepare(recipe: Recipe, path: Path) -> None:
     DataError
         A file of the recipe cannot be read or holds a wrong record.
     """
-    train = [*read_records(recipe.train, PairRecord)]
+    train, val = [*read_records(recipe.train, PairRecord)], [*read_records(recipe.val, PairRecord)]
+    for path_of, records in ((recipe.train, train), (recipe.val, val)):
+        if not records:
+            raise DataError(f"{path_of}: no pairs in it; give a file with at least one")
     pairs = to_pairs(map(pair_row, train))
     first = {record.target: row for row, record in reversed([*enumerate(train)])}
     targets = pairs.take(torch.tensor(sorted(first.values())))
@@ -141,7 +145,7 @@ def prepare(recipe: Recipe, path: Path) -> None:
     settings = {"network": asdict(recipe.network), "fit": asdict(recipe.fit)}
     arrays: dict[str, Any] = {
         **to_arrays(pairs, "train"),
-        **to_arrays(to_pairs(map(pair_row, read_records(recipe.val, PairRecord))), "val"),
+        **to_arrays(to_pairs(map(pair_row, val)), "val"),
         **to_arrays(to_pairs(relaxed_row(record) for record in relaxed if record.split == "train"), "relaxed"),
         "elements/table": element_table(),
         "elements/radii": np.asarray(radii, dtype=np.float32),

@@ -154,12 +154,12 @@ def model_card(name: str, metrics: dict[str, Any], text: CardText) -> str:
 
 def _test_section(test: Evaluation) -> str:
     rows = [
-        "| structure | volume error | displacement (A) | loose match | strict match | space group kept |",
+        "| structure | volume error | displacement (A) | loose match | strict match | symmetry kept |",
         "|---|---|---|---|---|---|",
     ]
     rows += [
         f"| {name} | {row.volume_error:.1%} | {row.displacement:.3f} | {row.loose_match:.1%} | "
-        f"{row.strict_match:.1%} | {row.space_group_kept:.1%} |"
+        f"{row.strict_match:.1%} | {row.symmetry_kept:.1%} |"
         for name, row in test.structures.items()
     ]
     energy = ""

@@ -1,0 +1,86 @@
+import pytest
+import yaml
+
+from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.errors import CampaignError, ModelError
+from tests.conftest import ROOT
+
+GOOD = {
+    "name": "mine",
+    "templates": [{"source": "aflow", "elements": ["O"], "max_atoms": 5}],
+    "substitutions": [{"kind": "roles", "cations": [["Mn"], ["Ca", "Sr"]]}],
+    "selection": {"top_k": 2},
+}
+
+
+def write(tmp_path, content):
+    path = tmp_path / "campaign.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("workflows/*.yaml")), ids=lambda path: path.name)
+def test_workflows_make_a_flow(path):
+    assert [job.name for job in Campaign.from_file(path).to_flow().jobs] == ["enumerate", "select", "summarize"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"selction": {}}, ["selction", "did you mean 'selection'"]),
+        ({"selection": {"topk": 3}}, ["selection", "topk", "did you mean 'top_k'"]),
+        ({"templates": [{"source": "aflow", "max_atom": 3}]}, ["templates.0", "did you mean 'max_atoms'"]),
+        ({"templates": [{"source": "icsd"}]}, ["templates.0", "source must be one of aflow, files"]),
+        ({"templates": [{"elements": ["O"]}]}, ["templates.0", "source must be one of aflow, files"]),
+        ({"templates": []}, ["templates", "at least 1"]),
+        ({"substitutions": [{"kind": "roles", "cations": [["Mn"], ["Xx"]]}]}, ["cations.1.0", "'Xx' is no element"]),
+        ({"substitutions": [{"kind": "roles", "cations": [[False]]}]}, ["cations.0.0", "quotes"]),
+        ({"selection": {"control_share": 2}}, ["selection.control_share", "less than or equal to 1"]),
+        ({"selection": 3}, ["selection", "keys and values"]),
+        ({"name": "a/b"}, ["name"]),
+        ({"selection": {"references": "missing.yaml"}}, ["missing.yaml", "cannot be read"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path, change, words):
+    path = write(tmp_path, {**GOOD, **change})
+    with pytest.raises(CampaignError) as caught:
+        Campaign.from_file(path)
+    message = str(caught.value)
+    for word in [str(tmp_path), *words]:
+        assert word in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [("name: [", "line 1"), ("a:\n  - b\n c: 1\n", "line 3"), ("", "keys and values"), ("- 1", "keys")],
+)
+def test_broken_yaml(tmp_path, content, word):
+    with pytest.raises(CampaignError, match=word):
+        Campaign.from_file(write(tmp_path, content))
+
+
+def test_missing_key_and_file(tmp_path):
+    with pytest.raises(CampaignError, match="templates: missing"):
+        Campaign.from_file(write(tmp_path, {"name": "a", "substitutions": GOOD["substitutions"]}))
+    with pytest.raises(CampaignError, match="No such file"):
+        Campaign.from_file(tmp_path / "nothing.yaml")
+
+
+def test_paths_count_from_the_file(tmp_path):
+    (tmp_path / "known.yaml").write_text("CaO: -3.3\n")
+    templates = [{"source": "files", "path": "crystals"}]
+    path = write(tmp_path, {**GOOD, "templates": templates, "selection": {"references": "known.yaml"}})
+    campaign = Campaign.from_file(path)
+    assert campaign.templates[0].path == tmp_path / "crystals"
+    assert campaign.selection.references == {"CaO": -3.3}
+    (tmp_path / "known.yaml").write_text("CaO: low\n")
+    with pytest.raises(CampaignError, match=r"known\.yaml"):
+        Campaign.from_file(path)
+
+
+def test_model_and_maker_are_checked_before_anything_runs(tmp_path):
+    with pytest.raises(ModelError, match="choose from"):
+        Campaign.from_file(write(tmp_path, {**GOOD, "model": "cryslator-oxide"})).to_flow()
+    with pytest.raises(CampaignError, match="choose from chgnet"):
+        Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"maker": "chgnett"}})).to_flow()

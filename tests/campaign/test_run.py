@@ -1,0 +1,201 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+import pandas as pd
+import pytest
+import yaml
+
+from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.report import full_report, write_files
+from cryslator_flows.campaign.run import CampaignRun
+from cryslator_flows.errors import CampaignError, StoreError
+from tests.campaign.test_file import GOOD, write
+from tests.conftest import ROOT
+
+MAKERS = "tests.flows.makers"
+
+
+def campaign(tmp_path, maker, **kwargs):
+    relaxation = {"maker": f"{MAKERS}.{maker}", "kwargs": kwargs}
+    return Campaign.from_file(write(tmp_path, {**GOOD, "selection": {"top_k": 3}, "relaxation": relaxation}))
+
+
+def run_counting(run):
+    happened = Counter()
+    summary = run.run(lambda happening, job: happened.update([happening]))
+    return summary, happened
+
+
+def test_second_run_does_nothing_twice(tmp_path):
+    made = campaign(tmp_path, "LoggingRelaxMaker", log=str(tmp_path / "log"))
+    first, happened = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert happened["done"] == happened["queued"]
+    assert happened["reused"] == happened["failed"] == 0
+    log = (tmp_path / "log").read_text()
+    assert len(log.splitlines()) == 2 * first.selected == 6
+    second, happened = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert second == first
+    assert happened["done"] == 0
+    assert (tmp_path / "log").read_text() == log
+
+
+CLI = [sys.executable, "-m", "cryslator_flows.cli", "screen"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", [1, 4])
+def test_killed_campaign_goes_on_where_it_was(tmp_path, kill_at):
+    """kill -9 in the middle of a relaxation: that one is done again, nothing else is."""
+    log = tmp_path / "log"
+    relaxation = {"maker": f"{MAKERS}.LoggingRelaxMaker", "kwargs": {"log": str(log), "kill_at": kill_at}}
+    file = write(tmp_path, {**GOOD, "selection": {"top_k": 3}, "relaxation": relaxation})
+    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert first.returncode == -signal.SIGKILL
+    before = log.read_text().splitlines()
+    assert len(before) == kill_at
+    second = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert second.returncode == 0, second.stderr
+    after = log.read_text().splitlines()
+    assert len(after) == 6 + 1
+    assert after[kill_at] == before[-1]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["relaxed"] == 3
+
+
+@pytest.mark.slow
+def test_interrupted_campaign_says_how_to_go_on(tmp_path):
+    log = tmp_path / "log"
+    relaxation = {"maker": f"{MAKERS}.LoggingRelaxMaker", "kwargs": {"log": str(log)}}
+    file = write(tmp_path, {**GOOD, "selection": {"top_k": 16}, "relaxation": relaxation})
+    process = subprocess.Popen(
+        [*CLI, str(file), "-o", str(tmp_path / "run")],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    while not log.exists() and process.poll() is None:
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "The same command goes on from here." in errors
+    assert "Traceback" not in errors
+
+
+def test_failures_are_recorded_with_their_reason(tmp_path):
+    run = CampaignRun(campaign(tmp_path, "FussyRelaxMaker", fails_with="Sr"), tmp_path / "run")
+    summary, happened = run_counting(run)
+    assert happened["failed"] == 2 * summary.outcomes["failed"] > 0
+    assert set(run.failures.values()) == {"RuntimeError: no Sr here"}
+
+
+def test_changed_campaign_is_refused_and_named(tmp_path):
+    run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run"))
+    with pytest.raises(CampaignError, match="relaxation changed since"):
+        run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker", steps=7), tmp_path / "run"))
+
+
+def test_one_process_at_a_time(tmp_path):
+    made = campaign(tmp_path, "PairPotentialRelaxMaker")
+
+    def intrude(happening, job):
+        with pytest.raises(StoreError, match="another process"):
+            CampaignRun(made, tmp_path / "run").run(lambda *_: None)
+        seen.append(happening)
+
+    seen = []
+    CampaignRun(made, tmp_path / "run").run(intrude)
+    assert seen
+
+
+def test_unwritable_folder(tmp_path):
+    with pytest.raises(StoreError, match="cannot be written"):
+        CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "campaign.yaml").run(lambda *_: None)
+
+
+def test_broken_enumeration_says_why(tmp_path):
+    (tmp_path / "crystals").mkdir()
+    (tmp_path / "crystals" / "a.cif").write_text("nonsense")
+    path = write(tmp_path, {**GOOD, "templates": [{"source": "files", "path": "crystals"}]})
+    with pytest.raises(CampaignError, match=r"a\.cif: not readable"):
+        CampaignRun(Campaign.from_file(path), tmp_path / "run").run(lambda *_: None)
+
+
+def test_failed_stage_is_run_again_when_it_was_mended(tmp_path, perovskite):
+    (tmp_path / "crystals").mkdir()
+    (tmp_path / "crystals" / "a.cif").write_text("nonsense")
+    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    content = {**GOOD, "templates": [{"source": "files", "path": "crystals"}], "relaxation": relaxation}
+    made = Campaign.from_file(write(tmp_path, content))
+    with pytest.raises(CampaignError, match="give the same command again"):
+        run_counting(CampaignRun(made, tmp_path / "run"))
+    perovskite.to(str(tmp_path / "crystals" / "a.cif"))
+    summary, happened = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert summary.relaxed == 2
+    assert happened["failed"] == 0
+
+
+def test_broken_translation_is_run_again_without_enumerating_anew(tmp_path, tiny_model):
+    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "model": str(tiny_model.path), "relaxation": relaxation}))
+    weights = tiny_model.path / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:100])
+    with pytest.raises(CampaignError, match="truncated weights"):
+        run_counting(CampaignRun(made, tmp_path / "run"))
+    weights.write_bytes(content)
+    again = []
+    summary = CampaignRun(made, tmp_path / "run").run(lambda happening, job: again.append((happening, job.name)))
+    assert summary.relaxed == 2
+    assert ("reused", "enumerate") in again
+
+
+def test_campaign_may_change_as_long_as_nothing_was_done(tmp_path):
+    path = write(tmp_path, {**GOOD, "templates": [{"source": "files", "path": "typo"}]})
+    with pytest.raises(CampaignError, match="no such file"):
+        run_counting(CampaignRun(Campaign.from_file(path), tmp_path / "run"))
+    summary, _ = run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run"))
+    assert summary.relaxed == 3
+
+
+def test_files_and_tables(tmp_path):
+    run = CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run")
+    summary, _ = run_counting(run)
+    comparisons = run.comparisons()
+    paths = write_files(run.folder, summary, comparisons, run.chunks())
+    names = {path.name for path in paths}
+    assert {"summary.json", "candidates.csv", "relaxed"} <= names
+    table = pd.read_csv(run.folder / "candidates.csv")
+    assert len(table) == summary.translated
+    assert table["formation_energy_per_atom"].is_monotonic_increasing
+    assert set(table["candidate_id"][: summary.selected]) == {item.candidate_id for item in comparisons}
+    assert len(list((run.folder / "relaxed").glob("*.cif"))) == 3
+    assert ("savings.png" in names) == bool(summary.savings)
+
+    from rich.console import Console
+
+    console = Console(width=80, file=io.StringIO())
+    console.print(full_report(summary, comparisons))
+    text = console.file.getvalue()
+    for comparison in comparisons:
+        assert comparison.reduced_formula in text
+    assert "an interatomic potential has none" in " ".join(text.split())
+
+
+@pytest.mark.slow
+def test_small_campaign_with_chgnet_from_the_command_line(tmp_path):
+    """The real thing in small: translated starts relaxed with CHGNet end where unrelaxed ones do."""
+    file = write(tmp_path, yaml.safe_dump({**GOOD, "selection": {"top_k": 3, "per_composition": 1}}))
+    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["engines"] == ["CHGNet"]
+    assert summary["relaxed"] == summary["selected"] >= 1
+    assert summary["savings"][0]["quantity"] == "ionic steps"
+    assert (tmp_path / "run" / "savings.png").stat().st_size > 10_000
+    assert "Funnel of mine" in result.stdout
+    assert "CHGNet will run" not in result.stdout

@@ -1,0 +1,69 @@
+"""Relax makers with known behaviour, importable by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from atomate2.ase.jobs import LennardJonesRelaxMaker
+from jobflow import Flow, Maker, job
+
+
+@dataclass
+class PairPotentialRelaxMaker(LennardJonesRelaxMaker):
+    """Lennard-Jones crystal: real relaxations in milliseconds."""
+
+    name: str = "pair potential relax"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.calculator_kwargs = {"sigma": 1.9, "epsilon": 0.3, "rc": 6.0, "smooth": True}
+        self.optimizer_kwargs = {"optimizer": "BFGS"}
+        self.relax_kwargs = {"fmax": 0.02}
+
+
+@dataclass
+class LoggingRelaxMaker(PairPotentialRelaxMaker):
+    """Notes each run in a file; kills its own process at run number `kill_at`."""
+
+    log: str = ""
+    kill_at: int = 0
+
+    @job
+    def make(self, structure, prev_dir=None):
+        path = Path(self.log)
+        with path.open("a") as file:
+            file.write(structure.formula + "\n")
+        if len(path.read_text().splitlines()) == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return PairPotentialRelaxMaker.make.original(self, structure)
+
+
+@dataclass
+class FussyRelaxMaker(PairPotentialRelaxMaker):
+    """Fails for structures with one element, does not converge for those with another."""
+
+    fails_with: str = ""
+    unconverged_with: str = ""
+
+    @job
+    def make(self, structure, prev_dir=None):
+        symbols = {element.symbol for element in structure.elements}
+        if self.fails_with in symbols:
+            raise RuntimeError(f"no {self.fails_with} here")
+        self.steps = 2 if self.unconverged_with in symbols else 500
+        return PairPotentialRelaxMaker.make.original(self, structure)
+
+
+@dataclass
+class DoubleMaker(Maker):
+    """Two relaxations, one after the other, like atomate2's DoubleRelaxMaker."""
+
+    name: str = "double"
+
+    def make(self, structure, prev_dir=None) -> Flow:
+        first = PairPotentialRelaxMaker(name="first").make(structure)
+        second = PairPotentialRelaxMaker(name="second").make(first.output.structure)
+        return Flow([first, second], output=second.output, name=self.name)

@@ -1,0 +1,173 @@
+from types import SimpleNamespace
+
+import pytest
+from atomate2.forcefields.jobs import ForceFieldRelaxMaker
+from atomate2.vasp.jobs.core import RelaxMaker
+from chgnet.model.dynamics import CHGNetCalculator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jobflow import run_locally
+
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.relaxation.comparison import compare_ends
+from cryslator_flows.relaxation.counting import count_steps, total_cost
+from cryslator_flows.relaxation.engines import build_relax_maker
+from cryslator_flows.relaxation.savings import measure_savings, paired_steps
+from cryslator_flows.schemas import Relaxation, RelaxationComparison, RelaxationCost
+
+
+@pytest.fixture
+def count_evaluations(monkeypatch):
+    calls = []
+    original = CHGNetCalculator.calculate
+
+    def counted(self, *args, **kwargs):
+        calls.append(1)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(CHGNetCalculator, "calculate", counted)
+    return calls
+
+
+def relax(maker, structure, tmp_path):
+    job = maker.make(structure)
+    responses = run_locally(job, create_folders=True, root_dir=tmp_path, log=False, ensure_success=True)
+    return responses[job.uuid][1].output
+
+
+@pytest.mark.parametrize("steps", [300, 2, 1])
+def test_ionic_steps_are_energy_evaluations(perovskite, tmp_path, count_evaluations, steps):
+    """CHGNet's own calls are counted beside the document; also when cut short, and for a static calculation."""
+    perovskite.scale_lattice(perovskite.volume * 1.1)
+    cost = count_steps(relax(build_relax_maker("chgnet", {"steps": steps}), perovskite, tmp_path))
+    # The optimizer counts from the step after the first evaluation.
+    assert cost.ionic_steps == len(count_evaluations)
+    assert cost.electronic_steps is None
+    assert cost.total_electronic_steps is None
+    assert cost.engine == "CHGNet"
+    assert cost.converged == (steps != 2)
+    assert cost.wall_time > 0
+
+
+def vasp_document(*counts, state="successful"):
+    calculations = [SimpleNamespace(output=SimpleNamespace(num_electronic_steps=count)) for count in counts]
+    return SimpleNamespace(calcs_reversed=calculations[::-1], state=SimpleNamespace(value=state), dir_name="x")
+
+
+def test_vasp_documents_sum_over_their_calculations():
+    cost = count_steps(vasp_document([14, 5], [7, 5, 3]))
+    assert cost.electronic_steps == [14, 5, 7, 5, 3]
+    assert (cost.ionic_steps, cost.total_electronic_steps) == (5, 34)
+    assert count_steps(vasp_document([3], state="failed")).converged is False
+
+
+def test_missing_counts_are_unknown_not_zero():
+    cost = count_steps(vasp_document([14, 5], None))
+    assert cost.electronic_steps is None
+    assert cost.ionic_steps is None
+    assert total_cost([vasp_document([4]), vasp_document(None)]).total_electronic_steps is None
+
+
+def test_double_relaxation_is_summed():
+    cost = total_cost([vasp_document([4, 3]), vasp_document([5])])
+    assert (cost.ionic_steps, cost.total_electronic_steps) == (3, 12)
+
+
+def test_other_documents_are_refused():
+    with pytest.raises(TypeError, match="SimpleNamespace"):
+        count_steps(SimpleNamespace(structure=None))
+
+
+def test_engines():
+    assert isinstance(build_relax_maker("chgnet", {"steps": 7}), ForceFieldRelaxMaker)
+    assert build_relax_maker("chgnet", {"steps": 7}).steps == 7
+    assert isinstance(build_relax_maker("atomate2.vasp.jobs.core.RelaxMaker", {}), RelaxMaker)
+    for name, kwargs, word in (
+        ("chgnett", {}, "choose from chgnet"),
+        ("atomate2.vasp.jobs.core.NoMaker", {}, "cannot be imported"),
+        ("chgnet", {"step": 7}, "step"),
+        ("atomate2.common.jobs.transform.build_supercell", {}, "relaxation"),
+        ("collections.OrderedDict", {}, "no make"),
+    ):
+        with pytest.raises(CampaignError, match=word):
+            build_relax_maker(name, kwargs)
+
+
+def test_preset_without_its_package(monkeypatch):
+    monkeypatch.setattr("cryslator_flows.relaxation.engines.find_spec", lambda name: None)
+    with pytest.raises(CampaignError, match=r"pip install 'cryslator-flows\[chgnet\]'"):
+        build_relax_maker("chgnet", {})
+
+
+def relaxation(start, structure, energy=-5.0, steps=10, converged=True):
+    cost = RelaxationCost(engine="test", ionic_steps=steps, converged=converged)
+    return Relaxation(start=start, job_uuids=["u"], structure=structure, energy_per_atom=energy, cost=cost)
+
+
+def test_outcomes(perovskite, rutile):
+    unrelaxed = relaxation("unrelaxed", perovskite)
+    moved = perovskite.copy()
+    moved.translate_sites(range(5), [0.2, 0, 0])
+    assert compare_ends([unrelaxed, relaxation("translated", moved, -5.004)], 0.005)[0] == "same minimum"
+    assert compare_ends([unrelaxed, relaxation("translated", perovskite, -5.01)], 0.005)[0] == "translated lower"
+    assert compare_ends([unrelaxed, relaxation("translated", perovskite, -4.9)], 0.005)[0] == "translated higher"
+    assert compare_ends([unrelaxed, relaxation("translated", rutile, -4.999)], 0.005)[0] == "translated higher"
+    larger = perovskite.copy()
+    larger.scale_lattice(perovskite.volume * 2)
+    assert compare_ends([unrelaxed, relaxation("translated", larger)], 0.005)[0] == "translated higher"
+    assert compare_ends([unrelaxed, relaxation("translated", perovskite, converged=False)], 0.005)[0] == "unconverged"
+    failed = Relaxation(start="translated", job_uuids=["u"], error="x")
+    assert compare_ends([unrelaxed, failed], 0.005) == ("failed", None)
+    assert compare_ends([relaxation("translated", perovskite)], 0.005) == ("not compared", None)
+
+
+def comparison(unrelaxed, translated, outcome="same minimum"):
+    return RelaxationComparison(
+        candidate_id="0", template_id="t", substitution={}, reduced_formula="X", formation_energy_per_atom=0,
+        relaxations=[relaxation("unrelaxed", None, steps=unrelaxed), relaxation("translated", None, steps=translated)],
+        outcome=outcome,
+    )  # fmt: skip
+
+
+def test_only_the_same_minimum_counts():
+    rows = [comparison(10, 5), comparison(100, 1, "translated lower"), comparison(None, 3), comparison(8, 9)]
+    assert paired_steps(rows, "ionic steps") == [(10, 5), (8, 9)]
+    assert paired_steps(rows, "electronic steps") == []
+
+
+def test_saving_by_hand():
+    result = measure_savings([(20, 10), (10, 12), (30, 15), (40, 20)], "ionic steps")
+    assert result.saving == pytest.approx(1 - 57 / 100)
+    assert (result.mean_unrelaxed, result.mean_translated) == (25, 14.25)
+    assert result.share_slower == 0.25
+    assert result.interval[0] < result.saving < result.interval[1]
+    assert 0 < result.p_value < 1
+    assert measure_savings([], "ionic steps") is None
+    few = measure_savings([(20, 10)], "ionic steps")
+    assert few.interval is few.p_value is None
+
+
+@given(st.lists(st.integers(1, 60), min_size=3, max_size=20))
+@settings(deadline=None, max_examples=15)
+def test_equal_starts_save_nothing(steps):
+    result = measure_savings([(step, step) for step in steps], "ionic steps")
+    assert result.saving == 0
+    assert result.interval == (0, 0)
+    assert result.p_value is None
+    assert result.share_slower == 0
+
+
+def test_interval_covers_the_truth():
+    """Of 95 % intervals on samples from a known distribution about 95 % hold the true saving."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(60):
+        unrelaxed = rng.integers(10, 40, 40)
+        translated = np.maximum(1, np.round(unrelaxed * rng.uniform(0.5, 0.9, 40))).astype(int)
+        low, high = measure_savings(
+            list(zip(unrelaxed.tolist(), translated.tolist(), strict=True)), "ionic steps"
+        ).interval
+        hits += low <= 0.3 <= high
+    assert 50 <= hits <= 60

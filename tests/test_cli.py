@@ -1,0 +1,206 @@
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from pymatgen.core import DummySpecies, Lattice, Structure
+
+from cryslator_flows.cli import main
+from cryslator_flows.translator.pretrained import ModelFolder
+from tests.translator.test_evaluate import pair
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run the command line in this process: exit code, output and errors, line breaks of the terminal undone."""
+
+    def call(*arguments):
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["cryslator", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        else:
+            code = 0
+        captured = capfd.readouterr()
+        return code, " ".join(captured.out.split()), " ".join(captured.err.split())
+
+    return call
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_translate_a_file(run, tmp_path, perovskite):
+    perovskite.to(str(tmp_path / "a.cif"))
+    code, out, _ = run("translate", tmp_path / "a.cif", tmp_path / "out.jsonl")
+    assert code == 0
+    assert "1 translated, 0 failed" in out
+    (row,) = lines(tmp_path / "out.jsonl")
+    assert Structure.from_dict(row["structure"]).composition == perovskite.composition
+    assert row["formation_energy_per_atom"] < 0 < row["formation_energy_uncertainty"]
+    assert "error" not in row
+
+
+def test_translate_a_batch_goes_on_past_bad_input(run, tmp_path, perovskite, rutile):
+    disordered = Structure(Lattice.cubic(4), [{"Fe": 0.5, "Mn": 0.5}], [[0, 0, 0]])
+    rows = [perovskite, disordered, Structure(Lattice.cubic(30), ["Fe"], [[0, 0, 0]]), rutile]
+    source = tmp_path / "in.jsonl.gz"
+    with gzip.open(source, "wt") as file:
+        file.write("\n".join(json.dumps(row.as_dict()) for row in rows) + "\nnonsense\n")
+    code, out, err = run("translate", source, tmp_path / "out.jsonl")
+    assert code == 0
+    assert "2 translated, 3 failed" in out
+    assert "line 5" in err
+    results = lines(tmp_path / "out.jsonl")
+    assert ["error" in row for row in results] == [False, True, True, False, True]
+    assert results[1]["error"].startswith(f"{source}, line 2, site 0: disordered")
+    assert "isolated" in results[2]["error"]
+    assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_text(""), "empty file"),
+        (lambda path: path.write_text("nonsense"), "not readable"),
+        (lambda path: None, "no such file"),
+        (
+            lambda path: Structure(Lattice.cubic(3), ["Cu"], [[0] * 3]).make_supercell([10, 10, 20]).to(str(path)),
+            "2000",
+        ),
+    ],
+)
+def test_translate_nothing_but_bad_input(run, tmp_path, make, words):
+    make(tmp_path / "a.cif")
+    code, out, err = run("translate", tmp_path / "a.cif", tmp_path / "out.jsonl")
+    assert code == 2
+    assert err.count("Error:") == 1
+    assert words in err
+    assert "a.cif" in err
+    assert "Traceback" not in err + out
+
+
+def test_finished_output_is_not_touched_by_a_failing_run(run, tmp_path):
+    (tmp_path / "out.jsonl").write_text("precious")
+    assert run("translate", tmp_path / "none.cif", tmp_path / "out.jsonl")[0] == 2
+    assert (tmp_path / "out.jsonl").read_text() == "precious"
+
+
+def test_unwritable_output_and_unknown_model(run, tmp_path, perovskite):
+    perovskite.to(str(tmp_path / "a.cif"))
+    code, _, err = run("translate", tmp_path / "a.cif", tmp_path / "no" / "folder.jsonl")
+    assert code == 2
+    assert "cannot be written" in err
+    code, _, err = run("translate", tmp_path / "a.cif", tmp_path / "out.jsonl", "--model", "nope")
+    assert code == 2
+    assert "model 'nope': unknown; choose from: " in err
+
+
+def test_dummy_species_in_a_row(run, tmp_path):
+    odd = Structure(Lattice.cubic(4), [DummySpecies("X")], [[0, 0, 0]])
+    (tmp_path / "in.jsonl").write_text(json.dumps(odd.as_dict()))
+    code, _, err = run("translate", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert code == 2
+    assert "no element" in err
+
+
+def write_pairs(path, perovskite, count=12):
+    rows = []
+    for number in range(count):
+        larger = perovskite.copy()
+        larger.scale_lattice(perovskite.volume * (1.05 + 0.01 * number))
+        rows.append(pair(larger, perovskite, target=f"t{number}"))
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_evaluate_prints_and_writes(run, tmp_path, perovskite):
+    write_pairs(tmp_path / "pairs.jsonl", perovskite, 3)
+    code, out, _ = run("evaluate", tmp_path / "pairs.jsonl", "--json", tmp_path / "scores.json")
+    assert code == 0
+    for word in ("3 targets", "input copied", "volume only", "cryslator-oxides", "MAE"):
+        assert word in out
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["structures"]["input copied"]["volume_error"] == pytest.approx(0.06, abs=1e-6)
+    (tmp_path / "bad.jsonl").write_text("{}")
+    code, _, err = run("evaluate", tmp_path / "bad.jsonl")
+    assert code == 2
+    assert "bad.jsonl, line 1, target" in err
+
+
+def test_train_from_recipe_to_model_and_again(run, tmp_path, perovskite):
+    write_pairs(tmp_path / "pairs.jsonl", perovskite)
+    recipe = {
+        "name": "mine", "train": "pairs.jsonl", "val": "pairs.jsonl", "test": "pairs.jsonl",
+        "network": {"width": 16, "vectors": 8, "encoder_layers": 1, "translator_layers": 1, "radial": 6},
+        "fit": {"epochs": 2, "batch_size": 4, "threads": 1},
+        "card": {"aim": "To test.", "licence": "MIT"},
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    command = "train", tmp_path / "recipe.yaml", "-o", tmp_path / "models/mine", "--run-dir", tmp_path / "run"
+    code, _, err = run(*command)
+    assert code == 0, err
+    assert "epoch 2" in err
+    model = ModelFolder(tmp_path / "models/mine")
+    assert model.config().elements == ["O", "Ca", "Ti"]
+    assert model.metrics()["test"]["n_targets"] == 12
+    card = (model.path / "README.md").read_text()
+    assert "To test." in card
+    assert f"Version `{model.version()}`" in card
+    version = model.version()
+    code, _, err = run(*command)  # nothing left to do: the same model again
+    assert (code, ModelFolder(model.path).version()) == (0, version)
+    assert "epoch" not in err
+    perovskite.to(str(tmp_path / "a.cif"))
+    assert run("translate", tmp_path / "a.cif", tmp_path / "o.jsonl", "--model", model.path)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "trian": 1}, "did you mean 'train'"),
+        ({"name": "a", "val": "x.jsonl"}, "train: Field required"),
+        ({"name": "a", "train": "x.jsonl", "val": "x.jsonl"}, "x.jsonl: cannot be read"),
+        ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"epoch": 1}}, "fit.epoch"),
+        ({"name": "a", "train": "empty.jsonl", "val": "empty.jsonl"}, "empty.jsonl: no pairs"),
+    ],
+)
+def test_mistakes_in_a_recipe(run, tmp_path, content, words):
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    code, _, err = run("train", tmp_path / "recipe.yaml", "-o", tmp_path / "m", "--run-dir", tmp_path / "r")
+    assert code == 2
+    assert words in err
+
+
+def test_screen_names_the_mistake(run, tmp_path):
+    (tmp_path / "c.yaml").write_text("nam: x")
+    code, _, err = run("screen", tmp_path / "c.yaml")
+    assert code == 2
+    assert "c.yaml, campaign: unknown key 'nam'; did you mean 'name'?" in err
+
+
+def test_models_lists_the_released_one(run):
+    code, out, _ = run("models")
+    assert code == 0
+    assert "cryslator-oxides" in out
+
+
+@pytest.mark.parametrize("command", [[], ["screen"], ["translate"], ["evaluate"], ["train"], ["models"]])
+def test_help(run, command):
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    assert "Usage" in out
+    if command and command != ["models"]:
+        assert "Example" in out
+
+
+def test_console_script_is_installed():
+    result = subprocess.run([Path(sys.executable).with_name("cryslator"), "--help"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "screen" in result.stdout

@@ -1,0 +1,88 @@
+"""Every command of the README runs, on files that the README itself shows or describes."""
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.translator.test_evaluate import pair
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+
+
+@pytest.fixture
+def folder(tmp_path, perovskite, rutile):
+    """A folder with what the README's commands take."""
+    for block in blocks("yaml"):
+        name = re.match(r"# (\S+\.yaml)", block).group(1)
+        (tmp_path / name).write_text(block)
+    (tmp_path / "structures").mkdir()
+    perovskite.to(str(tmp_path / "structures" / "a.cif"))
+    rutile.to(str(tmp_path / "structures" / "POSCAR"))
+    rows = []
+    for number in range(10):
+        larger = perovskite.copy()
+        larger.scale_lattice(perovskite.volume * (1.02 + 0.01 * number))
+        rows.append(json.dumps(pair(larger, perovskite, f"t{number}", -3.0)))
+    (tmp_path / "pairs").mkdir()
+    for name in ("train", "val", "test"):
+        with gzip.open(tmp_path / "pairs" / f"{name}.jsonl.gz", "wt") as file:
+            file.write("\n".join(rows))
+    return tmp_path
+
+
+def test_first_screen_has_the_two_commands_and_a_picture():
+    top = README.splitlines()[:40]
+    assert "make demo" in top
+    assert "make test" in top
+    (picture,) = re.findall(r"!\[.*\]\((.*)\)", "\n".join(top))
+    assert (ROOT / picture).stat().st_size > 10_000
+
+
+def test_make_targets_are_what_is_tested():
+    """`make demo` runs the campaign of the next test; `make test` is what runs this."""
+    makefile = (ROOT / "Makefile").read_text()
+    assert "demo: .venv/.stamp\n\t$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml\n" in makefile
+    assert "\nmake test\n" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.slow
+def test_demo(tmp_path):
+    scripts = Path(sys.executable).parent
+    command = [scripts / "cryslator", "screen", ROOT / "workflows/mn-oxides-laptop.yaml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / "runs/mn-oxides-laptop/summary.json").read_text())
+    assert summary["translated"] >= 200
+    assert summary["selected"] == summary["relaxed"] == 16
+    assert summary["savings"][0]["n_pairs"] >= 6
+    assert "No electronic (SCF) steps" in result.stdout
+
+
+@pytest.mark.slow
+def test_shell_commands(folder):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    commands = [line for block in blocks("bash") for line in block.splitlines()]
+    assert len(commands) >= 5
+    for command in commands:
+        if command.startswith("make "):
+            continue
+        result = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, f"{command}: {result.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python(folder, block):
+    result = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

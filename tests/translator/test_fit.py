@@ -1,0 +1,137 @@
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from cryslator_flows.translator.fit import Fit, FitConfig, fit, validate
+from cryslator_flows.translator.loss import loss_terms, measure_scales
+from cryslator_flows.translator.network import Network, NetworkConfig
+from cryslator_flows.translator.pairs import to_arrays
+from tests.translator.test_pairs import random_pairs
+
+SHAPE = NetworkConfig(width=24, vectors=8, encoder_layers=1, translator_layers=1, neighbors=10, radial=6)
+
+
+def arrays(pairs, val):
+    numbers = {
+        "elements/table": np.random.default_rng(0).normal(size=(119, 7)).astype(np.float32),
+        "elements/radii": np.ones(119, dtype=np.float32),
+        "elements/volumes": np.full(119, 15.0, dtype=np.float32),
+    }
+    return {
+        **{name: torch.from_numpy(value) for name, value in numbers.items()},
+        **{
+            name: torch.from_numpy(value)
+            for prefix, part in (("train", pairs), ("val", val), ("relaxed", val))
+            for name, value in to_arrays(part, prefix).items()
+        },
+    }
+
+
+def write_prepared(path, config, pairs=None):
+    pairs = pairs or random_pairs(0, count=24)
+    settings = json.dumps({"network": asdict(SHAPE), "fit": asdict(config)}).encode()
+    content = {name: value.numpy() for name, value in arrays(pairs, random_pairs(1, count=6)).items()}
+    np.savez(path, **content, settings=np.frombuffer(settings, dtype=np.uint8))
+
+
+def test_perfect_prediction_has_no_error():
+    """A network that says the truth has zero loss in every structural term."""
+    pairs = random_pairs(4)
+    scales = measure_scales(pairs)
+
+    class Oracle(Network):
+        def forward(self, crystals):
+            from cryslator_flows.translator.pairs import shift_between, strain_between
+
+            return replace(
+                super().forward(crystals),
+                strain=strain_between(crystals.lattices, pairs.relaxed_lattices),
+                shift=shift_between(crystals, pairs.relaxed),
+                energy=pairs.energy,
+            )
+
+    oracle = Oracle(SHAPE)
+    terms, _ = loss_terms(oracle, Network(SHAPE), pairs.unrelaxed, pairs, scales)
+    for name in ("volume", "shape", "shift", "distance"):
+        assert terms[name].item() == pytest.approx(0, abs=1e-4)
+    metrics = validate(oracle, pairs)
+    assert metrics["energy_mae"] == 0
+    assert metrics["volume_error"] == pytest.approx(0, abs=1e-5)
+    assert metrics["displacement"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_learns_a_small_set_by_heart():
+    pairs = random_pairs(0, count=16)
+    config = FitConfig(epochs=150, batch_size=8, warmup_steps=20, ema_decay=0.98, denoising_share=0.0, threads=1)
+    state = Fit(arrays(pairs, pairs), SHAPE, config, "cpu")
+    first = state.run_epoch()
+    while state.done < 1:
+        last = state.run_epoch()
+    assert last.validation["energy_mae"] < 0.4 * first.validation["energy_mae"]
+    assert last.validation["volume_error"] < 0.4 * first.validation["volume_error"]
+    assert last.loss["shift"] < 0.85 * first.loss["shift"]
+
+
+def test_unknown_energies_are_left_out():
+    pairs = replace(random_pairs(0), energy=torch.full((4,), float("nan")))
+    network = Network(SHAPE)
+    terms, _ = loss_terms(network, network, pairs.unrelaxed, pairs, measure_scales(pairs))
+    assert all(torch.isfinite(term) for term in terms.values())
+    assert terms["energy"] == 0
+
+
+def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path):
+    config = FitConfig(epochs=3, batch_size=8, warmup_steps=2, threads=1)
+    write_prepared(tmp_path / "p.npz", config)
+    whole = fit(tmp_path / "p.npz", tmp_path / "whole", lambda progress: None)
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        raise Stop
+
+    for _ in range(2):
+        with pytest.raises(Stop):
+            fit(tmp_path / "p.npz", tmp_path / "parts", stop)
+    parts = fit(tmp_path / "p.npz", tmp_path / "parts", lambda progress: None)
+    assert parts.epoch == whole.epoch == 3
+    for name, value in whole.network.state_dict().items():
+        assert torch.allclose(value, parts.network.state_dict()[name], atol=1e-6), name
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_time_bound_ends_the_fit(tmp_path):
+    config = FitConfig(epochs=10**6, minutes=0.02, batch_size=8, threads=1)
+    write_prepared(tmp_path / "p.npz", config)
+    state = fit(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    assert 0.02 <= state.seconds / 60 < 0.2
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path):
+    config = FitConfig(epochs=1, batch_size=8, threads=1)
+    write_prepared(tmp_path / "p.npz", config)
+    fit(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    other = Fit(arrays(random_pairs(0), random_pairs(1)), replace(SHAPE, width=32), config, "cpu")
+    with pytest.raises(ValueError, match="another network"):
+        other.restore(tmp_path / "run" / "checkpoint.npz")
+
+
+def test_runs_as_a_module_with_torch_and_numpy_alone(tmp_path):
+    write_prepared(tmp_path / "p.npz", FitConfig(epochs=1, batch_size=8, threads=1))
+    blocked = ["pymatgen", "pydantic", "scipy", "yaml", "safetensors", "rich", "jobflow", "pydantic_settings"]
+    code = (
+        f"import sys, runpy; sys.modules.update(dict.fromkeys({blocked}));"
+        f"sys.argv = ['fit', {str(tmp_path / 'p.npz')!r}, {str(tmp_path / 'run')!r}];"
+        "runpy.run_module('cryslator_flows.translator.fit', run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("epoch 1 ")
+    assert (tmp_path / "run" / "checkpoint.npz").exists()

@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from cryslator_flows import Translation, Translator
+from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.errors import ModelError, StructureError
+from cryslator_flows.translator.pretrained import CONFIG, WEIGHTS, find_model, list_models
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return Translator.from_pretrained()
+
+
+def test_the_three_public_lines(translator, perovskite):
+    translation = translator.translate(perovskite)
+    assert isinstance(translation, Translation)
+    assert translator.name == translation.model_name == "cryslator-oxides"
+    assert len(translation.structure) == 5
+    assert translation.formation_energy_uncertainty > 0
+    assert translation.volume_change == pytest.approx(translation.structure.volume / perovskite.volume - 1)
+    assert translation.unknown_elements == []
+
+
+def test_a_stretched_crystal_is_brought_back(translator, perovskite):
+    """The released model knows roughly how large CaTiO3 is and how stable."""
+    stretched = perovskite.copy()
+    stretched.scale_lattice(perovskite.volume * 1.2)
+    translation = translator.translate(stretched)
+    assert abs(translation.structure.volume / 58.5 - 1) < 0.06
+    assert translation.formation_energy_per_atom == pytest.approx(-3.4, abs=0.3)
+
+
+def test_one_and_many_agree_whatever_the_batch(translator):
+    structures = [template.structure for template in AflowTemplates(elements=["O"], max_atoms=20).load()]
+    many = translator.translate_many(structures)
+    for structure, together in zip(structures[::5], many[::5], strict=True):
+        alone = translator.translate(structure)
+        assert alone.formation_energy_per_atom == pytest.approx(together.formation_energy_per_atom, abs=1e-4)
+        assert np.allclose(alone.structure.lattice.matrix, together.structure.lattice.matrix, atol=1e-4)
+        assert [site.specie for site in alone.structure] == [site.specie for site in structure]
+
+
+def test_symmetry_is_kept(translator):
+    """Every prototype keeps at least the symmetry operations it came with, at VASP's own default tolerance."""
+    for template in AflowTemplates(elements=["O"], max_atoms=20).load():
+        # The library's coordinates are rounded; refined ones are symmetric to the last digit.
+        structure = SpacegroupAnalyzer(template.structure, symprec=1e-3).get_primitive_standard_structure()
+        before = SpacegroupAnalyzer(structure, symprec=1e-5)
+        after = SpacegroupAnalyzer(translator.translate(structure).structure, symprec=1e-5)
+        assert len(after.get_symmetry_operations()) >= len(before.get_symmetry_operations()), template.template_id
+
+
+def test_bad_ones_do_not_stop_the_stream(translator, perovskite):
+    nan = Structure(Lattice.cubic(4), ["Fe"], [[np.nan, 0, 0]])
+    results = list(translator.translate_stream([nan, perovskite, nan, perovskite]))
+    assert [isinstance(result, StructureError) for result in results] == [True, False, True, False]
+    with pytest.raises(StructureError, match=r"structures\[1\]"):
+        translator.translate_many([perovskite, nan])
+    assert translator.translate_many([]) == []
+
+
+def test_unknown_elements_are_named(translator):
+    odd = Structure(Lattice.cubic(4.2), ["Po", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert translator.translate(odd).unknown_elements == ["Po"]
+
+
+def test_unknown_model_names_the_known_ones():
+    with pytest.raises(ModelError, match="cryslator-oxides"):
+        Translator.from_pretrained("cryslator-oxide")
+
+
+def test_folder_of_ones_own(tiny_model, monkeypatch, perovskite):
+    assert Translator.from_pretrained(tiny_model.path).name == "tiny"
+    monkeypatch.setattr("cryslator_flows.settings.SETTINGS.model_dirs", [tiny_model.path.parent])
+    assert {"tiny", "cryslator-oxides"} <= set(list_models())
+    assert find_model("tiny").path == tiny_model.path
+    translation = Translator.from_pretrained("tiny").translate(perovskite)
+    assert translation.model_version == tiny_model.version()
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        (WEIGHTS, lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        (WEIGHTS, lambda path: path.write_bytes(b"")),
+        (WEIGHTS, lambda path: path.unlink()),
+        (CONFIG, lambda path: path.write_text("{")),
+        (CONFIG, lambda path: path.write_text(path.read_text().replace('"width": 16', '"width": 32'))),
+        (CONFIG, lambda path: path.write_text(path.read_text().replace('"cryslator"', '"other"'))),
+        (CONFIG, lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))),
+    ],
+)
+def test_damaged_model_is_named(tiny_model, file, damage):
+    damage(tiny_model.path / file)
+    with pytest.raises(ModelError) as caught:
+        Translator.from_pretrained(tiny_model.path)
+    message = str(caught.value)
+    assert str(tiny_model.path) in message
+    assert ";" in message
+    assert "\n" not in message
