@@ -123,6 +123,8 @@ def screen(
     comparisons = run.comparisons()
     paths = write_files(run.folder, summary, comparisons, run.chunks())
     out.print(full_report(summary, comparisons))
+    for reason in summary.counts.rejected_templates:
+        err.print(f"[yellow]rejected[/] {_plain(reason)}", soft_wrap=True)
     for reason in sorted(set(run.failures.values())):
         err.print(f"[yellow]failed relaxation:[/] {_plain(reason)}")
     out.print("\nWritten: " + ", ".join(_shown(path) for path in [run.folder / "campaign.sqlite", *paths]))

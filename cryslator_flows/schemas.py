@@ -78,9 +78,9 @@ class EnumerationCounts(BaseModel):
     """What became of the substitutions of a campaign before translation."""
 
     templates: int = Field(0, description="Templates used")
+    rejected_templates: list[str] = Field(default_factory=list, description="Why other templates could not be used")
     enumerated: int = Field(0, description="Substituted structures made")
     not_charge_balanced: int = Field(0, description="Dropped: no charge-balanced oxidation states")
-    invalid: int = Field(0, description="Dropped: unphysical structure")
     duplicates: int = Field(0, description="Dropped: equivalent to an earlier candidate")
     unique: int = Field(0, description="Candidates kept")
 

@@ -37,9 +37,10 @@ def funnel_table(summary: CampaignSummary) -> Table:
     """How many candidates are left after each stage."""
     counts = summary.counts
     table = _table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
+    rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     outcomes = ", ".join(f"{number} {name}" for name, number in summary.outcomes.items())
     for stage, number, remark in (
-        ("enumerated", counts.enumerated, f"from {counts.templates} templates"),
+        ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable"),
         ("selected", summary.selected, "by predicted formation energy"),

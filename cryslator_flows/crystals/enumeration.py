@@ -11,7 +11,6 @@ import numpy as np
 from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
-from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.substitution import (
     ExplicitMaps,
     PredictedSubstitutions,
@@ -112,8 +111,8 @@ class Enumeration:
 
     Parameters
     ----------
-    templates : iterable of Template
-        Templates, streamed.
+    templates : iterable of Template or StructureError
+        Templates, streamed; errors among them are counted as rejected templates.
     spaces : list
         Substitution spaces, applied to every template in turn.
     charge_balanced : bool
@@ -133,7 +132,7 @@ class Enumeration:
 
     def __init__(
         self,
-        templates: Iterable[Template],
+        templates: Iterable[Template | StructureError],
         spaces: list[SubstitutionSpace],
         charge_balanced: bool = True,
         rescale_volume: bool = False,
@@ -149,7 +148,9 @@ class Enumeration:
         predictor = DLSVolumePredictor() if self.rescale_volume else None
         names: set[str] = set()
         for template in self.templates:
-            check_structure(template.structure, f"template {template.template_id}")
+            if isinstance(template, StructureError):
+                counts.rejected_templates.append(str(template))
+                continue
             if template.template_id in names:
                 raise StructureError(f"template {template.template_id}: identifier used twice; rename one of the two")
             names.add(template.template_id)

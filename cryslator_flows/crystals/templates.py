@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, SecretStr
 from pymatgen.core import Composition, Structure
 
+from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.files import read_structures, structure_from_dict
 from cryslator_flows.errors import StoreError, StructureError
 from cryslator_flows.schemas import StrictModel, Template
@@ -26,10 +27,13 @@ class TemplateSource(StrictModel):
     n_elements: int | None = Field(None, ge=1, description="Keep templates of this many elements")
     max_atoms: int = Field(40, ge=1, description="Keep templates with at most this many atoms in the cell")
 
-    def load(self) -> Iterator[Template]:
-        """Stream the templates of this source that pass its filters."""
+    def load(self) -> Iterator[Template | StructureError]:
+        """Stream the templates of this source that pass its filters; one that is unusable comes as its error."""
         wanted = self.anonymous_formulas and {Composition(name).anonymized_formula for name in self.anonymous_formulas}
         for template in self._read():
+            if isinstance(template, StructureError):
+                yield template
+                continue
             structure = template.structure
             symbols = {element.symbol for element in structure.composition.elements}
             if len(structure) > self.max_atoms or (self.n_elements and len(symbols) != self.n_elements):
@@ -38,9 +42,13 @@ class TemplateSource(StrictModel):
                 continue
             if wanted and structure.composition.anonymized_formula not in wanted:
                 continue
-            yield template
+            try:
+                check_structure(structure, f"template {template.template_id}")
+                yield template
+            except StructureError as error:
+                yield error
 
-    def _read(self) -> Iterator[Template]:
+    def _read(self) -> Iterator[Template | StructureError]:
         raise TypeError(f"{type(self).__name__} is no source of templates; use one of its subclasses")
 
 
@@ -54,7 +62,7 @@ class AflowTemplates(TemplateSource):
     source: Literal["aflow"] = "aflow"
     prototypes: list[str] | None = Field(None, description="AFLOW labels to keep, as in 'AB3C_cP5_221_a_c_b'")
 
-    def _read(self) -> Iterator[Template]:
+    def _read(self) -> Iterator[Template | StructureError]:
         from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 
         labels = [entry["tags"]["aflow"] for entry in AFLOW_PROTOTYPE_LIBRARY]
@@ -74,11 +82,12 @@ class FileTemplates(TemplateSource):
     source: Literal["files"]
     path: Path = Field(description="File or folder; relative paths count from the campaign file")
 
-    def _read(self) -> Iterator[Template]:
+    def _read(self) -> Iterator[Template | StructureError]:
         for row in read_structures(self.path):
             if row.structure is None:
-                raise StructureError(f"template {row.error}")
-            yield Template(template_id=row.source, structure=row.structure)
+                yield StructureError(f"template {row.error}")
+            else:
+                yield Template(template_id=row.source, structure=row.structure)
 
 
 class StoreTemplates(TemplateSource):
@@ -90,7 +99,7 @@ class StoreTemplates(TemplateSource):
     structure_key: str = Field("output.structure", description="Where a document has its structure")
     id_key: str = Field("uuid", description="Where a document has its identifier")
 
-    def _read(self) -> Iterator[Template]:
+    def _read(self) -> Iterator[Template | StructureError]:
         from jobflow import JobStore
         from monty.json import MontyDecoder
         from pydash import get
@@ -109,11 +118,11 @@ class StoreTemplates(TemplateSource):
             value = MontyDecoder().process_decoded(get(document, self.structure_key))
             try:
                 structure = value if isinstance(value, Structure) else structure_from_dict(value)
+                yield Template(template_id=str(get(document, self.id_key)), structure=structure)
             except ValueError as error:
-                raise StructureError(
+                yield StructureError(
                     f"template store, document {get(document, self.id_key)}, {self.structure_key}: {error}"
-                ) from error
-            yield Template(template_id=str(get(document, self.id_key)), structure=structure)
+                )
         store.close()
         if not found:
             raise StructureError("template store, criteria: no document matches; widen the query")
@@ -126,7 +135,7 @@ class MaterialsProjectTemplates(TemplateSource):
     search: dict[str, Any] = Field(description="Arguments of mp-api's materials.summary.search")
     api_key: SecretStr | None = Field(None, exclude=True, description="API key; MP_API_KEY if left out")
 
-    def _read(self) -> Iterator[Template]:
+    def _read(self) -> Iterator[Template | StructureError]:
         key = None if self.api_key is None else self.api_key.get_secret_value()
         for document in search_materials_project(self.search, key):
             yield Template(template_id=str(document.material_id), structure=document.structure)

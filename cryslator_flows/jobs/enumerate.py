@@ -53,7 +53,7 @@ class EnumerateMaker(Maker):
         Raises
         ------
         StructureError
-            A template cannot be read or used, or no candidate is left.
+            No candidate is left, or a source of templates does not exist.
         """
         enumeration = Enumeration(
             (template for source in templates for template in source.load()),
@@ -68,9 +68,10 @@ class EnumerateMaker(Maker):
             jobs.append(translate)
         counts = enumeration.counts
         if not jobs:
+            rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
             raise StructureError(
                 f"enumeration: no candidate from {counts.templates} templates and {counts.enumerated} substitutions "
-                f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
+                f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions{rejected}"
             )
         output = {"counts": counts, "chunks": [translate.output for translate in jobs]}
         return Response(replace=Flow(jobs, output=output, name="translate chunks"))

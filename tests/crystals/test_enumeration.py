@@ -16,7 +16,7 @@ from cryslator_flows.crystals.substitution import (
     is_charge_balanced,
     substitute,
 )
-from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.crystals.templates import AflowTemplates, FileTemplates
 from cryslator_flows.errors import StructureError
 from cryslator_flows.schemas import Template
 
@@ -128,6 +128,22 @@ def test_duplicates_as_by_comparing_all_pairs():
             if not any(matcher.fit(structure, other) for other in by_brute_force):
                 by_brute_force.append(structure)
     assert [candidate.structure for candidate in kept] == by_brute_force
+
+
+def test_unusable_templates_are_counted_and_stop_nothing(tmp_path, perovskite):
+    perovskite.to(str(tmp_path / "good.cif"))
+    (tmp_path / "bad.cif").write_text("nonsense")
+    disordered = perovskite.copy()
+    disordered.replace(0, {"Ca": 0.5, "Sr": 0.5})
+    disordered.to(str(tmp_path / "disordered.cif"))
+    enumeration = Enumeration(
+        FileTemplates(source="files", path=tmp_path).load(), [ExplicitMaps(kind="maps", maps=[{"Ca": "Ba"}])]
+    )
+    assert [candidate.reduced_formula for candidate in enumeration] == ["BaTiO3"]
+    assert enumeration.counts.templates == 1
+    bad, mixed = enumeration.counts.rejected_templates
+    assert "bad.cif: not readable" in bad
+    assert "disordered.cif, site" in mixed
 
 
 def test_stream_is_lazy(perovskite):

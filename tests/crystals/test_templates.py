@@ -37,8 +37,9 @@ def test_files(tmp_path, perovskite, rutile):
     found = list(FileTemplates(source="files", path=tmp_path, n_elements=2).load())
     assert [template.structure.composition.reduced_formula for template in found] == ["TiO2"]
     (tmp_path / "c.cif").write_text("")
-    with pytest.raises(StructureError, match=r"c\.cif"):
-        list(FileTemplates(source="files", path=tmp_path).load())
+    *_, rejected = FileTemplates(source="files", path=tmp_path).load()
+    assert isinstance(rejected, StructureError)
+    assert "c.cif: empty file" in str(rejected)
 
 
 def test_store(tmp_path, perovskite):
@@ -52,8 +53,8 @@ def test_store(tmp_path, perovskite):
     assert template.structure == perovskite
     with pytest.raises(StructureError, match="no document"):
         list(StoreTemplates(source="store", store=spec, criteria={"kind": "c"}).load())
-    with pytest.raises(StructureError, match="document a, kind"):
-        list(StoreTemplates(source="store", store=spec, structure_key="kind").load())
+    rejected = list(StoreTemplates(source="store", store=spec, structure_key="kind").load())
+    assert ["document a, kind" in str(rejected[0]), "document b, kind" in str(rejected[1])] == [True, True]
     with pytest.raises(StoreError, match="cannot be opened"):
         list(StoreTemplates(source="store", store={"type": "NoStore"}).load())
 
