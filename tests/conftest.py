@@ -1,4 +1,8 @@
+import os
 from pathlib import Path
+
+# Before torch is imported, here and in child processes: on small cells threads would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -7,8 +11,6 @@ from pymatgen.core import Lattice, Structure
 from cryslator_flows.translator.network import Network, NetworkConfig
 from cryslator_flows.translator.pretrained import ModelFolder, save_model
 
-# Small batches: threads would only wait for each other.
-torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 
 

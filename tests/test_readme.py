@@ -71,7 +71,7 @@ def test_demo(tmp_path):
 
 @pytest.mark.slow
 def test_shell_commands(folder):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     commands = [line for block in blocks("bash") for line in block.splitlines()]
     assert len(commands) >= 5
     for command in commands:

@@ -13,6 +13,8 @@ from jobflow import Flow, OnMissing
 from monty.json import MontyDecoder, MontyEncoder
 from monty.os import cd
 
+from cryslator_flows.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -44,6 +46,9 @@ class LocalRun:
         Every job runs in a folder of its own below it; what it prints goes to ``job.out`` there.
     report : callable
         Called with each happening and its job.
+    failed, stopped : set of str
+        Uuids of jobs that failed, and of jobs that asked for their children to be stopped. Only jobs that insist on
+        the outputs of such parents are skipped.
     """
 
     job_store: JobStore
@@ -51,6 +56,7 @@ class LocalRun:
     root_dir: Path
     report: Callable[[Happening, Job], None]
     failed: set[str] = field(default_factory=set)
+    stopped: set[str] = field(default_factory=set)
 
     def run(self, flow: Flow) -> None:
         """Run a flow, or go on with the one in the journal; then `flow` is not looked at.
@@ -99,9 +105,11 @@ class LocalRun:
         if ended is not None:
             if ended["state"] == "failed":
                 self.failed.add(job.uuid)
+            if ended.get("stop_children"):
+                self.stopped.add(job.uuid)
             self.report("reused", job)
             return [_decode(text) for text in ended["flows"]]
-        if self.failed.intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
+        if (self.failed | self.stopped).intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
             self.failed.add(job.uuid)
             self.report("skipped", job)
             return []
@@ -111,6 +119,8 @@ class LocalRun:
         try:
             with cd(folder), (folder / "job.out").open("w") as talk, redirect_stdout(talk):
                 response: Response = job.run(self.job_store)
+        except StoreError:
+            raise
         except Exception:
             self.failed.add(job.uuid)
             self._write_end(job, state="failed", flows=[], traceback=traceback.format_exc())
@@ -118,7 +128,10 @@ class LocalRun:
             self.report("failed", job)
             return []
         flows = [flow for flow in (response.replace, response.detour, response.addition) if flow is not None]
-        self._write_end(job, state="done", flows=[_encode(flow) for flow in flows])
+        if response.stop_children:
+            self.stopped.add(job.uuid)
+        encoded = [_encode(flow) for flow in flows]
+        self._write_end(job, state="done", flows=encoded, stop_children=bool(response.stop_children))
         self.report("done", job)
         return flows
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 from jobflow import JobStore
+from pydantic import BaseModel
 
 from cryslator_flows.campaign.local import Happening, LocalRun
 from cryslator_flows.campaign.store import SQLiteStore
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cryslator_flows.campaign.file import Campaign
 
 STORE_FILE = "campaign.sqlite"
+Document = TypeVar("Document", bound=BaseModel)
 
 
 def open_job_store(folder: Path) -> JobStore:
@@ -36,14 +38,13 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     """Keep a second process from running the same campaign; the lock dies with its process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout as error:
         raise StoreError(f"{folder}: another process is running this campaign; wait for it or stop it") from error
     except OSError as error:
-        if isinstance(error, StoreError):
-            raise
         raise StoreError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
+    with lock:
+        yield
 
 
 class CampaignRun:
@@ -114,25 +115,24 @@ class CampaignRun:
             )
 
     def _summary(self) -> CampaignSummary:
-        documents = self.documents("summarize")
+        documents = self.documents(CampaignSummary)
         if not documents:
             reasons = "; ".join(self.failures.values()) or "no job ended"
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: not finished ({reasons}); mend that and give the same command again"
             )
-        return CampaignSummary.model_validate(documents[-1])
+        return documents[-1]
 
-    def documents(self, job_name: str) -> list[dict[str, Any]]:
-        """Outputs of all jobs whose name begins with `job_name`, big objects loaded."""
+    def documents(self, kind: type[Document]) -> list[Document]:
+        """All outputs of one kind in the store, big objects loaded."""
         self.job_store.connect()
-        rows = self.job_store.query({"name": {"$regex": f"^{job_name}"}}, load=True)
-        return [row["output"] for row in rows]
+        rows = self.job_store.query({"output.@class": kind.__name__}, load=True)
+        return [kind.model_validate(row["output"]) for row in rows]
 
     def comparisons(self) -> list[RelaxationComparison]:
         """All comparisons so far, lowest predicted formation energy first."""
-        found = [RelaxationComparison.model_validate(output) for output in self.documents("compare")]
-        return sorted(found, key=lambda comparison: comparison.formation_energy_per_atom)
+        return sorted(self.documents(RelaxationComparison), key=lambda comparison: comparison.formation_energy_per_atom)
 
     def chunks(self) -> list[TranslatedChunk]:
         """All translated chunks so far."""
-        return [TranslatedChunk.model_validate(output) for output in self.documents("translate")]
+        return self.documents(TranslatedChunk)

@@ -123,8 +123,9 @@ class SQLiteStore(Store):
                 clauses.append(f"json_extract(document, '$.{field}') IN ({marks})")
                 values += wanted["$in"]
         where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        for (text,) in self.database.execute(f'SELECT document FROM "{self.collection_name}"{where}', values):
-            yield json_util.loads(text)
+        rows = self.database.execute(f'SELECT identity, document FROM "{self.collection_name}"{where}', values)
+        for identity, text in rows:
+            yield {**json_util.loads(text), "_id": identity}
 
     def _memory(self, criteria: dict[str, Any] | None) -> MemoryStore:
         store = MemoryStore(key=self.key, last_updated_field=self.last_updated_field)
@@ -185,16 +186,9 @@ class SQLiteStore(Store):
 
     def remove_docs(self, criteria: dict[str, Any]) -> None:
         """Remove the documents that match."""
-        matching = [json_util.dumps(document) for document in self._without_id(criteria)]
+        matching = [(document["_id"],) for document in self.query(criteria, properties=["_id"])]
         with self.database as database:
-            database.executemany(
-                f'DELETE FROM "{self.collection_name}" WHERE document = ?', [(text,) for text in matching]
-            )
-
-    def _without_id(self, criteria: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for document in self.query(criteria):
-            document.pop("_id", None)
-            yield document
+            database.executemany(f'DELETE FROM "{self.collection_name}" WHERE identity = ?', matching)
 
     def ensure_index(self, key: str, unique: bool = False) -> bool:  # noqa: ARG002
         """Whether `key` is looked up by an index."""
