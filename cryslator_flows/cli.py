@@ -69,7 +69,7 @@ class _Stages:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         stages = ("enumerate", "translate", "select", "relax", "compare", "summarize")
-        self.bars = {stage: progress.add_task(stage, total=0, note="") for stage in stages}
+        self.bars = {stage: progress.add_task(stage, total=0, note="", visible=False) for stage in stages}
 
     def __call__(self, happening: Happening, job: Job) -> None:
         if job.name == "store_inputs":
@@ -78,13 +78,14 @@ class _Stages:
         bar = self.bars[stage]
         if happening == "queued":
             task = self.progress.tasks[self.progress.task_ids.index(bar)]
-            self.progress.update(bar, total=(task.total or 0) + 1)
+            self.progress.update(bar, total=(task.total or 0) + 1, visible=True)
         elif happening == "started":
             self.progress.update(bar, note=job.name)
         else:
             self.progress.update(bar, advance=1, note="")
         if happening == "failed":
-            self.progress.console.print(f"[yellow]failed:[/] {_plain(job.name)} (recorded; the campaign goes on)")
+            note = " (recorded; the campaign goes on)" if "candidate_id" in job.metadata else ""
+            self.progress.console.print(f"[yellow]failed:[/] {_plain(job.name)}{note}")
 
 
 @app.command()

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace
-from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates
+from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.schemas import StrictModel
 
@@ -75,7 +75,9 @@ class Campaign(StrictModel):
     templates: list[AnyTemplateSource] = Field(min_length=1, description="Where templates come from")
     substitutions: list[AnySubstitutionSpace] = Field(min_length=1, description="Which elements become which")
     enumeration: EnumerationSettings = Field(default_factory=lambda: EnumerationSettings())
-    model: str = Field("cryslator-oxides", description="Translator model, by name or folder")
+    model: str = Field(
+        "cryslator-oxides", description="Translator model, by name, or by its folder counted from the campaign file"
+    )
     selection: SelectionSettings = Field(default_factory=lambda: SelectionSettings(top_k=10))
     relaxation: RelaxationSettings | None = Field(
         default_factory=lambda: RelaxationSettings(), description="How the selected are relaxed; null to stop before"
@@ -95,12 +97,18 @@ class Campaign(StrictModel):
             campaign = cls.model_validate(content)
         except ValidationError as error:
             raise CampaignError(f"{path}, {_explain(error.errors()[0])}") from error
+        # Absolute, because every job runs in a folder of its own.
+        folder = path.absolute().parent
         for source in campaign.templates:
             if isinstance(source, FileTemplates):
-                source.path = path.parent / source.path
+                source.path = folder / source.path
+            elif isinstance(source, StoreTemplates):
+                source.store = _absolute_paths(source.store, folder)
+        if (folder / campaign.model).is_dir():
+            campaign.model = str(folder / campaign.model)
         references = campaign.selection.references
         if isinstance(references, Path):
-            campaign.selection.references = _read_references(path.parent / references)
+            campaign.selection.references = _read_references(folder / references)
         return campaign
 
     def to_flow(self) -> Flow:
@@ -151,6 +159,16 @@ def _read_yaml(path: Path) -> Any:
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "syntax error"
         raise CampaignError(f"{path}{where}: not valid YAML ({problem}); check indentation and colons") from error
+
+
+def _absolute_paths(store: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Store arguments with the file names of maggma's embedded stores counted from `folder`."""
+    names = {"path", "database_path"}
+    changed = {key: str(folder / value) if key in names else value for key, value in store.items()}
+    if "paths" in store:
+        paths = [store["paths"]] if isinstance(store["paths"], str) else store["paths"]
+        changed["paths"] = [str(folder / value) for value in paths]
+    return changed
 
 
 def _read_references(path: Path) -> dict[str, float]:

@@ -13,7 +13,7 @@ from jobflow import Flow, OnMissing
 from monty.json import MontyDecoder, MontyEncoder
 from monty.os import cd
 
-from cryslator_flows.errors import StoreError
+from cryslator_flows.errors import CryslatorError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,9 +80,9 @@ class LocalRun:
             self.journal.remove_docs({"number": {"$gte": min(numbers)}})
 
     def failures(self) -> dict[str, str]:
-        """Last line of the traceback of every failed job, by uuid."""
-        rows = self.journal.query({"state": "failed"})
-        return {row["uuid"]: row["traceback"].strip().splitlines()[-1] for row in rows}
+        """Why jobs failed, by uuid, in the order they did."""
+        rows = self.journal.query({"state": "failed"}, sort={"number": 1})
+        return {row["uuid"]: row["reason"] for row in rows}
 
     def _write(self, entry: str, content: dict[str, Any]) -> None:
         self.journal.update({"entry": entry, **content}, key="entry")
@@ -121,9 +121,11 @@ class LocalRun:
                 response: Response = job.run(self.job_store)
         except StoreError:
             raise
-        except Exception:
+        except Exception as error:
             self.failed.add(job.uuid)
-            self._write_end(job, state="failed", flows=[], traceback=traceback.format_exc())
+            reason = str(error) if isinstance(error, CryslatorError) else f"{type(error).__name__}: {error}"
+            reason = " ".join(reason.split())
+            self._write_end(job, state="failed", flows=[], reason=reason, traceback=traceback.format_exc())
             logger.info("%s failed", job.name, exc_info=True)
             self.report("failed", job)
             return []

@@ -117,9 +117,9 @@ class CampaignRun:
     def _summary(self) -> CampaignSummary:
         documents = self.documents(CampaignSummary)
         if not documents:
-            reasons = "; ".join(self.failures.values()) or "no job ended"
+            reason = next(iter(self.failures.values()), "no job ended")
             raise CampaignError(
-                f"campaign {self.campaign.name!r}: not finished ({reasons}); mend that and give the same command again"
+                f"campaign {self.campaign.name!r}: not finished ({reason}); mend that and give the same command again"
             )
         return documents[-1]
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.campaign.report import full_report, write_files
 from cryslator_flows.campaign.run import CampaignRun
+from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.errors import CampaignError, StoreError
 from tests.campaign.test_file import GOOD, write
 from tests.conftest import ROOT
@@ -123,6 +125,25 @@ def test_broken_enumeration_says_why(tmp_path):
     path = write(tmp_path, {**GOOD, "templates": [{"source": "files", "path": "crystals"}]})
     with pytest.raises(CampaignError, match=r"a\.cif: not readable"):
         CampaignRun(Campaign.from_file(path), tmp_path / "run").run(lambda *_: None)
+
+
+def test_relative_paths_and_model_folder(tmp_path, tiny_model, perovskite, monkeypatch):
+    """From the command line paths are relative, and jobs run in folders of their own."""
+    (tmp_path / "crystals").mkdir()
+    perovskite.to(str(tmp_path / "crystals" / "a.cif"))
+    store = SQLiteStore(str(tmp_path / "known.sqlite"), "tasks")
+    store.connect()
+    store.update({"uuid": "b", "output": {"structure": perovskite.copy().scale_lattice(70).as_dict()}}, key="uuid")
+    templates = [
+        {"source": "files", "path": "crystals"},
+        {"source": "store", "store": {"type": "SQLiteStore", "path": "known.sqlite", "collection_name": "tasks"}},
+    ]
+    write(tmp_path, {**GOOD, "templates": templates, "model": "models/tiny", "relaxation": None})
+    monkeypatch.chdir(tmp_path)
+    summary, _ = run_counting(CampaignRun(Campaign.from_file(Path("campaign.yaml")), Path("run")))
+    assert summary.counts.templates == 2
+    assert summary.counts.unique == summary.counts.duplicates == 4
+    assert "tiny" in summary.versions
 
 
 def test_failed_stage_is_run_again_when_it_was_mended(tmp_path, perovskite):
