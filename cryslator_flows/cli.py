@@ -193,7 +193,9 @@ def translate(
     except OSError as error:
         raise StoreError(f"{target}: cannot be written ({error.strerror}); choose another path") from error
     if failed == done:
-        raise StructureError(last or f"{source}: no structure in it")
+        if done > 1:
+            last = f"{source}: none of {done} structures could be translated, the last one because: {last}"
+        raise StructureError(last or f"{source}: no structure in it; give structures as lines of Structure.as_dict()")
     out.print(f"{done - failed} translated, {failed} failed: {target}")
     if failed:
         err.print(f"[yellow]last error:[/] {_plain(last)}")
@@ -243,9 +245,11 @@ def evaluate(
 
 
 def _print_evaluation(result: Evaluation) -> None:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=f"{result.n_targets} targets, from the unrelaxed structure", title_justify="left")
+    title = f"{result.n_targets} targets, from the unrelaxed structure"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
     for name in ("structure", "volume error", "displacement (A)", "loose match", "strict match", "symmetry kept"):
         table.add_column(name, justify="left" if name == "structure" else "right", no_wrap=name == "structure")
     for name, row in result.structures.items():

@@ -49,6 +49,15 @@ def test_first_screen_has_the_two_commands_and_a_picture():
     assert (ROOT / picture).stat().st_size > 10_000
 
 
+def test_figures_of_the_model_are_those_of_its_metrics():
+    test = json.loads((ROOT / "models/cryslator-oxides/metrics.json").read_text())["test"]
+    for method, name in (("input copied", "input copied"), ("volume only", "volume only"), ("cryslator-oxides",) * 2):
+        row = test["structures"][method]
+        figures = f"{row['volume_error']:.1%} | {row['displacement']:.3f} A | {row['strict_match']:.1%} |"
+        assert f"| {name} | {figures}" in README
+    assert f"{test['energy_mae']:.3f} eV/atom" in README
+
+
 def test_make_targets_are_what_is_tested():
     """`make demo` runs the campaign of the next test; `make test` is what runs this."""
     makefile = (ROOT / "Makefile").read_text()
