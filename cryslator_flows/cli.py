@@ -250,7 +250,7 @@ def _print_evaluation(result: Evaluation) -> None:
 
     title = f"{result.n_targets} targets, from the unrelaxed structure"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
-    for name in ("structure", "volume error", "displacement (A)", "loose match", "strict match", "symmetry kept"):
+    for name in ("structure", "volume error", "displace-\nment (A)", "loose match", "strict match", "symmetry kept"):
         table.add_column(name, justify="left" if name == "structure" else "right", no_wrap=name == "structure")
     for name, row in result.structures.items():
         shares = (f"{value:.1%}" for value in (row.loose_match, row.strict_match, row.symmetry_kept))

@@ -134,7 +134,7 @@ def evaluate(
     translations = translator.translate_many(unrelaxed)
     crystals = to_crystals(unrelaxed).to(translator.device)
     with torch.inference_mode():
-        growth = translator.network.growth(crystals).double().exp().cpu().numpy()
+        growth = translator.network.growth(crystals).exp().cpu().numpy()
     scaled = [
         Structure(Lattice(structure.lattice.matrix * factor), structure.species, structure.frac_coords)
         for structure, factor in zip(unrelaxed, growth, strict=True)

@@ -27,10 +27,10 @@ TOO_CLOSE = 0.7
 
 
 def to_crystals(structures: list[Structure]) -> Crystals:
-    """Batch of structures in single precision."""
+    """Batch of structures in double precision."""
     return Crystals(
-        lattices=torch.from_numpy(np.stack([s.lattice.matrix for s in structures])).float(),
-        frac=torch.from_numpy(np.concatenate([s.frac_coords for s in structures])).float(),
+        lattices=torch.from_numpy(np.stack([s.lattice.matrix for s in structures])),
+        frac=torch.from_numpy(np.concatenate([s.frac_coords for s in structures])),
         numbers=torch.tensor([number for s in structures for number in s.atomic_numbers]),
         n_atoms=torch.tensor([len(s) for s in structures]),
     )
@@ -60,9 +60,9 @@ class Translator:
         self.config = folder.config()
         self.name = self.config.name
         self.version = folder.version()
-        self.network = folder.network()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.network.to(self.device)
+        # Double precision, so that rounding stays far below the tolerance with which DFT codes look for symmetry.
+        self.network = folder.network().double().to(self.device)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = DEFAULT_MODEL) -> Translator:
@@ -161,35 +161,32 @@ class Translator:
     def _translate_batch(self, structures: list[Structure]) -> list[Translation]:
         crystals = to_crystals(structures).to(self.device)
         prediction = self.network(crystals)
-        moved = mean_per_crystal(prediction.shift.norm(dim=-1), crystals).cpu().numpy()
-        uncertainty = (self.network.calibration * prediction.energy_scale).cpu().numpy()
-        strains = prediction.strain.double().cpu()
-        principal = torch.linalg.eigvalsh(strains).abs().amax(dim=-1).numpy()
-        # The geometry is updated in double precision, so that rounding does not blur the symmetry.
-        double = Crystals(crystals.lattices.double(), crystals.frac.double(), crystals.numbers, crystals.n_atoms)
-        for index, structure in enumerate(structures):
-            double.lattices[index] = torch.from_numpy(structure.lattice.matrix.copy())
-        double.frac[:] = torch.from_numpy(np.concatenate([s.frac_coords for s in structures]))
-        exact = type(prediction)(**{
-            **vars(prediction), "strain": prediction.strain.double(), "shift": prediction.shift.double(),
-        })  # fmt: skip
-        translated = apply(exact, double).to("cpu")
-        lattices, energies = translated.lattices.numpy(), prediction.energy.cpu().numpy()
+        translated = apply(prediction, crystals).to("cpu")
+        moved = mean_per_crystal(prediction.shift.norm(dim=-1), crystals).tolist()
+        energies = prediction.energy.tolist()
+        uncertainty = (self.network.calibration * prediction.energy_scale).tolist()
+        principal = torch.linalg.eigvalsh(prediction.strain).abs().amax(dim=-1).tolist()
+        lattices = translated.lattices.numpy()
         positions = np.split(translated.frac.numpy(), np.cumsum([len(s) for s in structures])[:-1])
 
         known = set(self.config.elements)
         results = []
         for index, structure in enumerate(structures):
-            after = Structure(Lattice(lattices[index]), structure.species, positions[index])
+            after = Structure(
+                Lattice(lattices[index]),
+                structure.species,
+                positions[index],
+                site_properties=structure.site_properties,
+            )
             symbols = {Element(site.specie.symbol).symbol for site in structure}
             results.append(
                 Translation(
                     structure=after,
-                    formation_energy_per_atom=float(energies[index]),
-                    formation_energy_uncertainty=float(uncertainty[index]),
-                    mean_displacement=float(moved[index]),
+                    formation_energy_per_atom=energies[index],
+                    formation_energy_uncertainty=uncertainty[index],
+                    mean_displacement=moved[index],
                     volume_change=float(after.volume / structure.volume - 1),
-                    max_principal_strain=float(principal[index]),
+                    max_principal_strain=principal[index],
                     atoms_too_close=not after.is_valid(tol=TOO_CLOSE),
                     unknown_elements=sorted(symbols - known),
                     model_name=self.name,

@@ -26,6 +26,11 @@ def test_the_three_public_lines(translator, perovskite):
     assert translation.unknown_elements == []
 
 
+def test_magnetic_moments_come_along(translator, perovskite):
+    perovskite.add_site_property("magmom", [0, 3, 0, 0, 0])
+    assert translator.translate(perovskite).structure.site_properties["magmom"] == [0, 3, 0, 0, 0]
+
+
 def test_a_stretched_crystal_is_brought_back(translator, perovskite):
     """The released model knows roughly how large CaTiO3 is and how stable."""
     stretched = perovskite.copy()
