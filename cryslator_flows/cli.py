@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CryslatorError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.fit import Progress as FitProgress
 
 MODEL_HELP = "Model by name (see `cryslator models`) or by its folder."
-DEFAULT_MODEL = "cryslator-oxides"
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -167,6 +167,7 @@ def test_train_from_recipe_to_model_and_again(run, tmp_path, perovskite):
         ({"name": "a", "val": "x.jsonl"}, "train: Field required"),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl"}, "x.jsonl: cannot be read"),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"epoch": 1}}, "fit.epoch"),
+        ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"weights": {"enrgy": 1}}}, "fit.weights.enrgy"),
         ({"name": "a", "train": "empty.jsonl", "val": "empty.jsonl"}, "empty.jsonl: no pairs"),
     ],
 )

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "cryslator_flows"
 FLOORS = {
-    "errors": 0, "settings": 0, "schemas": 0, "crystals": 1, "translator": 2, "relaxation": 2,
+    "defaults": 0, "errors": 0, "settings": 0, "schemas": 0, "crystals": 1, "translator": 2, "relaxation": 2,
     "jobs": 3, "flows": 4, "campaign": 5, "cli": 6,
 }  # fmt: skip
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
+from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.schemas import StrictModel
 
@@ -76,7 +77,7 @@ class Campaign(StrictModel):
     substitutions: list[AnySubstitutionSpace] = Field(min_length=1, description="Which elements become which")
     enumeration: EnumerationSettings = Field(default_factory=lambda: EnumerationSettings())
     model: str = Field(
-        "cryslator-oxides", description="Translator model, by name, or by its folder counted from the campaign file"
+        DEFAULT_MODEL, description="Translator model, by name, or by its folder counted from the campaign file"
     )
     selection: SelectionSettings = Field(default_factory=lambda: SelectionSettings(top_k=10))
     relaxation: RelaxationSettings | None = Field(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jobflow import Maker, job
 
+from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.schemas import Candidate, Rejection, TranslatedChunk
 
 
@@ -24,7 +25,7 @@ class TranslateMaker(Maker):
     """
 
     name: str = "translate"
-    model_name: str = "cryslator-oxides"
+    model_name: str = DEFAULT_MODEL
 
     @job(data=["candidates", "translations"], output_schema=TranslatedChunk)
     def make(self, candidates: list[Candidate]) -> TranslatedChunk:

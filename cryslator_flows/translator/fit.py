@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cryslator_flows.translator.loss import loss_terms, measure_scales
+from cryslator_flows.translator.loss import LossWeights, loss_terms, measure_scales
 from cryslator_flows.translator.network import Network, NetworkConfig, apply, mean_per_crystal
 from cryslator_flows.translator.pairs import (
     Augmentation,
@@ -57,8 +57,8 @@ class FitConfig:
         Decay of the running average of the weights, which is teacher and result.
     denoising_share : float
         Share of the examples that are relaxed crystals to be denoised.
-    weights : dict
-        Weight of each term of the loss: energy, volume, shape, shift, distance, feature.
+    weights : LossWeights
+        Weight of each term of the loss.
     augmentation : Augmentation
         How inputs are drawn.
     seed : int
@@ -76,11 +76,7 @@ class FitConfig:
     clip: float = 5.0
     ema_decay: float = 0.998
     denoising_share: float = 0.15
-    weights: dict[str, float] = field(
-        default_factory=lambda: {
-            "energy": 1.0, "volume": 1.0, "shape": 0.5, "shift": 1.0, "distance": 0.5, "feature": 0.2,
-        }
-    )  # fmt: skip
+    weights: LossWeights = field(default_factory=LossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     threads: int = 0
@@ -200,7 +196,8 @@ class Fit:
 
     def run_epoch(self, report_step: Callable[[float], None] | None = None) -> Progress:
         """Train for one epoch, or until the time is up, then validate."""
-        config, sums = self.config, dict.fromkeys([*self.config.weights, "total"], 0.0)
+        config, weights = self.config, asdict(self.config.weights)
+        sums = dict.fromkeys([*weights, "total"], 0.0)
         generator = torch.Generator().manual_seed(config.seed + 1 + self.epoch)
         order = torch.randperm(len(self.pairs), generator=generator)
         n_noisy = min(round(config.batch_size * config.denoising_share), len(self.relaxed))
@@ -217,7 +214,7 @@ class Fit:
             inputs = config.augmentation.draw(batch, denoise, generator).to(self.device)
             on_device = Pairs(**{name: value.to(self.device) for name, value in vars(batch).items()})
             terms, _ = loss_terms(self.network, self.average, inputs, on_device, self.scales)
-            total = torch.stack([config.weights[name] * term for name, term in terms.items()]).sum()
+            total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
             self._update(total)
             for name, term in {**terms, "total": total}.items():
                 sums[name] += float(term.detach())
@@ -343,7 +340,8 @@ def fit(
     arrays = load_arrays(prepared)
     settings = json.loads(bytes(arrays.pop("settings").tolist()))
     augmentation = Augmentation(**settings["fit"].pop("augmentation"))
-    config = FitConfig(**settings["fit"], augmentation=augmentation)
+    weights = LossWeights(**settings["fit"].pop("weights"))
+    config = FitConfig(**settings["fit"], augmentation=augmentation, weights=weights)
     if config.threads:
         torch.set_num_threads(config.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"

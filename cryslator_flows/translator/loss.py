@@ -13,6 +13,32 @@ from cryslator_flows.translator.pairs import Pairs, shift_between, strain_betwee
 
 
 @dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term of the loss.
+
+    Parameters
+    ----------
+    energy : float
+        Negative log-likelihood of the formation energy under a Laplace distribution.
+    volume, shape : float
+        Trace and deviator of the strain.
+    shift : float
+        Displacements.
+    distance : float
+        Bond lengths of the relaxed crystal.
+    feature : float
+        Translated features against those of the relaxed crystal.
+    """
+
+    energy: float = 1.0
+    volume: float = 1.0
+    shape: float = 0.5
+    shift: float = 1.0
+    distance: float = 0.5
+    feature: float = 0.2
+
+
+@dataclass(frozen=True)
 class Scales:
     """Typical size of each target, by which its loss is divided."""
 

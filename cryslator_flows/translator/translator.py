@@ -9,11 +9,12 @@ import torch
 from pymatgen.core import Element, Lattice, Structure
 
 from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import StructureError
 from cryslator_flows.schemas import Translation
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import apply, mean_per_crystal
-from cryslator_flows.translator.pretrained import DEFAULT_MODEL, find_model
+from cryslator_flows.translator.pretrained import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
