@@ -191,6 +191,8 @@ def _explain(error: ErrorDetails) -> str:
         message = "missing; add this key"
     elif error["type"] in {"model_type", "model_attributes_type"}:
         message = "expected keys and values here"
+    elif error["type"] == "list_type":
+        message = "expected a list, as in [A, B]"
     elif error["type"].startswith("union_tag"):
         key = error["ctx"]["discriminator"].strip("'")
         message = f"{key} must be one of {', '.join(TAGS[key])}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pymatgen.core import Composition, Structure
 
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.files import read_structures, structure_from_dict
+from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.errors import StoreError, StructureError
 from cryslator_flows.schemas import StrictModel, Template
 
@@ -17,19 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def _formula_type(name: str) -> str:
+    try:
+        return str(Composition(name).anonymized_formula)
+    except ValueError as error:
+        raise ValueError(f"{name!r} is no formula type; write one as 'ABC3'") from error
+
+
 class TemplateSource(StrictModel):
     """What all sources of templates share."""
 
-    anonymous_formulas: list[str] | None = Field(
+    anonymous_formulas: list[Annotated[str, AfterValidator(_formula_type)]] | None = Field(
         None, description="Keep templates of these formula types only, as in 'ABC3'; the order of letters is free"
     )
-    elements: list[str] | None = Field(None, description="Keep templates that contain all of these elements")
+    elements: list[Symbol] | None = Field(None, description="Keep templates that contain all of these elements")
     n_elements: int | None = Field(None, ge=1, description="Keep templates of this many elements")
     max_atoms: int = Field(40, ge=1, description="Keep templates with at most this many atoms in the cell")
 
     def load(self) -> Iterator[Template | StructureError]:
         """Stream the templates of this source that pass its filters; one that is unusable comes as its error."""
-        wanted = self.anonymous_formulas and {Composition(name).anonymized_formula for name in self.anonymous_formulas}
         for template in self._read():
             if isinstance(template, StructureError):
                 yield template
@@ -40,7 +47,8 @@ class TemplateSource(StrictModel):
                 continue
             if self.elements and not symbols.issuperset(self.elements):
                 continue
-            if wanted and structure.composition.anonymized_formula not in wanted:
+            formulas = self.anonymous_formulas
+            if formulas is not None and structure.composition.anonymized_formula not in formulas:
                 continue
             try:
                 check_structure(structure, f"template {template.template_id}")
