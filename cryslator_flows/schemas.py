@@ -58,11 +58,18 @@ class Translation(BaseModel):
     formation_energy_uncertainty: float = Field(
         description="Half width of the interval that held 68 % of the validation energies, in eV/atom"
     )
+    formation_energy_uncertainty_90: float = Field(
+        description="Half width of the interval that held 90 % of the validation energies, in eV/atom"
+    )
     mean_displacement: float = Field(description="Mean distance the atoms move, strain apart, in angstrom")
     volume_change: float = Field(description="Translated over unrelaxed volume, minus one")
     max_principal_strain: float = Field(description="Largest absolute principal logarithmic strain")
     atoms_too_close: bool = Field(description="Two atoms of the translated structure nearly coincide")
     unknown_elements: list[str] = Field(description="Elements the model was never trained on")
+    domain_distance: float = Field(
+        description="Distance from the training data by translated features; 99 % of the validation pairs are below 1"
+    )
+    out_of_domain: bool = Field(description="Unknown elements, or a domain distance above 1")
     model_name: str = Field(description="Name of the model")
     model_version: str = Field(description="Leading digits of the SHA-256 of the model's weights")
 

@@ -1,4 +1,5 @@
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 # Before torch is imported, here and in child processes: on small cells threads would only wait for each other.
@@ -8,8 +9,9 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
+from cryslator_flows.translator.calibration import Calibration
 from cryslator_flows.translator.network import Network, NetworkConfig
-from cryslator_flows.translator.pretrained import ModelFolder, save_model
+from cryslator_flows.translator.pretrained import ModelConfig, ModelFolder, save_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,4 +34,14 @@ def tiny_model(tmp_path: Path) -> ModelFolder:
     torch.manual_seed(0)
     config = NetworkConfig(width=16, vectors=8, encoder_layers=1, translator_layers=1, neighbors=12, radial=6)
     network = Network(config, element_volumes=torch.full((119,), 11.0))
-    return save_model(tmp_path / "models" / "tiny", network.state_dict(), network, ["Ca", "Mn", "O", "Ti"])
+    calibration = Calibration(
+        rest_volume=torch.zeros(2),
+        rest_shift=torch.zeros(2),
+        scale=torch.tensor([0.0, 1.0, 0.0]),
+        quantiles=torch.tensor([1.0, 2.0]),
+        known=torch.zeros(3, 16),
+        limit=torch.tensor(100.0),
+        element_volumes=torch.full((119,), 11.0),
+    )
+    description = ModelConfig(name="tiny", network=asdict(config), elements=["Ca", "Mn", "O", "Ti"])
+    return save_model(tmp_path / "models" / "tiny", description, network.state_dict(), calibration)

@@ -9,7 +9,7 @@ import yaml
 from pymatgen.core import DummySpecies, Lattice, Structure
 
 from cryslator_flows.cli import main
-from cryslator_flows.translator.pretrained import ModelFolder
+from cryslator_flows.translator.pretrained import ModelFolder, list_models
 from tests.translator.test_evaluate import pair
 
 
@@ -123,10 +123,12 @@ def test_evaluate_prints_and_writes(run, tmp_path, perovskite):
     write_pairs(tmp_path / "pairs.jsonl", perovskite, 3)
     code, out, _ = run("evaluate", tmp_path / "pairs.jsonl", "--json", tmp_path / "scores.json")
     assert code == 0
-    for word in ("3 targets", "input copied", "volume only", "cryslator-oxides", "MAE"):
+    for word in ("3 targets", "input copied", "volume only", "cryslator-oxides", "MAE", "within the 90 % interval"):
         assert word in out
     scores = json.loads((tmp_path / "scores.json").read_text())
-    assert scores["structures"]["input copied"]["volume_error"] == pytest.approx(0.06, abs=1e-6)
+    copied = scores[0]["scores"][0]
+    assert (copied["method"], copied["input"]) == ("input copied", "unrelaxed")
+    assert copied["structure"]["volume_error"] == pytest.approx(0.06, abs=1e-6)
     (tmp_path / "bad.jsonl").write_text("{}")
     code, _, err = run("evaluate", tmp_path / "bad.jsonl")
     assert code == 2
@@ -148,7 +150,7 @@ def test_train_from_recipe_to_model_and_again(run, tmp_path, perovskite):
     assert "epoch 2" in err
     model = ModelFolder(tmp_path / "models/mine")
     assert model.config().elements == ["O", "Ca", "Ti"]
-    assert model.metrics()["test"]["n_targets"] == 12
+    assert model.metrics()["test"][0]["n_targets"] == 12
     card = (model.path / "README.md").read_text()
     assert "To test." in card
     assert f"Version `{model.version()}`" in card
@@ -158,6 +160,53 @@ def test_train_from_recipe_to_model_and_again(run, tmp_path, perovskite):
     assert "epoch" not in err
     perovskite.to(str(tmp_path / "a.cif"))
     assert run("translate", tmp_path / "a.cif", tmp_path / "o.jsonl", "--model", model.path)[0] == 0
+
+
+@pytest.mark.slow
+def test_reference_is_trained_evaluated_beside_the_others_ablated_and_mapped(run, tmp_path, perovskite, monkeypatch):
+    write_pairs(tmp_path / "pairs.jsonl", perovskite)
+    small = {"width": 8, "layers": 1, "feature": 16, "channels": 2, "cell_width": 8, "cell_layers": 1,
+             "position_width": 8, "position_layers": 1}  # fmt: skip
+    minutes = dict.fromkeys(["energy_minutes", "translation_minutes", "cell_minutes", "position_minutes"], 0.01)
+    recipe = {
+        "name": "paper", "train": "pairs.jsonl", "val": "pairs.jsonl", "test": "pairs.jsonl",
+        "relaxed": "relaxed.jsonl", "reference": {"network": small, "fit": {**minutes, "threads": 1}},
+        "card": {"deviations": ["Smaller."]},
+    }  # fmt: skip
+    alone = {"species": [site.specie.symbol for site in perovskite], "frac": perovskite.frac_coords.tolist(),
+             "lattice_parameters": perovskite.lattice.parameters, "formation_energy_per_atom": -3.0}  # fmt: skip
+    (tmp_path / "relaxed.jsonl").write_text("\n".join([json.dumps(alone)] * 4))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    folder = tmp_path / "models/paper"
+    code, _, err = run("train", tmp_path / "recipe.yaml", "-o", folder, "--run-dir", tmp_path / "run")
+    assert code == 0, err
+    assert "translation epoch 1" in err
+    card = (folder / "README.md").read_text()
+    assert "| energy-R+U |" in card
+    assert "- Smaller." in card
+
+    monkeypatch.setattr("cryslator_flows.settings.SETTINGS.model_dirs", [folder.parent])
+    code, out, err = run("evaluate", tmp_path / "pairs.jsonl", "--all", "--json", tmp_path / "scores.json")
+    assert code == 0, err
+    for word in ("intermediate input", "relaxed input", "GCN_R", "GCN_R+U", "paper", "cryslator-oxides"):
+        assert word in out
+    (scores,) = json.loads((tmp_path / "scores.json").read_text())
+    kinds = [model.config().model_type for model in list_models().values()]
+    assert len(scores["models"]) == len(kinds) >= 2
+    assert len(scores["scores"]) == 3 * (2 + len(kinds) + 3 * kinds.count("cryslator-2023"))
+
+    code, out, err = run("map", tmp_path / "pairs.jsonl", "--model", "paper")
+    assert code == 0, err
+    assert "nearest_is_own" in out
+    assert "feature-map.png" in (folder / "README.md").read_text()
+
+    plan = {"note": "n", "reading": "r", "variants": [{"variant": "one"}], "fit": {"epochs": 1, "threads": 1},
+            "network": {"width": 8, "vectors": 4, "encoder_layers": 1, "translator_layers": 1}}  # fmt: skip
+    (folder / "ablations.yaml").write_text(yaml.safe_dump(plan))
+    code, out, err = run("ablate", folder / "ablations.yaml", "--data", tmp_path, "--run-dir", tmp_path / "ablations")
+    assert code == 0, err
+    assert "one: energy MAE" in out
+    assert "## Ablations" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -186,13 +235,16 @@ def test_screen_names_the_mistake(run, tmp_path):
     assert "c.yaml, campaign: unknown key 'nam'; did you mean 'name'?" in err
 
 
-def test_models_lists_the_released_one(run):
+def test_models_lists_the_released_ones(run):
     code, out, _ = run("models")
     assert code == 0
     assert "cryslator-oxides" in out
+    assert "eV/atom" in out
 
 
-@pytest.mark.parametrize("command", [[], ["screen"], ["translate"], ["evaluate"], ["train"], ["models"]])
+@pytest.mark.parametrize(
+    "command", [[], ["screen"], ["translate"], ["evaluate"], ["train"], ["ablate"], ["map"], ["models"]]
+)
 def test_help(run, command):
     code, out, _ = run(*command, "--help")
     assert code == 0

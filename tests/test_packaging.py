@@ -5,9 +5,20 @@ import zipfile
 
 import pytest
 
-from cryslator_flows.translator.pretrained import CARD, CONFIG, METRICS, RECIPE, WEIGHTS, ModelFolder, list_models
-from cryslator_flows.translator.recipe import Recipe
-from cryslator_flows.translator.train import model_card
+from cryslator_flows.translator.ablate import AblationPlan
+from cryslator_flows.translator.card import ABLATIONS, FEATURE_MAP, FEATURE_NUMBERS, model_card
+from cryslator_flows.translator.evaluate import Evaluation
+from cryslator_flows.translator.pretrained import (
+    CALIBRATION,
+    CARD,
+    CONFIG,
+    METRICS,
+    RECIPE,
+    WEIGHTS,
+    ModelFolder,
+    list_models,
+)
+from cryslator_flows.translator.recipe import Recipe, read_strict
 from tests.conftest import ROOT
 
 MODELS = [path.parent for path in sorted(ROOT.glob(f"models/*/{CONFIG}"))]
@@ -36,19 +47,30 @@ def test_default_model_is_found():
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
 def test_model_folder_is_complete_and_consistent(folder):
     model = ModelFolder(folder)
-    assert {path.name for path in folder.iterdir()} == {CARD, CONFIG, METRICS, RECIPE, WEIGHTS}
+    files = {path.name for path in folder.iterdir()}
+    assert {CALIBRATION, CARD, CONFIG, FEATURE_MAP, FEATURE_NUMBERS, METRICS, RECIPE, WEIGHTS} <= files
     assert model.config().name == folder.name
     metrics = json.loads((folder / METRICS).read_text())
     assert metrics["model_version"] == model.version()
     assert metrics["parameters"] == sum(weight.numel() for name, weight in model.network().named_parameters())
     recipe = Recipe.from_file(folder / RECIPE)
     assert recipe.name == folder.name
-    assert (folder / CARD).read_text() == model_card(folder.name, metrics, recipe.card)
+    assert (folder / CARD).read_text() == model_card(folder, recipe.card)
+    # What was drawn and compared belongs to the weights that are here.
+    assert json.loads((folder / FEATURE_NUMBERS).read_text())["model_version"] == model.version()
+    if ABLATIONS in files:
+        plan = read_strict((folder / ABLATIONS).with_suffix(".yaml"), AblationPlan)
+        result = json.loads((folder / ABLATIONS).read_text())
+        assert len(result["rows"]) == sum(len(variant.passes) for variant in plan.variants)
+        assert (result["note"], result["reading"]) == (plan.note, plan.reading)
 
 
 def test_released_model_beats_the_baselines_by_its_own_metrics():
-    test = json.loads((ROOT / "models/cryslator-oxides" / METRICS).read_text())["test"]["structures"]
+    metrics = json.loads((ROOT / "models/cryslator-oxides" / METRICS).read_text())
+    test = Evaluation.model_validate(metrics["test"][0])
+    own = test.score("cryslator-oxides").structure
     for baseline in ("input copied", "volume only"):
-        assert test["cryslator-oxides"]["volume_error"] < test[baseline]["volume_error"]
-        assert test["cryslator-oxides"]["displacement"] < test[baseline]["displacement"]
-        assert test["cryslator-oxides"]["strict_match"] > test[baseline]["strict_match"]
+        other = test.score(baseline).structure
+        assert own.volume_error < other.volume_error
+        assert own.displacement < other.displacement
+        assert own.strict_match > other.strict_match

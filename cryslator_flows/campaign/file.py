@@ -39,6 +39,7 @@ class SelectionSettings(StrictModel):
     max_formation_energy: float | None = Field(None, description="Drop candidates above, in eV/atom")
     max_energy_above_hull: float | None = Field(None, ge=0, description="Drop candidates further above, in eV/atom")
     max_uncertainty: float | None = Field(None, gt=0, description="Drop candidates less certain, in eV/atom")
+    in_domain_only: bool = Field(False, description="Drop candidates unlike the model's training data")
     per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
     top_k: int | None = Field(None, ge=1, description="Keep at most this many")
     control_share: float = Field(

@@ -29,6 +29,8 @@ class SelectMaker(Maker):
         Drop candidates further above the hull of campaign and references, in eV/atom.
     max_uncertainty : float or None
         Drop candidates whose formation energy is less certain than this, in eV/atom.
+    in_domain_only : bool
+        Drop candidates unlike the model's training data, see `Translation.out_of_domain`.
     per_composition : int or None
         Keep at most this many of one reduced formula.
     top_k : int or None
@@ -45,6 +47,7 @@ class SelectMaker(Maker):
     max_formation_energy: float | None = None
     max_energy_above_hull: float | None = None
     max_uncertainty: float | None = None
+    in_domain_only: bool = False
     per_composition: int | None = None
     top_k: int | None = None
     control_share: float = 1.0
@@ -71,6 +74,7 @@ class SelectMaker(Maker):
             (candidate, translation)
             for candidate, translation in rows
             if not translation.atoms_too_close
+            and not (self.in_domain_only and translation.out_of_domain)
             and _within(translation.formation_energy_per_atom, self.max_formation_energy)
             and _within(translation.formation_energy_uncertainty, self.max_uncertainty)
         ]

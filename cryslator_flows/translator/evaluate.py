@@ -1,49 +1,96 @@
-"""Score a translator on pairs of unrelaxed and relaxed structures, beside two baselines."""
+"""Score models on pairs of unrelaxed and relaxed structures, beside simple baselines."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, Field
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
-from cryslator_flows.translator.records import PairRecord
-from cryslator_flows.translator.translator import to_crystals
+from cryslator_flows.translator.graph import Crystals
+from cryslator_flows.translator.loaded import LoadedModel, to_structures
+from cryslator_flows.translator.network import mean_per_crystal
+from cryslator_flows.translator.pairs import Augmentation, Pairs
+from cryslator_flows.translator.prepare import pair_row, to_pairs
+from cryslator_flows.translator.reference.network import BASELINES, ReferenceNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cryslator_flows.translator.translator import Translator
+    from numpy.typing import NDArray
+
+    from cryslator_flows.translator.records import PairRecord
 
 LOOSE = StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5)
 STRICT = StructureMatcher(ltol=0.05, stol=0.1, angle_tol=2, scale=False)
 SYMPREC = 1e-3
+BATCH = 64
+
+Input = Literal["unrelaxed", "intermediate", "relaxed"]
+INPUTS: tuple[Input, ...] = ("unrelaxed", "intermediate", "relaxed")
 
 
 class StructureScore(BaseModel):
-    """How near predicted structures come to the relaxed ones, means over the pairs."""
+    """How near predicted structures come to the relaxed ones, means over the targets."""
 
     volume_error: float = Field(description="Mean of |V / V_relaxed - 1|")
-    displacement: float = Field(description="Mean over atoms, then pairs, in angstrom; see `displacement`")
+    displacement: float = Field(description="Mean over atoms, then targets, in angstrom; see `displacement`")
     loose_match: float = Field(description="Share found equal by StructureMatcher, 0.2/0.3/5, scaled")
     strict_match: float = Field(description="Share found equal by StructureMatcher, 0.05/0.1/2, not scaled")
     symmetry_kept: float = Field(description="Share with no fewer symmetry operations than the input, symprec 0.001")
 
 
-class Evaluation(BaseModel):
-    """Scores of a model and of the baselines on one file of pairs."""
+class UncertaintyScore(BaseModel):
+    """What the stated uncertainty and the domain flag are worth."""
 
-    model_name: str
-    model_version: str
+    coverage_68: float = Field(description="Share of targets within the 68 % interval")
+    coverage_90: float = Field(description="Share of targets within the 90 % interval")
+    mean_width_90: float = Field(description="Mean half width of the 90 % interval")
+    risk: dict[str, float] = Field(description="Mean absolute error of the most certain share of the targets")
+    out_of_domain: float = Field(description="Share flagged as out of domain")
+    mae_in_domain: float | None = Field(description="Mean absolute error of those not flagged")
+    mae_out_of_domain: float | None = Field(description="Mean absolute error of those flagged")
+
+
+class Score(BaseModel):
+    """One method on one kind of input."""
+
+    method: str = Field(description="Name of the model, or what was done instead")
+    input: Input = Field(description="Which structure went in")
+    energy_mae: float | None = Field(None, description="Of the formation energy, or the model's target, in its unit")
+    structure: StructureScore | None = Field(None, description="None for methods that give an energy alone")
+    uncertainty: UncertaintyScore | None = Field(None, description="None for methods that state none")
+
+
+class Evaluation(BaseModel):
+    """Scores of models and baselines on one file of pairs."""
+
+    chemistry: str = Field(description="Which targets were scored")
     n_targets: int = Field(description="Pairs scored: the first of each target")
-    structures: dict[str, StructureScore] = Field(description="By method: input copied, volume only, the model")
-    n_energies: int = Field(description="Targets with a known formation energy")
-    energy_mae: float | None = Field(description="Of the formation energy, in eV/atom")
-    energy_coverage: float | None = Field(description="Share of energies within the 68 % uncertainty")
+    n_energies: int = Field(description="Targets whose formation energy is known")
+    models: dict[str, str] = Field(description="Version of each model")
+    scores: list[Score]
+
+    def score(self, method: str, kind: Input = "unrelaxed") -> Score:
+        """The score of one method on one kind of input."""
+        return next(score for score in self.scores if (score.method, score.input) == (method, kind))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one method says of all targets, None or NaN where it says nothing."""
+
+    method: str
+    input: Input
+    energies: NDArray[np.float64] | None = None
+    widths: NDArray[np.float64] | None = None
+    far: NDArray[np.bool_] | None = None
+    structures: list[Structure] | None = None
 
 
 def displacement(predicted: Structure, relaxed: Structure) -> float:
@@ -75,30 +122,15 @@ def n_operations(structure: Structure) -> int:
         return 1
 
 
-def score_structures(rows: Iterable[tuple[Structure, Structure, Structure]]) -> StructureScore:
-    """Score predicted structures.
-
-    Parameters
-    ----------
-    rows : iterable of (unrelaxed, predicted, relaxed)
-        Structures with the same sites in the same order.
-
-    Returns
-    -------
-    StructureScore
-        Means over the rows.
-    """
-    values = [
-        (
-            abs(predicted.volume / relaxed.volume - 1),
-            displacement(predicted, relaxed),
-            bool(LOOSE.fit(predicted, relaxed)),
-            bool(STRICT.fit(predicted, relaxed)),
-            n_operations(predicted) >= n_operations(unrelaxed),
-        )
-        for unrelaxed, predicted, relaxed in rows
+def compare(start: Structure, predicted: Structure, relaxed: Structure) -> list[float]:
+    """The columns of `StructureScore` for one structure; sites in the same order in all three."""
+    return [
+        abs(predicted.volume / relaxed.volume - 1),
+        displacement(predicted, relaxed),
+        bool(LOOSE.fit(predicted, relaxed)),
+        bool(STRICT.fit(predicted, relaxed)),
+        n_operations(predicted) >= n_operations(start),
     ]
-    return StructureScore(**dict(zip(StructureScore.model_fields, np.mean(values, axis=0).tolist(), strict=True)))
 
 
 def first_of_each_target(records: Iterable[PairRecord]) -> list[PairRecord]:
@@ -109,62 +141,165 @@ def first_of_each_target(records: Iterable[PairRecord]) -> list[PairRecord]:
     return list(first.values())
 
 
-def evaluate(
-    translator: Translator, records: Iterable[PairRecord], progress: Callable[[str, int, int], None] | None = None
-) -> Evaluation:
-    """Translate the first unrelaxed structure of every target and compare with the relaxed one.
+def make_inputs(pairs: Pairs, kind: Input) -> Crystals:
+    """Input crystals of one kind.
+
+    An intermediate lies at a random point of the straight path from the unrelaxed to the relaxed crystal, with noise
+    (`Augmentation`); the same one every time.
+    """
+    if kind == "intermediate":
+        along = Augmentation(unrelaxed=0, relaxed=0)
+        return along.draw(pairs, torch.zeros(len(pairs), dtype=torch.bool), torch.Generator().manual_seed(0))
+    return pairs.unrelaxed if kind == "unrelaxed" else pairs.relaxed
+
+
+def split(crystals: Crystals) -> Iterable[Crystals]:
+    """Batches of a few crystals, in order."""
+    ends = torch.cumsum(crystals.n_atoms, 0)
+    for rows in torch.arange(len(crystals.n_atoms)).split(BATCH):
+        first, last = int(ends[rows[0]] - crystals.n_atoms[rows[0]]), int(ends[rows[-1]])
+        yield Crystals(
+            crystals.lattices[rows], crystals.frac[first:last], crystals.numbers[first:last], crystals.n_atoms[rows]
+        )
+
+
+@torch.inference_mode()
+def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kind: Input) -> list[Predictions]:
+    """Predictions of a model, and of the baselines it carries, for all targets."""
+    outcomes = [model.predict(batch) for batch in split(crystals)]
+    lattices = torch.cat([outcome.translated.lattices.cpu() for outcome in outcomes])
+    frac = torch.cat([outcome.translated.frac.cpu() for outcome in outcomes])
+    far = torch.cat([outcome.distance.cpu() for outcome in outcomes]).numpy() > 1
+    unknown = np.array([bool(model.unknown_elements(structure)) for structure in starts])
+    found = [
+        Predictions(
+            method=model.config.name,
+            input=kind,
+            energies=torch.cat([outcome.prediction.energy.cpu() for outcome in outcomes]).numpy(),
+            widths=torch.cat([outcome.uncertainty.cpu() for outcome in outcomes]).numpy(),
+            far=far | unknown,
+            structures=to_structures(replace(crystals, lattices=lattices, frac=frac), starts),
+        )
+    ]
+    if isinstance(model.network, ReferenceNetwork):
+        for name in BASELINES:
+            gcn, energies = model.network.baseline(name), []
+            for batch in split(crystals):
+                there = batch.to(model.device)
+                energies.append(gcn.energy(gcn.encode(there, model.network.find_edges(there))).cpu())
+            found.append(Predictions(method=f"GCN_{name}", input=kind, energies=torch.cat(energies).numpy()))
+    return found
+
+
+def scale_to_volumes(crystals: Crystals, element_volumes: torch.Tensor) -> Crystals:
+    """Crystals with every cell scaled to the sum of its element volumes."""
+    volumes = mean_per_crystal(element_volumes.cpu()[crystals.numbers], crystals) * crystals.n_atoms
+    factor = (volumes / crystals.volumes) ** (1 / 3)
+    return replace(crystals, lattices=crystals.lattices * factor[:, None, None])
+
+
+def score_uncertainty(
+    errors: NDArray[np.float64], widths: NDArray[np.float64], far: NDArray[np.bool_]
+) -> UncertaintyScore:
+    """Score stated uncertainties.
 
     Parameters
     ----------
-    translator : Translator
-        The model.
+    errors : array
+        Absolute errors, [targets].
+    widths : array
+        Half widths of the 68 and 90 % intervals, [targets, 2].
+    far : array
+        Flagged as out of domain, [targets].
+    """
+    order = np.argsort(widths[:, 1], kind="stable")
+    shares = (0.25, 0.5, 0.75, 1.0)
+    return UncertaintyScore(
+        coverage_68=float(np.mean(errors <= widths[:, 0])),
+        coverage_90=float(np.mean(errors <= widths[:, 1])),
+        mean_width_90=float(widths[:, 1].mean()),
+        risk={f"{share:.0%}": float(errors[order[: max(1, round(share * len(errors)))]].mean()) for share in shares},
+        out_of_domain=float(far.mean()),
+        mae_in_domain=float(errors[~far].mean()) if (~far).any() else None,
+        mae_out_of_domain=float(errors[far].mean()) if far.any() else None,
+    )
+
+
+def evaluate(
+    models: list[LoadedModel],
+    records: Iterable[PairRecord],
+    inputs: Iterable[Input] = ("unrelaxed",),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Evaluation]:
+    """Translate the first pair of every target and compare with the relaxed structure.
+
+    Parameters
+    ----------
+    models : list of LoadedModel
+        Models of one target; the first one's element volumes make the volume-only baseline.
     records : iterable of PairRecord
         Pairs; further pairs of a target are left out.
+    inputs : iterable of str
+        Which structures go in: unrelaxed, intermediate, relaxed.
     progress : callable or None
-        Called with the method's name, the structures done and their number.
+        Called with the method and input, the structures done and their number.
 
     Returns
     -------
-    Evaluation
-        Scores of the model, of the copied input, and of the input scaled to the model's element volumes.
+    list of Evaluation
+        On all targets, and on those of X-Mn-O if there are any. Methods are the input copied, the input scaled to
+        element volumes, the models, and the graph convolution networks that `cryslator-2023` carries.
     """
-    pairs = first_of_each_target(records)
-    unrelaxed = [record.structure("unrelaxed") for record in pairs]
-    relaxed = [record.structure("relaxed") for record in pairs]
-    translations = translator.translate_many(unrelaxed)
-    crystals = to_crystals(unrelaxed).to(translator.device)
-    with torch.inference_mode():
-        growth = translator.network.growth(crystals).exp().cpu().numpy()
-    scaled = [
-        Structure(Lattice(structure.lattice.matrix * factor), structure.species, structure.frac_coords)
-        for structure, factor in zip(unrelaxed, growth, strict=True)
+    first = first_of_each_target(records)
+    target = models[0].config.target
+    pairs = to_pairs((pair_row(record, target) for record in first), np.float64)
+    truth = pairs.energy.numpy()
+    relaxed = [record.structure("relaxed") for record in first]
+    found: list[tuple[Predictions, NDArray[np.float64] | None]] = []
+    for kind in inputs:
+        crystals = make_inputs(pairs, kind)
+        starts = to_structures(crystals, relaxed)
+        scaled = to_structures(scale_to_volumes(crystals, models[0].calibration.element_volumes), starts)
+        methods = [
+            Predictions("input copied", kind, structures=starts),
+            Predictions("volume only", kind, structures=scaled),
+            *(row for model in models for row in predict(model, crystals, starts, kind)),
+        ]
+        for row in methods:
+            values = None
+            if row.structures is not None:
+                values = np.empty((len(first), len(StructureScore.model_fields)))
+                for index, triple in enumerate(zip(starts, row.structures, relaxed, strict=True)):
+                    values[index] = compare(*triple)
+                    if progress is not None:
+                        progress(f"{row.method}, {kind}", index + 1, len(first))
+            found.append((row, values))
+    xmno = np.array([{"Mn", "O"} < set(record.species) and len(set(record.species)) == 3 for record in first])
+    versions = {model.config.name: model.version for model in models}
+    subsets = {"all": np.ones(len(first), dtype=bool)} | ({"X-Mn-O": xmno} if xmno.any() else {})
+    return [
+        Evaluation(
+            chemistry=chemistry,
+            n_targets=int(mask.sum()),
+            n_energies=int((mask & ~np.isnan(truth)).sum()),
+            models=versions,
+            scores=[_score(row, values, truth, mask) for row, values in found],
+        )
+        for chemistry, mask in subsets.items()
     ]
-    methods = {
-        "input copied": unrelaxed,
-        "volume only": scaled,
-        translator.name: [translation.structure for translation in translations],
-    }
-    scores = {}
-    for name, predicted in methods.items():
-        rows = []
-        for index, row in enumerate(zip(unrelaxed, predicted, relaxed, strict=True)):
-            rows.append(row)
-            if progress is not None:
-                progress(name, index + 1, len(pairs))
-        scores[name] = score_structures(rows)
-    known = [
-        (translation.formation_energy_per_atom - record.formation_energy_per_atom,
-         translation.formation_energy_uncertainty)
-        for translation, record in zip(translations, pairs, strict=True)
-        if record.formation_energy_per_atom is not None
-    ]  # fmt: skip
-    errors = np.abs([error for error, _ in known])
-    return Evaluation(
-        model_name=translator.name,
-        model_version=translator.version,
-        n_targets=len(pairs),
-        structures=scores,
-        n_energies=len(known),
-        energy_mae=float(errors.mean()) if known else None,
-        energy_coverage=float(np.mean(errors <= [width for _, width in known])) if known else None,
-    )
+
+
+def _score(
+    row: Predictions, values: NDArray[np.float64] | None, truth: NDArray[np.float64], mask: NDArray[np.bool_]
+) -> Score:
+    score = Score(method=row.method, input=row.input)
+    known = mask & ~np.isnan(truth)
+    if row.energies is not None and known.any():
+        errors = np.abs(row.energies - truth)[known]
+        score.energy_mae = float(errors.mean())
+        if row.widths is not None and row.far is not None:
+            score.uncertainty = score_uncertainty(errors, row.widths[known], row.far[known])
+    if values is not None:
+        means = values[mask].mean(axis=0).tolist()
+        score.structure = StructureScore(**dict(zip(StructureScore.model_fields, means, strict=True)))
+    return score

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -19,15 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cryslator_flows.translator.adversary import Adversary
+from cryslator_flows.translator.checkpoint import moments_to_arrays, restore_moments, write_arrays
 from cryslator_flows.translator.loss import LossWeights, loss_terms, measure_scales
-from cryslator_flows.translator.network import Network, NetworkConfig, apply, mean_per_crystal
-from cryslator_flows.translator.pairs import (
-    Augmentation,
-    Pairs,
-    from_arrays,
-    load_arrays,
-    shift_between,
-)
+from cryslator_flows.translator.network import Network, NetworkConfig
+from cryslator_flows.translator.pairs import Augmentation, Pairs, concatenate, from_arrays, load_arrays
+from cryslator_flows.translator.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +51,8 @@ class FitConfig:
         Largest norm of the gradient.
     ema_decay : float
         Decay of the running average of the weights, which is teacher and result.
+    pairs : int or None
+        Training pairs to use, drawn at random, with the same share of the relaxed crystals; None for all.
     denoising_share : float
         Share of the examples that are relaxed crystals to be denoised.
     weights : LossWeights
@@ -75,6 +73,7 @@ class FitConfig:
     weight_decay: float = 0.01
     clip: float = 5.0
     ema_decay: float = 0.998
+    pairs: int | None = None
     denoising_share: float = 0.15
     weights: LossWeights = field(default_factory=LossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -106,54 +105,12 @@ class Progress:
     loss: dict[str, float]
     validation: dict[str, float]
 
-
-@torch.no_grad()
-def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str, float]:
-    """Errors of the translation of the unrelaxed crystals.
-
-    Parameters
-    ----------
-    network : Network
-        The network.
-    pairs : Pairs
-        Validation pairs.
-    batch_size : int
-        Pairs in a batch.
-
-    Returns
-    -------
-    dict
-        ``energy_mae`` in eV/atom; ``volume_error`` as a fraction; ``displacement`` in angstrom, averaged over
-        atoms, then pairs; ``score``, the mean of the three, each over the error of copying the input (the energy
-        over its mean absolute deviation); ``energy_ratio``, 68th percentile of error over predicted scale.
-    """
-    device = next(network.parameters()).device
-    rows: dict[str, list[Tensor]] = {name: [] for name in ("energy", "ratio", "volume", "shift", "volume0", "shift0")}
-    for chunk in torch.arange(len(pairs)).split(batch_size):
-        batch = pairs.take(chunk)
-        prediction = network(batch.unrelaxed.to(device))
-        translated = apply(prediction, batch.unrelaxed.to(device)).to("cpu")
-        known = ~batch.energy.isnan()
-        error = (prediction.energy.cpu() - batch.energy)[known].abs()
-        rows["energy"].append(error)
-        rows["ratio"].append(error / prediction.energy_scale.cpu()[known])
-        for suffix, crystals in (("", translated), ("0", batch.unrelaxed)):
-            rows["volume" + suffix].append((crystals.volumes / batch.relaxed.volumes - 1).abs())
-            moved = shift_between(batch.relaxed, crystals).norm(dim=-1)
-            rows["shift" + suffix].append(mean_per_crystal(moved, crystals))
-    mean = {name: float(torch.cat(part).mean()) for name, part in rows.items()}
-    energies = pairs.energy[~pairs.energy.isnan()]
-    spread = float((energies - energies.mean()).abs().mean())
-    # What copying the input gets wrong; pairs that hardly differ must not blow the score up.
-    copied = [max(value, 1e-3) for value in (spread, mean["volume0"], mean["shift0"])]
-    errors = mean["energy"], mean["volume"], mean["shift"]
-    return {
-        "energy_mae": mean["energy"],
-        "volume_error": mean["volume"],
-        "displacement": mean["shift"],
-        "score": sum(error / copy for error, copy in zip(errors, copied, strict=True)) / 3,
-        "energy_ratio": float(torch.cat(rows["ratio"]).quantile(0.683)),
-    }
+    def describe(self) -> str:
+        """One line."""
+        validation = ", ".join(f"{name} {value:.4f}" for name, value in self.validation.items())
+        return (
+            f"epoch {self.epoch}  {self.minutes:.1f} min  {self.done:.0%}  loss {self.loss['total']:.3f}  {validation}"
+        )
 
 
 class Fit:
@@ -165,16 +122,20 @@ class Fit:
         self.device = device
         self.pairs, self.validation = from_arrays(arrays, "train"), from_arrays(arrays, "val")
         self.relaxed = from_arrays(arrays, "relaxed")
+        if config.pairs is not None:
+            share = config.pairs / len(self.pairs)
+            self.pairs, self.relaxed = (thin(part, share, config.seed) for part in (self.pairs, self.relaxed))
         self.scales = measure_scales(self.pairs)
         tables = (arrays[f"elements/{name}"] for name in ("table", "radii", "volumes"))
         self.network = Network(network, *tables).to(device)
         energies = self.pairs.energy[~self.pairs.energy.isnan()]
         if len(energies):
-            torch.nn.init.constant_(cast("nn.Linear", self.network.energy_head[-1]).bias, float(energies.mean()))
+            nn.init.constant_(cast("nn.Linear", self.network.energy_head[-1]).bias, float(energies.mean()))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
         )
+        self.adversary = Adversary(network.width, config.learning_rate, device) if config.weights.adversarial else None
         self.step = 0
         self.epoch = 0
         self.seconds = 0.0
@@ -197,7 +158,9 @@ class Fit:
     def run_epoch(self, report_step: Callable[[float], None] | None = None) -> Progress:
         """Train for one epoch, or until the time is up, then validate."""
         config, weights = self.config, asdict(self.config.weights)
-        sums = dict.fromkeys([*weights, "total"], 0.0)
+        sums: dict[str, Tensor] = {}
+        # Every epoch starts from its own seed, so that a resumed fit draws what an unbroken one draws.
+        torch.manual_seed(config.seed + 1 + self.epoch)
         generator = torch.Generator().manual_seed(config.seed + 1 + self.epoch)
         order = torch.randperm(len(self.pairs), generator=generator)
         n_noisy = min(round(config.batch_size * config.denoising_share), len(self.relaxed))
@@ -213,11 +176,14 @@ class Fit:
             denoise = torch.arange(len(batch)) >= len(chunk)
             inputs = config.augmentation.draw(batch, denoise, generator).to(self.device)
             on_device = Pairs(**{name: value.to(self.device) for name, value in vars(batch).items()})
-            terms, _ = loss_terms(self.network, self.average, inputs, on_device, self.scales)
+            terms, prediction, goal = loss_terms(self.network, self.average, inputs, on_device, self.scales)
+            if self.adversary is not None:
+                self.adversary.learn(prediction, goal)
+                terms["adversarial"] = self.adversary.deceive(prediction)
             total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
             self._update(total)
             for name, term in {**terms, "total": total}.items():
-                sums[name] += float(term.detach())
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + term.detach()
             steps += 1
             self.seconds += time.perf_counter() - began
             if report_step is not None:
@@ -229,8 +195,7 @@ class Fit:
         if validation["score"] < self.best:
             self.best = validation["score"]
             self.best_weights = {name: value.clone() for name, value in self.average.state_dict().items()}
-            self.best_weights["calibration"] = torch.tensor(validation["energy_ratio"])
-        loss = {name: value / steps for name, value in sums.items()}
+        loss = {name: float(value) / steps for name, value in sums.items()}
         progress = Progress(self.epoch, self.seconds / 60, self.done, loss, validation)
         self.history.append(progress)
         return progress
@@ -260,8 +225,11 @@ class Fit:
         for prefix, module in (("network", self.network), ("average", self.average)):
             arrays |= {f"{prefix}/{name}": value.cpu().numpy() for name, value in module.state_dict().items()}
         arrays |= {f"best/{name}": value.cpu().numpy() for name, value in self.best_weights.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            arrays |= {f"optimizer/{index}/{name}": value.cpu().numpy() for name, value in state.items()}
+        arrays |= moments_to_arrays(self.optimizer, "optimizer")
+        if self.adversary is not None:
+            weights = self.adversary.network.state_dict()
+            arrays |= {f"adversary/{name}": value.cpu().numpy() for name, value in weights.items()}
+            arrays |= moments_to_arrays(self.adversary.optimizer, "adversary_optimizer")
         state = {
             "step": self.step,
             "epoch": self.epoch,
@@ -271,12 +239,7 @@ class Fit:
             "history": [asdict(progress) for progress in self.history],
         }
         arrays["state"] = np.array(json.dumps(state))
-        scratch = path.with_name(path.name + ".partial")
-        with scratch.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        write_arrays(path, arrays)
 
     def restore(self, path: Path) -> None:
         """Continue from what `save` wrote.
@@ -291,26 +254,31 @@ class Fit:
             if state["network"] != asdict(self.network.config):
                 raise ValueError(f"{path}: checkpoint of another network ({state['network']}); remove it to start anew")
             parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}}
-            moments: dict[int, dict[str, Tensor]] = {}
+            parts["adversary"] = {}
+            moments: dict[str, dict[int, dict[str, Tensor]]] = {"optimizer": {}, "adversary_optimizer": {}}
             for name in archive.files:
                 group, _, rest = name.partition("/")
                 if group in parts:
                     parts[group][rest] = torch.from_numpy(archive[name])
-                elif group == "optimizer":
+                elif group in moments:
                     index, _, key = rest.partition("/")
-                    moments.setdefault(int(index), {})[key] = torch.from_numpy(archive[name])
+                    moments[group].setdefault(int(index), {})[key] = torch.from_numpy(archive[name])
         self.network.load_state_dict(parts["network"])
         self.average.load_state_dict(parts["average"])
         self.best_weights = parts["best"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        restore_moments(self.optimizer, moments["optimizer"])
+        if self.adversary is not None:
+            self.adversary.network.load_state_dict(parts["adversary"])
+            restore_moments(self.adversary.optimizer, moments["adversary_optimizer"])
         self.step, self.epoch = state["step"], state["epoch"]
         self.seconds, self.best = state["seconds"], state["best"]
         self.history = [Progress(**row) for row in state["history"]]
 
 
-def concatenate(first: Pairs, second: Pairs) -> Pairs:
-    """Join two sets of pairs."""
-    return Pairs(**{name: torch.cat([value, getattr(second, name)]) for name, value in vars(first).items()})
+def thin(pairs: Pairs, share: float, seed: int) -> Pairs:
+    """A random share of pairs, at least one if there are any."""
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+    return pairs.take(order[: max(1, round(share * len(pairs)))])
 
 
 def fit(
@@ -359,14 +327,5 @@ def fit(
     return state
 
 
-def describe(progress: Progress) -> str:
-    """One line on an epoch."""
-    validation = ", ".join(f"{name} {value:.4f}" for name, value in progress.validation.items())
-    return (
-        f"epoch {progress.epoch}  {progress.minutes:.1f} min  {progress.done:.0%}  loss {progress.loss['total']:.3f}  "
-        + validation
-    )
-
-
 if __name__ == "__main__":
-    fit(Path(sys.argv[1]), Path(sys.argv[2]), lambda progress: print(describe(progress), flush=True))
+    fit(Path(sys.argv[1]), Path(sys.argv[2]), lambda progress: print(progress.describe(), flush=True))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cryslator_flows.translator.graph import Crystals, find_edges
+from cryslator_flows.translator.geometry import cartesian_shift_between, shift_between, strain_between
+from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Network, Prediction, apply, mean_per_crystal
-from cryslator_flows.translator.pairs import Pairs, shift_between, strain_between
+from cryslator_flows.translator.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class LossWeights:
         Bond lengths of the relaxed crystal.
     feature : float
         Translated features against those of the relaxed crystal.
+    adversarial : float
+        Least-squares loss of a discriminator that tells translated features from those of relaxed crystals.
     """
 
     energy: float = 1.0
@@ -36,24 +39,22 @@ class LossWeights:
     shift: float = 1.0
     distance: float = 0.5
     feature: float = 0.2
+    adversarial: float = 0.0
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Typical size of each target, by which its loss is divided."""
+    """Typical size of strain and, in angstrom, of displacements, by which their losses are divided."""
 
-    energy: float
     strain: float
     shift: float
 
 
 def measure_scales(pairs: Pairs) -> Scales:
-    """Mean absolute target of every kind over the training pairs."""
-    known = pairs.energy[~pairs.energy.isnan()]
+    """Mean absolute target of both kinds over the training pairs."""
     strain = strain_between(pairs.unrelaxed_lattices, pairs.relaxed_lattices)
     shift = shift_between(pairs.unrelaxed, pairs.relaxed)
     return Scales(
-        energy=float((known - known.mean()).abs().mean()) if len(known) else 1.0,
         strain=max(float(strain.diagonal(dim1=1, dim2=2).abs().mean()), 1e-3),
         shift=max(float(shift.norm(dim=-1).mean()), 1e-3),
     )
@@ -61,8 +62,8 @@ def measure_scales(pairs: Pairs) -> Scales:
 
 def loss_terms(
     network: Network, teacher: Network, inputs: Crystals, pairs: Pairs, scales: Scales
-) -> tuple[dict[str, Tensor], Prediction]:
-    """Every term of the loss of one batch, each divided by its scale.
+) -> tuple[dict[str, Tensor], Prediction, Tensor]:
+    """Every term of the loss of one batch but the adversarial one, the structural ones over their scales.
 
     Parameters
     ----------
@@ -77,14 +78,19 @@ def loss_terms(
 
     Returns
     -------
-    dict, Prediction
-        Scalars by name, and the prediction they belong to.
+    dict, Prediction, Tensor
+        Scalars by name, the prediction they belong to, and the relaxed crystals' features by the teacher, [atoms, F].
     """
     relaxed = pairs.relaxed
     prediction = network(inputs)
     strain = strain_between(inputs.lattices, relaxed.lattices)
-    shift = shift_between(inputs, relaxed)
-    target = replace(prediction, strain=strain, shift=shift)
+    shift = (cartesian_shift_between if prediction.cartesian else shift_between)(inputs, relaxed)
+    true = apply(replace(prediction, strain=strain, shift=shift), inputs)
+    with torch.no_grad():
+        edges = teacher.find_edges(true)
+        goal = teacher.features(true, edges)
+        bonds = edges.vectors(true).norm(dim=-1)
+    lengths = edges.vectors(apply(prediction, inputs)).norm(dim=-1)
 
     def trace(tensor: Tensor) -> Tensor:
         return tensor.diagonal(dim1=1, dim2=2).sum(-1)
@@ -94,22 +100,13 @@ def loss_terms(
 
     known = ~pairs.energy.isnan()
     scale = prediction.energy_scale[known]
-    energy = (prediction.energy - pairs.energy)[known].abs() / scale + scale.log()
+    likelihood = (prediction.energy - pairs.energy)[known].abs() / scale + scale.log()
     terms = {
-        "energy": energy.mean() if known.any() else prediction.energy.sum() * 0,
+        "energy": likelihood.mean() if known.any() else prediction.energy.sum() * 0,
         "volume": (trace(prediction.strain) - trace(strain)).abs().mean() / (3 * scales.strain),
         "shape": deviator(prediction.strain - strain).abs().sum((1, 2)).mean() / (3 * scales.strain),
         "shift": mean_per_crystal((prediction.shift - shift).norm(dim=-1), inputs).mean() / scales.shift,
-        "distance": _distance_loss(network, apply(prediction, inputs), apply(target, inputs)) / scales.shift,
+        "distance": (lengths - bonds).abs().mean() / scales.shift,
+        "feature": torch.nn.functional.smooth_l1_loss(prediction.translated, goal),
     }
-    with torch.no_grad():
-        goal = teacher(relaxed).encoded
-    terms["feature"] = torch.nn.functional.smooth_l1_loss(prediction.translated, goal)
-    return terms, prediction
-
-
-def _distance_loss(network: Network, predicted: Crystals, true: Crystals) -> Tensor:
-    """Mean error of the bond lengths of the relaxed crystal, in angstrom."""
-    with torch.no_grad():
-        edges = find_edges(true, network.config.cutoff, network.config.neighbors)
-    return (edges.vectors(predicted).norm(dim=-1) - edges.vectors(true).norm(dim=-1)).abs().mean()
+    return terms, prediction, goal

@@ -7,12 +7,13 @@ translated features. Here every part is equivariant, so symmetry is kept by cons
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals, Edges, envelope, find_edges
 
 MAX_ATOMIC_NUMBER = 118
@@ -20,7 +21,28 @@ MAX_ATOMIC_NUMBER = 118
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that fixes the shape of the network."""
+    """Everything that fixes the shape of the network.
+
+    Parameters
+    ----------
+    width, vectors : int
+        Scalar and vector channels of an atom.
+    encoder_layers, translator_layers : int
+        Interactions before and after the encoded features are read.
+    cutoff : float
+        Largest distance of a neighbour in angstrom.
+    neighbors : int
+        Neighbour number at which an atom's reach ends.
+    radial : int
+        Gaussians of each ratio of lengths; lengths themselves have twice as many.
+    element_properties : int
+        Columns of the element table.
+    passes : int
+        How often a crystal is translated, each time from where the last pass brought it.
+    cartesian : bool
+        Displacements are differences of Cartesian positions, which hold the strain as well. For comparison only:
+        such a displacement depends on the origin, which no network of this kind can know.
+    """
 
     width: int = 128
     vectors: int = 32
@@ -30,6 +52,8 @@ class NetworkConfig:
     neighbors: int = 20
     radial: int = 16
     element_properties: int = 7
+    passes: int = 1
+    cartesian: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,22 +70,56 @@ class Prediction:
         Symmetric logarithmic strain H; the translated cell is L exp(H), [crystals, 3, 3].
     shift : Tensor
         Displacements in the frame of the input, mean zero in each crystal, [atoms, 3] in angstrom.
+    asked : Tensor
+        Change that the first pass asks for: of ln(volume), and mean displacement in angstrom, [crystals, 2].
     encoded, translated : Tensor
         Scalar atom features before and after the translation, [atoms, width].
+    cartesian : bool
+        Whether `shift` is the difference of Cartesian positions, see `NetworkConfig`.
     """
 
     energy: Tensor
     energy_scale: Tensor
     strain: Tensor
     shift: Tensor
+    asked: Tensor
     encoded: Tensor
     translated: Tensor
+    cartesian: bool = False
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the atoms of a batch see of each other.
+
+    Parameters
+    ----------
+    edges : Edges
+        The neighbours.
+    features : Tensor
+        Features of each edge, [edges, width].
+    weight : Tensor
+        Weight of each edge, [edges, 1].
+    unit : Tensor
+        Unit vectors from receiver to sender, [edges, 3].
+    """
+
+    edges: Edges
+    features: Tensor
+    weight: Tensor
+    unit: Tensor
 
 
 def mean_per_crystal(values: Tensor, crystals: Crystals) -> Tensor:
     """Average atom values over each crystal, [atoms, ...] -> [crystals, ...]."""
     total = values.new_zeros(len(crystals.n_atoms), *values.shape[1:]).index_add_(0, crystals.owner, values)
     return total / crystals.n_atoms.view(-1, *[1] * (values.dim() - 1))
+
+
+def size_of_change(strain: Tensor, shift: Tensor, crystals: Crystals) -> Tensor:
+    """Absolute change of ln(volume), and mean displacement in angstrom, [crystals, 2]."""
+    growth = strain.diagonal(dim1=1, dim2=2).sum(-1).abs()
+    return torch.stack([growth, mean_per_crystal(shift.norm(dim=-1), crystals)], dim=-1)
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -102,14 +160,14 @@ class Interaction(nn.Module):
         self.inner = nn.Linear(vectors, width, bias=False)
         self.scale = neighbors**-0.5
 
-    def forward(
-        self, s: Tensor, v: Tensor, edges: Edges, features: Tensor, weight: Tensor, unit: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, s: Tensor, v: Tensor, around: Surroundings) -> tuple[Tensor, Tensor]:
         """New scalars and vectors of every atom."""
-        # s [atoms, F]; v [atoms, 3, G]; features [edges, F]; weight [edges, 1]; unit [edges, 3]
-        message = self.source(self.norm(s))[edges.senders] * (self.filter(features) * weight)  # [edges, F + 2G]
+        # s [atoms, F]; v [atoms, 3, G]
+        edges = around.edges
+        weighted = self.filter(around.features) * around.weight
+        message = self.source(self.norm(s))[edges.senders] * weighted  # [edges, F + 2G]
         to_s, along, carried = message.split(self.parts, dim=-1)
-        to_v = unit[:, :, None] * along[:, None, :] + v[edges.senders] * carried[:, None, :]  # [edges, 3, G]
+        to_v = around.unit[:, :, None] * along[:, None, :] + v[edges.senders] * carried[:, None, :]  # [edges, 3, G]
         s = s + self.scale * torch.zeros_like(s).index_add_(0, edges.receivers, to_s)
         v = v + self.scale * torch.zeros_like(v).index_add_(0, edges.receivers, to_v)
 
@@ -137,7 +195,6 @@ class Network(nn.Module):
     element_table: Tensor
     element_radii: Tensor
     element_volumes: Tensor
-    calibration: Tensor
 
     def __init__(
         self,
@@ -153,7 +210,6 @@ class Network(nn.Module):
         self.register_buffer("element_table", table)
         self.register_buffer("element_radii", torch.ones(rows) if element_radii is None else element_radii)
         self.register_buffer("element_volumes", torch.ones(rows) if element_volumes is None else element_volumes)
-        self.register_buffer("calibration", torch.ones(()))
 
         self.embedding = nn.Embedding(rows, width)
         self.properties = mlp(config.element_properties + 1, width, width)
@@ -168,73 +224,119 @@ class Network(nn.Module):
         self.energy_head = mlp(width, width, 1)
         self.scale_head = mlp(width, width, 1)
         self.volume_head = mlp(width, width, 1)
-        self.shape_head = mlp(3 * width, width, 1)
+        self.ends = nn.Linear(width, 2 * width, bias=False)
+        self.between = nn.Linear(width, width)
+        self.shape_head = nn.Linear(width, 1)
         self.gate_head = mlp(width, width, config.vectors)
         self.shift_head = nn.Linear(config.vectors, 1, bias=False)
-        for head in (self.volume_head, self.shape_head):
-            nn.init.normal_(cast("nn.Linear", head[-1]).weight, std=1e-2)
+        for head in (cast("nn.Linear", self.volume_head[-1]), self.shape_head):
+            nn.init.normal_(head.weight, std=1e-2)
 
     def growth(self, crystals: Crystals) -> Tensor:
         """Linear strain that brings each cell to the sum of its element volumes, [crystals]."""
         expected = mean_per_crystal(self.element_volumes[crystals.numbers], crystals) * crystals.n_atoms
         return torch.log(expected / crystals.volumes) / 3
 
-    def forward(self, crystals: Crystals) -> Prediction:
-        """Translate a batch."""
-        config, owner = self.config, crystals.owner
-        edges = find_edges(crystals, config.cutoff, config.neighbors)
+    def find_edges(self, crystals: Crystals) -> Edges:
+        """Neighbours of every atom as this network counts them."""
+        return find_edges(crystals, self.config.cutoff, self.config.neighbors)
+
+    def look_around(self, crystals: Crystals, edges: Edges) -> Surroundings:
+        """Features of the edges of a batch."""
         vectors = edges.vectors(crystals)
         length = vectors.norm(dim=-1)  # [edges]
-        unit = vectors / length[:, None]
-        weight = envelope(length, edges.reach[edges.receivers])[:, None]
         spacing = (crystals.volumes / crystals.n_atoms) ** (1 / 3)
         radii = self.element_radii[crystals.numbers]
-        features = self.edge(
-            torch.cat(
-                [
-                    self.by_length(length),
-                    self.by_radii(length / (radii[edges.receivers] + radii[edges.senders])),
-                    self.by_density(length / spacing[owner[edges.receivers]]),
-                ],
-                dim=-1,
-            )
-        )  # [edges, F]
+        lengths = [
+            self.by_length(length),
+            self.by_radii(length / (radii[edges.receivers] + radii[edges.senders])),
+            self.by_density(length / spacing[crystals.owner[edges.receivers]]),
+        ]
+        return Surroundings(
+            edges=edges,
+            features=self.edge(torch.cat(lengths, dim=-1)),
+            weight=envelope(length, edges.reach[edges.receivers])[:, None],
+            unit=vectors / length[:, None],
+        )
 
-        growth = self.growth(crystals)[owner, None]
+    def encode(self, crystals: Crystals, edges: Edges) -> tuple[Tensor, Tensor, Surroundings]:
+        """Scalars [atoms, F] and vectors [atoms, 3, G] of every atom before any translation."""
+        around = self.look_around(crystals, edges)
+        growth = self.growth(crystals)[crystals.owner, None]
         properties = torch.cat([self.element_table[crystals.numbers], 10 * growth], dim=-1)
-        s = self.embedding(crystals.numbers) + self.properties(properties)  # [atoms, F]
-        v = s.new_zeros(len(s), 3, config.vectors)
+        s = self.embedding(crystals.numbers) + self.properties(properties)
+        v = s.new_zeros(len(s), 3, self.config.vectors)
         for layer in self.encoder:
-            s, v = layer(s, v, edges, features, weight, unit)
+            s, v = layer(s, v, around)
+        return s, v, around
+
+    def features(self, crystals: Crystals, edges: Edges) -> Tensor:
+        """Encoded scalar atom features, [atoms, F]."""
+        return self.norm(self.encode(crystals, edges)[0])
+
+    def forward(self, crystals: Crystals) -> Prediction:
+        """Translate a batch, in one pass."""
+        s, v, around = self.encode(crystals, self.find_edges(crystals))
         encoded = self.norm(s)
         for layer in self.translator:
-            s, v = layer(s, v, edges, features, weight, unit)
+            s, v = layer(s, v, around)
         translated = self.norm(s)
 
         pooled = mean_per_crystal(translated, crystals)  # [crystals, F]
-        energy = mean_per_crystal(self.energy_head(translated), crystals)[:, 0]
         log_scale = self.scale_head(pooled)[:, 0].clamp(-5, 3)
+        strain, shift = self._strain(translated, around, crystals), self._shift(translated, v, crystals)
         return Prediction(
-            energy=energy,
+            energy=mean_per_crystal(self.energy_head(translated), crystals)[:, 0],
             energy_scale=log_scale.exp(),
-            strain=self._strain(translated, features, weight, unit, edges, crystals),
-            shift=self._shift(translated, v, crystals),
+            strain=strain,
+            shift=shift,
+            asked=size_of_change(strain, shift, crystals),
             encoded=encoded,
             translated=translated,
+            cartesian=self.config.cartesian,
         )
+
+    def translate(self, crystals: Crystals) -> Prediction:
+        """Translate a batch in `passes` passes, each from where the last one ended.
+
+        Returns
+        -------
+        Prediction
+            Whole change from `crystals` on, energies averaged over the passes, features before the first and
+            after the last pass.
+        """
+        current, predictions = crystals, []
+        for _ in range(self.config.passes):
+            predictions.append(self(current))
+            current = apply(predictions[-1], current)
+        if len(predictions) == 1:
+            return predictions[0]
+        return Prediction(
+            energy=torch.stack([prediction.energy for prediction in predictions]).mean(dim=0),
+            energy_scale=torch.stack([prediction.energy_scale for prediction in predictions]).mean(dim=0),
+            strain=strain_between(crystals.lattices, current.lattices),
+            shift=shift_between(crystals, current),
+            asked=predictions[0].asked,
+            encoded=predictions[0].encoded,
+            translated=predictions[-1].translated,
+        )
+
+    def crystal_features(self, prediction: Prediction, crystals: Crystals) -> tuple[Tensor, Tensor]:
+        """Encoded and translated features of whole crystals, [crystals, F] each."""
+        return mean_per_crystal(prediction.encoded, crystals), mean_per_crystal(prediction.translated, crystals)
 
     def _shift(self, translated: Tensor, v: Tensor, crystals: Crystals) -> Tensor:
         """Gated linear read-out of the vectors, drift removed, [atoms, 3]."""
         shift = self.shift_head(v * self.gate_head(translated)[:, None, :])[:, :, 0]
         return shift - mean_per_crystal(shift, crystals)[crystals.owner]
 
-    def _strain(
-        self, translated: Tensor, features: Tensor, weight: Tensor, unit: Tensor, edges: Edges, crystals: Crystals
-    ) -> Tensor:
+    def _strain(self, translated: Tensor, around: Surroundings, crystals: Crystals) -> Tensor:
         """H = mean_i a_i I + mean_ij b_ij (u u^T - I/3): symmetric, covariant, size-intensive, [crystals, 3, 3]."""
+        edges, unit = around.edges, around.unit
         isotropic = mean_per_crystal(self.volume_head(translated), crystals)[:, 0]  # [crystals]
-        ends = torch.cat([translated[edges.receivers], translated[edges.senders], features], dim=-1)
-        along = self.shape_head(ends) * weight  # [edges, 1]
+        receiving, sending = self.ends(translated).chunk(2, dim=-1)
+        hidden = receiving[edges.receivers] + sending[edges.senders] + self.between(around.features)
+        along = self.shape_head(nn.functional.silu(hidden)) * around.weight  # [edges, 1]
         eye = torch.eye(3, dtype=unit.dtype, device=unit.device)
         dyads = unit[:, :, None] * unit[:, None, :] - eye / 3
         local = dyads.new_zeros(len(translated), 3, 3).index_add_(0, edges.receivers, along[:, :, None] * dyads)
@@ -242,7 +344,7 @@ class Network(nn.Module):
 
 
 def apply(prediction: Prediction, crystals: Crystals) -> Crystals:
-    """Translated geometry: L = L_u exp(H), f = f_u + shift L_u^-1.
+    """Translated geometry: L = L_u exp(H), f = f_u + shift L_u^-1 (or x = x_u + shift, where shifts are Cartesian).
 
     Parameters
     ----------
@@ -256,10 +358,12 @@ def apply(prediction: Prediction, crystals: Crystals) -> Crystals:
     Crystals
         The translated crystals, same atoms in the same order.
     """
-    inverse = torch.linalg.inv(crystals.lattices)[crystals.owner]
-    return Crystals(
-        lattices=crystals.lattices @ torch.linalg.matrix_exp(prediction.strain),
-        frac=crystals.frac + torch.einsum("ai,aij->aj", prediction.shift, inverse),
-        numbers=crystals.numbers,
-        n_atoms=crystals.n_atoms,
-    )
+    lattices = crystals.lattices @ torch.linalg.matrix_exp(prediction.strain)
+    old, new = crystals.lattices[crystals.owner], lattices[crystals.owner]
+    frac = crystals.frac
+    if prediction.cartesian:
+        position = torch.einsum("ai,aij->aj", frac, old) + prediction.shift
+        frac = torch.einsum("ai,aij->aj", position, torch.linalg.inv(new))
+    else:
+        frac = frac + torch.einsum("ai,aij->aj", prediction.shift, torch.linalg.inv(old))
+    return replace(crystals, lattices=lattices, frac=frac)

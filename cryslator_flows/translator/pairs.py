@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
 
 if TYPE_CHECKING:
@@ -82,36 +83,19 @@ def from_arrays(arrays: dict[str, Tensor], prefix: str) -> Pairs:
     return Pairs(**{field.name: arrays[f"{prefix}/{field.name}"] for field in fields(Pairs)})
 
 
-def strain_between(start: Tensor, end: Tensor) -> Tensor:
-    """Logarithmic strain from one cell to another, rotation dropped.
-
-    With rows as lattice vectors F = L_start^-1 L_end = V R (polar decomposition); H = log V.
-
-    Parameters
-    ----------
-    start, end : Tensor
-        Cells, [crystals, 3, 3] in angstrom.
-
-    Returns
-    -------
-    Tensor
-        Symmetric H, [crystals, 3, 3].
-    """
-    gradient = torch.linalg.solve(start, end)
-    values, vectors = torch.linalg.eigh(gradient @ gradient.transpose(-1, -2))
-    return vectors @ torch.diag_embed(0.5 * values.log()) @ vectors.transpose(-1, -2)
+def concatenate(first: Pairs, second: Pairs) -> Pairs:
+    """Join two sets of pairs."""
+    return Pairs(**{name: torch.cat([value, getattr(second, name)]) for name, value in vars(first).items()})
 
 
-def shift_between(start: Crystals, end: Crystals) -> Tensor:
-    """Displacements from one crystal to another in the frame of the first, drift removed, [atoms, 3] in angstrom.
+def relaxed_inputs(pairs: Pairs) -> Pairs:
+    """Pairs whose input is the relaxed crystal itself."""
+    return replace(pairs, unrelaxed_lattices=pairs.relaxed_lattices, unrelaxed_frac=pairs.relaxed_frac)
 
-    The fractional difference is taken to the nearest image and freed of its mean over the atoms.
-    """
-    change = end.frac - start.frac
-    change = change - change.round()
-    total = change.new_zeros(len(start.n_atoms), 3).index_add_(0, start.owner, change)
-    change = change - (total / start.n_atoms[:, None])[start.owner]
-    return torch.einsum("ai,aij->aj", change, start.lattices[start.owner])
+
+def with_energy(pairs: Pairs) -> Pairs:
+    """The pairs whose formation energy is known."""
+    return pairs.take(torch.nonzero(~pairs.energy.isnan()).flatten())
 
 
 def symmetric_noise(count: int, generator: torch.Generator) -> Tensor:
@@ -176,7 +160,7 @@ class Augmentation:
         strain = strain_between(unrelaxed.lattices, relaxed.lattices) * along[:, None, None]
         shift = shift_between(unrelaxed, relaxed) * along[owner, None]
         shift = shift + torch.randn(shift.shape, generator=generator) * shift_noise[owner, None]
-        noise = symmetric_noise(len(pairs), generator) * strain_noise[:, None, None]
+        noise = (symmetric_noise(len(pairs), generator) * strain_noise[:, None, None]).to(strain.dtype)
         frac = unrelaxed.frac + torch.einsum("ai,aij->aj", shift, torch.linalg.inv(unrelaxed.lattices)[owner])
         lattices = unrelaxed.lattices @ torch.linalg.matrix_exp(strain) @ torch.linalg.matrix_exp(noise)
         return Crystals(lattices, frac, pairs.numbers, pairs.n_atoms)

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 
-def to_pairs(rows: Iterable[Row]) -> Pairs:
+def to_pairs(rows: Iterable[Row], precision: type[np.floating[Any]] = np.float32) -> Pairs:
     """Stack rows of (numbers, lattice, frac, lattice, frac, energy) into flat tensors."""
     columns = list(zip(*rows, strict=True)) or [()] * 6
     numbers, first_lattice, first_frac, second_lattice, second_frac, energy = columns
 
     def stack(parts: Iterable[NDArray[np.float64]], *shape: int) -> torch.Tensor:
-        return torch.from_numpy(np.asarray([*parts], dtype=np.float32).reshape(-1, *shape))
+        return torch.from_numpy(np.asarray([*parts], dtype=precision).reshape(-1, *shape))
 
     def join(parts: Iterable[NDArray[np.float64]]) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([np.zeros((0, 3)), *parts]).astype(np.float32))
+        return torch.from_numpy(np.concatenate([np.zeros((0, 3)), *parts]).astype(precision))
 
     return Pairs(
         n_atoms=torch.tensor([len(part) for part in numbers], dtype=torch.long),
@@ -46,26 +46,52 @@ def to_pairs(rows: Iterable[Row]) -> Pairs:
         unrelaxed_frac=join(first_frac),
         relaxed_lattices=stack(second_lattice, 3, 3),
         relaxed_frac=join(second_frac),
-        energy=torch.tensor(np.asarray(energy, dtype=np.float32)),
+        energy=torch.tensor(np.asarray(energy, dtype=precision)),
     )
 
 
-def pair_row(record: PairRecord) -> Row:
+def target_value(record: PairRecord | RelaxedRecord, target: str) -> float:
+    """Value of the target field of a record; NaN where it has none.
+
+    Raises
+    ------
+    DataError
+        The field holds no number.
+    """
+    value = getattr(record, target, None)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise DataError(f"{target}: {value!r} is no number; mend the records or choose another target in the recipe")
+    return np.nan if value is None else float(value)
+
+
+def target_indices(records: list[PairRecord]) -> torch.Tensor:
+    """Number of the target of each pair, counted in order of appearance, [pairs]."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(record.target, len(numbers)) for record in records])
+
+
+def first_rows(targets: torch.Tensor) -> torch.Tensor:
+    """Row of the first pair of each target, in order of appearance."""
+    rows: dict[int, int] = {}
+    for row, target in enumerate(targets.tolist()):
+        rows.setdefault(target, row)
+    return torch.tensor([*rows.values()])
+
+
+def pair_row(record: PairRecord, target: str) -> Row:
     """One row for `to_pairs` from a pair."""
-    energy = np.nan if record.formation_energy_per_atom is None else record.formation_energy_per_atom
     numbers = np.array([Element(symbol).Z for symbol in record.species])
     geometry: list[Any] = [np.array(part) for part in (
         record.unrelaxed.lattice, record.unrelaxed.frac, record.relaxed.lattice, record.relaxed.frac,
     )]  # fmt: skip
-    return numbers, *geometry, energy
+    return numbers, *geometry, target_value(record, target)
 
 
-def relaxed_row(record: RelaxedRecord) -> Row:
+def relaxed_row(record: RelaxedRecord, target: str) -> Row:
     """One row for `to_pairs` from a relaxed crystal, paired with itself."""
-    energy = np.nan if record.formation_energy_per_atom is None else record.formation_energy_per_atom
     structure = record.structure
     geometry = structure.lattice.matrix, structure.frac_coords
-    return np.array(structure.atomic_numbers), *geometry, *geometry, energy
+    return np.array(structure.atomic_numbers), *geometry, *geometry, target_value(record, target)
 
 
 def element_radius(element: Element) -> float:
@@ -137,16 +163,22 @@ def prepare(recipe: Recipe, path: Path) -> None:
     for path_of, records in ((recipe.train, train), (recipe.val, val)):
         if not records:
             raise DataError(f"{path_of}: no pairs in it; give a file with at least one")
-    pairs = to_pairs(map(pair_row, train))
-    first = {record.target: row for row, record in reversed([*enumerate(train)])}
-    targets = pairs.take(torch.tensor(sorted(first.values())))
+    pairs = to_pairs(pair_row(record, recipe.target) for record in train)
+    if pairs.energy.isnan().all():
+        raise DataError(f"{recipe.train}: no pair has a number under {recipe.target!r}, the target of the recipe")
+    groups = {"train": target_indices(train), "val": target_indices(val)}
+    targets = pairs.take(first_rows(groups["train"]))
     relaxed = [] if recipe.relaxed is None else read_records(recipe.relaxed, RelaxedRecord)
     radii = [1.0] + [element_radius(Element.from_Z(number)) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
+    alone = to_pairs(relaxed_row(record, recipe.target) for record in relaxed if record.split == "train")
     settings = {"network": asdict(recipe.network), "fit": asdict(recipe.fit)}
+    if recipe.reference is not None:
+        settings["reference"] = {"network": asdict(recipe.reference.network), "fit": asdict(recipe.reference.fit)}
     arrays: dict[str, Any] = {
         **to_arrays(pairs, "train"),
-        **to_arrays(to_pairs(map(pair_row, val)), "val"),
-        **to_arrays(to_pairs(relaxed_row(record) for record in relaxed if record.split == "train"), "relaxed"),
+        **to_arrays(to_pairs(pair_row(record, recipe.target) for record in val), "val"),
+        **{f"targets/{name}": rows.numpy() for name, rows in groups.items()},
+        **to_arrays(alone, "relaxed"),
         "elements/table": element_table(),
         "elements/radii": np.asarray(radii, dtype=np.float32),
         "elements/volumes": fit_element_volumes(targets),

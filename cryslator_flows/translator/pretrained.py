@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -19,20 +19,30 @@ from cryslator_flows.settings import SETTINGS
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cryslator_flows.translator.calibration import Calibration
     from cryslator_flows.translator.network import Network
+    from cryslator_flows.translator.reference.network import ReferenceNetwork
 
 logger = logging.getLogger(__name__)
 
-CONFIG, WEIGHTS, METRICS, CARD, RECIPE = "config.json", "model.safetensors", "metrics.json", "README.md", "recipe.yaml"
+CONFIG, WEIGHTS, CALIBRATION = "config.json", "model.safetensors", "calibration.safetensors"
+METRICS, CARD, RECIPE = "metrics.json", "README.md", "recipe.yaml"
+FORMAT_VERSION = 2
+FORMATION_ENERGY = "formation_energy_per_atom"
+
+
+ModelType = Literal["cryslator", "cryslator-2023"]
 
 
 class ModelConfig(StrictModel):
     """Content of a model folder's ``config.json``."""
 
-    model_type: str = Field("cryslator", pattern="^cryslator$", description="Kind of network")
-    format_version: int = Field(1, ge=1, le=1, description="Layout of the folder")
+    model_type: ModelType = Field("cryslator", description="Kind of network: today's, or the paper's system")
+    format_version: int = Field(FORMAT_VERSION, description="Layout of the folder")
     name: str = Field(description="Name of the model, that of its folder")
-    network: dict[str, int | float] = Field(description="Arguments of NetworkConfig")
+    target: str = Field(FORMATION_ENERGY, description="What is predicted beside the structure")
+    unit: str = Field("eV/atom", description="Unit of the target")
+    network: dict[str, bool | int | float] = Field(description="Arguments of NetworkConfig or ReferenceConfig")
     elements: list[str] = Field(description="Elements the model was trained on")
 
 
@@ -63,26 +73,36 @@ class ModelFolder:
         """
         path = self.path / CONFIG
         try:
-            return ModelConfig.model_validate(json.loads(path.read_text()))
+            content = json.loads(path.read_text())
+            if isinstance(content, dict) and content.get("format_version") != FORMAT_VERSION:
+                raise ModelError(
+                    f"{path}, format_version: this version of cryslator-flows reads models of format {FORMAT_VERSION}, "
+                    f"this one has {content.get('format_version')}; "
+                    f"retrain it with `cryslator train {self.path / RECIPE}`, or install the version that wrote it"
+                )
+            return ModelConfig.model_validate(content)
         except (OSError, ValueError) as error:
             detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ModelError(f"{path}: cannot be read ({detail}); install or train the model again") from error
 
     def version(self) -> str:
-        """First 12 digits of the SHA-256 of the weights."""
-        try:
-            return hashlib.sha256((self.path / WEIGHTS).read_bytes()).hexdigest()[:12]
-        except OSError as error:
-            raise ModelError(
-                f"{self.path / WEIGHTS}: cannot be read ({error.strerror}); install or train the model again"
-            ) from error
+        """First 12 digits of the SHA-256 of weights and calibration."""
+        digest = hashlib.sha256()
+        for name in (WEIGHTS, CALIBRATION):
+            try:
+                digest.update((self.path / name).read_bytes())
+            except OSError as error:
+                raise ModelError(
+                    f"{self.path / name}: cannot be read ({error.strerror}); install or train the model again"
+                ) from error
+        return digest.hexdigest()[:12]
 
     def metrics(self) -> dict[str, Any]:
         """Content of ``metrics.json``, empty if the model was never evaluated."""
         path = self.path / METRICS
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def network(self) -> Network:
+    def network(self) -> Network | ReferenceNetwork:
         """Load the network, in evaluation mode.
 
         Raises
@@ -90,19 +110,55 @@ class ModelFolder:
         ModelError
             A file is missing, truncated, or does not fit the other.
         """
+        from cryslator_flows.translator.network import Network, NetworkConfig
+        from cryslator_flows.translator.reference.network import ReferenceConfig, ReferenceNetwork
+
+        config = self.config()
+        network: Network | ReferenceNetwork
+        try:
+            if config.model_type == "cryslator":
+                network = Network(NetworkConfig(**config.network))  # type: ignore[arg-type]
+            else:
+                network = ReferenceNetwork(ReferenceConfig(**config.network))  # type: ignore[arg-type]
+        except (TypeError, RuntimeError) as error:
+            raise ModelError(f"{self.path / CONFIG}, network: {error}; install or train the model again") from error
+        state = self._load(WEIGHTS)
+        try:
+            network.load_state_dict({name: value.float() if value.is_floating_point() else value
+                                     for name, value in state.items()})  # fmt: skip
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[0]
+            raise ModelError(
+                f"{self.path / WEIGHTS}: weights of another network ({first}); install the model again"
+            ) from error
+        return network.eval().requires_grad_(False)
+
+    def calibration(self) -> Calibration:
+        """Load what was fitted on the validation pairs.
+
+        Raises
+        ------
+        ModelError
+            The file is missing, truncated or incomplete.
+        """
+        from cryslator_flows.translator.calibration import Calibration
+
+        try:
+            return Calibration.from_state(self._load(CALIBRATION))
+        except KeyError as error:
+            raise ModelError(f"{self.path / CALIBRATION}: lacks {error}; install or train the model again") from error
+
+    def _load(self, name: str) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from cryslator_flows.translator.network import Network, NetworkConfig
-
-        config, path = self.config(), self.path / WEIGHTS
         try:
-            network = Network(NetworkConfig(**config.network))  # type: ignore[arg-type]
-            network.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+            return load_file(self.path / name)
+        except (OSError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0]
-            raise ModelError(f"{path}: damaged or truncated weights ({first}); install the model again") from error
-        return network.eval().requires_grad_(False)
+            raise ModelError(
+                f"{self.path / name}: damaged or truncated weights ({first}); install the model again"
+            ) from error
 
 
 def model_roots() -> list[Path]:
@@ -138,19 +194,19 @@ def find_model(name: str | Path) -> ModelFolder:
     return models[str(name)]
 
 
-def save_model(folder: Path, weights: dict[str, Tensor], network: Network, elements: list[str]) -> ModelFolder:
-    """Write configuration and weights of a model.
+def save_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], calibration: Calibration) -> ModelFolder:
+    """Write configuration, weights and calibration of a model.
 
     Parameters
     ----------
     folder : Path
         The model's folder; its name is the model's.
+    config : ModelConfig
+        Content of ``config.json``.
     weights : dict
         State of the network.
-    network : Network
-        The network, for its shape.
-    elements : list of str
-        Elements of the training data.
+    calibration : Calibration
+        What was fitted on the validation pairs.
 
     Returns
     -------
@@ -160,8 +216,8 @@ def save_model(folder: Path, weights: dict[str, Tensor], network: Network, eleme
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    config = ModelConfig(name=folder.name, network=asdict(network.config), elements=elements)
-    (folder / WEIGHTS).write_bytes(save({name: value.contiguous() for name, value in weights.items()}))
+    for name, state in ((WEIGHTS, weights), (CALIBRATION, calibration.state())):
+        (folder / name).write_bytes(save({key: value.cpu().contiguous() for key, value in state.items()}))
     (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
     logger.info("wrote %s", folder)
     return ModelFolder(folder)

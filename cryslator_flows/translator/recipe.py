@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
@@ -11,6 +12,29 @@ from cryslator_flows.errors import DataError
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.fit import FitConfig
 from cryslator_flows.translator.network import NetworkConfig
+from cryslator_flows.translator.pretrained import FORMATION_ENERGY
+from cryslator_flows.translator.reference.fit import ReferenceFitConfig
+from cryslator_flows.translator.reference.network import ReferenceConfig
+
+Content = TypeVar("Content", bound=StrictModel)
+
+
+def read_strict(path: Path, kind: type[Content]) -> Content:
+    """Read a YAML file that users write by hand.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read or a field is wrong; the message names both.
+    """
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise DataError(f"{path}, {where}: {first['msg']}; fields: {', '.join(kind.model_fields)}") from error
 
 
 class CardText(StrictModel):
@@ -20,6 +44,14 @@ class CardText(StrictModel):
     data: str = Field("Not stated.", description="What it was trained on, with source")
     licence: str = Field("Not stated.", description="Licence of the weights")
     limits: str = Field("Not stated.", description="Where it must not be trusted")
+    deviations: list[str] = Field(default_factory=list, description="Where it departs from the paper it follows")
+
+
+class ReferenceRecipe(StrictModel):
+    """Shape of the paper's system, and how it is fitted."""
+
+    network: ReferenceConfig = Field(default_factory=ReferenceConfig)
+    fit: ReferenceFitConfig = Field(default_factory=ReferenceFitConfig)
 
 
 class Recipe(StrictModel):
@@ -30,9 +62,16 @@ class Recipe(StrictModel):
     val: Path = Field(description="Pairs for model selection, .jsonl or .jsonl.gz")
     test: Path | None = Field(None, description="Pairs the finished model is scored on, once")
     relaxed: Path | None = Field(None, description="Relaxed crystals to denoise; rows of other splits are left out")
+    target: str = Field(
+        FORMATION_ENERGY, description="Field of the records that is predicted beside the structure, per crystal"
+    )
+    unit: str = Field("eV/atom", description="Unit of the target")
     card: CardText = Field(default_factory=lambda: CardText(), description="What the model card says in words")
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="Shape of the network")
     fit: FitConfig = Field(default_factory=FitConfig, description="How the network is fitted")
+    reference: ReferenceRecipe | None = Field(
+        None, description="Train the paper's system instead; network and fit are not used"
+    )
 
     @classmethod
     def from_file(cls, path: Path, data_dir: Path | None = None) -> Recipe:
@@ -43,15 +82,7 @@ class Recipe(StrictModel):
         DataError
             The file cannot be read or a field is wrong; the message names both.
         """
-        try:
-            content = yaml.safe_load(path.read_text())
-            recipe = cls.model_validate(content)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "recipe"
-            raise DataError(f"{path}, {where}: {first['msg']}; fields: {', '.join(cls.model_fields)}") from error
+        recipe = read_strict(path, cls)
         for name in ("train", "val", "test", "relaxed"):
             if (value := getattr(recipe, name)) is not None:
                 setattr(recipe, name, (data_dir or path.parent) / value)

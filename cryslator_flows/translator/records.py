@@ -6,7 +6,7 @@ import gzip
 import json
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pymatgen.core import Element, Lattice, Structure
 
 from cryslator_flows.errors import DataError
@@ -39,6 +39,8 @@ class Geometry(BaseModel):
 class PairRecord(BaseModel):
     """A substituted crystal and what became of it when it was relaxed; same atoms in the same order."""
 
+    model_config = ConfigDict(extra="allow")  # other columns may be a recipe's target
+
     target: str = Field(description="Identifier of the relaxed crystal; pairs of one target share it")
     species: Species = Field(description="Element symbol of every atom")
     unrelaxed: Geometry
@@ -61,6 +63,8 @@ class PairRecord(BaseModel):
 
 class RelaxedRecord(BaseModel):
     """A relaxed crystal alone."""
+
+    model_config = ConfigDict(extra="allow")
 
     species: Species
     lattice_parameters: tuple[float, float, float, float, float, float] = Field(

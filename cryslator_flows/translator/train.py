@@ -1,21 +1,25 @@
-"""From a recipe to a model folder: prepare, fit, export, score, write the card."""
+"""From a recipe to a model folder: prepare, fit, calibrate, export, score, write the card."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from pymatgen.core import Element
 
-from cryslator_flows.translator.evaluate import Evaluation, evaluate
-from cryslator_flows.translator.fit import Fit, fit
-from cryslator_flows.translator.prepare import prepare
-from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE, save_model
+from cryslator_flows.translator.calibration import calibrate
+from cryslator_flows.translator.card import model_card
+from cryslator_flows.translator.evaluate import INPUTS, evaluate
+from cryslator_flows.translator.fit import fit
+from cryslator_flows.translator.loaded import LoadedModel
+from cryslator_flows.translator.network import Network
+from cryslator_flows.translator.pairs import from_arrays, load_arrays
+from cryslator_flows.translator.prepare import first_rows, prepare
+from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE, ModelConfig, save_model
 from cryslator_flows.translator.records import PairRecord, read_records
-from cryslator_flows.translator.translator import Translator
+from cryslator_flows.translator.reference.fit import fit_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +27,17 @@ if TYPE_CHECKING:
 
     from cryslator_flows.translator.fit import Progress
     from cryslator_flows.translator.pretrained import ModelFolder
-    from cryslator_flows.translator.recipe import CardText, Recipe
+    from cryslator_flows.translator.recipe import Recipe
+    from cryslator_flows.translator.reference.network import ReferenceNetwork
+    from cryslator_flows.translator.reference.stages import StageProgress
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its best weights, and what the card says of its training."""
+
+    network: Network | ReferenceNetwork
+    summary: dict[str, Any]
 
 
 def train(
@@ -31,8 +45,9 @@ def train(
     recipe_file: Path,
     folder: Path,
     run_dir: Path,
-    report: Callable[[Progress], None],
+    report: Callable[[Progress | StageProgress], None],
     report_step: Callable[[float], None],
+    report_scoring: Callable[[str, int, int], None] | None = None,
 ) -> ModelFolder:
     """Train a model, or go on with a training that was stopped.
 
@@ -45,9 +60,13 @@ def train(
     folder : Path
         The model folder to write.
     run_dir : Path
-        Holds ``prepared.npz`` and the checkpoint.
-    report, report_step : callable
-        As in `fit`.
+        Holds ``prepared.npz`` and the checkpoints.
+    report : callable
+        Called after every epoch.
+    report_step : callable
+        Called after every step with the share done; not for the paper's system.
+    report_scoring : callable or None
+        The `progress` of `evaluate`.
 
     Returns
     -------
@@ -61,17 +80,53 @@ def train(
     """
     prepared = run_dir / "prepared.npz"
     prepare(recipe, prepared)
-    return export(fit(prepared, run_dir, report, report_step), recipe, recipe_file, folder)
+    trained = (
+        train_network(prepared, run_dir, report, report_step)
+        if recipe.reference is None
+        else train_reference(prepared, run_dir, report)
+    )
+    return export(trained, prepared, recipe, recipe_file, folder, report_scoring)
 
 
-def export(state: Fit, recipe: Recipe, recipe_file: Path, folder: Path) -> ModelFolder:
-    """Write the best weights of a fit as a model folder, score them and write the card.
+def train_network(
+    prepared: Path, run_dir: Path, report: Callable[[Progress], None], report_step: Callable[[float], None] | None
+) -> Trained:
+    """Fit today's network; parameters as in `fit`."""
+    state = fit(prepared, run_dir, report, report_step)
+    state.network.load_state_dict(state.best_weights)
+    best = min(state.history, key=lambda progress: progress.validation["score"])
+    return Trained(
+        state.network.eval(), {"epochs": state.epoch, "minutes": round(state.seconds / 60, 1), "best": asdict(best)}
+    )
+
+
+def train_reference(prepared: Path, run_dir: Path, report: Callable[[StageProgress], None]) -> Trained:
+    """Fit the paper's system; parameters as in `fit_reference`."""
+    network, stages = fit_reference(prepared, run_dir, report)
+    rows = [
+        {"stage": stage.name, "epochs": stage.epoch, "minutes": round(stage.seconds / 60, 1), "best": stage.best}
+        for stage in stages
+    ]
+    return Trained(network, {"minutes": round(sum(stage.seconds for stage in stages) / 60, 1), "stages": rows})
+
+
+def export(
+    trained: Trained,
+    prepared: Path,
+    recipe: Recipe,
+    recipe_file: Path,
+    folder: Path,
+    report_scoring: Callable[[str, int, int], None] | None,
+) -> ModelFolder:
+    """Calibrate a network, write it as a model folder, score it and write the card.
 
     Parameters
     ----------
-    state : Fit
-        The fit, finished or not.
-    recipe, recipe_file, folder
+    trained : Trained
+        The network.
+    prepared : Path
+        The tensor file it was fitted to.
+    recipe, recipe_file, folder, report_scoring
         As in `train`.
 
     Returns
@@ -79,96 +134,50 @@ def export(state: Fit, recipe: Recipe, recipe_file: Path, folder: Path) -> Model
     ModelFolder
         The model.
     """
-    elements = [Element.from_Z(int(number)).symbol for number in torch.unique(state.pairs.numbers)]
+    arrays = load_arrays(prepared)
+    pairs, val, relaxed = (from_arrays(arrays, name) for name in ("train", "val", "relaxed"))
+    device = str(next(trained.network.parameters()).device)
+    targets = arrays["targets/val"]
+    calibration = calibrate(
+        trained.network,
+        pairs.take(first_rows(arrays["targets/train"])),
+        val,
+        1 / torch.bincount(targets)[targets],
+        device,
+        settles=recipe.reference is None,
+        element_volumes=arrays["elements/volumes"],
+    )
+    config = ModelConfig(
+        model_type="cryslator" if recipe.reference is None else "cryslator-2023",
+        name=folder.name,
+        target=recipe.target,
+        unit=recipe.unit,
+        network=asdict(trained.network.config),
+        elements=[Element.from_Z(int(number)).symbol for number in torch.unique(pairs.numbers)],
+    )
     text = recipe_file.read_text()
-    model = save_model(folder, state.best_weights, state.network, elements)
+    weights = trained.network.state_dict()
+    if recipe.reference is not None:
+        # A reference need not be stored to the last digit; scores are those of what is stored.
+        weights |= {name: value.half() for name, value in trained.network.named_parameters()}
+    model = save_model(folder, config, weights, calibration)
     (folder / RECIPE).write_text(text)
-
-    best = min(state.history, key=lambda progress: progress.validation["score"])
     metrics: dict[str, Any] = {
         "model_version": model.version(),
-        "parameters": sum(weight.numel() for weight in state.network.parameters()),
-        "training": {
-            "epochs": state.epoch,
-            "minutes": round(state.seconds / 60, 1),
-            "pairs": len(state.pairs),
-            "relaxed_crystals": len(state.relaxed),
-            "best": asdict(best),
+        "parameters": sum(weight.numel() for weight in trained.network.parameters()),
+        "training": {"pairs": len(pairs), "relaxed_crystals": len(relaxed), **trained.summary},
+        "calibration": {
+            "targets": len(torch.unique(targets)),
+            "rest_volume": calibration.rest_volume.tolist(),
+            "rest_shift": calibration.rest_shift.tolist(),
+            "scale": calibration.scale.tolist(),
+            "quantiles": calibration.quantiles.tolist(),
+            "limit": float(calibration.limit),
         },
     }
     if recipe.test is not None:
-        result = evaluate(Translator(model), read_records(recipe.test, PairRecord))
-        metrics["test"] = result.model_dump()
+        scored = evaluate([LoadedModel(model)], read_records(recipe.test, PairRecord), INPUTS, report_scoring)
+        metrics["test"] = [part.model_dump() for part in scored]
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / CARD).write_text(model_card(model.name, metrics, recipe.card))
+    (folder / CARD).write_text(model_card(folder, recipe.card))
     return model
-
-
-def model_card(name: str, metrics: dict[str, Any], text: CardText) -> str:
-    """Model card in Markdown; every number in it comes from ``metrics.json``.
-
-    Parameters
-    ----------
-    name : str
-        Name of the model.
-    metrics : dict
-        Content of ``metrics.json``.
-    text : CardText
-        What the recipe says in words.
-
-    Returns
-    -------
-    str
-        The card.
-    """
-    front = yaml.safe_dump(
-        {"model_name": name, "library_name": "cryslator-flows", "license": text.licence.split(";")[0]}, sort_keys=False
-    )
-    training = metrics["training"]
-    best = training["best"]
-    lines = [
-        f"---\n{front}---",
-        f"# {name}",
-        (
-            f"Version `{metrics['model_version']}`, {metrics['parameters']:,} parameters. "
-            "Numbers on this page are written "
-            "by `cryslator train` from `metrics.json`."
-        ),
-        f"## Aim\n\n{text.aim.strip()}",
-        f"## Data\n\n{text.data.strip()}",
-        (
-            f"## Training\n\n{training['pairs']:,} pairs and {training['relaxed_crystals']:,} relaxed "
-            f"crystals to denoise; "
-            f"{training['epochs']} epochs in {training['minutes']:.0f} minutes. The weights are those of epoch "
-            f"{best['epoch']}, with the best score on the validation pairs (all pairs, from the unrelaxed structure): "
-            f"formation energy MAE {best['validation']['energy_mae']:.3f} eV/atom, volume error "
-            f"{best['validation']['volume_error']:.1%}, displacement {best['validation']['displacement']:.3f} A. "
-            "`recipe.yaml` retrains it."
-        ),
-    ]
-    if "test" in metrics:
-        lines.append(_test_section(Evaluation.model_validate(metrics["test"])))
-    lines += [f"## Limits\n\n{text.limits.strip()}", f"## Licence\n\n{text.licence.strip()}"]
-    return "\n\n".join(lines) + "\n"
-
-
-def _test_section(test: Evaluation) -> str:
-    rows = [
-        "| structure | volume error | displacement (A) | loose match | strict match | symmetry kept |",
-        "|---|---|---|---|---|---|",
-    ]
-    rows += [
-        f"| {name} | {row.volume_error:.1%} | {row.displacement:.3f} | {row.loose_match:.1%} | "
-        f"{row.strict_match:.1%} | {row.symmetry_kept:.1%} |"
-        for name, row in test.structures.items()
-    ]
-    energy = ""
-    if test.energy_mae is not None and test.energy_coverage is not None:
-        energy = (
-            f"\n\nFormation energy: MAE {test.energy_mae:.3f} eV/atom over {test.n_energies} targets; "
-            f"{test.energy_coverage:.0%} of them within the stated 68 % uncertainty."
-        )
-    return (
-        f"## Test\n\nThe first pair of each of {test.n_targets} targets, from the unrelaxed structure; "
-        "scored by `cryslator evaluate`, which says how each column is defined.\n\n" + "\n".join(rows) + energy
-    )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from pymatgen.core import Element, Lattice, Structure
+from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.errors import StructureError
+from cryslator_flows.errors import ModelError, StructureError
 from cryslator_flows.schemas import Translation
-from cryslator_flows.translator.graph import Crystals
-from cryslator_flows.translator.network import apply, mean_per_crystal
-from cryslator_flows.translator.pretrained import find_model
+from cryslator_flows.translator.loaded import LoadedModel, to_crystals, to_structures
+from cryslator_flows.translator.network import mean_per_crystal
+from cryslator_flows.translator.pretrained import FORMATION_ENERGY, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,16 +24,6 @@ if TYPE_CHECKING:
 # Atoms in a batch: enough to fill the processor's vector units, small enough to stay in its caches.
 ATOMS_PER_BATCH = 512
 TOO_CLOSE = 0.7
-
-
-def to_crystals(structures: list[Structure]) -> Crystals:
-    """Batch of structures in double precision."""
-    return Crystals(
-        lattices=torch.from_numpy(np.stack([s.lattice.matrix for s in structures])),
-        frac=torch.from_numpy(np.concatenate([s.frac_coords for s in structures])),
-        numbers=torch.tensor([number for s in structures for number in s.atomic_numbers]),
-        n_atoms=torch.tensor([len(s) for s in structures]),
-    )
 
 
 class Translator:
@@ -58,12 +47,15 @@ class Translator:
     """
 
     def __init__(self, folder: ModelFolder) -> None:
-        self.config = folder.config()
-        self.name = self.config.name
-        self.version = folder.version()
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        # Double precision, so that rounding stays far below the tolerance with which DFT codes look for symmetry.
-        self.network = folder.network().double().to(self.device)
+        target = folder.config().target
+        if target != FORMATION_ENERGY:
+            raise ModelError(
+                f"model {folder.name!r}: predicts {target!r}, not the formation energy; "
+                "use PropertyPredictor of cryslator_flows.translator.property for it"
+            )
+        self.model = LoadedModel(folder)
+        self.name = self.model.config.name
+        self.version = self.model.version
 
     @classmethod
     def from_pretrained(cls, name: str | Path = DEFAULT_MODEL) -> Translator:
@@ -158,38 +150,31 @@ class Translator:
         for name, item in waiting:
             yield name, item if isinstance(item, StructureError) else next(translations)
 
-    @torch.inference_mode()
     def _translate_batch(self, structures: list[Structure]) -> list[Translation]:
-        crystals = to_crystals(structures).to(self.device)
-        prediction = self.network(crystals)
-        translated = apply(prediction, crystals).to("cpu")
-        moved = mean_per_crystal(prediction.shift.norm(dim=-1), crystals).tolist()
+        crystals = to_crystals(structures)
+        outcome = self.model.predict(crystals)
+        prediction = outcome.prediction
+        moved = mean_per_crystal(prediction.shift.cpu().norm(dim=-1), crystals).tolist()
         energies = prediction.energy.tolist()
-        uncertainty = (self.network.calibration * prediction.energy_scale).tolist()
+        uncertainty = outcome.uncertainty.tolist()
+        distance = outcome.distance.tolist()
         principal = torch.linalg.eigvalsh(prediction.strain).abs().amax(dim=-1).tolist()
-        lattices = translated.lattices.numpy()
-        positions = np.split(translated.frac.numpy(), np.cumsum([len(s) for s in structures])[:-1])
-
-        known = set(self.config.elements)
         results = []
-        for index, structure in enumerate(structures):
-            after = Structure(
-                Lattice(lattices[index]),
-                structure.species,
-                positions[index],
-                site_properties=structure.site_properties,
-            )
-            symbols = {Element(site.specie.symbol).symbol for site in structure}
+        for index, after in enumerate(to_structures(outcome.translated, structures)):
+            unknown = self.model.unknown_elements(after)
             results.append(
                 Translation(
                     structure=after,
                     formation_energy_per_atom=energies[index],
-                    formation_energy_uncertainty=uncertainty[index],
+                    formation_energy_uncertainty=uncertainty[index][0],
+                    formation_energy_uncertainty_90=uncertainty[index][1],
                     mean_displacement=moved[index],
-                    volume_change=float(after.volume / structure.volume - 1),
+                    volume_change=float(after.volume / structures[index].volume - 1),
                     max_principal_strain=principal[index],
                     atoms_too_close=not after.is_valid(tol=TOO_CLOSE),
-                    unknown_elements=sorted(symbols - known),
+                    unknown_elements=unknown,
+                    domain_distance=distance[index],
+                    out_of_domain=bool(unknown) or distance[index] > 1,
                     model_name=self.name,
                     model_version=self.version,
                 )

@@ -129,8 +129,10 @@ def rows(perovskite, *entries):
         )  # fmt: skip
         translation = Translation(
             candidate_id=name, structure=structure, formation_energy_per_atom=energy,
-            formation_energy_uncertainty=uncertainty, mean_displacement=0, volume_change=0, max_principal_strain=0,
-            atoms_too_close=name == "bad", unknown_elements=[], model_name="m", model_version="v",
+            formation_energy_uncertainty=uncertainty, formation_energy_uncertainty_90=2 * uncertainty,
+            mean_displacement=0, volume_change=0, max_principal_strain=0, atoms_too_close=name == "bad",
+            unknown_elements=[], domain_distance=2 * (name == "d"), out_of_domain=name == "d",
+            model_name="m", model_version="v",
         )  # fmt: skip
         made.append((candidate, translation))
     return made
@@ -149,6 +151,7 @@ def test_cuts_and_ranking(perovskite):
     assert kept() == ["c", "b", "a", "d"]
     assert kept(max_formation_energy=-2) == ["c", "b", "a"]
     assert kept(max_uncertainty=0.2) == ["c", "a", "d"]
+    assert kept(in_domain_only=True) == ["c", "b", "a"]
     assert kept(per_composition=1) == ["c", "b", "d"]
     assert kept(top_k=2) == ["c", "b"]
 

@@ -1,13 +1,16 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
 from cryslator_flows.errors import DataError
-from cryslator_flows.translator.evaluate import displacement, evaluate, score_structures
+from cryslator_flows.translator.evaluate import INPUTS, compare, displacement, evaluate, make_inputs, score_uncertainty
+from cryslator_flows.translator.loaded import LoadedModel
+from cryslator_flows.translator.prepare import pair_row, to_pairs
+from cryslator_flows.translator.pretrained import FORMATION_ENERGY
 from cryslator_flows.translator.records import PairRecord, read_records
-from cryslator_flows.translator.translator import Translator
 
 
 def geometry(structure):
@@ -37,25 +40,66 @@ def test_scores_by_hand(perovskite):
     larger.scale_lattice(perovskite.volume * 1.25)
     shaken = perovskite.copy()
     shaken.translate_sites([2], [0.02, 0, 0])
-    score = score_structures([(larger, larger, perovskite), (perovskite, perovskite, perovskite)])
-    assert score.volume_error == pytest.approx(0.125)
-    assert score.loose_match == 1.0
-    assert score.strict_match == 0.5
-    assert score.symmetry_kept == 1.0
-    assert score_structures([(perovskite, shaken, perovskite)]).symmetry_kept == 0.0
+    assert compare(larger, larger, perovskite) == pytest.approx([0.25, 0, True, False, True])
+    assert compare(perovskite, perovskite, perovskite) == pytest.approx([0, 0, True, True, True])
+    assert compare(perovskite, shaken, perovskite)[-1] == 0
 
 
 def test_first_pair_of_each_target_is_scored_beside_the_baselines(tiny_model, perovskite):
     larger = perovskite.copy()
     larger.scale_lattice(perovskite.volume * 1.1)
     rows = [pair(larger, perovskite, "a"), pair(perovskite, perovskite, "a"), pair(larger, perovskite, "b", None)]
-    result = evaluate(Translator.from_pretrained(tiny_model.path), [PairRecord.model_validate(row) for row in rows])
+    calls = []
+    (result,) = evaluate(
+        [LoadedModel(tiny_model)],
+        [PairRecord.model_validate(row) for row in rows],
+        progress=lambda *call: calls.append(call),
+    )
     assert result.n_targets == 2
     assert result.n_energies == 1
-    assert list(result.structures) == ["input copied", "volume only", "tiny"]
-    assert result.structures["input copied"].volume_error == pytest.approx(0.1)
+    assert result.models == {"tiny": tiny_model.version()}
+    assert [score.method for score in result.scores] == ["input copied", "volume only", "tiny"]
+    assert result.score("input copied").structure.volume_error == pytest.approx(0.1, rel=1e-4)
+    assert result.score("input copied").energy_mae is None
     # 5 atoms of 11 A^3 each, the volumes of the tiny model.
-    assert result.structures["volume only"].volume_error == pytest.approx(abs(55 / perovskite.volume - 1), rel=1e-4)
+    volume_only = result.score("volume only").structure.volume_error
+    assert volume_only == pytest.approx(abs(55 / perovskite.volume - 1), rel=1e-4)
+    assert calls[-1] == ("tiny, unrelaxed", 2, 2)
+
+
+def test_all_inputs_and_the_manganese_oxides_apart(tiny_model, perovskite):
+    larger = perovskite.copy()
+    larger.scale_lattice(perovskite.volume * 1.3)
+    rows = [pair(larger, perovskite, "a")]
+    rows.append(pair(*(structure.copy().replace_species({"Ti": "Mn"}) for structure in (larger, perovskite)), "b"))
+    everything, xmno = evaluate([LoadedModel(tiny_model)], [PairRecord.model_validate(row) for row in rows], INPUTS)
+    assert (everything.chemistry, xmno.chemistry) == ("all", "X-Mn-O")
+    assert (everything.n_targets, xmno.n_targets) == (2, 1)
+    copied = [everything.score("input copied", kind).structure.volume_error for kind in INPUTS]
+    assert copied[0] == pytest.approx(0.3, rel=1e-4)
+    assert 0 < copied[1] < 0.5
+    assert copied[2] == pytest.approx(0, abs=1e-6)
+    assert everything.score("input copied", "relaxed").structure.strict_match == 1
+
+
+def test_intermediates_are_the_same_every_time(perovskite):
+    larger = perovskite.copy()
+    larger.scale_lattice(perovskite.volume * 1.3)
+    pairs = to_pairs([pair_row(PairRecord.model_validate(pair(larger, perovskite)), FORMATION_ENERGY)])
+    one, two = (make_inputs(pairs, "intermediate") for _ in range(2))
+    assert (one.lattices == two.lattices).all()
+    assert (one.frac == two.frac).all()
+
+
+def test_uncertainty_scores_by_hand():
+    errors = np.array([0.1, 0.2, 0.3, 0.4])
+    widths = np.array([[0.15, 0.3], [0.15, 0.4], [0.35, 0.5], [0.1, 0.2]])
+    score = score_uncertainty(errors, widths, np.array([False, False, False, True]))
+    assert (score.coverage_68, score.coverage_90) == (0.5, 0.75)
+    assert score.mean_width_90 == pytest.approx(0.35)
+    assert score.risk == pytest.approx({"25%": 0.4, "50%": 0.25, "75%": 0.7 / 3, "100%": 0.25})
+    assert score.mae_in_domain == pytest.approx(0.2)
+    assert score.mae_out_of_domain == pytest.approx(0.4)
 
 
 def test_records_name_file_line_and_field(tmp_path, perovskite):

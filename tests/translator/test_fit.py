@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from cryslator_flows.translator.fit import Fit, FitConfig, fit, validate
-from cryslator_flows.translator.loss import loss_terms, measure_scales
+from cryslator_flows.translator.fit import Fit, FitConfig, fit
+from cryslator_flows.translator.geometry import shift_between, strain_between
+from cryslator_flows.translator.loss import LossWeights, loss_terms, measure_scales
 from cryslator_flows.translator.network import Network, NetworkConfig
 from cryslator_flows.translator.pairs import to_arrays
+from cryslator_flows.translator.validation import validate
 from tests.translator.test_pairs import random_pairs
 
 SHAPE = NetworkConfig(width=24, vectors=8, encoder_layers=1, translator_layers=1, neighbors=10, radial=6)
@@ -46,8 +48,6 @@ def test_perfect_prediction_has_no_error():
 
     class Oracle(Network):
         def forward(self, crystals):
-            from cryslator_flows.translator.pairs import shift_between, strain_between
-
             return replace(
                 super().forward(crystals),
                 strain=strain_between(crystals.lattices, pairs.relaxed_lattices),
@@ -56,7 +56,7 @@ def test_perfect_prediction_has_no_error():
             )
 
     oracle = Oracle(SHAPE)
-    terms, _ = loss_terms(oracle, Network(SHAPE), pairs.unrelaxed, pairs, scales)
+    terms, *_ = loss_terms(oracle, Network(SHAPE), pairs.unrelaxed, pairs, scales)
     for name in ("volume", "shape", "shift", "distance"):
         assert terms[name].item() == pytest.approx(0, abs=1e-4)
     metrics = validate(oracle, pairs)
@@ -81,13 +81,15 @@ def test_learns_a_small_set_by_heart():
 def test_unknown_energies_are_left_out():
     pairs = replace(random_pairs(0), energy=torch.full((4,), float("nan")))
     network = Network(SHAPE)
-    terms, _ = loss_terms(network, network, pairs.unrelaxed, pairs, measure_scales(pairs))
+    terms, *_ = loss_terms(network, network, pairs.unrelaxed, pairs, measure_scales(pairs))
     assert all(torch.isfinite(term) for term in terms.values())
     assert terms["energy"] == 0
 
 
-def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path):
-    config = FitConfig(epochs=3, batch_size=8, warmup_steps=2, threads=1)
+@pytest.mark.parametrize("adversarial", [0.0, 0.05])
+def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path, adversarial):
+    weights = LossWeights(adversarial=adversarial)
+    config = FitConfig(epochs=3, minutes=1e6, batch_size=8, warmup_steps=2, threads=1, weights=weights)
     write_prepared(tmp_path / "p.npz", config)
     whole = fit(tmp_path / "p.npz", tmp_path / "whole", lambda progress: None)
 
@@ -103,9 +105,16 @@ def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path):
     parts = fit(tmp_path / "p.npz", tmp_path / "parts", lambda progress: None)
     assert parts.epoch == whole.epoch == 3
     for name, value in whole.network.state_dict().items():
-        assert torch.allclose(value, parts.network.state_dict()[name], atol=1e-6), name
+        assert torch.equal(value, parts.network.state_dict()[name]), name
+    assert ("adversarial" in parts.history[-1].loss) == (adversarial > 0)
     lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_share_of_the_pairs():
+    config = FitConfig(pairs=6, threads=1)
+    state = Fit(arrays(random_pairs(0, count=24), random_pairs(1, count=8)), SHAPE, config, "cpu")
+    assert (len(state.pairs), len(state.relaxed), len(state.validation)) == (6, 2, 8)
 
 
 def test_time_bound_ends_the_fit(tmp_path):
@@ -124,14 +133,28 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
         other.restore(tmp_path / "run" / "checkpoint.npz")
 
 
-def test_runs_as_a_module_with_torch_and_numpy_alone(tmp_path):
-    write_prepared(tmp_path / "p.npz", FitConfig(epochs=1, batch_size=8, threads=1))
-    blocked = ["pymatgen", "pydantic", "scipy", "yaml", "safetensors", "rich", "jobflow", "pydantic_settings"]
+def run_with_torch_and_numpy_alone(module, folder):
+    """What a module prints on ``p.npz`` of a folder while everything else cannot be imported."""
+    blocked = [
+        "pymatgen",
+        "pydantic",
+        "scipy",
+        "sklearn",
+        "yaml",
+        "safetensors",
+        "rich",
+        "jobflow",
+        "pydantic_settings",
+    ]
     code = (
         f"import sys, runpy; sys.modules.update(dict.fromkeys({blocked}));"
-        f"sys.argv = ['fit', {str(tmp_path / 'p.npz')!r}, {str(tmp_path / 'run')!r}];"
-        "runpy.run_module('cryslator_flows.translator.fit', run_name='__main__')"
+        f"sys.argv = ['fit', {str(folder / 'p.npz')!r}, {str(folder / 'run')!r}];"
+        f"runpy.run_module({module!r}, run_name='__main__')"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.startswith("epoch 1 ")
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_runs_as_a_module_with_torch_and_numpy_alone(tmp_path):
+    write_prepared(tmp_path / "p.npz", FitConfig(epochs=1, batch_size=8, threads=1))
+    assert run_with_torch_and_numpy_alone("cryslator_flows.translator.fit", tmp_path).startswith("epoch 1 ")
     assert (tmp_path / "run" / "checkpoint.npz").exists()

@@ -8,7 +8,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from cryslator_flows import Translation, Translator
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.errors import ModelError, StructureError
-from cryslator_flows.translator.pretrained import CONFIG, WEIGHTS, find_model, list_models
+from cryslator_flows.translator.pretrained import CALIBRATION, CONFIG, WEIGHTS, find_model, list_models
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,11 @@ def test_the_three_public_lines(translator, perovskite):
     assert isinstance(translation, Translation)
     assert translator.name == translation.model_name == "cryslator-oxides"
     assert len(translation.structure) == 5
-    assert translation.formation_energy_uncertainty > 0
+    assert 0 < translation.formation_energy_uncertainty < translation.formation_energy_uncertainty_90
     assert translation.volume_change == pytest.approx(translation.structure.volume / perovskite.volume - 1)
     assert translation.unknown_elements == []
+    assert not translation.out_of_domain
+    assert 0 < translation.domain_distance < 1
 
 
 def test_magnetic_moments_come_along(translator, perovskite):
@@ -71,7 +73,26 @@ def test_bad_ones_do_not_stop_the_stream(translator, perovskite):
 
 def test_unknown_elements_are_named(translator):
     odd = Structure(Lattice.cubic(4.2), ["Po", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    assert translator.translate(odd).unknown_elements == ["Po"]
+    translation = translator.translate(odd)
+    assert translation.unknown_elements == ["Po"]
+    assert translation.out_of_domain
+
+
+def test_a_crystal_unlike_the_training_data_is_flagged(translator):
+    metal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
+    translation = translator.translate(metal)
+    assert translation.unknown_elements == []
+    assert translation.out_of_domain
+    assert translation.domain_distance > 1
+
+
+@pytest.mark.slow
+def test_a_relaxed_crystal_stays_as_it_is(translator, perovskite):
+    """Translated twice, a structure hardly changes any more."""
+    once = translator.translate(perovskite)
+    twice = translator.translate(once.structure)
+    assert abs(twice.volume_change) < 0.02
+    assert twice.mean_displacement < 0.02
 
 
 def test_unknown_model_names_the_known_ones():
@@ -94,6 +115,10 @@ def test_folder_of_ones_own(tiny_model, monkeypatch, perovskite):
         (WEIGHTS, lambda path: path.write_bytes(path.read_bytes()[:1000])),
         (WEIGHTS, lambda path: path.write_bytes(b"")),
         (WEIGHTS, lambda path: path.unlink()),
+        (CALIBRATION, lambda path: path.write_bytes(path.read_bytes()[:500])),
+        (CALIBRATION, lambda path: path.unlink()),
+        (CALIBRATION, lambda path: path.write_bytes(path.with_name(WEIGHTS).read_bytes())),
+        (WEIGHTS, lambda path: path.write_bytes(path.with_name(CALIBRATION).read_bytes())),
         (CONFIG, lambda path: path.write_text("{")),
         (CONFIG, lambda path: path.write_text(path.read_text().replace('"width": 16', '"width": 32'))),
         (CONFIG, lambda path: path.write_text(path.read_text().replace('"cryslator"', '"other"'))),
@@ -108,3 +133,11 @@ def test_damaged_model_is_named(tiny_model, file, damage):
     assert str(tiny_model.path) in message
     assert ";" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("version", [1, 99, None])
+def test_model_of_another_version_says_what_to_do(tiny_model, version):
+    config = tiny_model.path / CONFIG
+    config.write_text(json.dumps({**json.loads(config.read_text()), "format_version": version}))
+    with pytest.raises(ModelError, match=r"config.json, format_version: .* retrain it with `cryslator train"):
+        Translator.from_pretrained(tiny_model.path)

@@ -1,0 +1,106 @@
+"""A model folder in memory, ready to predict: network and calibration in double precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from pymatgen.core import Lattice, Structure
+from torch import Tensor
+
+from cryslator_flows.translator.graph import Crystals
+from cryslator_flows.translator.network import Prediction, apply
+
+if TYPE_CHECKING:
+    from cryslator_flows.translator.pretrained import ModelFolder
+
+
+def to_crystals(structures: list[Structure]) -> Crystals:
+    """Batch of structures in double precision."""
+    return Crystals(
+        lattices=torch.from_numpy(np.stack([s.lattice.matrix for s in structures])),
+        frac=torch.from_numpy(np.concatenate([s.frac_coords for s in structures])),
+        numbers=torch.tensor([number for s in structures for number in s.atomic_numbers]),
+        n_atoms=torch.tensor([len(s) for s in structures]),
+    )
+
+
+def to_structures(crystals: Crystals, like: list[Structure]) -> list[Structure]:
+    """Structures of a batch, with the species and site properties of those it was made from."""
+    lattices = crystals.lattices.cpu().numpy()
+    positions = np.split(crystals.frac.cpu().numpy(), np.cumsum([len(s) for s in like])[:-1])
+    return [
+        Structure(Lattice(lattice), before.species, frac, site_properties=before.site_properties)
+        for lattice, frac, before in zip(lattices, positions, like, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model says of a batch.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of the network, small changes taken back.
+    translated : Crystals
+        The translated crystals.
+    uncertainty : Tensor
+        Half widths of the intervals that held 68 and 90 % of the validation targets, [crystals, 2].
+    features : Tensor
+        Translated features, [crystals, F].
+    distance : Tensor
+        Distance of `features` from those of training crystals, over the limit of the domain, [crystals].
+    """
+
+    prediction: Prediction
+    translated: Crystals
+    uncertainty: Tensor
+    features: Tensor
+    distance: Tensor
+
+
+class LoadedModel:
+    """Network and calibration of a model folder.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        The model to load.
+
+    Raises
+    ------
+    ModelError
+        A file of the model is damaged.
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.config = folder.config()
+        self.version = folder.version()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        # Double precision, so that rounding stays far below the tolerance with which DFT codes look for symmetry.
+        self.network = folder.network().double().to(self.device)
+        self.calibration = folder.calibration().to(self.device, torch.float64)
+
+    @torch.inference_mode()
+    def predict(self, crystals: Crystals) -> Outcome:
+        """Translate a batch of `to_crystals`."""
+        crystals = crystals.to(self.device)
+        raw = self.network.translate(crystals)
+        features = self.network.crystal_features(raw, crystals)[1]
+        distance = self.calibration.distance(features)
+        prediction = self.calibration.settle(raw, crystals)
+        return Outcome(
+            prediction=prediction,
+            translated=apply(prediction, crystals),
+            uncertainty=self.calibration.uncertainty(raw.energy_scale, distance),
+            features=features,
+            distance=distance / self.calibration.limit,
+        )
+
+    def unknown_elements(self, structure: Structure) -> list[str]:
+        """Elements of a structure that were not in the training data."""
+        return sorted({element.symbol for element in structure.composition.element_composition.elements}
+                      - set(self.config.elements))  # fmt: skip

@@ -1,0 +1,30 @@
+"""What lies in workflows/ runs as it is."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pytest
+from pymatgen.analysis.ewald import EwaldSummation
+
+from cryslator_flows.translator.recipe import Recipe
+from tests.conftest import ROOT
+from tests.translator.test_evaluate import pair
+
+
+@pytest.mark.slow
+def test_any_property(tmp_path, perovskite):
+    larger = perovskite.copy()
+    larger.scale_lattice(perovskite.volume * 1.1)
+    (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(pair(larger, perovskite, name)) for name in "aab"))
+    folder = ROOT / "workflows/any-property"
+    command = [sys.executable, folder / "add_electrostatic_energy.py", tmp_path / "in.jsonl", tmp_path / "out.jsonl.gz"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "2 of 2 targets have a value" in result.stdout
+    with gzip.open(tmp_path / "out.jsonl.gz", "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    perovskite.add_oxidation_state_by_element({"Ca": 2, "Ti": 4, "O": -2})
+    expected = EwaldSummation(perovskite).total_energy / 5
+    recipe = Recipe.from_file(folder / "recipe.yaml")
+    assert [row[recipe.target] for row in rows] == pytest.approx([expected] * 3, rel=1e-4)

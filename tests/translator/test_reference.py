@@ -1,0 +1,121 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from cryslator_flows.translator.pairs import from_arrays
+from cryslator_flows.translator.reference.feature_translation import Discriminator
+from cryslator_flows.translator.reference.fit import ReferenceFitConfig, fit_reference
+from cryslator_flows.translator.reference.network import ReferenceConfig, ReferenceNetwork
+from tests.translator.test_fit import arrays, run_with_torch_and_numpy_alone
+from tests.translator.test_pairs import random_pairs
+
+SMALL = ReferenceConfig(
+    width=16, layers=2, feature=64, channels=2, cell_width=8, cell_layers=1, position_width=8, position_layers=1
+)
+
+
+def write_prepared(path, minutes, count=48):
+    fit = ReferenceFitConfig(
+        energy_minutes=minutes, translation_minutes=minutes, cell_minutes=minutes, position_minutes=minutes,
+        generator_rate=1e-3, discriminator_rate=1e-4, threads=1,
+    )  # fmt: skip
+    settings = json.dumps({"reference": {"network": asdict(SMALL), "fit": asdict(fit)}}).encode()
+    content = arrays(random_pairs(0, count=count), random_pairs(1, count=12))
+    content = {name: value.numpy() for name, value in content.items()}
+    np.savez(path, **content, settings=np.frombuffer(settings, dtype=np.uint8))
+    return content
+
+
+def count(module):
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def test_sizes_are_those_of_the_paper():
+    """Published: 0.49 M for encoder and regressor, 88.05 M for the generator, 1.61 M for the discriminator, 5.05 M for
+    the cell predictor."""
+    with torch.device("meta"):
+        network = ReferenceNetwork(ReferenceConfig())
+        discriminator = Discriminator(64)
+    assert count(network.baseline("R")) == pytest.approx(0.49e6, rel=0.02)
+    assert count(network.generator) == pytest.approx(88.05e6, rel=0.002)
+    assert count(network.cell) == pytest.approx(5.05e6, rel=0.02)
+    assert discriminator(torch.empty(3, 256, device="meta"), torch.empty(3, 256, device="meta")).shape == (3, 1, 15, 15)
+
+
+def test_generator_predicts_the_difference():
+    torch.manual_seed(0)
+    network = ReferenceNetwork(SMALL).eval()
+    features = torch.rand(4, 64)
+    assert torch.equal(network.generator.translate(features), features - network.generator(features))
+    assert network.generator(features).shape == features.shape
+
+
+def test_energy_is_read_off_the_translated_feature():
+    network = ReferenceNetwork(SMALL).eval()
+    crystals = random_pairs(0).unrelaxed
+    prediction = network.translate(crystals)
+    assert torch.equal(prediction.energy, network.baseline("R").energy(prediction.translated))
+    assert prediction.encoded.abs().max() <= 1
+
+
+@pytest.mark.slow
+def test_every_stage_learns(tmp_path):
+    write_prepared(tmp_path / "p.npz", minutes=0.05)
+    seen = []
+    network, stages = fit_reference(tmp_path / "p.npz", tmp_path / "run", seen.append)
+    names = ["energy-R", "energy-U", "energy-R+U", "translation", "cell", "position"]
+    assert [stage.name for stage in stages] == names
+    for name in ("energy-R", "translation", "cell"):
+        scores = [progress.score for progress in seen if progress.stage == name]
+        assert min(scores) < scores[0], name
+    # Kept are the weights that were best on the validation pairs.
+    with torch.no_grad():
+        for stage in stages:
+            assert stage.score() == pytest.approx(stage.best, rel=1e-4)
+    assert not network.training
+
+
+def test_finished_stages_are_not_run_again(tmp_path):
+    content = write_prepared(tmp_path / "p.npz", minutes=1e-4)
+    seen = []
+    one, _ = fit_reference(tmp_path / "p.npz", tmp_path / "run", seen.append)
+    first = len(seen)
+    two, _ = fit_reference(tmp_path / "p.npz", tmp_path / "run", seen.append)
+    assert first == len(seen) == 6
+    crystals = from_arrays({name: torch.from_numpy(value) for name, value in content.items()}, "val").unrelaxed
+    assert torch.equal(one.translate(crystals).energy, two.translate(crystals).energy)
+
+
+def test_stopped_stage_goes_on(tmp_path):
+    write_prepared(tmp_path / "p.npz", minutes=0.02)
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        raise Stop
+
+    for _ in range(2):
+        with pytest.raises(Stop):
+            fit_reference(tmp_path / "p.npz", tmp_path / "run", stop)
+    seen = []
+    fit_reference(tmp_path / "p.npz", tmp_path / "run", seen.append)
+    assert (seen[0].stage, seen[0].epoch) == ("energy-R", 3)
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path):
+    write_prepared(tmp_path / "p.npz", minutes=1e-4)
+    fit_reference(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    (tmp_path / "run/energy-U.npz").replace(tmp_path / "run/cell.npz")
+    with pytest.raises(ValueError, match=r"cell\.npz: checkpoint of another network"):
+        fit_reference(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+
+
+def test_runs_as_a_module_with_torch_and_numpy_alone(tmp_path):
+    write_prepared(tmp_path / "p.npz", minutes=1e-4)
+    printed = run_with_torch_and_numpy_alone("cryslator_flows.translator.reference.fit", tmp_path)
+    assert printed.startswith("energy-R epoch 1 ")
+    assert (tmp_path / "run" / "position.npz").exists()
