@@ -20,7 +20,9 @@ def write_recipe(folder, rows, **fields):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     content = {
         "name": "mine", "train": "train.jsonl", "val": "val.jsonl", "test": "val.jsonl", "network": SHAPE,
-        "fit": {"epochs": 60, "batch_size": 8, "warmup_steps": 5, "ema_decay": 0.9, "threads": 1},
+        "fit": {
+            "epochs": 120, "batch_size": 8, "learning_rate": 0.01, "warmup_steps": 20, "ema_decay": 0.9, "threads": 1,
+        },
     } | fields  # fmt: skip
     (folder / "recipe.yaml").write_text(json.dumps(content))
     return Recipe.from_file(folder / "recipe.yaml")
