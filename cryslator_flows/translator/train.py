@@ -95,9 +95,14 @@ def train_network(
     state = fit(prepared, run_dir, report, report_step)
     state.network.load_state_dict(state.best_weights)
     best = min(state.history, key=lambda progress: progress.validation["score"])
-    return Trained(
-        state.network.eval(), {"epochs": state.epoch, "minutes": round(state.seconds / 60, 1), "best": asdict(best)}
-    )
+    summary = {
+        "pairs": len(state.pairs),
+        "relaxed_crystals": len(state.relaxed),
+        "epochs": state.epoch,
+        "minutes": round(state.seconds / 60, 1),
+        "best": asdict(best),
+    }
+    return Trained(state.network.eval(), summary)
 
 
 def train_reference(prepared: Path, run_dir: Path, report: Callable[[StageProgress], None]) -> Trained:
