@@ -22,9 +22,12 @@ def test_any_property(tmp_path, perovskite):
     command = [sys.executable, folder / "add_electrostatic_energy.py", tmp_path / "in.jsonl", tmp_path / "out.jsonl.gz"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "2 of 2 targets have a value" in result.stdout
+    # A pure change of size: the Ewald energy goes with one over the length.
+    difference = float(result.stdout.split("relaxed crystal: ")[1].split()[0])
     with gzip.open(tmp_path / "out.jsonl.gz", "rt") as lines:
         rows = [json.loads(line) for line in lines]
     perovskite.add_oxidation_state_by_element({"Ca": 2, "Ti": 4, "O": -2})
     expected = EwaldSummation(perovskite).total_energy / 5
+    assert difference == pytest.approx(abs(expected) * (1 - 1.1 ** (-1 / 3)), abs=0.01)
     recipe = Recipe.from_file(folder / "recipe.yaml")
     assert [row[recipe.target] for row in rows] == pytest.approx([expected] * 3, rel=1e-4)

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from pymatgen.analysis.ewald import EwaldSummation
+from pymatgen.core import Structure
 from rich.progress import track
 
 from cryslator_flows.translator.records import PairRecord, read_records
@@ -21,9 +22,8 @@ from cryslator_flows.translator.records import PairRecord, read_records
 COLUMN = "electrostatic_energy_per_atom"
 
 
-def electrostatic_energy(record: PairRecord) -> float | None:
-    """Ewald energy of the relaxed crystal in eV/atom; None without balanced oxidation states."""
-    structure = record.structure("relaxed")
+def electrostatic_energy(structure: Structure) -> float | None:
+    """Ewald energy of a crystal in eV/atom; None without balanced oxidation states."""
     guesses = structure.composition.oxi_state_guesses()
     if not guesses:
         return None
@@ -34,14 +34,19 @@ def electrostatic_energy(record: PairRecord) -> float | None:
 def main(source: Path, target: Path) -> None:
     """Copy the pairs with the new column; pairs of one target share the value."""
     known: dict[str, float | None] = {}
+    changes = []
     records = [*read_records(source, PairRecord)]
     with gzip.open(target, "wt") as lines:
         for record in track(records, description=source.name, disable=not sys.stderr.isatty()):
             if record.target not in known:
-                known[record.target] = electrostatic_energy(record)
+                known[record.target] = energy = electrostatic_energy(record.structure("relaxed"))
+                before = electrostatic_energy(record.structure("unrelaxed"))
+                if energy is not None and before is not None:
+                    changes.append(abs(before - energy))
             lines.write(json.dumps({**record.model_dump(), COLUMN: known[record.target]}) + "\n")
-    found = sum(value is not None for value in known.values())
-    print(f"{target}: {found} of {len(known)} targets have a value")
+    print(f"{target}: {len(changes)} of {len(known)} targets have a value")
+    if changes:
+        print(f"Mean difference between unrelaxed and relaxed crystal: {sum(changes) / len(changes):.2f} eV/atom")
 
 
 if __name__ == "__main__":
