@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pymatgen.core import Structure
 
-Start = Literal["unrelaxed", "translated"]
-STARTS: tuple[Start, ...] = ("unrelaxed", "translated")
+Start = Literal["unrelaxed", "translated", "mlip"]
+STARTS: tuple[Start, ...] = ("unrelaxed", "translated", "mlip")
 
 
 class StrictModel(BaseModel):
@@ -105,11 +105,24 @@ class RelaxationCost(BaseModel):
     """What one relaxation cost."""
 
     engine: str = Field(description="Code or interatomic potential")
-    ionic_steps: int | None = Field(None, description="Ionic steps, each one evaluation of energy, forces and stress")
-    electronic_steps: list[int] | None = Field(
-        None, description="Electronic (SCF) steps of each ionic step; None where unknown or where the engine has none"
+    ionic_steps: int | None = Field(
+        None, description="Ionic steps of all attempts, each one evaluation of energy, forces and stress"
     )
+    electronic_steps: list[int] | None = Field(
+        None,
+        description="Electronic (SCF) steps of each ionic step, attempts in the order they ran; "
+        "None where unknown or where the engine has none",
+    )
+    attempts: int | None = Field(None, description="Times the engine was started, custodian's restarts included")
+    discarded_electronic_steps: int | None = Field(
+        None, description="How many of the electronic steps custodian's discarded attempts spent"
+    )
+    n_kpoints: int | None = Field(None, description="Irreducible k-points")
     converged: bool = Field(description="Whether the relaxation reached its criterion")
+    guard: str | None = Field(
+        None, description="Why the guard went back to the unrelaxed structure; None if it did not"
+    )
+    synthetic: bool = Field(False, description="Made by a test double of the engine: never a measurement")
     wall_time: float | None = Field(None, description="Wall time, in s")
     dir_name: str | None = Field(None, description="Directory it ran in")
 
@@ -117,6 +130,12 @@ class RelaxationCost(BaseModel):
     def total_electronic_steps(self) -> int | None:
         """All electronic steps, or None where unknown."""
         return None if self.electronic_steps is None else sum(self.electronic_steps)
+
+    @property
+    def electronic_steps_times_kpoints(self) -> int | None:
+        """Electronic steps times irreducible k-points, or None where one of them is unknown."""
+        steps = self.total_electronic_steps
+        return None if steps is None or self.n_kpoints is None else steps * self.n_kpoints
 
 
 class Relaxation(BaseModel):
@@ -130,11 +149,19 @@ class Relaxation(BaseModel):
     error: str | None = Field(None, description="Why there is no result")
 
 
-Outcome = Literal["same minimum", "translated lower", "translated higher", "unconverged", "failed", "not compared"]
+Outcome = Literal["same minimum", "ended lower", "ended higher", "unconverged", "failed", "not compared"]
+
+
+class Ending(BaseModel):
+    """Where the relaxation from one start ended, compared with that from the unrelaxed structure."""
+
+    start: Start = Field(description="The start that is compared, never 'unrelaxed'")
+    outcome: Outcome = Field(description="How it ended; 'not compared' without a relaxation from the unrelaxed start")
+    energy_difference: float | None = Field(None, description="Its end minus the unrelaxed start's end, in eV/atom")
 
 
 class RelaxationComparison(BaseModel):
-    """One candidate relaxed from one or both starts."""
+    """One candidate relaxed from one or several starts."""
 
     candidate_id: str
     template_id: str
@@ -142,27 +169,34 @@ class RelaxationComparison(BaseModel):
     reduced_formula: str
     formation_energy_per_atom: float = Field(description="Predicted by the translator, in eV/atom")
     relaxations: list[Relaxation] = Field(description="One for each start")
-    outcome: Outcome = Field(description="How the ends compare; 'not compared' with a single start")
-    energy_difference: float | None = Field(None, description="Translated minus unrelaxed end, in eV/atom")
+    endings: list[Ending] = Field(description="One for each start but the unrelaxed one")
+
+    def ending(self, start: Start = "translated") -> Ending | None:
+        """How the relaxation from `start` ended, if there was one."""
+        return next((item for item in self.endings if item.start == start), None)
 
     def relaxation(self, start: Start) -> Relaxation | None:
         """The relaxation from `start`, if there was one."""
         return next((item for item in self.relaxations if item.start == start), None)
 
 
+Quantity = Literal["ionic steps", "electronic steps", "electronic steps x k-points"]
+
+
 class Savings(BaseModel):
     """Paired comparison of one kind of step over the candidates that reached the same minimum from both starts."""
 
-    quantity: Literal["ionic steps", "electronic steps"]
+    quantity: Quantity
+    start: Start = Field(description="The start that is compared with the unrelaxed one")
     n_pairs: int = Field(description="Candidates compared")
     mean_unrelaxed: float = Field(description="Mean steps from the unrelaxed start")
-    mean_translated: float = Field(description="Mean steps from the translated start")
-    saving: float = Field(description="1 - total from translated / total from unrelaxed starts")
+    mean: float = Field(description="Mean steps from the start that is compared")
+    saving: float = Field(description="1 - total from this start / total from unrelaxed starts")
     interval: tuple[float, float] | None = Field(
         None, description="Paired bootstrap 95 % interval of the saving; None below 3 pairs"
     )
     p_value: float | None = Field(None, description="Wilcoxon signed-rank test, two-sided; None below 3 unequal pairs")
-    share_slower: float = Field(description="Share of candidates that took more steps from the translated start")
+    share_slower: float = Field(description="Share of candidates that took more steps from this start")
 
 
 class CampaignSummary(BaseModel):

@@ -69,7 +69,7 @@ def savings_table(summary: CampaignSummary) -> Table:
         table.add_row(
             item.quantity.removesuffix(" steps"),
             str(item.n_pairs),
-            f"{item.mean_unrelaxed:.2f} -> {item.mean_translated:.2f}",
+            f"{item.mean_unrelaxed:.2f} -> {item.mean:.2f}",
             f"{item.saving:+.0%}",
             describe_interval(item),
             "-" if item.p_value is None else f"{item.p_value:.2g}",
@@ -105,8 +105,8 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
             item.reduced_formula,
             item.template_id,
             f"{item.formation_energy_per_atom:.3f}",
-            *(_steps(item, start) for start in STARTS),
-            item.outcome,
+            *(_steps(item, start) for start in STARTS[:2]),
+            ending.outcome if (ending := item.ending()) else "-",
         )
     return table
 

@@ -52,7 +52,6 @@ class CompareMaker(Maker):
             For each start the uuids of those jobs.
         """
         relaxations = [self._relaxation(start, documents[start], job_uuids[start]) for start in documents]
-        outcome, difference = compare_ends(relaxations, self.energy_tolerance)
         return RelaxationComparison(
             candidate_id=candidate.candidate_id,
             template_id=candidate.template_id,
@@ -60,8 +59,7 @@ class CompareMaker(Maker):
             reduced_formula=candidate.reduced_formula,
             formation_energy_per_atom=translation.formation_energy_per_atom,
             relaxations=relaxations,
-            outcome=outcome,
-            energy_difference=difference,
+            endings=compare_ends(relaxations, self.energy_tolerance),
         )
 
     @staticmethod

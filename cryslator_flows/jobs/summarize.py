@@ -78,7 +78,14 @@ def summarize(
         relaxed=sum(
             any(item.cost and item.cost.converged for item in comparison.relaxations) for comparison in comparisons
         ),
-        outcomes=dict(Counter(comparison.outcome for comparison in comparisons)),
+        outcomes=dict(
+            Counter(
+                ending.outcome
+                for comparison in comparisons
+                for ending in comparison.endings
+                if ending.start == "translated"
+            )
+        ),
         engines=sorted({cost.engine for cost in costs}),
         savings=[item for item in savings if item is not None],
         versions={**{name: version(name) for name in PACKAGES}, **models},

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core.structure_matcher import StructureMatcher
 
+from cryslator_flows.schemas import Ending
+
 if TYPE_CHECKING:
     from cryslator_flows.schemas import Outcome, Relaxation
 
 
-def compare_ends(relaxations: list[Relaxation], energy_tolerance: float) -> tuple[Outcome, float | None]:
-    """Classify how the relaxations of one candidate ended.
+def compare_ends(relaxations: list[Relaxation], energy_tolerance: float) -> list[Ending]:
+    """Classify where the relaxations of one candidate ended, each against that from the unrelaxed structure.
 
     Two ends are the same minimum if their energies agree and StructureMatcher, volumes not scaled, finds the
     structures equal.
@@ -25,23 +27,36 @@ def compare_ends(relaxations: list[Relaxation], energy_tolerance: float) -> tupl
 
     Returns
     -------
-    outcome : str
-        See `cryslator_flows.schemas.Outcome`.
-    energy_difference : float or None
-        Translated minus unrelaxed end, in eV/atom; None if one of them is missing.
+    list of Ending
+        One for each start but the unrelaxed one, in the order of `relaxations`.
     """
-    ends = {item.start: item for item in relaxations}
-    unrelaxed, translated = ends.get("unrelaxed"), ends.get("translated")
+    unrelaxed = next((item for item in relaxations if item.start == "unrelaxed"), None)
+    others = [item for item in relaxations if item.start != "unrelaxed"]
+    return [_compare(item, unrelaxed, energy_tolerance) for item in others]
+
+
+def _compare(item: Relaxation, unrelaxed: Relaxation | None, energy_tolerance: float) -> Ending:
     difference = None
-    if unrelaxed and translated and unrelaxed.energy_per_atom is not None and translated.energy_per_atom is not None:
-        difference = translated.energy_per_atom - unrelaxed.energy_per_atom
-    if any(item.cost is None or item.structure is None for item in relaxations):
-        return "failed", difference
-    if not all(item.cost.converged for item in relaxations if item.cost):
-        return "unconverged", difference
-    if unrelaxed is None or translated is None or difference is None:
-        return "not compared", difference
-    same = StructureMatcher(scale=False).fit(unrelaxed.structure, translated.structure)
+    if unrelaxed and unrelaxed.energy_per_atom is not None and item.energy_per_atom is not None:
+        difference = item.energy_per_atom - unrelaxed.energy_per_atom
+    return Ending(
+        start=item.start,
+        outcome=_outcome(item, unrelaxed, difference, energy_tolerance),
+        energy_difference=difference,
+    )
+
+
+def _outcome(
+    item: Relaxation, unrelaxed: Relaxation | None, difference: float | None, energy_tolerance: float
+) -> Outcome:
+    both = [item] if unrelaxed is None else [item, unrelaxed]
+    if any(one.cost is None or one.structure is None for one in both):
+        return "failed"
+    if not all(one.cost.converged for one in both if one.cost):
+        return "unconverged"
+    if unrelaxed is None or difference is None:
+        return "not compared"
+    same = StructureMatcher(scale=False).fit(unrelaxed.structure, item.structure)
     if same and abs(difference) <= energy_tolerance:
-        return "same minimum", difference
-    return ("translated lower" if difference < 0 else "translated higher"), difference
+        return "same minimum"
+    return "ended lower" if difference < 0 else "ended higher"

@@ -13,7 +13,7 @@ from cryslator_flows.relaxation.comparison import compare_ends
 from cryslator_flows.relaxation.counting import count_steps, total_cost
 from cryslator_flows.relaxation.engines import build_relax_maker
 from cryslator_flows.relaxation.savings import measure_savings, paired_steps
-from cryslator_flows.schemas import Relaxation, RelaxationComparison, RelaxationCost
+from cryslator_flows.schemas import Ending, Relaxation, RelaxationComparison, RelaxationCost
 
 
 @pytest.fixture
@@ -106,31 +106,40 @@ def relaxation(start, structure, energy=-5.0, steps=10, converged=True):
 
 def test_outcomes(perovskite, rutile):
     unrelaxed = relaxation("unrelaxed", perovskite)
+
+    def ending(structure, energy=-5.0, start="translated", converged=True):
+        (found,) = compare_ends([unrelaxed, relaxation(start, structure, energy, converged=converged)], 0.005)
+        return found.outcome
+
     moved = perovskite.copy()
     moved.translate_sites(range(5), [0.2, 0, 0])
-    assert compare_ends([unrelaxed, relaxation("translated", moved, -5.004)], 0.005)[0] == "same minimum"
-    assert compare_ends([unrelaxed, relaxation("translated", perovskite, -5.01)], 0.005)[0] == "translated lower"
-    assert compare_ends([unrelaxed, relaxation("translated", perovskite, -4.9)], 0.005)[0] == "translated higher"
-    assert compare_ends([unrelaxed, relaxation("translated", rutile, -4.999)], 0.005)[0] == "translated higher"
     larger = perovskite.copy()
     larger.scale_lattice(perovskite.volume * 2)
-    assert compare_ends([unrelaxed, relaxation("translated", larger)], 0.005)[0] == "translated higher"
-    assert compare_ends([unrelaxed, relaxation("translated", perovskite, converged=False)], 0.005)[0] == "unconverged"
+    assert ending(moved, -5.004) == ending(moved, -4.996, "mlip") == "same minimum"
+    assert ending(perovskite, -5.01) == "ended lower"
+    assert ending(perovskite, -4.9) == ending(rutile, -4.999) == ending(larger) == "ended higher"
+    assert ending(perovskite, converged=False) == "unconverged"
     failed = Relaxation(start="translated", job_uuids=["u"], error="x")
-    assert compare_ends([unrelaxed, failed], 0.005) == ("failed", None)
-    assert compare_ends([relaxation("translated", perovskite)], 0.005) == ("not compared", None)
+    assert compare_ends([unrelaxed, failed], 0.005) == [Ending(start="translated", outcome="failed")]
+    assert compare_ends([relaxation("translated", perovskite)], 0.005)[0].outcome == "not compared"
+    assert compare_ends([unrelaxed], 0.005) == []
+
+
+def test_every_start_is_judged_by_itself(perovskite, rutile):
+    starts = [relaxation("unrelaxed", perovskite), relaxation("translated", rutile), relaxation("mlip", perovskite)]
+    assert [item.outcome for item in compare_ends(starts, 0.005)] == ["ended higher", "same minimum"]
 
 
 def comparison(unrelaxed, translated, outcome="same minimum"):
     return RelaxationComparison(
         candidate_id="0", template_id="t", substitution={}, reduced_formula="X", formation_energy_per_atom=0,
         relaxations=[relaxation("unrelaxed", None, steps=unrelaxed), relaxation("translated", None, steps=translated)],
-        outcome=outcome,
+        endings=[Ending(start="translated", outcome=outcome)],
     )  # fmt: skip
 
 
 def test_only_the_same_minimum_counts():
-    rows = [comparison(10, 5), comparison(100, 1, "translated lower"), comparison(None, 3), comparison(8, 9)]
+    rows = [comparison(10, 5), comparison(100, 1, "ended lower"), comparison(None, 3), comparison(8, 9)]
     assert paired_steps(rows, "ionic steps") == [(10, 5), (8, 9)]
     assert paired_steps(rows, "electronic steps") == []
 
@@ -138,7 +147,7 @@ def test_only_the_same_minimum_counts():
 def test_saving_by_hand():
     result = measure_savings([(20, 10), (10, 12), (30, 15), (40, 20)], "ionic steps")
     assert result.saving == pytest.approx(1 - 57 / 100)
-    assert (result.mean_unrelaxed, result.mean_translated) == (25, 14.25)
+    assert (result.mean_unrelaxed, result.mean) == (25, 14.25)
     assert result.share_slower == 0.25
     assert result.interval[0] < result.saving < result.interval[1]
     assert 0 < result.p_value < 1
