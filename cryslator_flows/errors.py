@@ -25,3 +25,7 @@ class DataError(CryslatorError, ValueError):
 
 class StoreError(CryslatorError, OSError):
     """A store that cannot be opened or written."""
+
+
+class CountingError(CryslatorError, ValueError):
+    """Output of an engine whose steps cannot be counted."""

@@ -12,11 +12,13 @@ from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CampaignError
-from cryslator_flows.schemas import StrictModel
+from cryslator_flows.schemas import Start, StrictModel
 
 if TYPE_CHECKING:
     from jobflow import Flow
     from pydantic_core import ErrorDetails
+
+    from cryslator_flows.flows.screening import ScreeningFlowMaker
 
 # Values that tell the kinds of templates and of substitutions apart.
 TAGS = {
@@ -43,7 +45,7 @@ class SelectionSettings(StrictModel):
     per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
     top_k: int | None = Field(None, ge=1, description="Keep at most this many")
     control_share: float = Field(
-        1.0, ge=0, le=1, description="Share of the selected that is relaxed from both starts to measure the saving"
+        1.0, ge=0, le=1, description="Share of the selected that is relaxed from all starts to measure the saving"
     )
     references: dict[str, float] | Path = Field(
         default_factory=dict,
@@ -54,10 +56,15 @@ class SelectionSettings(StrictModel):
 class RelaxationSettings(StrictModel):
     """How selected candidates are relaxed."""
 
-    maker: str = Field("chgnet", description="'chgnet', or the import path of an atomate2 maker")
+    maker: str = Field("chgnet", description="'chgnet', 'gpaw', or the import path of an atomate2 maker")
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
     energy_tolerance: float = Field(
         0.005, gt=0, description="Energies that differ by less count as the same minimum, in eV/atom"
+    )
+    starts: list[Start] = Field(
+        default_factory=lambda: ["unrelaxed", "translated"],
+        min_length=1,
+        description="What the control share starts from: unrelaxed, translated, mlip (relaxed with CHGNet first)",
     )
 
 
@@ -114,7 +121,11 @@ class Campaign(StrictModel):
         return campaign
 
     def to_flow(self) -> Flow:
-        """The campaign as a jobflow Flow.
+        """The campaign as a jobflow Flow; raises what `to_maker` raises."""
+        return self.to_maker().make(self.templates, self.substitutions)
+
+    def to_maker(self) -> ScreeningFlowMaker:
+        """The maker of the campaign's flow.
 
         Raises
         ------
@@ -140,14 +151,17 @@ class Campaign(StrictModel):
                 relax_maker=build_relax_maker(self.relaxation.maker, self.relaxation.kwargs),
                 compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
             )
-        maker = ScreeningFlowMaker(
+        return ScreeningFlowMaker(
             name=self.name,
             enumerate_maker=EnumerateMaker(
                 **self.enumeration.model_dump(), translate_maker=TranslateMaker(model_name=self.model)
             ),
-            select_maker=SelectMaker(**self.selection.model_dump(), comparison_maker=comparison),
+            select_maker=SelectMaker(
+                **self.selection.model_dump(),
+                control_starts=tuple(self.relaxation.starts) if self.relaxation else (),
+                comparison_maker=comparison,
+            ),
         )
-        return maker.make(self.templates, self.substitutions)
 
 
 def _read_yaml(path: Path) -> Any:

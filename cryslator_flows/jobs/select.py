@@ -36,9 +36,11 @@ class SelectMaker(Maker):
     top_k : int or None
         Keep at most this many in all.
     control_share : float
-        Share of the selected candidates that are relaxed from both starts, to measure the saving.
+        Share of the selected candidates that are relaxed from all starts, to measure the saving.
     references : dict
         Formula to formation energy of known phases for the hull, in eV/atom.
+    control_starts : tuple of str
+        The starts of that share; the other candidates are relaxed from their translated structure alone.
     comparison_maker : Maker or None
         Maker of the flow that relaxes one candidate; None stops after the selection.
     """
@@ -52,6 +54,7 @@ class SelectMaker(Maker):
     top_k: int | None = None
     control_share: float = 1.0
     references: dict[str, float] = field(default_factory=dict)
+    control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
     comparison_maker: Maker | None = None
 
     def select(self, rows: list[Row]) -> list[Row]:
@@ -101,8 +104,8 @@ class SelectMaker(Maker):
             return Response(output=output)
         flows = []
         for candidate, translation in selected:
-            both: list[Start] = ["unrelaxed", "translated"]
-            starts = both if is_control(candidate.candidate_id, self.control_share) else both[1:]
+            control = is_control(candidate.candidate_id, self.control_share)
+            starts: list[Start] = list(self.control_starts) if control else ["translated"]
             flows.append(self.comparison_maker.make(candidate, translation, starts))
         output["comparisons"] = [flow.output for flow in flows]
         return Response(replace=Flow(flows, output=output, name="relax selected"))

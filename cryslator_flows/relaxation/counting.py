@@ -30,6 +30,8 @@ def count_steps(document: Any) -> RelaxationCost:
     TypeError
         The document is of another kind.
     """
+    if (cost := get(document, "cost")) is not None:
+        return RelaxationCost.model_validate(cost)
     if get(document, "ase_calculator_name") is not None:
         frames = get(document, "output.n_steps")
         relaxed = (get(document, "input.steps") or 0) > 1
@@ -70,6 +72,8 @@ def total_cost(documents: list[Any]) -> RelaxationCost:
         Sums; a sum with an unknown part is None. Converged if the last job did.
     """
     costs = [count_steps(document) for document in documents]
+    if len(costs) == 1:
+        return costs[0]
     ionic = [cost.ionic_steps for cost in costs]
     electronic = [cost.electronic_steps for cost in costs]
     times = [cost.wall_time for cost in costs]

@@ -20,6 +20,7 @@ CHGNET_DEFAULTS: dict[str, Any] = {
 }
 PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "chgnet": ("atomate2.forcefields.jobs.ForceFieldRelaxMaker", "chgnet", CHGNET_DEFAULTS),
+    "gpaw": ("cryslator_flows.relaxation.gpaw.GpawRelaxMaker", "gpaw", {}),
 }
 
 

@@ -1,0 +1,159 @@
+"""Relaxations with GPAW, an open DFT code, for machines without VASP."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atomate2.ase.jobs import _ASE_DATA_OBJECTS, AseRelaxMaker
+from atomate2.ase.schemas import AseStructureTaskDoc
+from jobflow import job
+from pydantic import Field
+
+from cryslator_flows.errors import CampaignError, CountingError
+from cryslator_flows.relaxation.kpoints import mesh
+from cryslator_flows.schemas import RelaxationCost
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+    from atomate2.ase.schemas import AseResult
+    from pymatgen.core import Structure
+
+LOG = "gpaw.txt"
+# Initial moments of pymatgen's MPRelaxSet, in Bohr magnetons; other elements start without one.
+MAGNETIC = {"V": 5.0, "Cr": 5.0, "Mn": 5.0, "Fe": 5.0, "Co": 0.6, "Ni": 5.0, "Mo": 5.0, "W": 5.0}
+
+
+class GpawTaskDoc(AseStructureTaskDoc):
+    """Task document of a GPAW relaxation, with what it cost."""
+
+    cost: RelaxationCost = Field(description="Ionic and electronic steps, read from GPAW's log")
+
+
+@dataclass
+class GpawRelaxMaker(AseRelaxMaker):
+    """Relax cell and positions with GPAW in plane waves.
+
+    GPAW is an optional extra under the GPL: ``pip install 'cryslator-flows[gpaw]'``. Plane waves below some 700 eV leave
+    a Pulay stress of several GPa in oxides, which is another minimum than that of a converged calculation.
+
+    Parameters
+    ----------
+    calculator_kwargs : dict
+        Arguments of ``gpaw.GPAW``.
+    kspacing : float
+        Largest distance of k-points, in 1/angstrom, as VASP's KSPACING; the mesh is Gamma-centred. Not used where
+        ``calculator_kwargs`` holds ``kpts``.
+    magnetic_moments : dict
+        Initial magnetic moments of elements, in Bohr magnetons, for structures that do not bring their own as site
+        property ``magmom``. The calculation is spin-polarized if any moment is not zero.
+    """
+
+    name: str = "GPAW relax"
+    steps: int = 100
+    relax_kwargs: dict[str, Any] = field(default_factory=lambda: {"fmax": 0.05})
+    optimizer_kwargs: dict[str, Any] = field(default_factory=lambda: {"optimizer": "BFGS"})
+    calculator_kwargs: dict[str, Any] = field(
+        default_factory=lambda: {
+            "mode": {"name": "pw", "ecut": 800},
+            "xc": "PBE",
+            "occupations": {"name": "fermi-dirac", "width": 0.05},
+            "symmetry": {"tolerance": 1e-5},
+        }
+    )
+    kspacing: float = 0.5
+    magnetic_moments: dict[str, float] = field(default_factory=lambda: dict(MAGNETIC))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if find_spec("gpaw") is None:
+            raise CampaignError("GPAW is not installed; pip install 'cryslator-flows[gpaw]'")
+
+    @job(data=_ASE_DATA_OBJECTS, output_schema=GpawTaskDoc)
+    def make(self, structure: Structure, prev_dir: str | Path | None = None) -> GpawTaskDoc:
+        """Relax a structure.
+
+        Parameters
+        ----------
+        structure : Structure
+            What to relax.
+        prev_dir : str or Path or None
+            Not used; the signature of all relax makers.
+
+        Raises
+        ------
+        CountingError
+            The log of GPAW does not tell its steps.
+        """
+        document = AseRelaxMaker.make.original(self, structure, prev_dir=prev_dir)
+        cost = read_log(Path(LOG))
+        cost.converged = cost.converged and document.state == "successful"
+        cost.wall_time = document.output.elapsed_time
+        cost.dir_name = document.dir_name
+        return GpawTaskDoc(**dict(document), cost=cost)
+
+    def run_ase(self, mol_or_struct: Structure, prev_dir: str | Path | None = None) -> AseResult:
+        """Relax, not as a job; k-points and magnetic moments are set by the structure."""
+        structure = mol_or_struct
+        if "magmom" not in structure.site_properties:
+            moments = [self.magnetic_moments.get(site.specie.symbol, 0.0) for site in structure]
+            if any(moments):
+                structure = structure.copy(site_properties={"magmom": moments})
+        kpts = self.calculator_kwargs.get("kpts", {"size": mesh(structure, self.kspacing), "gamma": True})
+        self._calculator = self._get_calculator(kpts=kpts)
+        return super().run_ase(structure, prev_dir=prev_dir)
+
+    def _get_calculator(self, **kwargs: Any) -> Calculator:
+        from gpaw import GPAW
+
+        return GPAW(txt=LOG, **{**self.calculator_kwargs, **kwargs})
+
+
+def read_log(path: Path) -> RelaxationCost:
+    """Count the steps in a log of GPAW.
+
+    Parameters
+    ----------
+    path : Path
+        The text log of one calculator, of any number of ionic steps.
+
+    Returns
+    -------
+    RelaxationCost
+        ``converged`` tells whether the electronic steps of every ionic step did.
+
+    Raises
+    ------
+    CountingError
+        The file is no log of GPAW, or the steps in it are not as many as GPAW itself says.
+    """
+    counts: list[int] = []
+    converged: list[int | None] = []
+    kpoints: list[int] = []
+    for line in path.read_text(errors="replace").splitlines():
+        if found := re.match(r"\|?iter:\s*(\d+)", line):
+            if int(found[1]) == 1:
+                counts.append(0)
+                converged.append(None)
+            counts[-1] += 1
+        elif found := re.match(r"Converged in (\d+) steps", line):
+            converged[-1] = int(found[1])
+        elif found := re.match(r"\s*Number of IBZ points: (\d+)", line):
+            kpoints.append(int(found[1]))
+    if not counts:
+        raise CountingError(f"{path}: no line 'iter:' in it; give the text log of a GPAW calculation")
+    wrong = [(own, said) for own, said in zip(counts, converged, strict=True) if said not in (own, None)]
+    if wrong:
+        raise CountingError(f"{path}: {wrong[0][0]} electronic steps counted where GPAW says {wrong[0][1]}")
+    return RelaxationCost(
+        engine="GPAW",
+        ionic_steps=len(counts),
+        electronic_steps=counts,
+        attempts=1,
+        discarded_electronic_steps=0,
+        n_kpoints=max(kpoints, default=None),
+        converged=None not in converged,
+    )
