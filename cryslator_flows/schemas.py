@@ -47,6 +47,10 @@ class Candidate(BaseModel):
     reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
     chemsys: str = Field(description="Elements in alphabetical order, joined by '-'")
     probability: float | None = Field(None, description="Probability by pymatgen's substitution predictor, if used")
+    magnetic_moments: Literal["template", "input set"] = Field(
+        "input set",
+        description="Where initial magnetic moments come from: carried over, or what the engine starts with",
+    )
 
 
 class Translation(BaseModel):

@@ -12,6 +12,7 @@ from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CampaignError
+from cryslator_flows.relaxation.vasp import VaspSettings, apply_vasp_settings
 from cryslator_flows.schemas import Start, StrictModel
 
 if TYPE_CHECKING:
@@ -56,13 +57,18 @@ class SelectionSettings(StrictModel):
 class RelaxationSettings(StrictModel):
     """How selected candidates are relaxed."""
 
-    maker: str = Field("chgnet", description="'chgnet', 'gpaw', or the import path of an atomate2 maker")
+    maker: str = Field(
+        "chgnet",
+        description="'chgnet', 'gpaw', 'DoubleRelaxMaker', 'MPGGADoubleRelaxMaker', 'MPMetaGGADoubleRelaxMaker', "
+        "or the import path of an atomate2 maker",
+    )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
+    vasp: VaspSettings | None = Field(None, description="Changes to the VASP jobs of the maker")
     energy_tolerance: float = Field(
         0.005, gt=0, description="Energies that differ by less count as the same minimum, in eV/atom"
     )
-    starts: list[Start] = Field(
-        default_factory=lambda: ["unrelaxed", "translated"],
+    starts: tuple[Start, ...] = Field(
+        ("unrelaxed", "translated"),
         min_length=1,
         description="What the control share starts from: unrelaxed, translated, mlip (relaxed with CHGNet first)",
     )
@@ -147,8 +153,11 @@ class Campaign(StrictModel):
         folder.config()
         comparison = None
         if self.relaxation is not None:
+            relax_maker = build_relax_maker(self.relaxation.maker, self.relaxation.kwargs)
+            if self.relaxation.vasp is not None:
+                relax_maker = apply_vasp_settings(relax_maker, self.relaxation.vasp)
             comparison = RelaxationComparisonFlowMaker(
-                relax_maker=build_relax_maker(self.relaxation.maker, self.relaxation.kwargs),
+                relax_maker=relax_maker,
                 compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
             )
         return ScreeningFlowMaker(
@@ -158,7 +167,7 @@ class Campaign(StrictModel):
             ),
             select_maker=SelectMaker(
                 **self.selection.model_dump(),
-                control_starts=tuple(self.relaxation.starts) if self.relaxation else (),
+                control_starts=self.relaxation.starts if self.relaxation else (),
                 comparison_maker=comparison,
             ),
         )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import spglib
+from pymatgen.core import Structure
 from scipy.linalg import polar, sqrtm
 
 from cryslator_flows.errors import StructureError
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
 
 # VASP's default SYMPREC, in angstrom.
 SYMPREC = 1e-5
@@ -36,7 +33,7 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
     Returns
     -------
     Structure
-        In the orientation of `reference`, with the site properties of `structure`.
+        In the orientation of `reference` and with its site properties, magnetic moments for instance.
 
     Raises
     ------
@@ -68,11 +65,7 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
     inverse = np.linalg.inv(lattice)
     lattice = lattice @ np.real(sqrtm(inverse @ metric @ inverse.T))
 
-    result = structure.copy()
-    result.lattice = type(structure.lattice)(lattice)
-    for index, position in enumerate(mapped.mean(axis=0)):
-        result[index].frac_coords = position
-    return result
+    return Structure(lattice, reference.species, mapped.mean(axis=0), site_properties=reference.site_properties)
 
 
 def _operations(structure: Structure) -> tuple[np.ndarray, np.ndarray]:

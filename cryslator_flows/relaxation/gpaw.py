@@ -13,6 +13,7 @@ from atomate2.ase.schemas import AseStructureTaskDoc
 from jobflow import job
 from pydantic import Field
 
+from cryslator_flows.crystals.moments import MAGNETIC
 from cryslator_flows.errors import CampaignError, CountingError
 from cryslator_flows.relaxation.kpoints import mesh
 from cryslator_flows.schemas import RelaxationCost
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 LOG = "gpaw.txt"
-# Initial moments of pymatgen's MPRelaxSet, in Bohr magnetons; other elements start without one.
-MAGNETIC = {"V": 5.0, "Cr": 5.0, "Mn": 5.0, "Fe": 5.0, "Co": 0.6, "Ni": 5.0, "Mo": 5.0, "W": 5.0}
 
 
 class GpawTaskDoc(AseStructureTaskDoc):
@@ -37,8 +36,8 @@ class GpawTaskDoc(AseStructureTaskDoc):
 class GpawRelaxMaker(AseRelaxMaker):
     """Relax cell and positions with GPAW in plane waves.
 
-    GPAW is an optional extra under the GPL: ``pip install 'cryslator-flows[gpaw]'``. Plane waves below some 700 eV leave
-    a Pulay stress of several GPa in oxides, which is another minimum than that of a converged calculation.
+    GPAW is an optional extra under the GPL: ``pip install 'cryslator-flows[gpaw]'``. Plane waves below some
+    700 eV leave a Pulay stress of several GPa in oxides, which is another minimum than a converged calculation has.
 
     Parameters
     ----------
