@@ -2,8 +2,8 @@
 
 Example: python workflows/dft-savings/measure.py --runs runs/dft-savings --processes 2
 
-A stopped measurement goes on where it stopped: a relaxation that ended is not run again, one that was cut off is run
-again from its beginning, and counts once.
+A stopped measurement goes on where it stopped: a candidate with rows in the results is not run again, nor is a
+relaxation that ended. A relaxation that was cut off is run again from its beginning, and counts once.
 """
 
 from __future__ import annotations
@@ -128,11 +128,17 @@ def main() -> None:
     campaign = Campaign.from_file(arguments.campaign)
     candidates = translated_candidates(campaign)
     runs = arguments.runs.absolute()
+    results = arguments.results or runs / "results.jsonl"
     rows: dict[str, list[dict[str, Any]]] = {}
+    for line in results.read_text().splitlines() if results.exists() else []:
+        rows.setdefault(json.loads(line)["candidate_id"], []).append(json.loads(line))
     with ProcessPoolExecutor(arguments.processes) as pool, Progress() as progress:
         bar = progress.add_task("candidates", total=len(candidates))
         waiting = {}
         for candidate, translation, seconds in candidates:
+            if candidate.candidate_id in rows:
+                progress.update(bar, advance=1)
+                continue
             folder = runs / f"{candidate.reduced_formula}-{candidate.candidate_id}"
             folder.mkdir(parents=True, exist_ok=True)
             dumpfn(candidate, folder / "candidate.json")
@@ -142,8 +148,7 @@ def main() -> None:
             candidate, seconds = waiting[done]
             rows[candidate.candidate_id] = [{**line, "translation_seconds": seconds} for line in done.result()]
             ordered = [line for one, *_ in candidates for line in rows.get(one.candidate_id, [])]
-            path = arguments.results or runs / "results.jsonl"
-            path.write_text("".join(json.dumps(line) + "\n" for line in ordered))
+            results.write_text("".join(json.dumps(line) + "\n" for line in ordered))
             progress.update(bar, advance=1)
 
 
