@@ -28,4 +28,4 @@ class StoreError(CryslatorError, OSError):
 
 
 class CountingError(CryslatorError, ValueError):
-    """Output of an engine whose steps cannot be counted."""
+    """Output of a relaxation whose steps cannot be counted, or counts that contradict each other."""

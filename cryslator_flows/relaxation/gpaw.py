@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,8 @@ from jobflow import job
 from pydantic import Field
 
 from cryslator_flows.crystals.moments import MAGNETIC
-from cryslator_flows.errors import CampaignError, CountingError
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.relaxation.counting import count_steps
 from cryslator_flows.relaxation.kpoints import mesh
 from cryslator_flows.schemas import RelaxationCost
 
@@ -88,11 +88,12 @@ class GpawRelaxMaker(AseRelaxMaker):
             The log of GPAW does not tell its steps.
         """
         document = AseRelaxMaker.make.original(self, structure, prev_dir=prev_dir)
-        cost = read_log(Path(LOG))
-        cost.converged = cost.converged and document.state == "successful"
-        cost.wall_time = document.output.elapsed_time
-        cost.dir_name = document.dir_name
-        return GpawTaskDoc(**dict(document), cost=cost)
+        known = {
+            "converged": document.state == "successful",
+            "wall_time": document.output.elapsed_time,
+            "dir_name": document.dir_name,
+        }
+        return GpawTaskDoc(**dict(document), cost=count_steps(Path(LOG)).model_copy(update=known))
 
     def run_ase(self, mol_or_struct: Structure, prev_dir: str | Path | None = None) -> AseResult:
         """Relax, not as a job; k-points and magnetic moments are set by the structure."""
@@ -109,50 +110,3 @@ class GpawRelaxMaker(AseRelaxMaker):
         from gpaw import GPAW
 
         return GPAW(txt=LOG, **{**self.calculator_kwargs, **kwargs})
-
-
-def read_log(path: Path) -> RelaxationCost:
-    """Count the steps in a log of GPAW.
-
-    Parameters
-    ----------
-    path : Path
-        The text log of one calculator, of any number of ionic steps.
-
-    Returns
-    -------
-    RelaxationCost
-        ``converged`` tells whether the electronic steps of every ionic step did.
-
-    Raises
-    ------
-    CountingError
-        The file is no log of GPAW, or the steps in it are not as many as GPAW itself says.
-    """
-    counts: list[int] = []
-    converged: list[int | None] = []
-    kpoints: list[int] = []
-    for line in path.read_text(errors="replace").splitlines():
-        if found := re.match(r"\|?iter:\s*(\d+)", line):
-            if int(found[1]) == 1:
-                counts.append(0)
-                converged.append(None)
-            counts[-1] += 1
-        elif found := re.match(r"Converged in (\d+) steps", line):
-            converged[-1] = int(found[1])
-        elif found := re.match(r"\s*Number of IBZ points: (\d+)", line):
-            kpoints.append(int(found[1]))
-    if not counts:
-        raise CountingError(f"{path}: no line 'iter:' in it; give the text log of a GPAW calculation")
-    wrong = [(own, said) for own, said in zip(counts, converged, strict=True) if said not in (own, None)]
-    if wrong:
-        raise CountingError(f"{path}: {wrong[0][0]} electronic steps counted where GPAW says {wrong[0][1]}")
-    return RelaxationCost(
-        engine="GPAW",
-        ionic_steps=len(counts),
-        electronic_steps=counts,
-        attempts=1,
-        discarded_electronic_steps=0,
-        n_kpoints=max(kpoints, default=None),
-        converged=None not in converged,
-    )

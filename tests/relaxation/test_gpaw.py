@@ -2,16 +2,15 @@
 
 import os
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from jobflow import run_locally
 from pymatgen.core import Lattice, Structure
 
-from cryslator_flows.errors import CampaignError, CountingError
+from cryslator_flows.errors import CampaignError
 from cryslator_flows.relaxation.counting import count_steps
 from cryslator_flows.relaxation.engines import build_relax_maker
-from cryslator_flows.relaxation.gpaw import LOG, GpawRelaxMaker, read_log
+from cryslator_flows.relaxation.gpaw import LOG, GpawRelaxMaker
 from cryslator_flows.relaxation.pinning import pin_kpoints
 
 pytestmark = pytest.mark.skipif(
@@ -78,22 +77,6 @@ def test_kpoints_are_pinned():
     assert pinned.calculator_kwargs["kpts"] != pin_kpoints(maker, large).calculator_kwargs["kpts"]
     assert pin_kpoints(pinned, large).calculator_kwargs == pinned.calculator_kwargs
     assert "kpts" not in maker.calculator_kwargs
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.write_text("\n".join(lines))
-    return path
-
-
-def test_logs_that_cannot_be_trusted(tmp_path):
-    whole = "|iter:   1| 1 |", "|iter:   2| 2 |", "Converged in 2 steps", "|iter:   1| 3 |"
-    cost = read_log(write(tmp_path / "cut", *whole))
-    assert cost.electronic_steps == [2, 1]
-    assert not cost.converged
-    with pytest.raises(CountingError, match="2 electronic steps counted where GPAW says 5"):
-        read_log(write(tmp_path / "wrong", whole[0], whole[1], "Converged in 5 steps"))
-    with pytest.raises(CountingError, match="no line 'iter:'"):
-        read_log(write(tmp_path / "other", "vasp.6.4.2"))
 
 
 def test_without_gpaw(monkeypatch):

@@ -30,7 +30,8 @@ from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.symmetry import SYMPREC
 from cryslator_flows.errors import CountingError
-from cryslator_flows.relaxation.gpaw import LOG, read_log
+from cryslator_flows.relaxation.counting import count_steps
+from cryslator_flows.relaxation.gpaw import LOG
 from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison, Translation
 from cryslator_flows.translator.translator import Translator
 
@@ -81,8 +82,8 @@ def row(comparison: RelaxationComparison, item: Relaxation, folder: Path) -> dic
     cost = item.cost
     if cost is None:
         try:
-            cost = read_log(folder / "jobs" / f"{item.job_uuids[0]}-1" / LOG)
-        except (CountingError, OSError):
+            cost = count_steps(folder / "jobs" / f"{item.job_uuids[0]}-1" / LOG)
+        except CountingError:
             cost = None
     ending = comparison.ending(item.start)
     return {
