@@ -149,7 +149,7 @@ class Relaxation(BaseModel):
     job_uuids: list[str] = Field(description="Jobs that ran it")
     structure: Structure | None = Field(None, description="Relaxed structure; None if the relaxation failed")
     energy_per_atom: float | None = Field(None, description="Final energy of the engine, in eV/atom")
-    cost: RelaxationCost | None = Field(None, description="What it cost; None if it failed")
+    cost: RelaxationCost | None = Field(None, description="What it cost, also if it failed; None where nothing tells")
     error: str | None = Field(None, description="Why there is no result")
 
 

@@ -11,8 +11,11 @@ from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
 from cryslator_flows.relaxation.engines import build_relax_maker
 from cryslator_flows.relaxation.pinning import pin_kpoints
+from cryslator_flows.relaxation.recorder import record_relax_maker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pymatgen.core import Structure
 
     from cryslator_flows.schemas import Candidate, Start, Translation
@@ -44,7 +47,9 @@ class RelaxationComparisonFlowMaker(Maker):
     symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
 
-    def make(self, candidate: Candidate, translation: Translation, starts: list[Start]) -> Flow:
+    def make(
+        self, candidate: Candidate, translation: Translation, starts: Sequence[Start], campaign: str = "screening"
+    ) -> Flow:
         """Make the flow.
 
         Parameters
@@ -53,8 +58,10 @@ class RelaxationComparisonFlowMaker(Maker):
             The candidate, with its unrelaxed structure.
         translation : Translation
             Its translation.
-        starts : list of str
+        starts : sequence of str
             Structures to start from: ``unrelaxed``, ``translated``, ``mlip``.
+        campaign : str
+            Name of the campaign, which the records of the runs carry.
 
         Returns
         -------
@@ -78,7 +85,8 @@ class RelaxationComparisonFlowMaker(Maker):
         relax_maker = pin_kpoints(self.relax_maker, candidate.structure)
         documents, job_uuids = {}, {}
         for start in starts:
-            relax = relax_maker.make(structures[start], prev_dir=None)
+            recorded = record_relax_maker(relax_maker, campaign, candidate.candidate_id, start)
+            relax = recorded.make(structures[start], prev_dir=None)
             relax.append_name(f" {candidate.reduced_formula} {start}")
             relax.update_metadata({"start": start})
             jobs.append(relax)
@@ -86,7 +94,7 @@ class RelaxationComparisonFlowMaker(Maker):
             job_uuids[start] = [job.uuid for job in parts]
             # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
             documents[start] = [OutputReference(job.uuid) for job in parts]
-        compare = self.compare_maker.make(candidate, translation, documents, job_uuids)
+        compare = self.compare_maker.make(candidate, translation, documents, job_uuids, campaign)
         compare.append_name(f" {candidate.reduced_formula}")
         flow = Flow([*jobs, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
         flow.update_metadata({"candidate_id": candidate.candidate_id})

@@ -85,13 +85,15 @@ class SelectMaker(Maker):
         return cap_per_composition(kept, self.per_composition)[: self.top_k]
 
     @job
-    def make(self, chunks: list[TranslatedChunk]) -> Response:
+    def make(self, chunks: list[TranslatedChunk], campaign: str) -> Response:
         """Select.
 
         Parameters
         ----------
         chunks : list of TranslatedChunk
             Outputs of the translation jobs.
+        campaign : str
+            Name of the campaign.
         """
         rows = [row for chunk in chunks for row in zip(chunk.candidates, chunk.translations, strict=True)]
         selected = self.select(rows)
@@ -106,7 +108,7 @@ class SelectMaker(Maker):
         for candidate, translation in selected:
             control = is_control(candidate.candidate_id, self.control_share)
             starts: list[Start] = list(self.control_starts) if control else ["translated"]
-            flows.append(self.comparison_maker.make(candidate, translation, starts))
+            flows.append(self.comparison_maker.make(candidate, translation, starts, campaign))
         output["comparisons"] = [flow.output for flow in flows]
         return Response(replace=Flow(flows, output=output, name="relax selected"))
 

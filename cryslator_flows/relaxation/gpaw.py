@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from atomate2.ase.jobs import _ASE_DATA_OBJECTS, AseRelaxMaker
 from atomate2.ase.schemas import AseStructureTaskDoc
-from jobflow import job
+from jobflow import CURRENT_JOB, job
 from pydantic import Field
 
 from cryslator_flows.crystals.moments import MAGNETIC
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.relaxation.counting import count_steps
 from cryslator_flows.relaxation.kpoints import mesh
+from cryslator_flows.relaxation.ledger import LEDGER_NAME, LedgerEntry, append_entry
 from cryslator_flows.schemas import RelaxationCost
+from cryslator_flows.settings import SETTINGS
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -46,6 +50,9 @@ class GpawRelaxMaker(AseRelaxMaker):
     kspacing : float
         Largest distance of k-points, in 1/angstrom, as VASP's KSPACING; the mesh is Gamma-centred. Not used where
         ``calculator_kwargs`` holds ``kpts``.
+    provenance : dict
+        ``campaign``, ``candidate_id`` and ``start`` for the ledger, see `record_relax_maker`; without them nothing is
+        written there.
     magnetic_moments : dict
         Initial magnetic moments of elements, in Bohr magnetons, for structures that do not bring their own as site
         property ``magmom``. The calculation is spin-polarized if any moment is not zero.
@@ -64,6 +71,7 @@ class GpawRelaxMaker(AseRelaxMaker):
         }
     )
     kspacing: float = 0.5
+    provenance: dict[str, Any] = field(default_factory=dict)
     magnetic_moments: dict[str, float] = field(default_factory=lambda: dict(MAGNETIC))
 
     def __post_init__(self) -> None:
@@ -87,13 +95,31 @@ class GpawRelaxMaker(AseRelaxMaker):
         CountingError
             The log of GPAW does not tell its steps.
         """
-        document = AseRelaxMaker.make.original(self, structure, prev_dir=prev_dir)
+        try:
+            document = AseRelaxMaker.make.original(self, structure, prev_dir=prev_dir)
+        finally:
+            if self.provenance and Path(LOG).exists():
+                self._record()
         known = {
             "converged": document.state == "successful",
             "wall_time": document.output.elapsed_time,
             "dir_name": document.dir_name,
         }
         return GpawTaskDoc(**dict(document), cost=count_steps(Path(LOG)).model_copy(update=known))
+
+    def _record(self) -> None:
+        """Write to the ledger what was spent, also by a run that fails."""
+        directory = Path.cwd()
+        entry = LedgerEntry(
+            run_id=str(uuid4()),
+            job_uuid=CURRENT_JOB.job.uuid if CURRENT_JOB.job else None,
+            directory=str(directory),
+            time=datetime.now(UTC),
+            ended=True,
+            cost=count_steps(directory / LOG),
+            **self.provenance,
+        )
+        append_entry(SETTINGS.ledger or directory.parent / LEDGER_NAME, entry)
 
     def run_ase(self, mol_or_struct: Structure, prev_dir: str | Path | None = None) -> AseResult:
         """Relax, not as a job; k-points and magnetic moments are set by the structure."""

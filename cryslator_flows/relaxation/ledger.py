@@ -68,13 +68,15 @@ def append_entry(path: Path, entry: LedgerEntry) -> None:
         raise OSError(f"{path}: only {written} of {len(line)} bytes written; is the disk full?")
 
 
-def read_ledger(path: Path) -> list[LedgerEntry]:
+def read_ledger(path: Path, candidate_id: str = "") -> list[LedgerEntry]:
     """Read the last state of each run.
 
     Parameters
     ----------
     path : Path
         A ledger, or a folder: then all ledgers below it (``cryslator_ledger.jsonl``) are read.
+    candidate_id : str
+        Read the runs of this candidate only; of all if left out.
 
     Returns
     -------
@@ -93,7 +95,7 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
     entries: dict[str, LedgerEntry] = {}
     for ledger in ledgers:
         for number, line in enumerate(ledger.read_bytes().splitlines(), start=1):
-            if not line.strip():
+            if not line.strip() or candidate_id.encode() not in line:
                 continue
             try:
                 entry = LedgerEntry.model_validate_json(line)
@@ -131,7 +133,7 @@ def ledger_cost(path: Path, campaign: str, candidate_id: str, start: Start) -> R
     """
     entries = [
         entry
-        for entry in read_ledger(path)
+        for entry in read_ledger(path, candidate_id)
         if (entry.campaign, entry.candidate_id, entry.start) == (campaign, candidate_id, start)
     ]
     costs = [

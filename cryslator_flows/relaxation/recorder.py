@@ -16,6 +16,7 @@ from pydantic import Field
 from cryslator_flows.relaxation.counting.attempt import Attempt, sum_attempts
 from cryslator_flows.relaxation.counting.count import read_guard
 from cryslator_flows.relaxation.counting.vasp import read_attempts
+from cryslator_flows.relaxation.gpaw import GpawRelaxMaker
 from cryslator_flows.relaxation.handlers import add_handlers, update_vasp_makers
 from cryslator_flows.relaxation.ledger import LEDGER_NAME, LedgerEntry, append_entry
 from cryslator_flows.settings import SETTINGS
@@ -149,7 +150,7 @@ def _write_record(path: Path, record: Record) -> None:
 
 
 def record_relax_maker(maker: Maker, campaign: str, candidate_id: str, start: Start) -> Maker:
-    """Let every VASP maker inside a maker record what it spends, and for which candidate.
+    """Let every VASP maker inside a maker, or a GPAW maker, record what it spends, and for which candidate.
 
     Parameters
     ----------
@@ -167,9 +168,11 @@ def record_relax_maker(maker: Maker, campaign: str, candidate_id: str, start: St
     Maker
         A copy whose VASP makers have `StepRecorder` and `FinalStepRecorder` before their other handlers and write
         campaign, candidate and start to ``cryslator.json``, which comes back in the ``additional_json`` of the TaskDoc
-        as ``cryslator``. A maker without VASP makers is returned as it is.
+        as ``cryslator``. `GpawRelaxMaker` writes to the ledger when it ends. Other makers are returned as they are.
     """
     provenance = {"campaign": campaign, "candidate_id": candidate_id, "start": start}
+    if isinstance(maker, GpawRelaxMaker):
+        return replace(maker, provenance=provenance)
 
     def label(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
         additional = {**vasp_maker.write_additional_data, "cryslator:json": provenance}

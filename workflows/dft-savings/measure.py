@@ -63,7 +63,7 @@ def relax(campaign: Campaign, candidate: Candidate, translation: Translation, fo
     store.connect()
     journal.connect()
     comparison_maker = campaign.to_maker().select_maker.comparison_maker
-    flow = comparison_maker.make(candidate, translation, campaign.relaxation.starts)
+    flow = comparison_maker.make(candidate, translation, campaign.relaxation.starts, campaign.name)
     LocalRun(store, journal, folder / "jobs", lambda *_: None).run(flow)
     document = store.query_one({"output.@class": "RelaxationComparison"}, load=True)
     return RelaxationComparison.model_validate(document["output"])
