@@ -17,7 +17,8 @@ class SelectMaker(Maker):
 
     Candidates whose translated atoms nearly coincide are always dropped. The others are ranked by predicted
     formation energy. The job replaces itself by one flow for each selected candidate; its output holds the number
-    selected under ``n_selected`` and a `RelaxationComparison` for each of them under ``comparisons``.
+    selected under ``n_selected``, stored before the first relaxation starts, and a `RelaxationComparison` for each of
+    them under ``comparisons``.
 
     Parameters
     ----------
@@ -100,17 +101,16 @@ class SelectMaker(Maker):
         output: dict[str, Any] = {
             "n_selected": len(selected),
             "candidate_ids": [candidate.candidate_id for candidate, _ in selected],
-            "comparisons": [],
         }
         if self.comparison_maker is None or not selected:
-            return Response(output=output)
+            return Response(output={**output, "comparisons": []})
         flows = []
         for candidate, translation in selected:
             control = is_control(candidate.candidate_id, self.control_share)
             starts: list[Start] = list(self.control_starts) if control else ["translated"]
             flows.append(self.comparison_maker.make(candidate, translation, starts, campaign))
-        output["comparisons"] = [flow.output for flow in flows]
-        return Response(replace=Flow(flows, output=output, name="relax selected"))
+        compared = {**output, "comparisons": [flow.output for flow in flows]}
+        return Response(output=output, replace=Flow(flows, output=compared, name="relax selected"))
 
 
 def _within(value: float, limit: float | None) -> bool:

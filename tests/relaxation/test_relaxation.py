@@ -78,10 +78,10 @@ def test_only_the_same_minimum_counts():
 
 
 def test_saving_by_hand():
-    result = measure_savings([(20, 10), (10, 12), (30, 15), (40, 20)], "ionic steps")
-    assert result.saving == pytest.approx(1 - 57 / 100)
-    assert (result.mean_unrelaxed, result.mean) == (25, 14.25)
-    assert result.share_slower == 0.25
+    result = measure_savings([(20, 10), (10, 12), (30, 15), (40, 20), (25, 18)], "ionic steps")
+    assert result.saving == pytest.approx(1 - 75 / 125)
+    assert (result.mean_unrelaxed, result.mean, result.ratio) == (25, 15, 0.6)
+    assert result.share_slower == 0.2
     assert result.interval[0] < result.saving < result.interval[1]
     assert 0 < result.p_value < 1
     assert measure_savings([], "ionic steps") is None
@@ -89,7 +89,7 @@ def test_saving_by_hand():
     assert few.interval is few.p_value is None
 
 
-@given(st.lists(st.integers(1, 60), min_size=3, max_size=20))
+@given(st.lists(st.integers(1, 60), min_size=5, max_size=20))
 @settings(deadline=None, max_examples=15)
 def test_equal_starts_save_nothing(steps):
     result = measure_savings([(step, step) for step in steps], "ionic steps")
