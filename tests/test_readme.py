@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.translator.evaluate import INPUTS, Evaluation
 from tests.conftest import ROOT
+from tests.relaxation.vasp_files import oszicar
 from tests.translator.test_evaluate import pair
 
 README = (ROOT / "README.md").read_text()
@@ -35,6 +38,9 @@ def folder(tmp_path, perovskite, rutile):
         larger = perovskite.copy()
         larger.scale_lattice(perovskite.volume * (1.02 + 0.01 * number))
         rows.append(json.dumps(pair(larger, perovskite, f"t{number}", -3.0)))
+    run = tmp_path / "vasp-runs" / "one"
+    run.mkdir(parents=True)
+    (run / "OSZICAR").write_text(oszicar([5, 3]))
     (tmp_path / "pairs").mkdir()
     for name in ("train", "val", "test"):
         with gzip.open(tmp_path / "pairs" / f"{name}.jsonl.gz", "wt") as file:
@@ -73,6 +79,17 @@ def test_make_targets_are_what_is_tested():
     makefile = (ROOT / "Makefile").read_text()
     assert "demo: .venv/.stamp\n\t$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml\n" in makefile
     assert "\nmake test\n" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_relaxation_of_a_vasp_campaign(folder):
+    campaign = yaml.safe_load((folder / "campaign.yaml").read_text())
+    campaign |= yaml.safe_load((folder / "relaxation.yaml").read_text())
+    maker = Campaign.model_validate(campaign).to_maker().select_maker
+    assert maker.control_starts == ("unrelaxed", "translated", "mlip")
+    first = maker.comparison_maker.relax_maker.relax_maker1
+    assert first.input_set_generator.user_incar_settings["ENCUT"] == 600
+    assert first.input_set_generator.auto_ispin
+    assert first.run_vasp_kwargs["vasp_cmd"] == "srun vasp_std"
 
 
 @pytest.mark.slow
