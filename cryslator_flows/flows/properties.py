@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def vasp_static_maker() -> StaticMaker:
     """atomate2's static VASP calculation, with energies of the density of states close enough to each other."""
-    return StaticMaker(input_set_generator=StaticSetGenerator(user_incar_settings={"NEDOS": 3001}))
+    return StaticMaker(input_set_generator=StaticSetGenerator(user_incar_settings={"NEDOS": 1001}))
 
 
 @dataclass

@@ -27,9 +27,9 @@ DOS_DEPTH = 10.0
 def structure_errors(structure: Structure, relaxed: Structure) -> PropertyErrors:
     """Compare the geometry of a structure with that of the relaxed one.
 
-    Both hold the same atoms in the same setting of the cell. The order of the sites is that of `structure` or the
-    order by electronegativity in which input sets of VASP write it. Neither the choice of the origin nor periodic
-    images nor a rotation of a crystal as a whole matter.
+    Both hold the same atoms in the same setting of the cell. Sites of the relaxed structure are in the order of
+    `structure` or in that by electronegativity, into which the Materials Project's input sets for VASP bring them.
+    Neither the choice of the origin nor periodic images nor a rotation of a crystal as a whole matter.
 
     Parameters
     ----------

@@ -98,4 +98,4 @@ def test_vasp_parses_the_density_of_states(rutile):
         assert all(job.maker.task_document_kwargs["parse_dos"] is True for job in statics)
     assert statics[0].maker.task_document_kwargs["store_trajectory"] == "no"
     assert mine.task_document_kwargs == {"store_trajectory": "no"}
-    assert makers[0].static_maker.input_set_generator.user_incar_settings["NEDOS"] == 3001
+    assert makers[0].static_maker.input_set_generator.user_incar_settings["NEDOS"] == 1001

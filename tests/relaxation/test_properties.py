@@ -92,7 +92,7 @@ def test_origin_images_and_rotation_do_not_matter(seed, origin, images):
 
 
 def test_order_in_which_vasp_writes_sites():
-    """Input sets sort by electronegativity; what was relaxed comes back in that order."""
+    """Input sets of the Materials Project sort by electronegativity; what was relaxed comes back in that order."""
     sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.1], [0.2, 0.1, 0.7], [0.7, 0.3, 0.3]]
     start = Structure(Lattice.cubic(4), ["O", "Mn4+", "Ca", "O", "Mn3+"], sites)
     relaxed = start.get_sorted_structure()
