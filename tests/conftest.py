@@ -7,11 +7,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import SETTINGS, Lattice, Structure
 
 from cryslator_flows.translator.calibration import Calibration
 from cryslator_flows.translator.network import Network, NetworkConfig
 from cryslator_flows.translator.pretrained import ModelConfig, ModelFolder, save_model
+from tests.fake_vasp.install import write_executables, write_potcars
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,3 +46,25 @@ def tiny_model(tmp_path: Path) -> ModelFolder:
     )
     description = ModelConfig(name="tiny", network=asdict(config), elements=["Ca", "Mn", "O", "Ti"])
     return save_model(tmp_path / "models" / "tiny", description, network.state_dict(), calibration)
+
+
+@pytest.fixture(scope="session")
+def fake_vasp_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders bin and potcars of the test double of VASP, see tests/fake_vasp."""
+    folder = tmp_path_factory.mktemp("fake_vasp")
+    write_executables(folder / "bin")
+    write_potcars(folder / "potcars", ["Al", "Ba", "Ca", "Fe", "La", "Mg", "Mn", "Ni", "O", "Sn", "Sr", "Ti", "Zr"])
+    return folder
+
+
+@pytest.fixture
+def fake_vasp(fake_vasp_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Make vasp_std and vasp_gam the test double; returns an empty folder, the current one."""
+    potcars = str(fake_vasp_files / "potcars")
+    monkeypatch.setenv("PATH", str(fake_vasp_files / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("PMG_VASP_PSP_DIR", potcars)
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", potcars)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
