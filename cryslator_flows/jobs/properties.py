@@ -9,7 +9,7 @@ from jobflow import JobConfig, Maker, OnMissing, job
 from pymatgen.core import Structure
 
 from cryslator_flows.errors import DataError, StructureError
-from cryslator_flows.relaxation.properties import property_errors, read_electronic
+from cryslator_flows.relaxation.properties import property_errors, read_electronic, structure_errors
 from cryslator_flows.schemas import STARTS, Calculated, ElectronicProperties, PropertyComparison, PropertyErrors, Start
 
 
@@ -68,7 +68,10 @@ class ComparePropertiesMaker(Maker):
                 continue
             try:
                 errors[start] = property_errors(structure, relaxed, electronic.get(start), electronic.get("relaxed"))
-            except (DataError, StructureError) as error:
+            except DataError as error:
+                missing[start] = str(error)
+                errors[start] = structure_errors(structure, relaxed)
+            except StructureError as error:
                 missing[start] = str(error)
         return PropertyComparison(
             candidate_id=candidate_id,

@@ -5,6 +5,9 @@ from jobflow import Flow, JobStore, Response, job, run_locally
 from maggma.stores import MemoryStore
 
 from cryslator_flows.flows.properties import PropertyComparisonFlowMaker
+from cryslator_flows.jobs.properties import ComparePropertiesMaker
+from cryslator_flows.relaxation.properties import broaden_levels
+from cryslator_flows.schemas import DensityOfStates, ElectronicProperties
 from tests.flows.makers import FormulaStaticMaker
 
 
@@ -78,6 +81,19 @@ def test_other_atoms_are_told(rutile, perovskite, tmp_path):
     found = run(flow, tmp_path)
     assert set(found.errors) == {"translated"}
     assert "other atoms" in found.missing["unrelaxed"]
+
+
+def test_incomparable_electrons_leave_the_geometry(rutile, tmp_path):
+    """A density of states from another version's grid, say."""
+    document = ElectronicProperties(
+        engine="x", band_gap=1, efermi=1, dos=DensityOfStates(energies=[0, 1], densities=[1, 1])
+    )
+    documents = {"unrelaxed": document, "relaxed": document.model_copy(update={"dos": broaden_levels([-1], [2], 1)})}
+    structures = {"unrelaxed": scaled(rutile, 1.2), "relaxed": rutile}
+    compare = ComparePropertiesMaker().make("id", "TiO2", structures, documents)
+    found = run(Flow([compare], output=compare.output), tmp_path)
+    assert found.errors["unrelaxed"].volume == pytest.approx(0.2)
+    assert "unequal grids" in found.missing["unrelaxed"]
 
 
 def test_structures_that_are_needed(rutile):

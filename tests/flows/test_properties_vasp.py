@@ -11,7 +11,7 @@ from cryslator_flows.campaign.properties_report import plot_properties, properti
 from cryslator_flows.errors import DataError
 from cryslator_flows.flows.properties import PropertyComparisonFlowMaker, vasp_static_maker
 from cryslator_flows.schemas import PropertyComparison
-from tests.fake_vasp.install import poll_often
+from tests.fake_vasp.runs import poll_often
 from tests.relaxation.test_properties import electrons
 
 pytestmark = pytest.mark.slow
