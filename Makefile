@@ -1,18 +1,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint gpaw clean
 
 demo: .venv/.stamp
 	$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml
 
-test: lint
+test: lint gpaw
 	$(BIN)/pytest
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpaw: .venv/.gpaw
+
+.venv/.gpaw: .venv/.stamp workflows/dft-savings/install-gpaw.sh
+	sh workflows/dft-savings/install-gpaw.sh $(BIN)/python
+	@touch $@
 
 .venv/.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \

@@ -25,3 +25,7 @@ class DataError(CryslatorError, ValueError):
 
 class StoreError(CryslatorError, OSError):
     """A store that cannot be opened or written."""
+
+
+class CountingError(CryslatorError, ValueError):
+    """Output of a relaxation whose steps cannot be counted, or counts that contradict each other."""

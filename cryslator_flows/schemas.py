@@ -47,6 +47,10 @@ class Candidate(BaseModel):
     reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
     chemsys: str = Field(description="Elements in alphabetical order, joined by '-'")
     probability: float | None = Field(None, description="Probability by pymatgen's substitution predictor, if used")
+    magnetic_moments: Literal["template", "input set"] = Field(
+        "input set",
+        description="Where initial magnetic moments come from: carried over, or what the engine starts with",
+    )
 
 
 class Translation(BaseModel):
@@ -99,6 +103,13 @@ class TranslatedChunk(BaseModel):
     translations: list[Translation] = Field(description="Their translations")
     rejections: list[Rejection] = Field(description="Candidates that could not be translated")
     n_translated: int = Field(description="Number of translations")
+    seconds: float | None = Field(
+        None,
+        description="Wall time of translating one candidate, averaged over the chunk, reading the model's weights "
+        "included, in s",
+    )
+    model_name: str = Field(description="Name of the model")
+    model_version: str = Field(description="Leading digits of the SHA-256 of the model's weights")
 
 
 class RelaxationCost(BaseModel):
@@ -145,7 +156,7 @@ class Relaxation(BaseModel):
     job_uuids: list[str] = Field(description="Jobs that ran it")
     structure: Structure | None = Field(None, description="Relaxed structure; None if the relaxation failed")
     energy_per_atom: float | None = Field(None, description="Final energy of the engine, in eV/atom")
-    cost: RelaxationCost | None = Field(None, description="What it cost; None if it failed")
+    cost: RelaxationCost | None = Field(None, description="What it cost, also if it failed; None where nothing tells")
     error: str | None = Field(None, description="Why there is no result")
 
 
@@ -180,7 +191,8 @@ class RelaxationComparison(BaseModel):
         return next((item for item in self.relaxations if item.start == start), None)
 
 
-Quantity = Literal["ionic steps", "electronic steps", "electronic steps x k-points"]
+Quantity = Literal["electronic steps", "electronic steps x k-points", "ionic steps"]
+QUANTITIES: tuple[Quantity, ...] = ("electronic steps", "electronic steps x k-points", "ionic steps")
 
 
 class Savings(BaseModel):
@@ -193,10 +205,15 @@ class Savings(BaseModel):
     mean: float = Field(description="Mean steps from the start that is compared")
     saving: float = Field(description="1 - total from this start / total from unrelaxed starts")
     interval: tuple[float, float] | None = Field(
-        None, description="Paired bootstrap 95 % interval of the saving; None below 3 pairs"
+        None, description="Paired bootstrap 95 % interval of the saving; None below 5 pairs"
     )
-    p_value: float | None = Field(None, description="Wilcoxon signed-rank test, two-sided; None below 3 unequal pairs")
+    p_value: float | None = Field(None, description="Wilcoxon signed-rank test, two-sided; None below 5 unequal pairs")
     share_slower: float = Field(description="Share of candidates that took more steps from this start")
+
+    @property
+    def ratio(self) -> float:
+        """Total steps from this start over total steps from the unrelaxed starts."""
+        return 1 - self.saving
 
 
 class CampaignSummary(BaseModel):
@@ -208,9 +225,18 @@ class CampaignSummary(BaseModel):
     not_translated: int
     selected: int
     relaxed: int = Field(description="Candidates with at least one converged relaxation")
-    outcomes: dict[str, int] = Field(description="How many comparisons ended how")
+    outcomes: dict[Start, dict[Outcome, int]] = Field(description="For each start, how many relaxations ended how")
+    guarded: dict[Start, int] = Field(
+        description="For each start, how many relaxations the guard sent back to the unrelaxed structure"
+    )
+    synthetic: int = Field(
+        description="Relaxations by a test double of an engine; no saving is measured from what they cost"
+    )
     engines: list[str]
-    savings: list[Savings] = Field(description="For each kind of step the engine has")
+    savings: list[Savings] = Field(description="For each start and each kind of step the engine has")
+    translation_seconds: float | None = Field(
+        description="Mean wall time of translating one candidate, in s; None where unknown"
+    )
     versions: dict[str, str] = Field(description="Versions of the packages and of the model")
 
 

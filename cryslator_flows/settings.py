@@ -16,6 +16,10 @@ class CryslatorSettings(BaseSettings):
     model_dirs: list[Path] = Field(
         default_factory=list, description='Folders with models of your own, a JSON list as in ["/data/models"]'
     )
+    ledger: Path | None = Field(
+        None,
+        description="File where runs record what they spent; None: cryslator_ledger.jsonl beside each run's folder",
+    )
 
 
 SETTINGS = CryslatorSettings()

@@ -2,12 +2,18 @@
 
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from importlib.util import find_spec
 
 import pytest
 from pymatgen.analysis.ewald import EwaldSummation
+from pymatgen.core import Lattice, Structure
 
+from cryslator_flows.relaxation.gpaw import LOG
 from cryslator_flows.translator.recipe import Recipe
 from tests.conftest import ROOT
 from tests.translator.test_evaluate import pair
@@ -31,3 +37,49 @@ def test_any_property(tmp_path, perovskite):
     assert difference == pytest.approx(abs(expected) * (1 - 1.1 ** (-1 / 3)), abs=0.01)
     recipe = Recipe.from_file(folder / "recipe.yaml")
     assert [row[recipe.target] for row in rows] == pytest.approx([expected] * 3, rel=1e-4)
+
+
+def run_measurement(folder):
+    command = [sys.executable, ROOT / "workflows/dft-savings/measure.py", "--campaign", folder / "campaign.yaml"]
+    arguments = "--runs", folder / "runs", "--processes", "1"
+    return subprocess.Popen([*command, *arguments], cwd=folder, start_new_session=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("gpaw") is None and "CI" not in os.environ, reason="GPAW is not installed: make gpaw")
+def test_dft_savings_on_one_crystal_resumes_after_a_kill(tmp_path):
+    """The flow of the measurement with the real engine: three starts of CaO, made from MgO."""
+    lattice = Lattice([[0, 2.105, 2.105], [2.105, 0, 2.105], [2.105, 2.105, 0]])
+    Structure(lattice, ["Mg", "O"], [[0, 0, 0], [0.5] * 3]).to(str(tmp_path / "MgO.vasp"), fmt="poscar")
+    campaign = {
+        "name": "one-crystal",
+        "templates": [{"source": "files", "path": "MgO.vasp"}],
+        "substitutions": [{"kind": "maps", "maps": [{"Mg": "Ca"}]}],
+        "relaxation": {
+            "maker": "gpaw",
+            "kwargs": {"kspacing": 1.6, "calculator_kwargs": {"mode": {"name": "pw", "ecut": 340}, "xc": "PBE"}},
+            "starts": ["unrelaxed", "translated", "mlip"],
+        },
+    }
+    (tmp_path / "campaign.yaml").write_text(json.dumps(campaign))
+    process = run_measurement(tmp_path)
+    while process.poll() is None and len(list(tmp_path.rglob(LOG))) < 2:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list(tmp_path.rglob("results.jsonl"))
+    finished = {path: path.read_text() for path in tmp_path.rglob(LOG) if "Total:" in path.read_text()}
+    assert finished
+    assert run_measurement(tmp_path).wait() == 0
+    assert all(path.read_text() == text for path, text in finished.items())
+    rows = [json.loads(line) for line in (tmp_path / "runs/results.jsonl").read_text().splitlines()]
+    assert [row["start"] for row in rows] == ["unrelaxed", "translated", "mlip"]
+    logs = [path.read_text() for path in tmp_path.rglob(LOG)]
+    counted = [[int(line.split()[2]) for line in log.splitlines() if "Converged in" in line] for log in logs]
+    assert all(row["electronic_steps"] in counted for row in rows)
+    assert all(row["converged"] and row["space_group"] == "Fm-3m" for row in rows)
+    assert [row["same_minimum"] for row in rows] == [None, True, True]
+    # Every start was put on the mesh of the unrelaxed cell.
+    assert len({row["n_kpoints"] for row in rows}) == 1
+    assert run_measurement(tmp_path).wait() == 0
+    assert len(list(tmp_path.rglob(LOG))) == len(logs)

@@ -12,11 +12,14 @@ from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CampaignError
-from cryslator_flows.schemas import StrictModel
+from cryslator_flows.relaxation.vasp import VaspSettings, apply_vasp_settings
+from cryslator_flows.schemas import Start, StrictModel
 
 if TYPE_CHECKING:
     from jobflow import Flow
     from pydantic_core import ErrorDetails
+
+    from cryslator_flows.flows.screening import ScreeningFlowMaker
 
 # Values that tell the kinds of templates and of substitutions apart.
 TAGS = {
@@ -43,7 +46,7 @@ class SelectionSettings(StrictModel):
     per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
     top_k: int | None = Field(None, ge=1, description="Keep at most this many")
     control_share: float = Field(
-        1.0, ge=0, le=1, description="Share of the selected that is relaxed from both starts to measure the saving"
+        1.0, ge=0, le=1, description="Share of the selected that is relaxed from all starts to measure the saving"
     )
     references: dict[str, float] | Path = Field(
         default_factory=dict,
@@ -54,10 +57,20 @@ class SelectionSettings(StrictModel):
 class RelaxationSettings(StrictModel):
     """How selected candidates are relaxed."""
 
-    maker: str = Field("chgnet", description="'chgnet', or the import path of an atomate2 maker")
+    maker: str = Field(
+        "chgnet",
+        description="'chgnet', 'gpaw', 'DoubleRelaxMaker', 'MPGGADoubleRelaxMaker', 'MPMetaGGADoubleRelaxMaker', "
+        "or the import path of an atomate2 maker",
+    )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
+    vasp: VaspSettings | None = Field(None, description="Changes to the VASP jobs of the maker")
     energy_tolerance: float = Field(
         0.005, gt=0, description="Energies that differ by less count as the same minimum, in eV/atom"
+    )
+    starts: tuple[Start, ...] = Field(
+        ("unrelaxed", "translated"),
+        min_length=1,
+        description="What the control share starts from: unrelaxed, translated, mlip (relaxed with CHGNet first)",
     )
 
 
@@ -114,7 +127,11 @@ class Campaign(StrictModel):
         return campaign
 
     def to_flow(self) -> Flow:
-        """The campaign as a jobflow Flow.
+        """The campaign as a jobflow Flow; raises what `to_maker` raises."""
+        return self.to_maker().make(self.templates, self.substitutions)
+
+    def to_maker(self) -> ScreeningFlowMaker:
+        """The maker of the campaign's flow.
 
         Raises
         ------
@@ -136,18 +153,24 @@ class Campaign(StrictModel):
         folder.config()
         comparison = None
         if self.relaxation is not None:
+            relax_maker = build_relax_maker(self.relaxation.maker, self.relaxation.kwargs)
+            if self.relaxation.vasp is not None:
+                relax_maker = apply_vasp_settings(relax_maker, self.relaxation.vasp)
             comparison = RelaxationComparisonFlowMaker(
-                relax_maker=build_relax_maker(self.relaxation.maker, self.relaxation.kwargs),
+                relax_maker=relax_maker,
                 compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
             )
-        maker = ScreeningFlowMaker(
+        return ScreeningFlowMaker(
             name=self.name,
             enumerate_maker=EnumerateMaker(
                 **self.enumeration.model_dump(), translate_maker=TranslateMaker(model_name=self.model)
             ),
-            select_maker=SelectMaker(**self.selection.model_dump(), comparison_maker=comparison),
+            select_maker=SelectMaker(
+                **self.selection.model_dump(),
+                control_starts=self.relaxation.starts if self.relaxation else (),
+                comparison_maker=comparison,
+            ),
         )
-        return maker.make(self.templates, self.substitutions)
 
 
 def _read_yaml(path: Path) -> Any:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from cryslator_flows.relaxation.savings import paired_steps
-from cryslator_flows.schemas import STARTS
+from cryslator_flows.relaxation.savings import (
+    LEAST_PAIRS,
+    compared_starts,
+    count_outcomes,
+    measure_all_savings,
+    paired_steps,
+)
+from cryslator_flows.schemas import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from cryslator_flows.schemas import CampaignSummary, RelaxationComparison, Savings, Start, TranslatedChunk
+    from cryslator_flows.schemas import CampaignSummary, Quantity, RelaxationComparison, Savings, Start, TranslatedChunk
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+SHORT_OUTCOMES: dict[Outcome, str] = {
+    "same minimum": "same", "ended lower": "lower", "ended higher": "higher", "unconverged": "unfinished",
+}  # fmt: skip
+MARKERS: dict[Start, tuple[str, str]] = {"translated": ("#2a9d8f", "o"), "mlip": ("#e76f51", "s")}
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -28,7 +41,7 @@ def _table(title: str, *columns: str) -> Table:
             name,
             justify="right" if column.startswith(">") else "left",
             no_wrap=name != "",
-            max_width=18 if name == "template" else None,
+            max_width=16 if name == "template" else None,
         )
     return table
 
@@ -38,82 +51,171 @@ def funnel_table(summary: CampaignSummary) -> Table:
     counts = summary.counts
     table = _table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
-    outcomes = ", ".join(f"{number} {name}" for name, number in summary.outcomes.items())
+    doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
     for stage, number, remark in (
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable"),
         ("selected", summary.selected, "by predicted formation energy"),
-        ("relaxed", summary.relaxed, outcomes),
+        ("relaxed", summary.relaxed, f"converged from at least one start{doubles}" if summary.relaxed else ""),
     ):
         table.add_row(stage, str(number), remark)
+    return table
+
+
+def ends_table(summary: CampaignSummary) -> Table:
+    """How many relaxations from each start ended how, beside those that enter the savings."""
+    columns = ["start", *(f">{outcome}" for outcome in OUTCOMES), *([">guard"] if summary.guarded else [])]
+    table = _table("Ends, compared with that of the unrelaxed start", *columns)
+    for start, outcomes in summary.outcomes.items():
+        numbers = [outcomes.get(outcome, 0) for outcome in OUTCOMES]
+        table.add_row(start, *map(str, [*numbers, summary.guarded.get(start, 0)][: len(columns) - 1]))
+    if summary.guarded:
+        table.caption = "Guard: sent back to the unrelaxed structure after a bad first step."
     return table
 
 
 def describe_interval(savings: Savings) -> str:
     """The 95 % interval of a saving as text."""
     if savings.interval is None:
-        return "needs 3 pairs"
+        return f"needs {LEAST_PAIRS} pairs"
     low, high = savings.interval
     return f"{low:+.0%} to {high:+.0%}"
 
 
+def _mean(steps: float) -> str:
+    return f"{steps:.{2 if steps < 100 else 1 if steps < 1000 else 0}f}"
+
+
+def _p_value(savings: Savings) -> str:
+    return "-" if savings.p_value is None else f"{savings.p_value:.2g}"
+
+
 def savings_table(summary: CampaignSummary) -> Table:
-    """What the translated start saved over the unrelaxed one."""
+    """What other starts saved over the unrelaxed one."""
     table = _table(
-        f"Mean steps, unrelaxed -> translated start, of pairs that reached the same minimum "
+        f"Mean steps, unrelaxed -> other start, of pairs that reached the same minimum "
         f"({', '.join(summary.engines) or 'no engine'})",
-        "steps", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
+        "steps", "start", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
     )  # fmt: skip
     for item in summary.savings:
         table.add_row(
-            item.quantity.removesuffix(" steps"),
+            item.quantity.replace(" steps", ""),
+            item.start,
             str(item.n_pairs),
-            f"{item.mean_unrelaxed:.2f} -> {item.mean:.2f}",
+            f"{_mean(item.mean_unrelaxed)} -> {_mean(item.mean)}",
             f"{item.saving:+.0%}",
             describe_interval(item),
-            "-" if item.p_value is None else f"{item.p_value:.2g}",
+            _p_value(item),
             f"{item.share_slower:.0%}",
         )
     if not summary.savings:
-        table.add_row("none", "0", "-", "-", "-", "-", "-")
-    notes = "Interval: paired bootstrap. p: Wilcoxon signed-rank test. Slower: share that took more steps."
-    if not any(item.quantity == "electronic steps" for item in summary.savings):
-        notes += "\nNo electronic (SCF) steps: an interatomic potential has none. Relax with DFT to measure them."
-    table.caption = notes
+        table.add_row("none", "-", "0", *"-----")
+    notes = [
+        "Saving: 1 - ratio of totals. Interval: paired bootstrap. p: Wilcoxon signed-rank test.",
+        "Slower: share of the pairs that took more steps.",
+    ]
+    if summary.translation_seconds is not None:
+        notes.append(f"Translation: {summary.translation_seconds:.2g} s per candidate.")
+    if summary.synthetic:
+        notes.append(f"{summary.synthetic} relaxations by a test double of the engine are left out: not a measurement.")
+    elif not any(item.quantity == "electronic steps" for item in summary.savings):
+        notes.append(
+            "No electronic (SCF) steps known; an interatomic potential has none. Relax with DFT to measure them."
+        )
+    table.caption = "\n".join(notes)
     return table
+
+
+def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def savings_markdown(comparisons: list[RelaxationComparison]) -> str:
+    """What other starts saved over the unrelaxed one, and how all relaxations ended, as two tables in Markdown.
+
+    Parameters
+    ----------
+    comparisons : list of RelaxationComparison
+        All that were made, whatever their end.
+
+    Returns
+    -------
+    str
+        A row for each kind of step and start, then a row for each start. Relaxations by a test double of an engine
+        are in the second table only.
+    """
+    savings = [
+        [
+            item.quantity,
+            item.start,
+            str(item.n_pairs),
+            _mean(item.mean_unrelaxed),
+            _mean(item.mean),
+            f"{item.ratio:.3f}",
+            f"{item.saving:+.1%}",
+            "-" if item.interval is None else describe_interval(item),
+            _p_value(item),
+            f"{item.share_slower:.0%}",
+        ]
+        for item in measure_all_savings(comparisons)
+    ]
+    ends = [
+        [start, *(str(outcomes.get(outcome, 0)) for outcome in OUTCOMES)]
+        for start, outcomes in count_outcomes(comparisons).items()
+    ]
+    columns = ["steps", "start", "pairs", "mean, unrelaxed", "mean", "ratio of totals", "saving", "95 % interval", "p",
+               "made slower"]  # fmt: skip
+    return f"{_markdown(columns, savings)}\n\n{_markdown(['start', *OUTCOMES], ends)}\n"
 
 
 def _steps(comparison: RelaxationComparison, start: Start) -> str:
     relaxation = comparison.relaxation(start)
     if relaxation is None:
         return "-"
-    if relaxation.cost is None:
+    cost = relaxation.cost
+    if cost is None:
         return "failed"
-    steps = relaxation.cost.ionic_steps
-    return "unknown" if steps is None else f"{steps}{'' if relaxation.cost.converged else '+'}"
+    if cost.synthetic:
+        return "synthetic"
+    known = ["?" if cost.ionic_steps is None else str(cost.ionic_steps)]
+    if cost.total_electronic_steps is not None:
+        known.append(str(cost.total_electronic_steps))
+    text = "unknown" if known == ["?"] else "/".join(known)
+    return f"{text}{'' if cost.converged else '+'}"
 
 
 def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
-    """The relaxed candidates."""
+    """The relaxed candidates, with the steps from every start that occurs."""
+    starts = compared_starts(comparisons)
+    costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
+    electronic = any(cost.total_electronic_steps is not None for cost in costs)
     table = _table(
-        "Selected: predicted formation energy, ionic steps of each start (+: unfinished)",
-        "formula", "template", ">eV/atom", ">unrelaxed", ">translated", "ends",
+        f"Selected: predicted formation energy, {'ionic/electronic' if electronic else 'ionic'} steps of each start "
+        "(+: unfinished)",
+        "formula", "template", ">eV/atom", ">unrelaxed",
+        *(column for start in starts for column in (f">{start}", "ends")),
     )  # fmt: skip
     for item in comparisons:
-        table.add_row(
-            item.reduced_formula,
-            item.template_id,
-            f"{item.formation_energy_per_atom:.3f}",
-            *(_steps(item, start) for start in STARTS[:2]),
-            ending.outcome if (ending := item.ending()) else "-",
-        )
+        cells = [cell for start in starts for cell in (_steps(item, start), _end(item, start))]
+        energy = f"{item.formation_energy_per_atom:.3f}"
+        table.add_row(item.reduced_formula, item.template_id, energy, _steps(item, "unrelaxed"), *cells)
+    table.caption = "Ends: the same, a lower or a higher minimum than from the unrelaxed start."
     return table
+
+
+def _end(comparison: RelaxationComparison, start: Start) -> str:
+    ending = comparison.ending(start)
+    if ending is None or ending.outcome == "not compared":
+        return "-"
+    return SHORT_OUTCOMES.get(ending.outcome, ending.outcome)
 
 
 def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Group:
     """All tables of a campaign."""
-    return Group(funnel_table(summary), "", candidates_table(comparisons), "", savings_table(summary))
+    tables = [funnel_table(summary), candidates_table(comparisons), ends_table(summary), savings_table(summary)]
+    return Group(*(part for table in tables for part in (table, "")))
 
 
 def candidates_frame(chunks: list[TranslatedChunk]) -> pd.DataFrame:
@@ -156,9 +258,8 @@ def write_files(
     Returns
     -------
     list of Path
-        ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF of the lower converged end of each
-        candidate and, where
-        there are pairs to show, ``savings.png``.
+        ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF of the lowest converged end of each
+        candidate and, where there are pairs to show, ``savings.png``.
     """
     paths = [folder / "summary.json", folder / "candidates.csv"]
     paths[0].write_text(summary.model_dump_json(indent=2) + "\n")
@@ -176,42 +277,62 @@ def write_files(
             lowest.to(str(relaxed / f"{comparison.reduced_formula}-{comparison.candidate_id}.cif"))
     if relaxed.is_dir():
         paths.append(relaxed)
-    if any(paired_steps(comparisons, item.quantity) for item in summary.savings):
+    if _panels(summary, comparisons):
         paths.append(plot_savings(folder / "savings.png", summary, comparisons))
     return paths
 
 
+def _panels(
+    summary: CampaignSummary, comparisons: list[RelaxationComparison]
+) -> dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]]:
+    """For each kind of step the savings and the pairs behind them, where there are pairs."""
+    panels: dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]] = {}
+    for item in summary.savings:
+        if pairs := paired_steps(comparisons, item.quantity, item.start):
+            panels.setdefault(item.quantity, []).append((item, pairs))
+    return panels
+
+
 def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Path:
-    """Draw the steps from both starts of every candidate, one panel for each kind of step."""
+    """Draw the steps from both starts of every pair: a panel for each kind of step, a colour for each start."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    figure, axes = plt.subplots(1, len(summary.savings), figsize=(5.2 * len(summary.savings), 4.8), squeeze=False)
-    for axis, item in zip(axes[0], summary.savings, strict=True):
-        pairs = paired_steps(comparisons, item.quantity)
-        unrelaxed, translated = zip(*pairs, strict=True)
-        ends = min(*unrelaxed, *translated) / 1.3, max(*unrelaxed, *translated) * 1.3
+    panels = _panels(summary, comparisons)
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.8), squeeze=False)
+    for axis, (quantity, series) in zip(axes[0], panels.items(), strict=True):
+        steps = [step for _, pairs in series for pair in pairs for step in pair]
+        ends = min(steps) / 1.3, max(steps) * 1.3
         axis.fill_between(ends, ends, [ends[0]] * 2, color="#2a9d8f", alpha=0.08, lw=0)
         axis.plot(ends, ends, color="0.5", lw=1)
-        axis.scatter(unrelaxed, translated, s=46, color="#2a9d8f", edgecolor="white", zorder=3)
-        words = "shaded: fewer steps\nfrom the translated start"
+        title = [f"{summary.campaign}, {', '.join(summary.engines)}"]
+        for item, pairs in series:
+            unrelaxed, other = zip(*pairs, strict=True)
+            color, marker = MARKERS[item.start]
+            axis.scatter(
+                unrelaxed, other, s=46, color=color, marker=marker, edgecolor="white", zorder=3, label=item.start
+            )
+            title.append(f"{item.start}: saving {item.saving:+.0%} ({describe_interval(item)}, {item.n_pairs} pairs)")
+        name = series[0][0].start if len(series) == 1 else "other"
+        words = "shaded: fewer steps\nthan from the unrelaxed start"
         axis.text(0.03, 0.97, words, va="top", color="#1d6f66", transform=axis.transAxes)
+        if len(series) > 1:
+            axis.legend(frameon=False)
         axis.set(
             xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal",
-            xlabel=f"{item.quantity} from the unrelaxed start", ylabel=f"{item.quantity} from the translated start",
+            xlabel=f"{quantity} from the unrelaxed start", ylabel=f"{quantity} from the {name} start",
         )  # fmt: skip
-        ticks = [tick * 10**power for power in range(6) for tick in (1, 2, 5) if ends[0] <= tick * 10**power <= ends[1]]
+        leading = (1, 2, 5) if ends[1] < 100 * ends[0] else (1,)
+        powers = [10**power for power in range(len(str(int(ends[1]))))]
+        ticks = [tick * power for power in powers for tick in leading if ends[0] <= tick * power <= ends[1]]
         for direction in (axis.xaxis, axis.yaxis):
             direction.set_ticks(ticks)
             direction.set_major_formatter(ScalarFormatter())
             direction.set_minor_formatter(NullFormatter())
-        axis.set_title(
-            f"{summary.campaign}, {', '.join(summary.engines)}: {item.n_pairs} pairs\n"
-            f"saving {item.saving:+.0%} ({describe_interval(item)})"
-        )
+        axis.set_title("\n".join(title), fontsize="medium")
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=150)

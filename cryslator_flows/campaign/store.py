@@ -49,6 +49,7 @@ class SQLiteStore(Store):
         self.path = str(path)
         self.collection_name = collection_name
         self.indexed = tuple(indexed)
+        self.kwargs = kwargs  # as_dict looks here
         self._database: sqlite3.Connection | None = None
         super().__init__(**kwargs)
 

@@ -175,6 +175,7 @@ class Enumeration:
                         reduced_formula=formula,
                         chemsys=structure.chemical_system,
                         probability=substitution.probability,
+                        magnetic_moments="template" if "magmom" in structure.site_properties else "input set",
                     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pymatgen.core import Composition, Element, Structure
 
+from cryslator_flows.crystals.moments import carry_moments
 from cryslator_flows.errors import StructureError
 from cryslator_flows.schemas import StrictModel
 
@@ -159,7 +160,8 @@ def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
     Parameters
     ----------
     structure : Structure
-        The template; oxidation states on it are dropped, site properties kept.
+        The template; oxidation states on it are dropped, site properties kept, magnetic moments as `carry_moments`
+        says.
     mapping : dict
         Template element to new element.
 
@@ -176,12 +178,11 @@ def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
     symbols = [Element(site.specie.symbol).symbol for site in structure]
     if missing := set(symbols) - set(mapping):
         raise StructureError(f"substitution, mapping: no new element for {sorted(missing)}; name every element")
-    return Structure(
-        structure.lattice,
-        [mapping[symbol] for symbol in symbols],
-        structure.frac_coords,
-        site_properties=structure.site_properties,
-    )
+    new = [mapping[symbol] for symbol in symbols]
+    properties = {name: values for name, values in structure.site_properties.items() if name != "magmom"}
+    if (moments := carry_moments(structure, new)) is not None:
+        properties["magmom"] = moments
+    return Structure(structure.lattice, new, structure.frac_coords, site_properties=properties)
 
 
 @lru_cache(maxsize=100_000)

@@ -1,4 +1,4 @@
-"""Flow that relaxes one candidate from one or both starts."""
+"""Flow that relaxes one candidate from one or several starts."""
 
 from __future__ import annotations
 
@@ -8,31 +8,48 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, Job, Maker, OutputReference
 
 from cryslator_flows.jobs.compare import CompareMaker
+from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
 from cryslator_flows.relaxation.engines import build_relax_maker
+from cryslator_flows.relaxation.pinning import pin_kpoints
+from cryslator_flows.relaxation.recorder import record_relax_maker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymatgen.core import Structure
+
     from cryslator_flows.schemas import Candidate, Start, Translation
 
 
 @dataclass
 class RelaxationComparisonFlowMaker(Maker):
-    """Relax a candidate from its unrelaxed and its translated structure and compare.
+    """Relax a candidate from its unrelaxed, its translated and perhaps its potential-relaxed structure and compare.
+
+    All starts are relaxed by the same maker with the k-points of the unrelaxed cell.
 
     Parameters
     ----------
     name : str
         The flow name.
     relax_maker : Maker
-        Any atomate2 maker with ``make(structure, prev_dir=None)``; both starts get the same.
+        Any atomate2 maker with ``make(structure, prev_dir=None)``; all starts get the same.
+    mlip_maker : Maker
+        Relaxes the unrelaxed structure with an interatomic potential, for the start ``mlip``.
+    symmetrize_maker : SymmetrizeMaker
+        Takes the numerical noise of that relaxation out again.
     compare_maker : CompareMaker
         Maker of the comparison job.
     """
 
     name: str = "relaxation comparison"
     relax_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
+    mlip_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
+    symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
 
-    def make(self, candidate: Candidate, translation: Translation, starts: list[Start]) -> Flow:
+    def make(
+        self, candidate: Candidate, translation: Translation, starts: Sequence[Start], campaign: str = "screening"
+    ) -> Flow:
         """Make the flow.
 
         Parameters
@@ -41,27 +58,44 @@ class RelaxationComparisonFlowMaker(Maker):
             The candidate, with its unrelaxed structure.
         translation : Translation
             Its translation.
-        starts : list of str
-            Structures to start from, ``unrelaxed``, ``translated`` or both.
+        starts : sequence of str
+            Structures to start from: ``unrelaxed``, ``translated``, ``mlip``.
+        campaign : str
+            Name of the campaign, which the records of the runs carry.
 
         Returns
         -------
         Flow
             Its output is a `RelaxationComparison`.
         """
-        structures = {"unrelaxed": candidate.structure, "translated": translation.structure}
-        relaxations: list[Flow | Job] = []
+        structures: dict[Start, Structure | OutputReference] = {
+            "unrelaxed": candidate.structure,
+            "translated": translation.structure,
+        }
+        jobs: list[Flow | Job] = []
+        if "mlip" in starts:
+            potential = self.mlip_maker.make(candidate.structure, prev_dir=None)
+            handed_on = self.symmetrize_maker.make(
+                OutputReference(potential.output.uuid).structure, candidate.structure
+            )
+            jobs += [potential, handed_on]
+            structures["mlip"] = handed_on.output
+            for job in (potential, handed_on):
+                job.append_name(f" {candidate.reduced_formula}")
+        relax_maker = pin_kpoints(self.relax_maker, candidate.structure)
         documents, job_uuids = {}, {}
         for start in starts:
-            relax = self.relax_maker.make(structures[start], prev_dir=None)
+            recorded = record_relax_maker(relax_maker, campaign, candidate.candidate_id, start)
+            relax = recorded.make(structures[start], prev_dir=None)
             relax.append_name(f" {candidate.reduced_formula} {start}")
-            relax.update_metadata({"candidate_id": candidate.candidate_id, "start": start})
-            relaxations.append(relax)
-            jobs = [relax] if isinstance(relax, Job) else [job for job, _ in relax.iterflow()]
-            job_uuids[start] = [job.uuid for job in jobs]
+            relax.update_metadata({"start": start})
+            jobs.append(relax)
+            parts = [relax] if isinstance(relax, Job) else [job for job, _ in relax.iterflow()]
+            job_uuids[start] = [job.uuid for job in parts]
             # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
-            documents[start] = [OutputReference(job.uuid) for job in jobs]
-        compare = self.compare_maker.make(candidate, translation, documents, job_uuids)
+            documents[start] = [OutputReference(job.uuid) for job in parts]
+        compare = self.compare_maker.make(candidate, translation, documents, job_uuids, campaign)
         compare.append_name(f" {candidate.reduced_formula}")
-        compare.update_metadata({"candidate_id": candidate.candidate_id})
-        return Flow([*relaxations, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
+        flow = Flow([*jobs, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
+        flow.update_metadata({"candidate_id": candidate.candidate_id})
+        return flow

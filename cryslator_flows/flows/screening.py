@@ -60,7 +60,7 @@ class ScreeningFlowMaker(Maker):
         """
         enumeration = self.enumerate_maker.make(templates, substitutions)
         chunks = enumeration.output["chunks"]
-        select = self.select_maker.make(chunks)
+        select = self.select_maker.make(chunks, self.name)
         summary = self.summarize_maker.make(
             self.name, enumeration.output["counts"], chunks, select.output["n_selected"], select.output["comparisons"]
         )

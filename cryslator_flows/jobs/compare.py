@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jobflow import JobConfig, Maker, OnMissing, job
 from pydash import get
 
+from cryslator_flows.errors import CountingError
 from cryslator_flows.relaxation.comparison import compare_ends
 from cryslator_flows.relaxation.counting import total_cost
-from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison, Start, Translation
+from cryslator_flows.relaxation.ledger import ledger_cost
+from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison, RelaxationCost, Start, Translation
+from cryslator_flows.settings import SETTINGS
 
 
 @dataclass
@@ -37,6 +41,7 @@ class CompareMaker(Maker):
         translation: Translation,
         documents: dict[Start, list[Any]],
         job_uuids: dict[Start, list[str]],
+        campaign: str,
     ) -> RelaxationComparison:
         """Compare.
 
@@ -50,8 +55,14 @@ class CompareMaker(Maker):
             For each start the task documents of its jobs in the order they ran; None for a job that failed.
         job_uuids : dict
             For each start the uuids of those jobs.
+        campaign : str
+            Name of the campaign, to find the runs in the ledger.
         """
-        relaxations = [self._relaxation(start, documents[start], job_uuids[start]) for start in documents]
+        relaxations = []
+        for start in documents:
+            relaxation = self._relaxation(start, documents[start], job_uuids[start])
+            spent = _spent(campaign, candidate.candidate_id, start)
+            relaxations.append(relaxation if spent is None else _with_all_runs(relaxation, spent))
         return RelaxationComparison(
             candidate_id=candidate.candidate_id,
             template_id=candidate.template_id,
@@ -70,10 +81,34 @@ class CompareMaker(Maker):
         structure, energy = get(last, "structure"), get(last, "output.energy")
         if structure is None or energy is None:
             return Relaxation(start=start, job_uuids=uuids, error="the last job left no structure or energy")
+        try:
+            cost, error = total_cost(documents), None
+        except CountingError as problem:
+            cost, error = None, str(problem)
         return Relaxation(
             start=start,
             job_uuids=uuids,
             structure=structure,
             energy_per_atom=energy / len(structure),
-            cost=total_cost(documents),
+            cost=cost,
+            error=error,
         )
+
+
+def _spent(campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
+    """What the ledger tells, if there is one within reach."""
+    try:
+        return ledger_cost(SETTINGS.ledger or Path.cwd().parent, campaign, candidate_id, start)
+    except CountingError:
+        return None
+
+
+def _with_all_runs(relaxation: Relaxation, spent: RelaxationCost) -> Relaxation:
+    """Count failed jobs and runs whose folders are gone too; the documents know of the last runs only."""
+    known = relaxation.cost
+    if known is None:
+        return relaxation.model_copy(update={"cost": spent.model_copy(update={"converged": False})})
+    if (spent.total_electronic_steps or 0) <= (known.total_electronic_steps or 0):
+        return relaxation
+    cost = spent.model_copy(update={"converged": known.converged, "dir_name": known.dir_name})
+    return relaxation.model_copy(update={"cost": cost})

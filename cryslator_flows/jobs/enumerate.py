@@ -17,7 +17,7 @@ class EnumerateMaker(Maker):
     """Substitute the elements of templates and translate the candidates, chunk by chunk.
 
     The job replaces itself by one translation job for each chunk. Its output holds the `EnumerationCounts` under
-    ``counts`` and a `TranslatedChunk` for each chunk under ``chunks``.
+    ``counts``, stored before the first translation starts, and a `TranslatedChunk` for each chunk under ``chunks``.
 
     Parameters
     ----------
@@ -74,4 +74,4 @@ class EnumerateMaker(Maker):
                 f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions{rejected}"
             )
         output = {"counts": counts, "chunks": [translate.output for translate in jobs]}
-        return Response(replace=Flow(jobs, output=output, name="translate chunks"))
+        return Response(output={"counts": counts}, replace=Flow(jobs, output=output, name="translate chunks"))

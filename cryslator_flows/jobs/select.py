@@ -17,7 +17,8 @@ class SelectMaker(Maker):
 
     Candidates whose translated atoms nearly coincide are always dropped. The others are ranked by predicted
     formation energy. The job replaces itself by one flow for each selected candidate; its output holds the number
-    selected under ``n_selected`` and a `RelaxationComparison` for each of them under ``comparisons``.
+    selected under ``n_selected``, stored before the first relaxation starts, and a `RelaxationComparison` for each of
+    them under ``comparisons``.
 
     Parameters
     ----------
@@ -36,9 +37,11 @@ class SelectMaker(Maker):
     top_k : int or None
         Keep at most this many in all.
     control_share : float
-        Share of the selected candidates that are relaxed from both starts, to measure the saving.
+        Share of the selected candidates that are relaxed from all starts, to measure the saving.
     references : dict
         Formula to formation energy of known phases for the hull, in eV/atom.
+    control_starts : tuple of str
+        The starts of that share; the other candidates are relaxed from their translated structure alone.
     comparison_maker : Maker or None
         Maker of the flow that relaxes one candidate; None stops after the selection.
     """
@@ -52,6 +55,7 @@ class SelectMaker(Maker):
     top_k: int | None = None
     control_share: float = 1.0
     references: dict[str, float] = field(default_factory=dict)
+    control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
     comparison_maker: Maker | None = None
 
     def select(self, rows: list[Row]) -> list[Row]:
@@ -82,30 +86,31 @@ class SelectMaker(Maker):
         return cap_per_composition(kept, self.per_composition)[: self.top_k]
 
     @job
-    def make(self, chunks: list[TranslatedChunk]) -> Response:
+    def make(self, chunks: list[TranslatedChunk], campaign: str) -> Response:
         """Select.
 
         Parameters
         ----------
         chunks : list of TranslatedChunk
             Outputs of the translation jobs.
+        campaign : str
+            Name of the campaign.
         """
         rows = [row for chunk in chunks for row in zip(chunk.candidates, chunk.translations, strict=True)]
         selected = self.select(rows)
         output: dict[str, Any] = {
             "n_selected": len(selected),
             "candidate_ids": [candidate.candidate_id for candidate, _ in selected],
-            "comparisons": [],
         }
         if self.comparison_maker is None or not selected:
-            return Response(output=output)
+            return Response(output={**output, "comparisons": []})
         flows = []
         for candidate, translation in selected:
-            both: list[Start] = ["unrelaxed", "translated"]
-            starts = both if is_control(candidate.candidate_id, self.control_share) else both[1:]
-            flows.append(self.comparison_maker.make(candidate, translation, starts))
-        output["comparisons"] = [flow.output for flow in flows]
-        return Response(replace=Flow(flows, output=output, name="relax selected"))
+            control = is_control(candidate.candidate_id, self.control_share)
+            starts: list[Start] = list(self.control_starts) if control else ["translated"]
+            flows.append(self.comparison_maker.make(candidate, translation, starts, campaign))
+        compared = {**output, "comparisons": [flow.output for flow in flows]}
+        return Response(output=output, replace=Flow(flows, output=compared, name="relax selected"))
 
 
 def _within(value: float, limit: float | None) -> bool:

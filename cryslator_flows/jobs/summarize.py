@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 from jobflow import JobConfig, Maker, OnMissing, job
 
-from cryslator_flows.relaxation.savings import measure_savings, paired_steps
+from cryslator_flows.relaxation.savings import count_outcomes, measure_all_savings
 from cryslator_flows.schemas import CampaignSummary, EnumerationCounts, RelaxationComparison, TranslatedChunk
 
 PACKAGES = ("cryslator-flows", "atomate2", "jobflow", "pymatgen", "torch", "custodian", "maggma")
@@ -63,12 +62,10 @@ def summarize(
     comparisons: list[RelaxationComparison],
 ) -> CampaignSummary:
     """Funnel, outcomes and savings from the documents of a campaign; parameters as in `SummarizeMaker.make`."""
-    costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
-    savings: list[Any] = [
-        measure_savings(paired_steps(comparisons, quantity), quantity)
-        for quantity in ("electronic steps", "ionic steps")
-    ]
-    models = {item.model_name: item.model_version for chunk in chunks for item in chunk.translations}
+    relaxations = [item for comparison in comparisons for item in comparison.relaxations]
+    costs = [item.cost for item in relaxations if item.cost]
+    guarded = Counter(item.start for item in relaxations if item.cost and item.cost.guard is not None)
+    models = {chunk.model_name: chunk.model_version for chunk in chunks}
     return CampaignSummary(
         campaign=campaign,
         counts=counts,
@@ -78,15 +75,20 @@ def summarize(
         relaxed=sum(
             any(item.cost and item.cost.converged for item in comparison.relaxations) for comparison in comparisons
         ),
-        outcomes=dict(
-            Counter(
-                ending.outcome
-                for comparison in comparisons
-                for ending in comparison.endings
-                if ending.start == "translated"
-            )
-        ),
+        outcomes=count_outcomes(comparisons),
+        guarded=dict(guarded),
+        synthetic=sum(cost.synthetic for cost in costs),
         engines=sorted({cost.engine for cost in costs}),
-        savings=[item for item in savings if item is not None],
+        savings=measure_all_savings(comparisons),
+        translation_seconds=_seconds_per_candidate(chunks),
         versions={**{name: version(name) for name in PACKAGES}, **models},
     )
+
+
+def _seconds_per_candidate(chunks: list[TranslatedChunk]) -> float | None:
+    """Mean over the candidates of all chunks whose time is known."""
+    timed = [(chunk.n_translated + len(chunk.rejections), chunk.seconds) for chunk in chunks]
+    known = [(count, seconds) for count, seconds in timed if count and seconds is not None]
+    if not known:
+        return None
+    return sum(count * seconds for count, seconds in known) / sum(count for count, _ in known)

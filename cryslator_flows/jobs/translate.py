@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 
 from jobflow import Maker, job
 
@@ -49,6 +50,7 @@ class TranslateMaker(Maker):
         from cryslator_flows.errors import StructureError
         from cryslator_flows.translator.translator import Translator
 
+        began = perf_counter()
         translator = Translator.from_pretrained(self.model_name)
         translated, translations, rejections = [], [], []
         stream = translator.translate_stream(candidate.structure for candidate in candidates)
@@ -59,5 +61,11 @@ class TranslateMaker(Maker):
                 translated.append(candidate)
                 translations.append(result.model_copy(update={"candidate_id": candidate.candidate_id}))
         return TranslatedChunk(
-            candidates=translated, translations=translations, rejections=rejections, n_translated=len(translations)
+            candidates=translated,
+            translations=translations,
+            rejections=rejections,
+            n_translated=len(translations),
+            seconds=(perf_counter() - began) / len(candidates) if candidates else None,
+            model_name=translator.name,
+            model_version=translator.version,
         )

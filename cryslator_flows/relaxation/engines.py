@@ -20,6 +20,15 @@ CHGNET_DEFAULTS: dict[str, Any] = {
 }
 PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "chgnet": ("atomate2.forcefields.jobs.ForceFieldRelaxMaker", "chgnet", CHGNET_DEFAULTS),
+    "gpaw": ("cryslator_flows.relaxation.gpaw.GpawRelaxMaker", "gpaw", {}),
+    **{
+        name: (f"atomate2.vasp.flows.{module}.{name}", "", {})
+        for module, name in (
+            ("core", "DoubleRelaxMaker"),
+            ("mp", "MPGGADoubleRelaxMaker"),
+            ("mp", "MPMetaGGADoubleRelaxMaker"),
+        )
+    },
 }
 
 
@@ -29,8 +38,9 @@ def build_relax_maker(name: str, kwargs: dict[str, Any]) -> Maker:
     Parameters
     ----------
     name : str
-        A preset (``chgnet``) or the import path of an atomate2 maker, as in
-        ``atomate2.vasp.flows.core.DoubleRelaxMaker``.
+        A preset (``chgnet``, ``gpaw``, ``DoubleRelaxMaker``, ``MPGGADoubleRelaxMaker``,
+        ``MPMetaGGADoubleRelaxMaker``) or the import path of an atomate2 maker, as in
+        ``atomate2.vasp.jobs.core.RelaxMaker``.
     kwargs : dict
         Arguments of the maker; they replace the preset's.
 

@@ -1,20 +1,38 @@
-"""Paired statistics of the steps that translation saved."""
+"""Paired statistics of the steps that another start saved over the unrelaxed one."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import bootstrap, wilcoxon
+from scipy.stats import bootstrap, norm, t, wilcoxon
 
-from cryslator_flows.schemas import Savings
+from cryslator_flows.schemas import QUANTITIES, STARTS, Savings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cryslator_flows.schemas import Quantity, Relaxation, RelaxationComparison, Start
+    from cryslator_flows.schemas import Outcome, Quantity, Relaxation, RelaxationComparison, Start
 
-LEAST_PAIRS = 3
+LEAST_PAIRS = 5
+RESAMPLES = 9_999
+# Steps that one batch of resamples holds at most, which bounds the memory for campaigns of any size.
+BATCH_STEPS = 2_000_000
+
+
+def compared_starts(comparisons: Iterable[RelaxationComparison]) -> list[Start]:
+    """The starts that occur in `comparisons` beside the unrelaxed one, in the order of `STARTS`."""
+    found = {item.start for comparison in comparisons for item in comparison.relaxations}
+    return [start for start in STARTS if start in found and start != "unrelaxed"]
+
+
+def count_outcomes(comparisons: list[RelaxationComparison]) -> dict[Start, dict[Outcome, int]]:
+    """For each start beside the unrelaxed one, how many relaxations ended how."""
+    return {
+        start: dict(Counter(ending.outcome for comparison in comparisons if (ending := comparison.ending(start))))
+        for start in compared_starts(comparisons)
+    }
 
 
 def paired_steps(
@@ -34,13 +52,17 @@ def paired_steps(
     Returns
     -------
     list of (unrelaxed, other)
-        Candidates whose steps are unknown for either start are left out, and so are those of test doubles.
+        Candidates whose steps are unknown for either start are left out, and so are those of test doubles and those
+        whose starts were relaxed by different engines.
     """
     pairs = []
     for comparison in comparisons:
-        unrelaxed, other = (_steps(comparison.relaxation(name), quantity) for name in ("unrelaxed", start))
         ending = comparison.ending(start)
-        if ending and ending.outcome == "same minimum" and unrelaxed is not None and other is not None:
+        both = comparison.relaxation("unrelaxed"), comparison.relaxation(start)
+        unrelaxed, other = (_steps(relaxation, quantity) for relaxation in both)
+        if ending is None or ending.outcome != "same minimum" or unrelaxed is None or other is None:
+            continue
+        if len({relaxation.cost.engine for relaxation in both if relaxation and relaxation.cost}) == 1:
             pairs.append((unrelaxed, other))
     return pairs
 
@@ -49,15 +71,21 @@ def _steps(relaxation: Relaxation | None, quantity: Quantity) -> int | None:
     if relaxation is None or relaxation.cost is None or relaxation.cost.synthetic:
         return None
     cost = relaxation.cost
-    return {
+    steps = {
         "ionic steps": cost.ionic_steps,
         "electronic steps": cost.total_electronic_steps,
         "electronic steps x k-points": cost.electronic_steps_times_kpoints,
     }[quantity]
+    # No relaxation takes 0 steps: whoever counted 0 did not know.
+    return steps or None
 
 
 def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Start = "translated") -> Savings | None:
     """Saving of another start over the unrelaxed one.
+
+    The interval comes from 9,999 paired bootstrap resamples with a fixed seed, by percentiles that are widened for
+    few pairs as T. Hesterberg proposes (The American Statistician 69, 371 (2015), "expanded percentiles"): on
+    lognormal samples of 8 to 20 pairs plain percentiles hold the truth in 85 to 90 % of the cases, these in 92 to 94 %.
 
     Parameters
     ----------
@@ -71,8 +99,8 @@ def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Sta
     Returns
     -------
     Savings or None
-        Ratio of totals with a paired bootstrap 95 % interval (percentile, 9,999 resamples, fixed seed) and the
-        Wilcoxon signed-rank test; None without any pair.
+        Means, ratio of totals with its 95 % interval, Wilcoxon signed-rank test, share made slower; None without any
+        pair.
     """
     if not pairs:
         return None
@@ -81,10 +109,13 @@ def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Sta
     if len(pairs) >= LEAST_PAIRS:
         result = bootstrap(
             (unrelaxed, other),
-            lambda u, t, axis=-1: 1 - t.sum(axis=axis) / u.sum(axis=axis),
+            lambda u, o, axis=-1: 1 - o.sum(axis=axis) / u.sum(axis=axis),
             paired=True,
             vectorized=True,
             method="percentile",
+            confidence_level=_expanded_level(len(pairs)),
+            n_resamples=RESAMPLES,
+            batch=max(1, BATCH_STEPS // len(pairs)),
             rng=np.random.default_rng(0),
         )
         interval = (float(result.confidence_interval.low), float(result.confidence_interval.high))
@@ -101,3 +132,29 @@ def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Sta
         p_value=p_value,
         share_slower=float((other > unrelaxed).mean()),
     )
+
+
+def _expanded_level(count: int) -> float:
+    """Level of the percentiles that make a 95 % interval of `count` pairs."""
+    return float(1 - 2 * norm.cdf(-np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)))
+
+
+def measure_all_savings(comparisons: list[RelaxationComparison]) -> list[Savings]:
+    """Savings of every start over the unrelaxed one, for each kind of step that is known.
+
+    Parameters
+    ----------
+    comparisons : list of RelaxationComparison
+        All comparisons of a campaign.
+
+    Returns
+    -------
+    list of Savings
+        Ordered by kind of step, then by start; nothing for a start or a kind of step without a pair.
+    """
+    savings = [
+        measure_savings(paired_steps(comparisons, quantity, start), quantity, start)
+        for quantity in QUANTITIES
+        for start in compared_starts(comparisons)
+    ]
+    return [item for item in savings if item is not None]

@@ -8,6 +8,7 @@ import torch
 from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.crystals.symmetry import symmetrize_like
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import ModelError, StructureError
 from cryslator_flows.schemas import Translation
@@ -160,7 +161,8 @@ class Translator:
         distance = outcome.distance.tolist()
         principal = torch.linalg.eigvalsh(prediction.strain).abs().amax(dim=-1).tolist()
         results = []
-        for index, after in enumerate(to_structures(outcome.translated, structures)):
+        for index, predicted in enumerate(to_structures(outcome.translated, structures)):
+            after = symmetrize_like(predicted, structures[index])
             unknown = self.model.unknown_elements(after)
             results.append(
                 Translation(

@@ -91,7 +91,7 @@ def test_interrupted_campaign_says_how_to_go_on(tmp_path):
 def test_failures_are_recorded_with_their_reason(tmp_path):
     run = CampaignRun(campaign(tmp_path, "FussyRelaxMaker", fails_with="Sr"), tmp_path / "run")
     summary, happened = run_counting(run)
-    assert happened["failed"] == 2 * summary.outcomes["failed"] > 0
+    assert happened["failed"] == 2 * summary.outcomes["translated"]["failed"] > 0
     assert set(run.failures.values()) == {"RuntimeError: no Sr here"}
 
 

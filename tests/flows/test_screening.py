@@ -54,7 +54,7 @@ def test_whole_flow_under_jobflows_own_manager(store, tmp_path):
     expected = list(Enumeration(TEMPLATES[0].load(), SPACES))
     assert summary.counts.unique == summary.translated == len(expected)
     assert summary.counts.enumerated == len(expected) + summary.counts.duplicates + summary.counts.not_charge_balanced
-    assert summary.selected == summary.relaxed == sum(summary.outcomes.values()) == 3
+    assert summary.selected == summary.relaxed == sum(summary.outcomes["translated"].values()) == 3
     assert summary.versions["jobflow"]
     assert summary.versions["cryslator-oxides"]
     chunks = list(store.query({"name": {"$regex": "^translate"}}))
@@ -68,6 +68,10 @@ def test_structures_are_in_the_additional_store(store, tmp_path):
     assert "blob_uuid" in document["output"]["candidates"]
     assert "blob_uuid" in document["output"]["translations"]
     loaded = TranslatedChunk.model_validate(store.query_one({"name": "translate 1"}, load=True)["output"])
+    assert 0 < loaded.seconds < 60
+    assert {(item.model_name, item.model_version) for item in loaded.translations} == {
+        (loaded.model_name, loaded.model_version)
+    }
     assert [c.candidate_id for c in loaded.candidates] == [t.candidate_id for t in loaded.translations]
 
 
@@ -79,8 +83,8 @@ def test_stops_after_selection_without_relaxation(store, tmp_path):
 def test_a_failed_and_an_unconverged_relaxation_stop_nothing(store, tmp_path, tiny_model):
     maker = screening(FussyRelaxMaker(fails_with="Sr", unconverged_with="Ba"), tiny_model, per_composition=1)
     summary = run(maker, store, tmp_path)
-    assert summary.outcomes["failed"] >= 1
-    assert summary.outcomes["unconverged"] >= 1
+    assert summary.outcomes["translated"]["failed"] >= 1
+    assert summary.outcomes["translated"]["unconverged"] >= 1
     assert summary.relaxed >= 1
     for row in store.query({"name": {"$regex": "^compare"}}):
         if "Sr" in row["output"]["reduced_formula"]:
@@ -104,7 +108,7 @@ def test_relax_maker_that_makes_a_flow(store, tmp_path):
 
 def test_single_start_for_what_is_no_control(store, tmp_path):
     summary = run(screening(PairPotentialRelaxMaker(), top_k=3, control_share=0.0), store, tmp_path)
-    assert summary.outcomes == {"not compared": 3}
+    assert summary.outcomes == {"translated": {"not compared": 3}}
     assert summary.savings == []
 
 

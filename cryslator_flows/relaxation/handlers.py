@@ -1,0 +1,67 @@
+"""Put custodian handlers into the VASP makers of any maker."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from atomate2.vasp.jobs.base import BaseVaspMaker
+from atomate2.vasp.run import DEFAULT_HANDLERS
+from jobflow.core.maker import recursive_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from custodian.custodian import ErrorHandler
+    from jobflow import Maker
+
+
+def add_handlers(maker: Maker, handlers: Sequence[ErrorHandler], first: bool = True) -> Maker:
+    """Add handlers to those of every VASP maker inside a maker.
+
+    Parameters
+    ----------
+    maker : Maker
+        Any maker. A VASP maker whose ``run_vasp_kwargs`` name no handlers has atomate2's default ones, and keeps them.
+    handlers : sequence of ErrorHandler
+        The handlers. Those of a job of type ``direct`` are never called, since it runs without custodian.
+    first : bool
+        Whether custodian asks them before the others, or after.
+
+    Returns
+    -------
+    Maker
+        A copy, or the same maker if there is no VASP maker inside it.
+    """
+
+    def add(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
+        present = vasp_maker.run_vasp_kwargs.get("handlers", DEFAULT_HANDLERS)
+        together = [*handlers, *present] if first else [*present, *handlers]
+        return replace(vasp_maker, run_vasp_kwargs={**vasp_maker.run_vasp_kwargs, "handlers": together})
+
+    return update_vasp_makers(maker, add)
+
+
+def update_vasp_makers(maker: Maker, update: Callable[[BaseVaspMaker], BaseVaspMaker]) -> Maker:
+    """Update every VASP maker inside a maker.
+
+    Parameters
+    ----------
+    maker : Maker
+        Any maker.
+    update : callable
+        Makes the new VASP maker from the old one.
+
+    Returns
+    -------
+    Maker
+        A copy, or the same maker if there is no VASP maker inside it.
+    """
+    updated: list[BaseVaspMaker] = []
+
+    def note(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
+        updated.append(update(vasp_maker))
+        return updated[-1]
+
+    copy = recursive_call(maker, note, class_filter=BaseVaspMaker)
+    return copy if updated else maker

@@ -1,0 +1,102 @@
+"""What a campaign file may change about the VASP jobs of its relax maker."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.schemas import StrictModel
+
+if TYPE_CHECKING:
+    from atomate2.vasp.jobs.base import BaseVaspMaker
+    from jobflow import Maker
+
+
+class VaspSettings(StrictModel):
+    """Changes to every VASP job of the relax maker, in the order input set, powerups, run."""
+
+    input_set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields of the input set generator, as in {user_incar_settings: {ENCUT: 600}}; maps are merged",
+    )
+    powerups: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Functions of atomate2.vasp.powerups with their arguments, as in {use_auto_ispin: {}}",
+    )
+    run_vasp_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments of atomate2's run_vasp, as in {vasp_cmd: srun vasp_std}; maps are merged",
+    )
+
+
+def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
+    """Change the VASP jobs that a maker makes.
+
+    Parameters
+    ----------
+    maker : Maker
+        A relax maker with at least one VASP maker in it.
+    settings : VaspSettings
+        What to change.
+
+    Returns
+    -------
+    Maker
+        A changed copy.
+
+    Raises
+    ------
+    CampaignError
+        There is no VASP maker in `maker`, or a field, powerup or argument does not exist.
+    """
+    from atomate2.vasp import powerups
+    from atomate2.vasp.run import run_vasp
+
+    from cryslator_flows.relaxation.handlers import update_vasp_makers
+
+    _check_names("run_vasp_kwargs", settings.run_vasp_kwargs, inspect.signature(run_vasp).parameters)
+    changed = []
+
+    def change(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
+        changed.append(vasp_maker)
+        generator = vasp_maker.input_set_generator
+        _check_names("input_set", settings.input_set, [field.name for field in fields(generator)])
+        now = {name: _merge(getattr(generator, name), value) for name, value in settings.input_set.items()}
+        run = {
+            name: _merge(vasp_maker.run_vasp_kwargs.get(name), value)
+            for name, value in settings.run_vasp_kwargs.items()
+        }
+        return replace(
+            vasp_maker,
+            input_set_generator=replace(generator, **now),
+            run_vasp_kwargs={**vasp_maker.run_vasp_kwargs, **run},
+        )
+
+    maker = update_vasp_makers(maker, change)
+    if not changed:
+        raise CampaignError(f"relaxation.vasp: {maker.name!r} makes no VASP jobs; drop this key or choose a VASP maker")
+    known = [name for name in vars(powerups) if name.startswith(("update_", "use_"))]
+    _check_names("powerups", settings.powerups, known)
+    for name, arguments in settings.powerups.items():
+        try:
+            maker = getattr(powerups, name)(maker, **arguments)
+        except TypeError as error:
+            raise CampaignError(f"relaxation.vasp.powerups.{name}: {error}; see atomate2.vasp.powerups") from error
+    return maker
+
+
+def _merge(old: Any, new: Any) -> Any:
+    return {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
+
+
+def _check_names(key: str, given: dict[str, Any], known: Any) -> None:
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise CampaignError(f"relaxation.vasp.{key}: unknown {name!r}; {hint}")

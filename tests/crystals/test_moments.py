@@ -1,0 +1,48 @@
+import pytest
+
+from cryslator_flows.crystals.enumeration import Enumeration
+from cryslator_flows.crystals.substitution import ExplicitMaps, substitute
+from cryslator_flows.schemas import Template
+
+
+@pytest.fixture
+def afm(rutile):
+    """Rutile with antiferromagnetic order on its cations."""
+    rutile.replace_species({"Ti": "Mn"})
+    rutile.add_site_property("magmom", [3.0, -3.0, 0.1, 0.0, 0.0, None])
+    return rutile
+
+
+def moments(structure):
+    return structure.site_properties.get("magmom")
+
+
+def test_order_of_the_template_is_carried(afm):
+    assert moments(substitute(afm, {"Mn": "Cr", "O": "O"})) == [3.0, -3.0, 0.1, 0.0, 0.0, 0.0]
+    assert moments(substitute(afm, {"Mn": "Mn", "O": "S"})) == [3.0, -3.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_element_without_moment_gets_none(afm):
+    assert moments(substitute(afm, {"Mn": "Sn", "O": "O"})) == [0.0, 0.0, 0.1, 0.0, 0.0, 0.0]
+
+
+def test_magnetic_element_on_a_site_without_moment_is_left_to_the_input_set(rutile):
+    rutile.add_site_property("magmom", [0.0] * 6)
+    assert moments(substitute(rutile, {"Ti": "Mn", "O": "O"})) is None
+    assert moments(substitute(rutile, {"Ti": "Zr", "O": "O"})) == [0.0] * 6
+
+
+def test_vectors_are_carried(rutile):
+    vectors = [[0, 0, 3.0], [0, 0, -3.0], *[[0, 0, 0]] * 4]
+    rutile.replace_species({"Ti": "Fe"})
+    rutile.add_site_property("magmom", vectors)
+    assert moments(substitute(rutile, {"Fe": "Mn", "O": "O"})) == vectors
+
+
+def test_candidates_say_where_their_moments_come_from(afm):
+    spaces = [ExplicitMaps(kind="maps", maps=[{"Mn": "V"}])]
+    plain = afm.copy()
+    plain.remove_site_property("magmom")
+    for structure, origin in ((afm, "template"), (plain, "input set")):
+        (candidate,) = Enumeration([Template(template_id="t", structure=structure)], spaces)
+        assert candidate.magnetic_moments == origin

@@ -1,0 +1,157 @@
+"""Measure what each start of the candidates in campaign.yaml costs with DFT, and write a row for each run.
+
+Example: python workflows/dft-savings/measure.py --runs runs/dft-savings --processes 2
+
+A stopped measurement goes on where it stopped: a candidate with rows in the results is not run again, nor is a
+relaxation that ended. A relaxation that was cut off is run again from its beginning, and counts once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import spglib
+from jobflow import JobStore
+from monty.serialization import dumpfn
+from pymatgen.core import Structure
+from rich.progress import Progress
+
+from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.local import LocalRun
+from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.crystals.enumeration import Enumeration
+from cryslator_flows.crystals.symmetry import SYMPREC
+from cryslator_flows.errors import CountingError
+from cryslator_flows.relaxation.counting import count_steps
+from cryslator_flows.relaxation.gpaw import LOG
+from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison, Translation
+from cryslator_flows.translator.translator import Translator
+
+HERE = Path(__file__).parent
+
+
+def translated_candidates(campaign: Campaign) -> list[tuple[Candidate, Translation, float]]:
+    """Candidates with their translations and the time each took in s, smallest cells first."""
+    enumeration = Enumeration(
+        (template for source in campaign.templates for template in source.load()),
+        campaign.substitutions,
+        charge_balanced=campaign.enumeration.charge_balanced,
+        rescale_volume=campaign.enumeration.rescale_volume,
+    )
+    translator = Translator.from_pretrained(campaign.model)
+    rows = []
+    for candidate in sorted(enumeration, key=lambda item: (len(item.structure), item.candidate_id)):
+        started = time.perf_counter()
+        translation = translator.translate(candidate.structure)
+        rows.append((candidate, translation, time.perf_counter() - started))
+    return rows
+
+
+def relax(campaign: Campaign, candidate: Candidate, translation: Translation, folder: Path) -> RelaxationComparison:
+    """Run the comparison flow of one candidate in its own folder, or what is left of it."""
+    path = str(folder / "store.sqlite")
+    store = JobStore(SQLiteStore(path, "outputs"), additional_stores={"data": SQLiteStore(path, "data")})
+    journal = SQLiteStore(path, "journal", indexed=("entry",), key="entry")
+    store.connect()
+    journal.connect()
+    comparison_maker = campaign.to_maker().select_maker.comparison_maker
+    flow = comparison_maker.make(candidate, translation, campaign.relaxation.starts, campaign.name)
+    LocalRun(store, journal, folder / "jobs", lambda *_: None).run(flow)
+    document = store.query_one({"output.@class": "RelaxationComparison"}, load=True)
+    return RelaxationComparison.model_validate(document["output"])
+
+
+def space_group(structure: Structure) -> str:
+    """International symbol at the tolerance that DFT codes work with."""
+    numbers = [species.Z for species in structure.species]
+    return str(
+        spglib.get_symmetry_dataset((structure.lattice.matrix, structure.frac_coords, numbers), SYMPREC).international
+    )
+
+
+def row(comparison: RelaxationComparison, item: Relaxation, folder: Path) -> dict[str, Any]:
+    """One line of the results: a relaxation that failed is counted from the log that it left."""
+    cost = item.cost
+    if cost is None:
+        try:
+            cost = count_steps(folder / "jobs" / f"{item.job_uuids[0]}-1" / LOG)
+        except CountingError:
+            cost = None
+    ending = comparison.ending(item.start)
+    return {
+        "candidate_id": comparison.candidate_id,
+        "formula": comparison.reduced_formula,
+        "template_id": Path(comparison.template_id).name,
+        "start": item.start,
+        "engine": "GPAW",
+        "electronic_steps": cost.electronic_steps if cost else None,
+        "ionic_steps": cost.ionic_steps if cost else None,
+        "n_kpoints": cost.n_kpoints if cost else None,
+        "converged": bool(item.cost and item.cost.converged),
+        "same_minimum": None if ending is None else ending.outcome == "same minimum",
+        "outcome": ending.outcome if ending else None,
+        "energy_per_atom": item.energy_per_atom,
+        "energy_difference": ending.energy_difference if ending else None,
+        "volume_per_atom": item.structure.volume / len(item.structure) if item.structure else None,
+        "space_group": space_group(item.structure) if item.structure else None,
+        "wall_time": cost.wall_time if cost else None,
+        "error": item.error,
+    }
+
+
+def measure(campaign: Campaign, candidate: Candidate, translation: Translation, folder: Path) -> list[dict[str, Any]]:
+    """All runs of one candidate."""
+    finished = folder / "rows.json"
+    if not finished.exists():
+        comparison = relax(campaign, candidate, translation, folder)
+        dumpfn(comparison, folder / "comparison.json")
+        finished.write_text(json.dumps([row(comparison, item, folder) for item in comparison.relaxations]))
+    rows: list[dict[str, Any]] = json.loads(finished.read_text())
+    return rows
+
+
+def main() -> None:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--campaign", type=Path, default=HERE / "campaign.yaml")
+    parser.add_argument("--runs", type=Path, default=Path("runs/dft-savings"), help="folder of the runs")
+    parser.add_argument("--results", type=Path, help="file of the rows; RUNS/results.jsonl if left out")
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    campaign = Campaign.from_file(arguments.campaign)
+    candidates = translated_candidates(campaign)
+    runs = arguments.runs.absolute()
+    results = arguments.results or runs / "results.jsonl"
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for line in results.read_text().splitlines() if results.exists() else []:
+        rows.setdefault(json.loads(line)["candidate_id"], []).append(json.loads(line))
+    with ProcessPoolExecutor(arguments.processes) as pool, Progress() as progress:
+        bar = progress.add_task("candidates", total=len(candidates))
+        waiting = {}
+        for candidate, translation, seconds in candidates:
+            if candidate.candidate_id in rows:
+                progress.update(bar, advance=1)
+                continue
+            folder = runs / f"{candidate.reduced_formula}-{candidate.candidate_id}"
+            folder.mkdir(parents=True, exist_ok=True)
+            dumpfn(candidate, folder / "candidate.json")
+            dumpfn(translation, folder / "translation.json")
+            waiting[pool.submit(measure, campaign, candidate, translation, folder)] = candidate, seconds
+        for done in as_completed(waiting):
+            candidate, seconds = waiting[done]
+            rows[candidate.candidate_id] = [{**line, "translation_seconds": seconds} for line in done.result()]
+            ordered = [line for one, *_ in candidates for line in rows.get(one.candidate_id, [])]
+            results.write_text("".join(json.dumps(line) + "\n" for line in ordered))
+            progress.update(bar, advance=1)
+
+
+if __name__ == "__main__":
+    main()
