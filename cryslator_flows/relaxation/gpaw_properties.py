@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.dft.bandgap import bandgap
-from jobflow import Maker, job
-from pymatgen.io.ase import AseAtomsAdaptor
+from jobflow import job
 
-from cryslator_flows.errors import CampaignError
+from cryslator_flows.relaxation.gpaw import GpawRelaxMaker
 from cryslator_flows.relaxation.properties import broaden_levels
 from cryslator_flows.schemas import ElectronicProperties
 
@@ -56,26 +54,18 @@ def gpaw_electronic(calculator: Calculator) -> ElectronicProperties:
 
 
 @dataclass
-class GpawStaticMaker(Maker):
+class GpawStaticMaker(GpawRelaxMaker):
     """Static GPAW calculation of the electronic properties of one structure.
 
-    Magnetic moments of the structure (site property ``magmom``) are where it starts from.
-
-    Parameters
-    ----------
-    name : str
-        The job name.
-    calculator_kwargs : dict
-        Arguments of ``gpaw.GPAW``, for instance ``{"mode": {"name": "pw", "ecut": 800}, "xc": "PBE",
-        "kpts": {"size": [4, 4, 4], "gamma": True}}``. Unless they say otherwise, the lowest empty band is converged
-        too, and GPAW's log goes to ``gpaw.txt``.
+    Settings, magnetic moments among them, are those of `GpawRelaxMaker`; unless ``calculator_kwargs`` say otherwise,
+    the lowest empty band is converged too.
     """
 
-    name: str = "gpaw static"
-    calculator_kwargs: dict[str, Any] = field(default_factory=dict)
+    name: str = "GPAW static"
+    steps: int = 1
 
     @job(output_schema=ElectronicProperties)
-    def make(self, structure: Structure, prev_dir: str | Path | None = None) -> ElectronicProperties:  # noqa: ARG002
+    def make(self, structure: Structure, prev_dir: str | Path | None = None) -> ElectronicProperties:
         """Calculate.
 
         Parameters
@@ -84,18 +74,10 @@ class GpawStaticMaker(Maker):
             The structure.
         prev_dir : str or Path or None
             Not used; other makers have it.
-
-        Raises
-        ------
-        CampaignError
-            GPAW is not installed.
         """
-        if find_spec("gpaw") is None:
-            raise CampaignError(f"{self.name}: package gpaw not installed; pip install 'cryslator-flows[gpaw]'")
-        from gpaw import GPAW
+        self.run_ase(structure, prev_dir=prev_dir)
+        return gpaw_electronic(self.calculator)
 
+    def _get_calculator(self, **kwargs: Any) -> Calculator:
         convergence = {"bands": "CBM+0.2", **self.calculator_kwargs.get("convergence", {})}
-        atoms = AseAtomsAdaptor.get_atoms(structure)
-        atoms.calc = GPAW(**{"txt": "gpaw.txt", **self.calculator_kwargs, "convergence": convergence})
-        atoms.get_potential_energy()
-        return gpaw_electronic(atoms.calc)
+        return super()._get_calculator(convergence=convergence, **kwargs)
