@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ class Outputs:
         nkpts, nbands = len(inputs.weights), inputs.n_bands
         lines = [
             f" vasp.{VERSION} 01Jan2026 (test double) complex",
-            f" executed on  fake_vasp date {time.strftime('%Y.%m.%d  %H:%M:%S')}",
+            # The process number tells attempts apart that began within a second, as those of VASP never do.
+            f" executed on  fake_vasp_{os.getpid()} date {time.strftime('%Y.%m.%d  %H:%M:%S')}",
             " running on    1 total cores",
             *(f" POTCAR:    {title}" for title in [*inputs.titles, *inputs.titles]),
             f"   k-points  NKPTS = {nkpts:5d}  in BZ  NKDIM = {nkpts:5d}  number of bands  NBANDS= {nbands:6d}",

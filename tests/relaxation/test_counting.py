@@ -2,11 +2,13 @@
 
 import gzip
 import os
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import ase
 import pytest
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker
 from chgnet.model.dynamics import CHGNetCalculator
@@ -262,6 +264,17 @@ def test_outcar_of_the_previous_job_is_not_counted(tmp_path):
     write(tmp_path / "OUTCAR", outcar([9, 5]))
     write(tmp_path / "vasprun.xml", "<modeling></modeling>")
     with pytest.raises(CountingError, match=rf"{tmp_path}: .*no OSZICAR.*previous job"):
+        count_steps(tmp_path)
+
+
+def test_real_outcar(tmp_path):
+    """ASE ships one, of a static calculation with VASP 5.3.3: 63 electronic steps, by its last Iteration line."""
+    shutil.copy(Path(ase.__file__).parent / "test/testdata/vasp/OUTCAR_example_1", tmp_path / "OUTCAR")
+    write(tmp_path / "OSZICAR", oszicar([63]))
+    cost = count_steps(tmp_path)
+    assert (cost.electronic_steps, cost.n_kpoints, cost.wall_time, cost.converged) == ([63], 1, 124.967, True)
+    write(tmp_path / "OSZICAR", oszicar([62]))
+    with pytest.raises(CountingError, match="tells 63 in 1"):
         count_steps(tmp_path)
 
 
