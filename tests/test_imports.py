@@ -69,7 +69,9 @@ def test_no_cycles_between_files():
         ("cryslator_flows.translator.reference.fit", ["pymatgen", "pydantic", "jobflow", "scipy"]),
         ("cryslator_flows.translator.translator", ["jobflow", "atomate2"]),
         ("cryslator_flows.relaxation.counting", ["torch"]),
+        ("cryslator_flows.relaxation.properties", ["torch", "jobflow", "atomate2"]),
         ("cryslator_flows.flows.screening", ["torch"]),
+        ("cryslator_flows.flows.properties", ["torch"]),
     ],
 )
 def test_heavy_packages_stay_out(module, absent):
