@@ -237,16 +237,14 @@ class Outputs:
 
 
 def _tags(tags: dict[str, Any]) -> str:
-    kinds = {bool: "logical", int: "int", str: "string"}
+    kinds = {bool: ' type="logical"', int: ' type="int"', str: ' type="string"'}
     lines = []
     for name, value in tags.items():
         values = value if isinstance(value, list) else [value]
-        kind = kinds.get(type(values[0]))
-        text = " ".join("FT"[item] if kind == "logical" else escape(str(item)) for item in values)
-        letter = "v" if isinstance(value, list) and kind != "string" else "i"
-        lines.append(
-            f'  <{letter}{f" type={chr(34)}{kind}{chr(34)}" if kind else ""} name="{name}">{text}</{letter}>\n'
-        )
+        kind = type(values[0])
+        text = " ".join("FT"[item] if kind is bool else escape(str(item)) for item in values)
+        letter = "v" if isinstance(value, list) and kind is not str else "i"
+        lines.append(f'  <{letter}{kinds.get(kind, "")} name="{name}">{text}</{letter}>\n')
     return "".join(lines)
 
 
