@@ -135,6 +135,9 @@ def test_archives(tmp_path):
     assert cost.electronic_steps == [7, 2, 3, 9, 5, 4]
     assert (cost.attempts, cost.discarded_electronic_steps) == (3, 12)
     assert cost.converged
+    # Also where copying the folder has changed the times of its files.
+    os.utime(tmp_path / "OSZICAR", (1, 1))
+    assert count_steps(tmp_path) == cost
 
 
 def test_last_archive_may_be_of_the_files_in_the_folder(tmp_path):

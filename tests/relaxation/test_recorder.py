@@ -14,6 +14,7 @@ from atomate2.vasp.jobs.core import RelaxMaker
 from atomate2.vasp.run import DEFAULT_HANDLERS
 from custodian.utils import backup
 from custodian.vasp.handlers import PotimErrorHandler
+from jobflow import CURRENT_JOB
 from monty.json import MontyDecoder, MontyEncoder
 
 from cryslator_flows.errors import CountingError
@@ -37,6 +38,8 @@ def steps_in(folder):
 
 @pytest.fixture
 def run(tmp_path):
+    # A job that failed in another test is still the current one for jobflow.
+    CURRENT_JOB.reset()
     folder = tmp_path / "run"
     folder.mkdir()
     return folder

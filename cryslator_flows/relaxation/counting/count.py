@@ -52,7 +52,7 @@ def count_steps(source: Any) -> RelaxationCost:
         return count_document(source)
     path = Path(source).resolve()
     if path.is_dir():
-        return _count_vasp(path) if is_vasp_directory(path) else _count_output(path, list(_files(path)))
+        return _count_vasp(path) if is_vasp_directory(path) else _count_output(path, _files(path))
     if path.is_file():
         return _count_output(path, [path])
     raise CountingError(f"{path}: no such file or directory")

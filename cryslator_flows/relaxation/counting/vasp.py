@@ -115,13 +115,16 @@ def _find_copies(directory: Path) -> Iterator[_Copy]:
     for path in directory.iterdir():
         if match := ARCHIVE.fullmatch(path.name):
             archives[match[1]].append((int(match[2]), path))
-    groups = [list(_read_copies(directory, discarded=False))]
+    here = list(_read_copies(directory, discarded=False))
+    latest = [copy for copy in here if Path(copy.place).name in ("OSZICAR", "OSZICAR.gz")]
+    groups = [[copy for copy in here if copy not in latest]]
     groups += [
         [copy for _, path in sorted(paths) for copy in _read_copies(path, discarded=kind == "error")]
         for kind, paths in archives.items()
     ]
-    # Each group is in order by itself; times only say how they go together.
-    return merge(*groups, key=lambda copy: copy.modified)
+    # Each group is in order by itself; times, which do not survive all ways of copying, say how they go together.
+    yield from merge(*groups, key=lambda copy: copy.modified)
+    yield from latest
 
 
 def _read_copies(place: Path, discarded: bool) -> Iterator[_Copy]:
