@@ -12,7 +12,7 @@ from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CampaignError
-from cryslator_flows.relaxation.vasp import VaspSettings, apply_vasp_settings
+from cryslator_flows.relaxation.vasp import GuardLimits, VaspSettings, apply_vasp_settings
 from cryslator_flows.schemas import Start, StrictModel
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ class RelaxationSettings(StrictModel):
     )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
     vasp: VaspSettings | None = Field(None, description="Changes to the VASP jobs of the maker")
+    guard: GuardLimits | None = Field(
+        default_factory=lambda: GuardLimits(),
+        description="When VASP goes back from a translated start to the unrelaxed structure; null for never",
+    )
     energy_tolerance: float = Field(
         0.005, gt=0, description="Energies that differ by less count as the same minimum, in eV/atom"
     )
@@ -158,6 +162,7 @@ class Campaign(StrictModel):
                 relax_maker = apply_vasp_settings(relax_maker, self.relaxation.vasp)
             comparison = RelaxationComparisonFlowMaker(
                 relax_maker=relax_maker,
+                guard=self.relaxation.guard,
                 compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
             )
         return ScreeningFlowMaker(

@@ -10,8 +10,10 @@ from jobflow import Flow, Job, Maker, OutputReference
 from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
 from cryslator_flows.relaxation.engines import build_relax_maker
+from cryslator_flows.relaxation.guard import guard_relax_maker, look_often
 from cryslator_flows.relaxation.pinning import pin_kpoints
 from cryslator_flows.relaxation.recorder import record_relax_maker
+from cryslator_flows.relaxation.vasp import GuardLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,8 @@ class RelaxationComparisonFlowMaker(Maker):
         The flow name.
     relax_maker : Maker
         Any atomate2 maker with ``make(structure, prev_dir=None)``; all starts get the same.
+    guard : GuardLimits or None
+        When VASP goes back from another start to the unrelaxed structure, see `TranslatedStartGuard`; None for never.
     mlip_maker : Maker
         Relaxes the unrelaxed structure with an interatomic potential, for the start ``mlip``.
     symmetrize_maker : SymmetrizeMaker
@@ -43,6 +47,7 @@ class RelaxationComparisonFlowMaker(Maker):
 
     name: str = "relaxation comparison"
     relax_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
+    guard: GuardLimits | None = field(default_factory=GuardLimits)
     mlip_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
     symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
@@ -82,10 +87,12 @@ class RelaxationComparisonFlowMaker(Maker):
             structures["mlip"] = handed_on.output
             for job in (potential, handed_on):
                 job.append_name(f" {candidate.reduced_formula}")
-        relax_maker = pin_kpoints(self.relax_maker, candidate.structure)
+        relax_maker = look_often(pin_kpoints(self.relax_maker, candidate.structure))
+        guarded = relax_maker if self.guard is None else guard_relax_maker(relax_maker, candidate.structure, self.guard)
         documents, job_uuids = {}, {}
         for start in starts:
-            recorded = record_relax_maker(relax_maker, campaign, candidate.candidate_id, start)
+            maker = relax_maker if start == "unrelaxed" else guarded
+            recorded = record_relax_maker(maker, campaign, candidate.candidate_id, start)
             relax = recorded.make(structures[start], prev_dir=None)
             relax.append_name(f" {candidate.reduced_formula} {start}")
             relax.update_metadata({"start": start})

@@ -16,12 +16,11 @@ from custodian.utils import backup
 from custodian.vasp.handlers import VASP_BACKUP_FILES
 from jobflow import Flow, Maker
 from monty.serialization import dumpfn
-from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Oszicar, Poscar
 
 from cryslator_flows.errors import StructureError
-from cryslator_flows.schemas import StrictModel
+from cryslator_flows.relaxation.vasp import GuardLimits
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -32,23 +31,6 @@ LEFTOVERS = ("WAVECAR", "CHGCAR", "CHG", "CONTCAR", "OUTCAR", "OSZICAR", "vaspru
 LOGS = ("vasp.out", "std_err.txt")
 # custodian's own default, 30, looks every five minutes: small cells would be done by then.
 MONITOR_FREQUENCY = 3
-
-
-class GuardLimits(StrictModel):
-    """When the first ionic step from a translated structure is too bad to go on.
-
-    The defaults are for oxides. Of 200 validation pairs of cryslator-oxides, with CHGNet's forces and stresses, 27 % of
-    the unrelaxed structures are beyond one of them (median 1.1 eV/angstrom, 13 GPa) and 2 % of the translated ones
-    (median 0.5 eV/angstrom, 1 GPa): what is beyond them starts no better than substitution alone.
-    """
-
-    max_force: float = Field(5.0, gt=0, description="Largest force on an atom that is still good, in eV/angstrom")
-    max_pressure: float = Field(
-        30.0, gt=0, description="Largest pressure or tension that is still good where the cell relaxes, in GPa"
-    )
-    electronic_convergence: bool = Field(
-        True, description="Whether the first ionic step must converge in fewer electronic steps than NELM allows"
-    )
 
 
 @dataclass(frozen=True)

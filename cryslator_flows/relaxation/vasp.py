@@ -34,6 +34,23 @@ class VaspSettings(StrictModel):
     )
 
 
+class GuardLimits(StrictModel):
+    """When the first ionic step from a translated structure is too bad to go on.
+
+    The defaults are for oxides. Of 200 validation pairs of cryslator-oxides, with CHGNet's forces and stresses, 27 % of
+    the unrelaxed structures are beyond one of them (median 1.1 eV/angstrom, 13 GPa) and 2 % of the translated ones
+    (median 0.5 eV/angstrom, 1 GPa): what is beyond them starts no better than substitution alone.
+    """
+
+    max_force: float = Field(5.0, gt=0, description="Largest force on an atom that is still good, in eV/angstrom")
+    max_pressure: float = Field(
+        30.0, gt=0, description="Largest pressure or tension that is still good where the cell relaxes, in GPa"
+    )
+    electronic_convergence: bool = Field(
+        True, description="Whether the first ionic step must converge in fewer electronic steps than NELM allows"
+    )
+
+
 def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
     """Change the VASP jobs that a maker makes.
 

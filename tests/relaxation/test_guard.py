@@ -21,12 +21,12 @@ from pymatgen.io.vasp import Incar, Poscar
 from cryslator_flows.errors import StructureError
 from cryslator_flows.relaxation.guard import (
     GUARD_FILE,
-    GuardLimits,
     TranslatedStartGuard,
     guard_relax_maker,
     look_often,
     read_first_step,
 )
+from cryslator_flows.relaxation.vasp import GuardLimits
 from tests.fake_vasp.runs import archived_oszicars, corrections, folder, relax
 
 WATCHED = {"custodian_kwargs": {"monitor_freq": 1}}
