@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import spglib
 from pymatgen.core import Structure
-from scipy.linalg import polar, sqrtm
+from scipy.linalg import sqrtm
 
 from cryslator_flows.errors import StructureError
 
@@ -59,11 +59,11 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
     mapped = np.take_along_axis(mapped, sources[:, :, None], axis=1)
     mapped -= np.round(mapped - after)
 
-    _, stretch = polar(np.linalg.solve(reference.lattice.matrix, structure.lattice.matrix), side="left")
-    lattice = reference.lattice.matrix @ stretch
-    metric = np.mean(rotations.transpose(0, 2, 1) @ (lattice @ lattice.T) @ rotations, axis=0)
-    inverse = np.linalg.inv(lattice)
-    lattice = lattice @ np.real(sqrtm(inverse @ metric @ inverse.T))
+    # The symmetric stretch of the reference cell that gives the averaged metric: no rotation is left in it.
+    matrix = structure.lattice.matrix
+    metric = np.mean(rotations.transpose(0, 2, 1) @ (matrix @ matrix.T) @ rotations, axis=0)
+    inverse = np.linalg.inv(reference.lattice.matrix)
+    lattice = reference.lattice.matrix @ np.real(sqrtm(inverse @ metric @ inverse.T))
 
     return Structure(lattice, reference.species, mapped.mean(axis=0), site_properties=reference.site_properties)
 
