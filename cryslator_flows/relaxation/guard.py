@@ -125,7 +125,7 @@ class TranslatedStartGuard(ErrorHandler):
     def _unrelaxed_poscar(self, path: Path) -> Poscar:
         """The unrelaxed structure with its sites in the order of POSCAR, which MAGMOM and POTCAR follow."""
         current = Poscar.from_file(path / "POSCAR").structure
-        if current.composition != self.unrelaxed.composition:
+        if current.composition.element_composition != self.unrelaxed.composition.element_composition:
             raise StructureError(
                 f"{path / 'POSCAR'} holds {current.formula}, the unrelaxed structure of its guard "
                 f"{self.unrelaxed.formula}; give the unrelaxed structure of this candidate"

@@ -92,14 +92,21 @@ def test_spin_and_hubbard_inputs_arrive(fake_vasp):
     assert document.input.magnetic_moments == moments
 
 
-def test_known_error_is_corrected(fake_vasp, squeezed, monkeypatch):
-    monkeypatch.setenv("FAKE_VASP_FAULTS", "edddav")
+@pytest.mark.parametrize(
+    ("fault", "correction", "electronic_steps"),
+    [
+        ("edddav", ("VaspErrorHandler", ["edddav"]), 3),
+        ("scf_all nsw", ("UnconvergedErrorHandler", ["Unconverged"]), 200),
+    ],
+)
+def test_known_error_is_corrected(fake_vasp, squeezed, monkeypatch, fault, correction, electronic_steps):
+    monkeypatch.setenv("FAKE_VASP_FAULTS", fault)
     (document,) = relax(RelaxMaker(), squeezed)
     assert document.state == "successful"
-    assert corrections(document) == [("VaspErrorHandler", ["edddav"])]
-    assert Incar.from_file(folder(document) / "INCAR.gz")["ALGO"] == "All"
-    (first,) = archived_oszicars(folder(document))
-    assert first.count(b"DAV:") == 3
+    assert corrections(document) == [correction]
+    assert Incar.from_file(folder(document) / "INCAR.gz")["ALGO"] != "Fast"
+    (archived,) = archived_oszicars(folder(document))
+    assert archived.split(b"F=")[0].count(b"DAV:") == electronic_steps
 
 
 def test_two_handlers_archive_one_attempt(fake_vasp, squeezed, monkeypatch):

@@ -194,7 +194,8 @@ def test_correction_takes_away_what_the_attempt_left(stopped, unrelaxed):
     for name in ("WAVECAR", "CHGCAR"):
         (stopped / name).write_text("of the translated structure")
     kept = {name: (stopped / name).read_text() for name in ("INCAR", "KPOINTS", "POTCAR")}
-    guard = TranslatedStartGuard(unrelaxed)
+    guard = TranslatedStartGuard(unrelaxed.copy().add_oxidation_state_by_element({"Ti": 4, "O": -2}))
+    assert guard.check(str(stopped))
     guard.correct(str(stopped))
     assert not guard.check(str(stopped))
     assert not any((stopped / name).exists() for name in ("WAVECAR", "CHGCAR", "CONTCAR", "OUTCAR", "vasprun.xml"))
