@@ -8,6 +8,7 @@ import numpy as np
 import spglib
 from pymatgen.core import Structure
 from scipy.linalg import sqrtm
+from scipy.stats import circmean
 
 from cryslator_flows.errors import StructureError
 
@@ -53,6 +54,8 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
     sources = distances.argmin(axis=1)
 
     moved = np.asarray(structure.frac_coords, dtype=float) - before
+    # Their common shift first: around half a cell, atoms would otherwise be wrapped to both sides.
+    moved -= circmean(moved, high=0.5, low=-0.5, axis=0)
     moved -= np.round(moved)
     after = before + moved - moved.mean(axis=0)
     mapped = after @ rotations.transpose(0, 2, 1) + translations[:, None, :]
