@@ -89,3 +89,11 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(tmp_path):
     assert len({row["n_kpoints"] for row in rows}) == 1
     assert run_measurement(tmp_path).wait() == 0
     assert len(list(tmp_path.rglob(LOG))) == len(logs)
+    scripts = ROOT / "workflows/dft-savings"
+    subprocess.run([sys.executable, scripts / "report.py", tmp_path / "runs/results.jsonl"], cwd=tmp_path, check=True)
+    assert "| electronic steps | mlip | 1 |" in (tmp_path / "runs/RESULTS.md").read_text()
+    structures = "--structures", tmp_path / "runs/structures.json.gz", "--runs", tmp_path / "statics"
+    command = [sys.executable, scripts / "properties.py", "--campaign", tmp_path / "campaign.yaml", *structures]
+    subprocess.run([*command, "--processes", "1"], cwd=tmp_path, check=True)
+    assert "| unrelaxed | 1 |" in (tmp_path / "runs/PROPERTIES.md").read_text()
+    assert (tmp_path / "runs/properties.png").exists()

@@ -14,13 +14,14 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import spglib
-from jobflow import JobStore
-from monty.serialization import dumpfn
+from jobflow import Flow, JobStore
+from monty.serialization import dumpfn, loadfn
+from pydantic import BaseModel
 from pymatgen.core import Structure
 from rich.progress import Progress
 
@@ -36,6 +37,8 @@ from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison,
 from cryslator_flows.translator.translator import Translator
 
 HERE = Path(__file__).parent
+STRUCTURES = "structures.json.gz"
+Document = TypeVar("Document", bound=BaseModel)
 
 
 def translated_candidates(campaign: Campaign) -> list[tuple[Candidate, Translation, float]]:
@@ -55,18 +58,16 @@ def translated_candidates(campaign: Campaign) -> list[tuple[Candidate, Translati
     return rows
 
 
-def relax(campaign: Campaign, candidate: Candidate, translation: Translation, folder: Path) -> RelaxationComparison:
-    """Run the comparison flow of one candidate in its own folder, or what is left of it."""
+def run_flow(flow: Flow, folder: Path, output: type[Document]) -> Document:
+    """Run a flow in a folder of its own, or what is left of it; returns the output of that kind."""
     path = str(folder / "store.sqlite")
     store = JobStore(SQLiteStore(path, "outputs"), additional_stores={"data": SQLiteStore(path, "data")})
     journal = SQLiteStore(path, "journal", indexed=("entry",), key="entry")
     store.connect()
     journal.connect()
-    comparison_maker = campaign.to_maker().select_maker.comparison_maker
-    flow = comparison_maker.make(candidate, translation, campaign.relaxation.starts, campaign.name)
     LocalRun(store, journal, folder / "jobs", lambda *_: None).run(flow)
-    document = store.query_one({"output.@class": "RelaxationComparison"}, load=True)
-    return RelaxationComparison.model_validate(document["output"])
+    document = store.query_one({"output.@class": output.__name__}, load=True)
+    return output.model_validate(document["output"])
 
 
 def space_group(structure: Structure) -> str:
@@ -111,11 +112,33 @@ def measure(campaign: Campaign, candidate: Candidate, translation: Translation, 
     """All runs of one candidate."""
     finished = folder / "rows.json"
     if not finished.exists():
-        comparison = relax(campaign, candidate, translation, folder)
+        maker = campaign.to_maker().select_maker.comparison_maker
+        flow = maker.make(candidate, translation, campaign.relaxation.starts, campaign.name)
+        comparison = run_flow(flow, folder, RelaxationComparison)
         dumpfn(comparison, folder / "comparison.json")
         finished.write_text(json.dumps([row(comparison, item, folder) for item in comparison.relaxations]))
     rows: list[dict[str, Any]] = json.loads(finished.read_text())
     return rows
+
+
+def write_structures(path: Path, runs: Path) -> None:
+    """Keep the unrelaxed, the translated and the relaxed structure of each candidate in `runs`, for properties.py.
+
+    The relaxed structure is the end from the unrelaxed start; a candidate without one is left out.
+    """
+    known = {line["candidate_id"]: line for line in loadfn(path)} if path.exists() else {}
+    for file in sorted(runs.glob("*/comparison.json")):
+        comparison: RelaxationComparison = loadfn(file)
+        relaxation = comparison.relaxation("unrelaxed")
+        if relaxation and relaxation.structure and relaxation.cost and relaxation.cost.converged:
+            known[comparison.candidate_id] = {
+                "candidate_id": comparison.candidate_id,
+                "formula": comparison.reduced_formula,
+                "unrelaxed": loadfn(file.with_name("candidate.json")).structure,
+                "translated": loadfn(file.with_name("translation.json")).structure,
+                "relaxed": relaxation.structure,
+            }
+    dumpfn([known[name] for name in sorted(known)], path)
 
 
 def main() -> None:
@@ -151,6 +174,7 @@ def main() -> None:
             ordered = [line for one, *_ in candidates for line in rows.get(one.candidate_id, [])]
             results.write_text("".join(json.dumps(line) + "\n" for line in ordered))
             progress.update(bar, advance=1)
+    write_structures(results.with_name(STRUCTURES), runs)
 
 
 if __name__ == "__main__":
