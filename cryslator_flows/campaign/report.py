@@ -65,8 +65,9 @@ def funnel_table(summary: CampaignSummary) -> Table:
 
 def ends_table(summary: CampaignSummary) -> Table:
     """How many relaxations from each start ended how, beside those that enter the savings."""
-    columns = ["start", *(f">{outcome}" for outcome in OUTCOMES), *([">guard"] if summary.guarded else [])]
-    table = _table("Ends, compared with that of the unrelaxed start", *columns)
+    names = [SHORT_OUTCOMES.get(outcome, outcome) for outcome in OUTCOMES]
+    columns = ["start", *(f">{name}" for name in names), *([">guard"] if summary.guarded else [])]
+    table = _table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
     for start, outcomes in summary.outcomes.items():
         numbers = [outcomes.get(outcome, 0) for outcome in OUTCOMES]
         table.add_row(start, *map(str, [*numbers, summary.guarded.get(start, 0)][: len(columns) - 1]))
@@ -85,6 +86,10 @@ def describe_interval(savings: Savings) -> str:
 
 def _mean(steps: float) -> str:
     return f"{steps:.{2 if steps < 100 else 1 if steps < 1000 else 0}f}"
+
+
+def _describe_translation(seconds: float) -> str:
+    return f"Translation: {seconds:.2g} s per candidate."
 
 
 def _p_value(savings: Savings) -> str:
@@ -112,17 +117,16 @@ def savings_table(summary: CampaignSummary) -> Table:
     if not summary.savings:
         table.add_row("none", "-", "0", *"-----")
     notes = [
-        "Saving: 1 - ratio of totals. Interval: paired bootstrap. p: Wilcoxon signed-rank test.",
+        "Saving: 1 - ratio of totals. Interval: paired bootstrap. p: Wilcoxon test.",
         "Slower: share of the pairs that took more steps.",
     ]
     if summary.translation_seconds is not None:
-        notes.append(f"Translation: {summary.translation_seconds:.2g} s per candidate.")
+        notes.append(_describe_translation(summary.translation_seconds))
     if summary.synthetic:
         notes.append(f"{summary.synthetic} relaxations by a test double of the engine are left out: not a measurement.")
     elif not any(item.quantity == "electronic steps" for item in summary.savings):
-        notes.append(
-            "No electronic (SCF) steps known; an interatomic potential has none. Relax with DFT to measure them."
-        )
+        notes.append("No electronic (SCF) steps known; an interatomic potential has none.")
+        notes.append("Relax with DFT to measure them.")
     table.caption = "\n".join(notes)
     return table
 
@@ -132,19 +136,21 @@ def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def savings_markdown(comparisons: list[RelaxationComparison]) -> str:
+def savings_markdown(comparisons: list[RelaxationComparison], translation_seconds: float | None = None) -> str:
     """What other starts saved over the unrelaxed one, and how all relaxations ended, as two tables in Markdown.
 
     Parameters
     ----------
     comparisons : list of RelaxationComparison
         All that were made, whatever their end.
+    translation_seconds : float or None
+        What translating one candidate cost, in s, see `CampaignSummary`; None where unknown.
 
     Returns
     -------
     str
-        A row for each kind of step and start, then a row for each start. Relaxations by a test double of an engine
-        are in the second table only.
+        A row for each kind of step and start, then a row for each start, then the cost of translation. Relaxations by
+        a test double of an engine are in the second table only.
     """
     savings = [
         [
@@ -167,7 +173,10 @@ def savings_markdown(comparisons: list[RelaxationComparison]) -> str:
     ]
     columns = ["steps", "start", "pairs", "mean, unrelaxed", "mean", "ratio of totals", "saving", "95 % interval", "p",
                "made slower"]  # fmt: skip
-    return f"{_markdown(columns, savings)}\n\n{_markdown(['start', *OUTCOMES], ends)}\n"
+    parts = [_markdown(columns, savings), _markdown(["start", *OUTCOMES], ends)]
+    if translation_seconds is not None:
+        parts.append(_describe_translation(translation_seconds))
+    return "\n\n".join(parts) + "\n"
 
 
 def _steps(comparison: RelaxationComparison, start: Start) -> str:
@@ -201,7 +210,6 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
         cells = [cell for start in starts for cell in (_steps(item, start), _end(item, start))]
         energy = f"{item.formation_energy_per_atom:.3f}"
         table.add_row(item.reduced_formula, item.template_id, energy, _steps(item, "unrelaxed"), *cells)
-    table.caption = "Ends: the same, a lower or a higher minimum than from the unrelaxed start."
     return table
 
 
@@ -214,8 +222,10 @@ def _end(comparison: RelaxationComparison, start: Start) -> str:
 
 def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Group:
     """All tables of a campaign."""
-    tables = [funnel_table(summary), candidates_table(comparisons), ends_table(summary), savings_table(summary)]
-    return Group(*(part for table in tables for part in (table, "")))
+    tables = [funnel_table(summary)]
+    if comparisons:
+        tables += [candidates_table(comparisons), ends_table(summary)]
+    return Group(*(part for table in tables for part in (table, "")), savings_table(summary))
 
 
 def candidates_frame(chunks: list[TranslatedChunk]) -> pd.DataFrame:

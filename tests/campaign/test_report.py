@@ -113,6 +113,7 @@ def test_one_start_and_force_field_steps():
     rows = screened(starts=("translated",), electronic_steps=None)
     text = printed(rows, width=80)
     assert max(map(len, text.splitlines())) <= 80
+    assert not any("…" in line for line in text.splitlines() if "AFLOW" not in line)
     assert "mlip" not in text
     assert "No electronic (SCF) steps known" in text
     assert cells(text, "Ba2SrMn3O12", "Sr2NiWO6:AFLOW-…", "0.000", "208")[4:] == ["158+", "unfinished"]
@@ -166,7 +167,7 @@ def test_cost_of_translation(chunks, seconds):
 
 def test_markdown():
     """As `workflows/dft-savings` publishes it."""
-    savings, ends = savings_markdown(screened()).strip().split("\n\n")
+    savings, ends, translation = savings_markdown(screened(), 0.034).strip().split("\n\n")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in savings.splitlines()]
     assert {len(row) for row in rows} == {10}
     assert [row[:2] for row in rows[2:]] == [
@@ -178,6 +179,7 @@ def test_markdown():
     assert rows[2][8:] == ["0.031", "0%"]
     low, high = (float(part.rstrip("%")) for part in rows[2][7].split(" to "))
     assert low <= 31.6 <= high
+    assert translation == "Translation: 0.034 s per candidate."
     assert ends.splitlines()[2:] == ["| translated | 6 | 1 | 1 | 1 | 1 | 0 |", "| mlip | 6 | 1 | 1 | 1 | 0 | 0 |"]
 
 
