@@ -3,10 +3,12 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from importlib.util import find_spec
 
 import pytest
@@ -43,6 +45,16 @@ def test_any_property(tmp_path, perovskite):
 @pytest.mark.parametrize("path", [path for path in ROOT.glob("workflows/**/*.yaml") if path.stem != "recipe"], ids=str)
 def test_campaigns_make_flows(path):
     assert Campaign.from_file(path).to_flow().name == Campaign.from_file(path).name
+
+
+def test_published_results_are_those_of_the_rows(tmp_path):
+    folder = ROOT / "workflows/dft-savings"
+    shutil.copy(folder / "results.jsonl", tmp_path)
+    subprocess.run([sys.executable, folder / "report.py", tmp_path / "results.jsonl"], check=True)
+    assert (tmp_path / "RESULTS.md").read_text() == (folder / "RESULTS.md").read_text()
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert Counter(row["start"] for row in rows).total() == 3 * len({row["candidate_id"] for row in rows})
+    assert all(row["ionic_steps"] == len(row["electronic_steps"]) for row in rows if row["electronic_steps"])
 
 
 def run_measurement(folder):
@@ -90,8 +102,11 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(tmp_path):
     assert run_measurement(tmp_path).wait() == 0
     assert len(list(tmp_path.rglob(LOG))) == len(logs)
     scripts = ROOT / "workflows/dft-savings"
-    subprocess.run([sys.executable, scripts / "report.py", tmp_path / "runs/results.jsonl"], cwd=tmp_path, check=True)
-    assert "| electronic steps | mlip | 1 |" in (tmp_path / "runs/RESULTS.md").read_text()
+    command = [sys.executable, scripts / "report.py", tmp_path / "runs/results.jsonl"]
+    subprocess.run([*command, "--campaign", tmp_path / "campaign.yaml"], check=True)
+    page = (tmp_path / "runs/RESULTS.md").read_text()
+    assert "| electronic steps | mlip | 1 |" in page
+    assert "Not finished" not in page
     structures = "--structures", tmp_path / "runs/structures.json.gz", "--runs", tmp_path / "statics"
     command = [sys.executable, scripts / "properties.py", "--campaign", tmp_path / "campaign.yaml", *structures]
     subprocess.run([*command, "--processes", "1"], cwd=tmp_path, check=True)

@@ -79,5 +79,7 @@ class GpawStaticMaker(GpawRelaxMaker):
         return gpaw_electronic(self.calculator)
 
     def _get_calculator(self, **kwargs: Any) -> Calculator:
+        # GPAW stops where no band lies above those it has to converge; its own number of empty bands can be too small.
+        nbands = self.calculator_kwargs.get("nbands", "180%")
         convergence = {"bands": "CBM+0.2", **self.calculator_kwargs.get("convergence", {})}
-        return super()._get_calculator(convergence=convergence, **kwargs)
+        return super()._get_calculator(nbands=nbands, convergence=convergence, **kwargs)

@@ -41,17 +41,22 @@ STRUCTURES = "structures.json.gz"
 Document = TypeVar("Document", bound=BaseModel)
 
 
-def translated_candidates(campaign: Campaign) -> list[tuple[Candidate, Translation, float]]:
-    """Candidates with their translations and the time each took in s, smallest cells first."""
+def enumerate_candidates(campaign: Campaign) -> list[Candidate]:
+    """Candidates in the order they are measured, smallest cells first."""
     enumeration = Enumeration(
         (template for source in campaign.templates for template in source.load()),
         campaign.substitutions,
         charge_balanced=campaign.enumeration.charge_balanced,
         rescale_volume=campaign.enumeration.rescale_volume,
     )
+    return sorted(enumeration, key=lambda item: (len(item.structure), item.candidate_id))
+
+
+def translated_candidates(campaign: Campaign) -> list[tuple[Candidate, Translation, float]]:
+    """Candidates with their translations and the time each took in s."""
     translator = Translator.from_pretrained(campaign.model)
     rows = []
-    for candidate in sorted(enumeration, key=lambda item: (len(item.structure), item.candidate_id)):
+    for candidate in enumerate_candidates(campaign):
         started = time.perf_counter()
         translation = translator.translate(candidate.structure)
         rows.append((candidate, translation, time.perf_counter() - started))

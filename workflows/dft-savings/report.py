@@ -7,18 +7,20 @@ Writes RESULTS.md and savings.png beside the rows.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from measure import HERE, enumerate_candidates
 from scipy.stats import bootstrap
 
+from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.campaign.report import plot_savings, savings_markdown
 from cryslator_flows.jobs.summarize import summarize
-from cryslator_flows.relaxation.savings import paired_steps
+from cryslator_flows.relaxation.savings import LEAST_PAIRS, paired_steps
 from cryslator_flows.schemas import Ending, EnumerationCounts, Relaxation, RelaxationComparison, RelaxationCost
 
 
@@ -64,9 +66,12 @@ def to_comparison(rows: list[dict[str, Any]]) -> RelaxationComparison:
     )
 
 
-def percentile_interval(comparisons: list[RelaxationComparison]) -> tuple[float, float]:
+def percentile_interval(comparisons: list[RelaxationComparison]) -> str:
     """The plain percentile interval of the headline, as the protocol says it."""
-    unrelaxed, translated = np.asarray(paired_steps(comparisons, "electronic steps"), dtype=float).T
+    pairs = paired_steps(comparisons, "electronic steps")
+    if len(pairs) < LEAST_PAIRS:
+        return f"not known with {len(pairs)} pairs"
+    unrelaxed, translated = np.asarray(pairs, dtype=float).T
     found = bootstrap(
         (unrelaxed, translated),
         lambda u, o, axis=-1: 1 - o.sum(axis=axis) / u.sum(axis=axis),
@@ -75,7 +80,7 @@ def percentile_interval(comparisons: list[RelaxationComparison]) -> tuple[float,
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return f"{found.low:+.0%} to {found.high:+.0%}"
 
 
 def candidates_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
@@ -99,24 +104,23 @@ def candidates_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def results_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
-    """The whole page."""
+def results_markdown(rows: dict[str, list[dict[str, Any]]], missing: list[str]) -> str:
+    """The whole page; `missing` are formulas of candidates without rows yet."""
     comparisons = [to_comparison(runs) for runs in rows.values()]
     everything = [run for runs in rows.values() for run in runs]
-    low, high = percentile_interval(comparisons)
     seconds = [runs[0]["translation_seconds"] for runs in rows.values()]
     hours = sum(run["wall_time"] or 0 for run in everything) / 3600
     return f"""# Electronic steps saved, measured with GPAW
 
 Made by `python workflows/dft-savings/report.py workflows/dft-savings/results.jsonl`; how it was measured is in
-[PROTOCOL.md](PROTOCOL.md). {len(rows)} candidates, {len(everything)} runs, {hours:.1f} h of wall time on one core each.
+[PROTOCOL.md](PROTOCOL.md). {len(rows)} candidates, {len(everything)} runs, {hours:.1f} h of wall time in
+all, each on one core.{f" **Not finished**: {', '.join(missing)} are still to be run." if missing else ""}
 
 Savings over the unrelaxed start, of candidates that reached the same minimum from both:
 
-{savings_markdown(comparisons)}
+{savings_markdown(comparisons, median(seconds))}
 The interval is the software's, percentiles widened for few pairs; the plain percentile interval that the protocol
-names is {low:+.0%} to {high:+.0%} for electronic steps from the translated start. "Made slower" is the share of pairs
-that took more steps. Translation itself takes {median(seconds):.2f} s for each candidate (median, one at a time).
+names is, for electronic steps from the translated start, {percentile_interval(comparisons)}.
 
 Every run, as ionic/electronic steps:
 
@@ -128,12 +132,17 @@ Every run, as ionic/electronic steps:
 
 def main() -> None:
     """Run."""
-    path = Path(sys.argv[1])
-    rows = read_rows(path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="rows that measure.py wrote")
+    parser.add_argument("--campaign", type=Path, default=HERE / "campaign.yaml")
+    arguments = parser.parse_args()
+    rows = read_rows(arguments.results)
+    candidates = enumerate_candidates(Campaign.from_file(arguments.campaign))
+    missing = [candidate.reduced_formula for candidate in candidates if candidate.candidate_id not in rows]
     comparisons = [to_comparison(runs) for runs in rows.values()]
-    (path.parent / "RESULTS.md").write_text(results_markdown(rows))
+    arguments.results.with_name("RESULTS.md").write_text(results_markdown(rows, missing))
     summary = summarize("dft-savings", EnumerationCounts(), [], len(comparisons), comparisons)
-    plot_savings(path.parent / "savings.png", summary, comparisons)
+    plot_savings(arguments.results.with_name("savings.png"), summary, comparisons)
     print(savings_markdown(comparisons))
 
 
