@@ -110,5 +110,5 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(tmp_path):
     structures = "--structures", tmp_path / "runs/structures.json.gz", "--runs", tmp_path / "statics"
     command = [sys.executable, scripts / "properties.py", "--campaign", tmp_path / "campaign.yaml", *structures]
     subprocess.run([*command, "--processes", "1"], cwd=tmp_path, check=True)
-    assert "| unrelaxed | 1 |" in (tmp_path / "runs/PROPERTIES.md").read_text()
+    assert "| band gap [eV] | 1 |" in (tmp_path / "runs/PROPERTIES.md").read_text()
     assert (tmp_path / "runs/properties.png").exists()
