@@ -55,7 +55,8 @@ class _Stages:
         if job.name == "store_inputs":
             return
         stage = "relax" if "start" in job.metadata else job.name.split()[0]
-        bar = self.bars[stage]
+        # The jobs that make the start mlip have names of their own.
+        bar = self.bars.get(stage, self.bars["relax"])
         if happening == "queued":
             task = self.progress.tasks[self.progress.task_ids.index(bar)]
             self.progress.update(bar, total=(task.total or 0) + 1, visible=True)

@@ -209,14 +209,19 @@ def test_files_and_tables(tmp_path):
 
 @pytest.mark.slow
 def test_small_campaign_with_chgnet_from_the_command_line(tmp_path):
-    """The real thing in small: translated starts relaxed with CHGNet end where unrelaxed ones do."""
-    file = write(tmp_path, yaml.safe_dump({**GOOD, "selection": {"top_k": 3, "per_composition": 1}}))
+    """The real thing in small: translated starts relaxed with CHGNet end where unrelaxed ones do, mlip starts too."""
+    relaxation = {**GOOD.get("relaxation", {}), "starts": ["unrelaxed", "translated", "mlip"]}
+    selection = {"top_k": 3, "per_composition": 1}
+    file = write(tmp_path, yaml.safe_dump({**GOOD, "selection": selection, "relaxation": relaxation}))
     command = [*CLI, str(file), "-o", str(tmp_path / "run")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["engines"] == ["CHGNet"]
     assert summary["relaxed"] == summary["selected"] >= 1
-    assert summary["savings"][0]["quantity"] == "ionic steps"
+    savings = {item["start"]: item for item in summary["savings"]}
+    assert {item["quantity"] for item in savings.values()} == {"ionic steps"}
+    # It was relaxed with CHGNet before.
+    assert savings["mlip"]["mean"] <= 2
     assert (tmp_path / "run" / "savings.png").stat().st_size > 10_000
     assert "Funnel of mine" in result.stdout
     assert "CHGNet will run" not in result.stdout
