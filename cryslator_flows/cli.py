@@ -47,16 +47,15 @@ class _Stages:
     """Progress bars of a campaign, one for each stage."""
 
     def __init__(self, progress: Progress) -> None:
+        from cryslator_flows.schemas import STAGES
+
         self.progress = progress
-        stages = ("enumerate", "translate", "select", "relax", "compare", "summarize")
-        self.bars = {stage: progress.add_task(stage, total=0, note="", visible=False) for stage in stages}
+        self.bars = {stage: progress.add_task(stage, total=0, note="", visible=False) for stage in STAGES}
 
     def __call__(self, happening: Happening, job: Job) -> None:
         if job.name == "store_inputs":
             return
-        stage = "relax" if "start" in job.metadata else job.name.split()[0]
-        # The jobs that make the start mlip have names of their own.
-        bar = self.bars.get(stage, self.bars["relax"])
+        bar = self.bars[job.metadata["stage"]]
         if happening == "queued":
             task = self.progress.tasks[self.progress.task_ids.index(bar)]
             self.progress.update(bar, total=(task.total or 0) + 1, visible=True)

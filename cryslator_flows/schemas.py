@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pymatgen.core import Structure
 
 Start = Literal["unrelaxed", "translated", "mlip"]
 STARTS: tuple[Start, ...] = ("unrelaxed", "translated", "mlip")
+Stage = Literal["enumerate", "translate", "select", "relax", "compare", "summarize"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class StrictModel(BaseModel):
@@ -96,20 +98,17 @@ class EnumerationCounts(BaseModel):
     unique: int = Field(0, description="Candidates kept")
 
 
-class TranslatedChunk(BaseModel):
-    """A chunk of candidates and their translations, in the same order."""
+class TranslationStats(BaseModel):
+    """How many candidates were translated, by which models and how fast."""
 
-    candidates: list[Candidate] = Field(description="Candidates that were translated")
-    translations: list[Translation] = Field(description="Their translations")
-    rejections: list[Rejection] = Field(description="Candidates that could not be translated")
-    n_translated: int = Field(description="Number of translations")
+    n_translated: int = Field(0, description="Number of translations")
+    n_rejected: int = Field(0, description="Number of candidates that could not be translated")
     seconds: float | None = Field(
-        None,
-        description="Wall time of translating one candidate, averaged over the chunk, reading the model's weights "
-        "included, in s",
+        None, description="Mean wall time of translating one candidate, reading the model's weights included, in s"
     )
-    model_name: str = Field(description="Name of the model")
-    model_version: str = Field(description="Leading digits of the SHA-256 of the model's weights")
+    models: dict[str, str] = Field(
+        default_factory=dict, description="Name of each model and leading digits of the SHA-256 of its weights"
+    )
 
 
 class RelaxationCost(BaseModel):
@@ -174,11 +173,16 @@ class Ending(BaseModel):
 class RelaxationComparison(BaseModel):
     """One candidate relaxed from one or several starts."""
 
+    campaign: str = Field("", description="The campaign it was compared in")
     candidate_id: str
     template_id: str
     substitution: dict[str, str]
     reduced_formula: str
     formation_energy_per_atom: float = Field(description="Predicted by the translator, in eV/atom")
+    unrelaxed_structure: Structure | None = Field(None, description="The candidate; None in a digest")
+    translated_structure: Structure | None = Field(None, description="Its translation; None in a digest")
+    settings: str = Field("", description="Hash of all settings of the relaxations and of the model")
+    reused_from: str | None = Field(None, description="The campaign that relaxed it, if this one did not have to")
     relaxations: list[Relaxation] = Field(description="One for each start")
     endings: list[Ending] = Field(description="One for each start but the unrelaxed one")
 
@@ -189,6 +193,24 @@ class RelaxationComparison(BaseModel):
     def relaxation(self, start: Start) -> Relaxation | None:
         """The relaxation from `start`, if there was one."""
         return next((item for item in self.relaxations if item.start == start), None)
+
+    def digest(self) -> RelaxationComparison:
+        """The same without structures and with electronic steps summed: a few hundred bytes that savings need."""
+        relaxations = []
+        for item in self.relaxations:
+            cost = item.cost
+            if cost is not None and cost.electronic_steps is not None:
+                cost = cost.model_copy(update={"electronic_steps": [sum(cost.electronic_steps)]})
+            relaxations.append(item.model_copy(update={"structure": None, "cost": cost}))
+        return self.model_copy(
+            update={"relaxations": relaxations, "unrelaxed_structure": None, "translated_structure": None}
+        )
+
+
+class Digests(BaseModel):
+    """What a chain of waves of relaxations hands on: its comparisons without their structures."""
+
+    comparisons: list[RelaxationComparison] = Field(default_factory=list, description="See `digest`")
 
 
 Quantity = Literal["electronic steps", "electronic steps x k-points", "ionic steps"]
@@ -225,6 +247,7 @@ class CampaignSummary(BaseModel):
     not_translated: int
     selected: int
     relaxed: int = Field(description="Candidates with at least one converged relaxation")
+    reused: int = Field(0, description="Candidates whose relaxations were taken over from another campaign")
     outcomes: dict[Start, dict[Outcome, int]] = Field(description="For each start, how many relaxations ended how")
     guarded: dict[Start, int] = Field(
         description="For each start, how many relaxations the guard sent back to the unrelaxed structure"

@@ -85,8 +85,8 @@ def test_the_relaxation_of_a_vasp_campaign(folder):
     campaign = yaml.safe_load((folder / "campaign.yaml").read_text())
     campaign |= yaml.safe_load((folder / "relaxation.yaml").read_text())
     maker = Campaign.model_validate(campaign).to_maker().select_maker
-    assert maker.control_starts == ("unrelaxed", "translated", "mlip")
-    first = maker.comparison_maker.relax_maker.relax_maker1
+    assert maker.relax_maker.control_starts == ("unrelaxed", "translated", "mlip")
+    first = maker.relax_maker.comparison_maker.relax_maker.relax_maker1
     assert first.input_set_generator.user_incar_settings["ENCUT"] == 600
     assert first.input_set_generator.auto_ispin
     assert first.run_vasp_kwargs["vasp_cmd"] == "srun vasp_std"

@@ -42,8 +42,10 @@ from typing import TYPE_CHECKING, Any
 from maggma.core import Builder
 from monty.json import jsanitize
 
+from cryslator_flows.crystals.packing import TranslatedChunk
+from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
-from cryslator_flows.schemas import CampaignSummary, EnumerationCounts, RelaxationComparison, TranslatedChunk
+from cryslator_flows.schemas import CampaignSummary, EnumerationCounts, RelaxationComparison, TranslationStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,13 +246,12 @@ class CampaignSummaryBuilder(_IncrementalBuilder):
         outputs = [row["output"] for row in item["jobs"]]
         kinds = [output.get("@class") for output in outputs]
         chunks = [output for output, kind in zip(outputs, kinds, strict=True) if kind == TranslatedChunk.__name__]
-        stages = [output for output, kind in zip(outputs, kinds, strict=True) if kind is None]
+        stages = [output for output, kind in zip(outputs, kinds, strict=True) if kind != CampaignSummary.__name__]
         readable = [row for row in item["comparisons"] if row.get("state") == "successful"]
         summary = summarize(
             item["campaign"],
             next(EnumerationCounts.model_validate(stage["counts"]) for stage in stages[::-1] if "counts" in stage),
-            # The structures are in an additional store, and nobody needs them to count.
-            [TranslatedChunk.model_validate({**chunk, "candidates": [], "translations": []}) for chunk in chunks],
+            add_stats([TranslationStats.model_validate(chunk["stats"]) for chunk in chunks]),
             next((stage["n_selected"] for stage in stages[::-1] if "n_selected" in stage), 0),
             [RelaxationComparison.model_validate(row) for row in readable],
         )

@@ -33,7 +33,7 @@ class EnumerationSettings(StrictModel):
 
     charge_balanced: bool = Field(True, description="Drop candidates without charge-balanced oxidation states")
     rescale_volume: bool = Field(False, description="Scale candidates to the volume of pymatgen's DLSVolumePredictor")
-    chunk_size: int = Field(500, ge=1, description="Candidates in one translation job")
+    chunk_size: int = Field(2000, ge=1, description="Candidates in one translation job")
 
 
 class SelectionSettings(StrictModel):
@@ -148,22 +148,28 @@ class Campaign(StrictModel):
         from cryslator_flows.flows.screening import ScreeningFlowMaker
         from cryslator_flows.jobs.compare import CompareMaker
         from cryslator_flows.jobs.enumerate import EnumerateMaker
+        from cryslator_flows.jobs.relax import RelaxSelectedMaker
         from cryslator_flows.jobs.select import SelectMaker
+        from cryslator_flows.jobs.selection import Cuts
         from cryslator_flows.jobs.translate import TranslateMaker
         from cryslator_flows.relaxation.engines import build_relax_maker
         from cryslator_flows.translator.pretrained import find_model
 
         folder = find_model(self.model)
         folder.config()
-        comparison = None
+        relax_selected = None
         if self.relaxation is not None:
             relax_maker = build_relax_maker(self.relaxation.maker, self.relaxation.kwargs)
             if self.relaxation.vasp is not None:
                 relax_maker = apply_vasp_settings(relax_maker, self.relaxation.vasp)
-            comparison = RelaxationComparisonFlowMaker(
-                relax_maker=relax_maker,
-                guard=self.relaxation.guard,
-                compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
+            relax_selected = RelaxSelectedMaker(
+                comparison_maker=RelaxationComparisonFlowMaker(
+                    relax_maker=relax_maker,
+                    guard=self.relaxation.guard,
+                    compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
+                ),
+                control_share=self.selection.control_share,
+                control_starts=self.relaxation.starts,
             )
         return ScreeningFlowMaker(
             name=self.name,
@@ -171,9 +177,7 @@ class Campaign(StrictModel):
                 **self.enumeration.model_dump(), translate_maker=TranslateMaker(model_name=self.model)
             ),
             select_maker=SelectMaker(
-                **self.selection.model_dump(),
-                control_starts=self.relaxation.starts if self.relaxation else (),
-                comparison_maker=comparison,
+                cuts=Cuts(**self.selection.model_dump(exclude={"control_share"})), relax_maker=relax_selected
             ),
         )
 

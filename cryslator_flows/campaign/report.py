@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from cryslator_flows.schemas import CampaignSummary, Quantity, RelaxationComparison, Savings, Start, TranslatedChunk
+    from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.schemas import CampaignSummary, Quantity, RelaxationComparison, Savings, Start
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 SHORT_OUTCOMES: dict[Outcome, str] = {
@@ -240,7 +241,7 @@ def candidates_frame(chunks: list[TranslatedChunk]) -> pd.DataFrame:
             **translation.model_dump(exclude={"candidate_id", "structure"}),
         }
         for chunk in chunks
-        for candidate, translation in zip(chunk.candidates, chunk.translations, strict=True)
+        for candidate, translation in chunk.rows()
     ]
     frame = pd.DataFrame(rows)
     return frame if frame.empty else frame.sort_values("formation_energy_per_atom", ignore_index=True)

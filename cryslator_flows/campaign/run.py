@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from cryslator_flows.campaign.local import Happening, LocalRun
 from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.crystals.packing import TranslatedChunk
 from cryslator_flows.errors import CampaignError, StoreError
-from cryslator_flows.schemas import CampaignSummary, RelaxationComparison, TranslatedChunk
+from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

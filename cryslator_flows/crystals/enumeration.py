@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import sqlite3
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
+from cryslator_flows.crystals.candidates import CandidateRow, make_candidate, substituted_formula
 from cryslator_flows.crystals.substitution import (
     ExplicitMaps,
     PredictedSubstitutions,
     RolePools,
     SpeciesPools,
     is_charge_balanced,
-    rescale,
     substitute,
 )
 from cryslator_flows.errors import StructureError
@@ -29,33 +28,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 SubstitutionSpace = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions
-
-
-def candidate_id(structure: Structure, mapping: dict[str, str], rescale_volume: bool) -> str:
-    """Stable identifier of a candidate.
-
-    Parameters
-    ----------
-    structure : Structure
-        The template structure.
-    mapping : dict
-        Template element to new element.
-    rescale_volume : bool
-        Whether the candidate is scaled to a predicted volume.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits; the same on every machine.
-    """
-    content = {
-        "lattice": (np.round(structure.lattice.matrix, 5) + 0.0).tolist(),
-        "frac": (np.round(structure.frac_coords, 5) + 0.0).tolist(),
-        "species": [site.species_string for site in structure],
-        "substitution": sorted(mapping.items()),
-        "rescale_volume": rescale_volume,
-    }
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+Item = TypeVar("Item")
 
 
 class DuplicateFilter:
@@ -63,12 +36,17 @@ class DuplicateFilter:
 
     Candidates of one formula share a bucket. Whether two of them match depends only on their templates and on which
     template elements became the same element, not on the elements themselves, so StructureMatcher (which scales
-    volumes away) is asked once for each such relation, however large the pools of elements are.
+    volumes away) is asked once for each such relation, however large the pools of elements are. What was seen lies in
+    a temporary SQLite database that SQLite moves to the disk when it grows, so that memory does not.
     """
 
     def __init__(self) -> None:
         self._matcher = StructureMatcher()
-        self._buckets: dict[str, list[tuple[int, dict[str, str]]]] = {}
+        self._seen = sqlite3.connect("", isolation_level=None)
+        self._seen.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
+            "CREATE TABLE seen (formula TEXT, template INTEGER, mapping TEXT); CREATE INDEX formulas ON seen (formula);"
+        )
         self._verdicts: dict[tuple[int, int, frozenset[tuple[str, str]]], bool] = {}
         self._templates: list[Structure] = []
 
@@ -89,10 +67,10 @@ class DuplicateFilter:
         formula : str
             Reduced formula of the candidate.
         """
-        bucket = self._buckets.setdefault(formula, [])
-        if any(self._match(template, mapping, *other) for other in bucket):
+        bucket = self._seen.execute("SELECT template, mapping FROM seen WHERE formula = ?", (formula,)).fetchall()
+        if any(self._match(template, mapping, other, json.loads(text)) for other, text in bucket):
             return False
-        bucket.append((template, mapping))
+        self._seen.execute("INSERT INTO seen VALUES (?, ?, ?)", (formula, template, json.dumps(mapping)))
         return True
 
     def _match(self, first: int, mapping: dict[str, str], second: int, other: dict[str, str]) -> bool:
@@ -144,8 +122,12 @@ class Enumeration:
         self.counts = EnumerationCounts()
 
     def __iter__(self) -> Iterator[Candidate]:
-        counts, seen = self.counts, DuplicateFilter()
         predictor = DLSVolumePredictor() if self.rescale_volume else None
+        return (make_candidate(row, predictor) for row in self.rows())
+
+    def rows(self) -> Iterator[CandidateRow]:
+        """The same candidates, without making their structures."""
+        counts, seen = self.counts, DuplicateFilter()
         names: set[str] = set()
         for template in self.templates:
             if isinstance(template, StructureError):
@@ -156,31 +138,21 @@ class Enumeration:
             names.add(template.template_id)
             counts.templates += 1
             index = seen.add_template(template.structure)
+            composition = template.structure.composition.element_composition
             for substitution in (item for space in self.spaces for item in space.substitutions(template.structure)):
                 counts.enumerated += 1
-                mapping = substitution.mapping
-                structure = substitute(template.structure, mapping)
-                formula = structure.composition.reduced_formula
+                formula = substituted_formula(composition, substitution.mapping)
                 if self.charge_balanced and not is_charge_balanced(formula):
                     counts.not_charge_balanced += 1
-                elif not seen.is_new(index, mapping, formula):
+                elif not seen.is_new(index, substitution.mapping, formula):
                     counts.duplicates += 1
                 else:
                     counts.unique += 1
-                    yield Candidate(
-                        candidate_id=candidate_id(template.structure, mapping, self.rescale_volume),
-                        template_id=template.template_id,
-                        substitution=mapping,
-                        structure=structure if predictor is None else rescale(structure, predictor),
-                        reduced_formula=formula,
-                        chemsys=structure.chemical_system,
-                        probability=substitution.probability,
-                        magnetic_moments="template" if "magmom" in structure.site_properties else "input set",
-                    )
+                    yield CandidateRow(template, substitution)
 
 
-def in_chunks(candidates: Iterable[Candidate], size: int) -> Iterator[list[Candidate]]:
+def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Group a stream into lists of `size`, the last one shorter."""
-    iterator = iter(candidates)
+    iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

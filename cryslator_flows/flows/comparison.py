@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Job, Maker, OutputReference
+from monty.json import jsanitize
 
 from cryslator_flows.jobs.compare import CompareMaker
+from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
 from cryslator_flows.relaxation.engines import build_relax_maker
 from cryslator_flows.relaxation.guard import guard_relax_maker, look_often
@@ -52,8 +56,32 @@ class RelaxationComparisonFlowMaker(Maker):
     symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
 
+    def settings_key(self, translation: Translation) -> str:
+        """Hash of everything but the candidate that decides how a relaxation goes.
+
+        Parameters
+        ----------
+        translation : Translation
+            For the model that made it.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits. Versions of the packages do not count.
+        """
+        makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
+        content = _without_versions(
+            jsanitize([*makers, translation.model_name, translation.model_version], strict=True)
+        )
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
     def make(
-        self, candidate: Candidate, translation: Translation, starts: Sequence[Start], campaign: str = "screening"
+        self,
+        candidate: Candidate,
+        translation: Translation,
+        starts: Sequence[Start],
+        campaign: str = "screening",
+        stage_configs: StageConfigs | None = None,
     ) -> Flow:
         """Make the flow.
 
@@ -67,12 +95,15 @@ class RelaxationComparisonFlowMaker(Maker):
             Structures to start from: ``unrelaxed``, ``translated``, ``mlip``.
         campaign : str
             Name of the campaign, which the records of the runs carry.
+        stage_configs : dict or None
+            For the stages ``relax`` and ``compare`` the ``manager_config`` of their jobs, see `place`.
 
         Returns
         -------
         Flow
             Its output is a `RelaxationComparison`.
         """
+        configs = stage_configs or {}
         structures: dict[Start, Structure | OutputReference] = {
             "unrelaxed": candidate.structure,
             "translated": translation.structure,
@@ -87,6 +118,7 @@ class RelaxationComparisonFlowMaker(Maker):
             structures["mlip"] = handed_on.output
             for job in (potential, handed_on):
                 job.append_name(f" {candidate.reduced_formula}")
+                place(job, "relax", configs, start="mlip")
         relax_maker = look_often(pin_kpoints(self.relax_maker, candidate.structure))
         guarded = relax_maker if self.guard is None else guard_relax_maker(relax_maker, candidate.structure, self.guard)
         documents, job_uuids = {}, {}
@@ -95,14 +127,24 @@ class RelaxationComparisonFlowMaker(Maker):
             recorded = record_relax_maker(maker, campaign, candidate.candidate_id, start)
             relax = recorded.make(structures[start], prev_dir=None)
             relax.append_name(f" {candidate.reduced_formula} {start}")
-            relax.update_metadata({"start": start})
+            place(relax, "relax", configs, start=start)
             jobs.append(relax)
             parts = [relax] if isinstance(relax, Job) else [job for job, _ in relax.iterflow()]
             job_uuids[start] = [job.uuid for job in parts]
             # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
             documents[start] = [OutputReference(job.uuid) for job in parts]
-        compare = self.compare_maker.make(candidate, translation, documents, job_uuids, campaign)
+        compare = self.compare_maker.make(
+            candidate, translation, documents, job_uuids, campaign, self.settings_key(translation)
+        )
         compare.append_name(f" {candidate.reduced_formula}")
+        place(compare, "compare", configs)
         flow = Flow([*jobs, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
         flow.update_metadata({"candidate_id": candidate.candidate_id})
         return flow
+
+
+def _without_versions(content: Any) -> Any:
+    """JSON content without the versions of packages that monty writes into it."""
+    if isinstance(content, dict):
+        return {key: _without_versions(value) for key, value in content.items() if key != "@version"}
+    return [_without_versions(item) for item in content] if isinstance(content, list) else content

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker
 
 from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
-from cryslator_flows.jobs.select import SelectMaker
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.jobs.select import SelectMaker, relax_in_lanes
+from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.summarize import SummarizeMaker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobflow import OutputReference
+
     from cryslator_flows.crystals.enumeration import SubstitutionSpace
+    from cryslator_flows.crystals.packing import TranslatedCandidates
     from cryslator_flows.crystals.templates import AnyTemplateSource
+    from cryslator_flows.schemas import RelaxationComparison
 
 
 @dataclass
 class ScreeningFlowMaker(Maker):
     """Screen the substitutions of templates: enumerate, translate, select, relax, summarize.
 
-    The relaxations are made by ``select_maker.comparison_maker.relax_maker``, so atomate2's powerups reach it
-    through this maker like through any other.
+    The relaxations are made by ``select_maker.relax_maker.comparison_maker.relax_maker``, so atomate2's powerups reach
+    it through this maker like through any other.
 
     Parameters
     ----------
@@ -34,16 +42,25 @@ class ScreeningFlowMaker(Maker):
         Selects candidates and has them relaxed.
     summarize_maker : SummarizeMaker
         Sums the campaign up.
+    stage_configs : dict
+        For each stage (enumerate, translate, select, relax, compare, summarize) the ``manager_config`` of its jobs:
+        worker, resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
     """
 
     name: str = "screening"
     enumerate_maker: EnumerateMaker = field(default_factory=EnumerateMaker)
     select_maker: SelectMaker = field(
-        default_factory=lambda: SelectMaker(top_k=10, comparison_maker=RelaxationComparisonFlowMaker())
+        default_factory=lambda: SelectMaker(relax_maker=RelaxSelectedMaker(RelaxationComparisonFlowMaker()))
     )
     summarize_maker: SummarizeMaker = field(default_factory=SummarizeMaker)
+    stage_configs: StageConfigs = field(default_factory=dict)
 
-    def make(self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace]) -> Flow:
+    def make(
+        self,
+        templates: list[AnyTemplateSource],
+        substitutions: list[SubstitutionSpace],
+        known: Sequence[RelaxationComparison | OutputReference] = (),
+    ) -> Flow:
         """Make the flow.
 
         Parameters
@@ -52,18 +69,59 @@ class ScreeningFlowMaker(Maker):
             Sources of templates, see `cryslator_flows.crystals.templates`.
         substitutions : list
             Substitution spaces, see `cryslator_flows.crystals.substitution`.
+        known : sequence of RelaxationComparison or OutputReference
+            Relaxations of other campaigns; what one of them has is not relaxed again.
 
         Returns
         -------
         Flow
             Its output is a `CampaignSummary`.
         """
-        enumeration = self.enumerate_maker.make(templates, substitutions)
-        chunks = enumeration.output["chunks"]
-        select = self.select_maker.make(chunks, self.name)
-        summary = self.summarize_maker.make(
-            self.name, enumeration.output["counts"], chunks, select.output["n_selected"], select.output["comparisons"]
+        configs = self.stage_configs
+        enumeration = replace(self.enumerate_maker, stage_configs=configs).make(
+            templates, substitutions, self.select_maker.cuts
         )
+        place(enumeration, "enumerate", configs)
+        select = replace(self.select_maker, relax_maker=self._relax_maker()).make(
+            enumeration.output["parts"], self.name, list(known)
+        )
+        place(select, "select", configs)
+        summary = self.summarize_maker.make(
+            self.name,
+            enumeration.output["counts"],
+            select.output.stats,
+            select.output.n_selected,
+            select.output.comparisons,
+        )
+        place(summary, "summarize", configs)
         flow = Flow([enumeration, select, summary], output=summary.output, name=self.name)
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
+
+    def make_relaxations(
+        self, selected: TranslatedCandidates, known: Sequence[RelaxationComparison | OutputReference] = ()
+    ) -> Flow:
+        """Make a flow that relaxes candidates which `make` left in `Selection.remaining`.
+
+        Parameters
+        ----------
+        selected : TranslatedCandidates
+            All of them or some.
+        known : sequence of RelaxationComparison or OutputReference
+            Relaxations of other campaigns; what one of them has is not relaxed again.
+
+        Raises
+        ------
+        ValueError
+            This maker stops after the selection.
+        """
+        relax_maker = self._relax_maker()
+        if relax_maker is None:
+            raise ValueError(f"{self.name}: stops after the selection; set select_maker.relax_maker")
+        flow = Flow(relax_in_lanes(relax_maker, selected, self.name, list(known)), name=self.name)
+        flow.update_metadata({"campaign": self.name}, dynamic=True)
+        return flow
+
+    def _relax_maker(self) -> RelaxSelectedMaker | None:
+        maker = self.select_maker.relax_maker
+        return None if maker is None else replace(maker, stage_configs=self.stage_configs)

@@ -42,6 +42,7 @@ class CompareMaker(Maker):
         documents: dict[Start, list[Any]],
         job_uuids: dict[Start, list[str]],
         campaign: str,
+        settings: str = "",
     ) -> RelaxationComparison:
         """Compare.
 
@@ -57,6 +58,8 @@ class CompareMaker(Maker):
             For each start the uuids of those jobs.
         campaign : str
             Name of the campaign, to find the runs in the ledger.
+        settings : str
+            Hash of the settings of the relaxations.
         """
         relaxations = []
         for start in documents:
@@ -64,6 +67,10 @@ class CompareMaker(Maker):
             spent = _spent(campaign, candidate.candidate_id, start)
             relaxations.append(relaxation if spent is None else _with_all_runs(relaxation, spent))
         return RelaxationComparison(
+            campaign=campaign,
+            settings=settings,
+            unrelaxed_structure=candidate.structure,
+            translated_structure=translation.structure,
             candidate_id=candidate.candidate_id,
             template_id=candidate.template_id,
             substitution=candidate.substitution,

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
+from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.errors import StructureError
+from cryslator_flows.jobs.gather import GatherMaker
+from cryslator_flows.jobs.selection import Cuts
+from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
+
+if TYPE_CHECKING:
+    from jobflow import Job
+
+# Documents that one job reads at most: some 20 MB of shortlists.
+PARTS_PER_JOB = 25
 
 
 @dataclass
 class EnumerateMaker(Maker):
     """Substitute the elements of templates and translate the candidates, chunk by chunk.
 
-    The job replaces itself by one translation job for each chunk. Its output holds the `EnumerationCounts` under
-    ``counts``, stored before the first translation starts, and a `TranslatedChunk` for each chunk under ``chunks``.
+    The job replaces itself by one translation job for each chunk and, beyond 25 chunks, by jobs that gather the
+    shortlists of 25 others. Its output holds the `EnumerationCounts` under ``counts``, stored before the first
+    translation starts, and under ``parts`` the `Shortlist` documents that hold all that may be selected.
 
     Parameters
     ----------
@@ -31,16 +43,22 @@ class EnumerateMaker(Maker):
         Candidates in a translation job.
     translate_maker : TranslateMaker
         Maker of the translation jobs.
+    gather_maker : GatherMaker
+        Maker of the jobs that gather shortlists.
+    stage_configs : dict
+        For each stage the ``manager_config`` of its jobs, see `place`.
     """
 
     name: str = "enumerate"
     charge_balanced: bool = True
     rescale_volume: bool = False
-    chunk_size: int = 500
+    chunk_size: int = 2000
     translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
+    gather_maker: GatherMaker = field(default_factory=GatherMaker)
+    stage_configs: StageConfigs = field(default_factory=dict)
 
     @job
-    def make(self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace]) -> Response:
+    def make(self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace], cuts: Cuts) -> Response:
         """Enumerate.
 
         Parameters
@@ -49,6 +67,8 @@ class EnumerateMaker(Maker):
             Sources of templates, see `cryslator_flows.crystals.templates`.
         substitutions : list
             Substitution spaces, see `cryslator_flows.crystals.substitution`.
+        cuts : Cuts
+            What may be selected, for the shortlists.
 
         Raises
         ------
@@ -61,10 +81,11 @@ class EnumerateMaker(Maker):
             charge_balanced=self.charge_balanced,
             rescale_volume=self.rescale_volume,
         )
-        jobs = []
-        for number, chunk in enumerate(in_chunks(enumeration, self.chunk_size), 1):
-            translate = self.translate_maker.make(chunk)
+        jobs: list[Job] = []
+        for number, rows in enumerate(in_chunks(enumeration.rows(), self.chunk_size), 1):
+            translate = self.translate_maker.make(PackedCandidates.pack(rows, self.rescale_volume), cuts)
             translate.append_name(f" {number}")
+            place(translate, "translate", self.stage_configs)
             jobs.append(translate)
         counts = enumeration.counts
         if not jobs:
@@ -73,5 +94,12 @@ class EnumerateMaker(Maker):
                 f"enumeration: no candidate from {counts.templates} templates and {counts.enumerated} substitutions "
                 f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions{rejected}"
             )
-        output = {"counts": counts, "chunks": [translate.output for translate in jobs]}
+        parts = jobs
+        while len(parts) > PARTS_PER_JOB:
+            groups = in_chunks(parts, PARTS_PER_JOB)
+            parts = [self.gather_maker.make([part.output for part in group], cuts) for group in groups]
+            for gather in parts:
+                place(gather, "select", self.stage_configs)
+            jobs = [*jobs, *parts]
+        output = {"counts": counts, "parts": [part.output for part in parts]}
         return Response(output={"counts": counts}, replace=Flow(jobs, output=output, name="translate chunks"))

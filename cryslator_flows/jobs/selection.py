@@ -2,55 +2,166 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import numpy as np
+from monty.json import MSONable
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from cryslator_flows.schemas import Candidate, Translation
+    from numpy.typing import NDArray
 
-Row = tuple["Candidate", "Translation"]
+    from cryslator_flows.crystals.packing import TranslatedCandidates
+
+# Energies that differ by less are equal for the hull, in eV/atom.
+HULL_NOISE = 1e-8
 
 
-def energies_above_hull(rows: list[Row], references: dict[str, float]) -> list[float]:
-    """Energy of each candidate above the convex hull of the campaign and of known phases.
+@dataclass
+class Cuts(MSONable):
+    """Which translated candidates are kept, most stable first.
+
+    Candidates whose translated atoms nearly coincide are always dropped.
 
     Parameters
     ----------
-    rows : list of (Candidate, Translation)
-        Translated candidates.
+    max_formation_energy : float or None
+        Drop candidates above this predicted formation energy, in eV/atom.
+    max_energy_above_hull : float or None
+        Drop candidates further above the hull of campaign and references, in eV/atom. Candidates that the cuts on
+        uncertainty and domain exclude are no part of the hull.
+    max_uncertainty : float or None
+        Drop candidates whose formation energy is less certain than this, in eV/atom.
+    in_domain_only : bool
+        Drop candidates unlike the model's training data, see `Translation.out_of_domain`.
+    per_composition : int or None
+        Keep at most this many of one reduced formula.
+    top_k : int or None
+        Keep at most this many in all.
+    references : dict
+        Formula to formation energy of known phases for the hull, in eV/atom.
+    """
+
+    max_formation_energy: float | None = None
+    max_energy_above_hull: float | None = None
+    max_uncertainty: float | None = None
+    in_domain_only: bool = False
+    per_composition: int | None = None
+    top_k: int | None = None
+    references: dict[str, float] = field(default_factory=dict)
+
+    def shortlist(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
+        """Drop what `select` would drop, whichever candidates are added.
+
+        The selection from several shortlists is that from all candidates. For a hull of more candidates is never
+        higher and a rank among more candidates never better. Only the best k cannot be told before the hull of all
+        candidates is known.
+
+        Parameters
+        ----------
+        candidates : TranslatedCandidates
+            A part of the candidates.
+
+        Returns
+        -------
+        TranslatedCandidates
+            Those that may be selected, most stable first.
+        """
+        top_k = self.top_k if self.max_energy_above_hull is None else None
+        return self._keep(candidates, top_k)
+
+    def select(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
+        """Apply all cuts.
+
+        Parameters
+        ----------
+        candidates : TranslatedCandidates
+            All candidates, or all shortlists of them.
+
+        Returns
+        -------
+        TranslatedCandidates
+            Those that are kept, by predicted formation energy, then by identifier.
+        """
+        return self._keep(candidates, self.top_k)
+
+    def _keep(self, candidates: TranslatedCandidates, top_k: int | None) -> TranslatedCandidates:
+        columns = candidates.arrays()
+        energies, formulas = columns["formation_energy_per_atom"], columns["formula"]
+        good = ~columns["atoms_too_close"]
+        if self.in_domain_only:
+            good &= ~columns["out_of_domain"]
+        if self.max_uncertainty is not None:
+            good &= columns["formation_energy_uncertainty"] <= self.max_uncertainty
+        kept = np.flatnonzero(good)
+        if self.max_energy_above_hull is not None:
+            above = energies_above_hull(formulas[kept].tolist(), energies[kept], self.references)
+            kept = kept[above <= self.max_energy_above_hull + HULL_NOISE]
+        if self.max_formation_energy is not None:
+            kept = kept[energies[kept] <= self.max_formation_energy]
+        kept = kept[np.lexsort((columns["candidate_id"][kept], energies[kept]))]
+        if self.per_composition is not None:
+            kept = kept[_number_among_equals(formulas[kept]) < self.per_composition]
+        return candidates.take(kept[:top_k])
+
+
+def _number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:
+    """How many equal values come before each."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    positions = np.arange(len(values))
+    starts = np.maximum.accumulate(np.where(np.r_[True, ordered[1:] != ordered[:-1]][: len(values)], positions, 0))
+    numbers = np.empty(len(values), dtype=int)
+    numbers[order] = positions - starts
+    return numbers
+
+
+def energies_above_hull(
+    formulas: Sequence[str], energies: NDArray[np.floating] | Sequence[float], references: dict[str, float]
+) -> NDArray[np.floating]:
+    """Energy of each crystal above the convex hull of all of them and of known phases.
+
+    Parameters
+    ----------
+    formulas : sequence of str
+        Reduced formula of each crystal.
+    energies : sequence of float
+        Its formation energy, in eV/atom.
     references : dict
         Formula to formation energy of known phases, in eV/atom on the scale of the model's training data.
 
     Returns
     -------
-    list of float
-        eV/atom, in the order of `rows`; 0 for candidates on the hull. The elements are at zero by definition.
+    array of float
+        eV/atom, in the order of `formulas`; 0 for crystals on the hull. The elements are at zero by definition.
     """
+    lowest: dict[str, float] = {}
+    for formula, energy in zip(formulas, energies, strict=True):
+        lowest[formula] = min(energy, lowest.get(formula, np.inf))
+    compositions = {formula: Composition(formula) for formula in lowest}
     entries: dict[frozenset[str], list[PDEntry]] = defaultdict(list)
-    for formula, energy in references.items():
-        _add_entry(entries, Composition(formula), energy)
-    for candidate, translation in rows:
-        _add_entry(entries, candidate.structure.composition, translation.formation_energy_per_atom)
-    diagrams: dict[str, PhaseDiagram] = {}
-    above = []
-    for candidate, translation in rows:
-        composition = candidate.structure.composition
-        if candidate.chemsys not in diagrams:
-            diagrams[candidate.chemsys] = _diagram(entries, candidate.chemsys.split("-"))
-        entry = PDEntry(composition, translation.formation_energy_per_atom * composition.num_atoms)
-        above.append(max(0.0, float(diagrams[candidate.chemsys].get_e_above_hull(entry, allow_negative=True))))
-    return above
+    known = [(Composition(formula), energy) for formula, energy in references.items()]
+    for composition, energy in [*known, *((compositions[formula], lowest[formula]) for formula in lowest)]:
+        entries[_system(composition)].append(PDEntry(composition, energy * composition.num_atoms))
+    by_system: dict[frozenset[str], list[str]] = defaultdict(list)
+    for formula, composition in compositions.items():
+        by_system[_system(composition)].append(formula)
+    hull = {}
+    for system, members in by_system.items():
+        diagram = _diagram(entries, sorted(system))
+        for formula in members:
+            hull[formula] = diagram.get_hull_energy_per_atom(compositions[formula])
+    return np.array([max(0.0, energy - hull[formula]) for formula, energy in zip(formulas, energies, strict=True)])
 
 
-def _add_entry(entries: dict[frozenset[str], list[PDEntry]], composition: Composition, energy: float) -> None:
-    key = frozenset(element.symbol for element in composition.elements)
-    entries[key].append(PDEntry(composition, energy * composition.num_atoms))
+def _system(composition: Composition) -> frozenset[str]:
+    return frozenset(element.symbol for element in composition.elements)
 
 
 def _diagram(entries: dict[frozenset[str], list[PDEntry]], symbols: list[str]) -> PhaseDiagram:
@@ -60,18 +171,6 @@ def _diagram(entries: dict[frozenset[str], list[PDEntry]], symbols: list[str]) -
         for subset in combinations(symbols, size):
             inside += entries.get(frozenset(subset), [])
     return PhaseDiagram(inside)
-
-
-def cap_per_composition(rows: Iterable[Row], cap: int | None) -> list[Row]:
-    """Keep the first `cap` rows of every reduced formula; all of them if `cap` is None."""
-    taken: Counter[str] = Counter()
-    kept = []
-    for row in rows:
-        formula = row[0].reduced_formula
-        if cap is None or taken[formula] < cap:
-            taken[formula] += 1
-            kept.append(row)
-    return kept
 
 
 def is_control(candidate_id: str, share: float) -> bool:

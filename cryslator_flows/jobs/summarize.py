@@ -9,7 +9,7 @@ from importlib.metadata import version
 from jobflow import JobConfig, Maker, OnMissing, job
 
 from cryslator_flows.relaxation.savings import count_outcomes, measure_all_savings
-from cryslator_flows.schemas import CampaignSummary, EnumerationCounts, RelaxationComparison, TranslatedChunk
+from cryslator_flows.schemas import CampaignSummary, Digests, EnumerationCounts, RelaxationComparison, TranslationStats
 
 PACKAGES = ("cryslator-flows", "atomate2", "jobflow", "pymatgen", "torch", "custodian", "maggma")
 
@@ -31,9 +31,9 @@ class SummarizeMaker(Maker):
         self,
         campaign: str,
         counts: EnumerationCounts,
-        chunks: list[TranslatedChunk],
+        stats: TranslationStats,
         n_selected: int,
-        comparisons: list[RelaxationComparison | None],
+        comparisons: list[Digests | None],
     ) -> CampaignSummary:
         """Summarize.
 
@@ -43,34 +43,36 @@ class SummarizeMaker(Maker):
             Name of the campaign.
         counts : EnumerationCounts
             Of the enumeration.
-        chunks : list of TranslatedChunk
+        stats : TranslationStats
             Of the translation.
         n_selected : int
             Number of candidates selected.
-        comparisons : list of RelaxationComparison
-            One for each selected candidate; empty if nothing was relaxed.
+        comparisons : list of Digests
+            One for each chain of waves; empty if nothing was relaxed.
         """
-        done = [comparison for comparison in comparisons if comparison is not None]
-        return summarize(campaign, counts, chunks, n_selected, done)
+        done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
+        return summarize(campaign, counts, stats, n_selected, done)
 
 
 def summarize(
     campaign: str,
     counts: EnumerationCounts,
-    chunks: list[TranslatedChunk],
+    stats: TranslationStats,
     n_selected: int,
     comparisons: list[RelaxationComparison],
 ) -> CampaignSummary:
-    """Funnel, outcomes and savings from the documents of a campaign; parameters as in `SummarizeMaker.make`."""
+    """Funnel, outcomes and savings of a campaign.
+
+    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here.
+    """
     relaxations = [item for comparison in comparisons for item in comparison.relaxations]
     costs = [item.cost for item in relaxations if item.cost]
     guarded = Counter(item.start for item in relaxations if item.cost and item.cost.guard is not None)
-    models = {chunk.model_name: chunk.model_version for chunk in chunks}
     return CampaignSummary(
         campaign=campaign,
         counts=counts,
-        translated=sum(chunk.n_translated for chunk in chunks),
-        not_translated=sum(len(chunk.rejections) for chunk in chunks),
+        translated=stats.n_translated,
+        not_translated=stats.n_rejected,
         selected=n_selected,
         relaxed=sum(
             any(item.cost and item.cost.converged for item in comparison.relaxations) for comparison in comparisons
@@ -80,15 +82,7 @@ def summarize(
         synthetic=sum(cost.synthetic for cost in costs),
         engines=sorted({cost.engine for cost in costs}),
         savings=measure_all_savings(comparisons),
-        translation_seconds=_seconds_per_candidate(chunks),
-        versions={**{name: version(name) for name in PACKAGES}, **models},
+        translation_seconds=stats.seconds,
+        reused=sum(comparison.reused_from is not None for comparison in comparisons),
+        versions={**{name: version(name) for name in PACKAGES}, **stats.models},
     )
-
-
-def _seconds_per_candidate(chunks: list[TranslatedChunk]) -> float | None:
-    """Mean over the candidates of all chunks whose time is known."""
-    timed = [(chunk.n_translated + len(chunk.rejections), chunk.seconds) for chunk in chunks]
-    known = [(count, seconds) for count, seconds in timed if count and seconds is not None]
-    if not known:
-        return None
-    return sum(count * seconds for count, seconds in known) / sum(count for count, _ in known)

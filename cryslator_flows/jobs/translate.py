@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from jobflow import Maker, job
 
+from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.schemas import Candidate, Rejection, TranslatedChunk
+from cryslator_flows.jobs.selection import Cuts
+from cryslator_flows.schemas import Candidate, Rejection, TranslationStats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymatgen.core import Structure
 
 
 @dataclass
 class TranslateMaker(Maker):
     """Translate candidates into near-relaxed structures with predicted formation energies.
 
-    The structures go to the additional store ``data``; the document keeps the counts.
+    Candidates and translations go to the additional store ``data``, packed; the document keeps the counts.
 
     Parameters
     ----------
@@ -28,19 +36,21 @@ class TranslateMaker(Maker):
     name: str = "translate"
     model_name: str = DEFAULT_MODEL
 
-    @job(data=["candidates", "translations"], output_schema=TranslatedChunk)
-    def make(self, candidates: list[Candidate]) -> TranslatedChunk:
+    @job(data=["translated", "shortlist"], output_schema=TranslatedChunk)
+    def make(self, packed: PackedCandidates, cuts: Cuts) -> TranslatedChunk:
         """Translate a chunk.
 
         Parameters
         ----------
-        candidates : list of Candidate
+        packed : PackedCandidates
             What to translate.
+        cuts : Cuts
+            What may be selected, for the shortlist.
 
         Returns
         -------
         TranslatedChunk
-            Candidates and translations in the same order; what could not be translated is listed with its reason.
+            Candidates and translations; what could not be translated is listed with its reason.
 
         Raises
         ------
@@ -52,20 +62,31 @@ class TranslateMaker(Maker):
 
         began = perf_counter()
         translator = Translator.from_pretrained(self.model_name)
-        translated, translations, rejections = [], [], []
-        stream = translator.translate_stream(candidate.structure for candidate in candidates)
-        for candidate, result in zip(candidates, stream, strict=True):
+        waiting: list[Candidate] = []
+
+        def structures() -> Iterator[Structure]:
+            for candidate in packed.candidates():
+                waiting.append(candidate)
+                yield candidate.structure
+
+        kept, rows, rejections = [], [], []
+        for position, result in enumerate(translator.translate_stream(structures())):
+            candidate = waiting[position]
             if isinstance(result, StructureError):
                 rejections.append(Rejection(candidate_id=candidate.candidate_id, reason=str(result)))
             else:
-                translated.append(candidate)
-                translations.append(result.model_copy(update={"candidate_id": candidate.candidate_id}))
+                kept.append(position)
+                translation = result.model_copy(update={"candidate_id": candidate.candidate_id})
+                rows.append((candidate.reduced_formula, translation))
+        translated = TranslatedCandidates.add(packed, kept, rows)
         return TranslatedChunk(
-            candidates=translated,
-            translations=translations,
+            translated=translated,
+            shortlist=cuts.shortlist(translated),
             rejections=rejections,
-            n_translated=len(translations),
-            seconds=(perf_counter() - began) / len(candidates) if candidates else None,
-            model_name=translator.name,
-            model_version=translator.version,
+            stats=TranslationStats(
+                n_translated=len(rows),
+                n_rejected=len(rejections),
+                seconds=(perf_counter() - began) / packed.n_candidates,
+                models={translator.name: translator.version},
+            ),
         )

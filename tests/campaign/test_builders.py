@@ -15,13 +15,16 @@ from monty.serialization import dumpfn, loadfn
 from cryslator_flows.campaign.builders import CampaignSummaryBuilder, RelaxationComparisonBuilder
 from cryslator_flows.campaign.run import open_job_store
 from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.crystals.packing import TranslatedChunk
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.flows.screening import ScreeningFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker
-from cryslator_flows.schemas import CampaignSummary, RelaxationComparison, TranslatedChunk
+from cryslator_flows.jobs.selection import Cuts
+from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 from tests.flows.makers import PairPotentialRelaxMaker
 
 TEMPLATES = [AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)]
@@ -81,9 +84,10 @@ def memory(tmp_path):
     return Place("memory", tmp_path)
 
 
-def screening(name="test", **selection):
+def screening(name="test", control_share=1.0, **selection):
     comparison_maker = RelaxationComparisonFlowMaker(relax_maker=PairPotentialRelaxMaker())
-    select_maker = SelectMaker(comparison_maker=comparison_maker, **{"top_k": 3, **selection})
+    relax = RelaxSelectedMaker(comparison_maker, control_share=control_share)
+    select_maker = SelectMaker(cuts=Cuts(**{"top_k": 3, **selection}), relax_maker=relax)
     return ScreeningFlowMaker(name, EnumerateMaker(chunk_size=5), select_maker).make(TEMPLATES, SPACES)
 
 
@@ -130,7 +134,7 @@ def test_only_what_is_new_or_changed_is_built(place, left_by):
         TranslatedChunk.model_validate(row["output"])
         for row in place.job_store.query({"output.@class": "TranslatedChunk"}, load=True)
     ]
-    rows = [row for chunk in chunks for row in zip(chunk.candidates, chunk.translations, strict=True)]
+    rows = [row for chunk in chunks for row in chunk.rows()]
     candidate, translation = next(row for row in rows if row[0].candidate_id not in before)
     maker = RelaxationComparisonFlowMaker(relax_maker=PairPotentialRelaxMaker())
     flow = maker.make(candidate, translation, ["unrelaxed", "translated"])
@@ -240,7 +244,7 @@ def test_one_broken_document_stops_nothing(place, left_by, missing, caplog):
 def test_broken_translation_is_no_wrong_count(memory, left_by):
     memory.fill(left_by())
     chunk = memory.jobs(TranslatedChunk)[0]
-    del chunk["output"]["n_translated"]
+    chunk["output"]["stats"]["n_translated"] = "many"
     memory.job_store.update(chunk, key=["uuid", "index"])
     assert memory.build() == [3, 0]
     summary = memory.summaries.query_one()

@@ -5,16 +5,16 @@ from jobflow import run_locally
 from rich.console import Console
 
 from cryslator_flows.campaign.report import full_report, plot_savings, savings_markdown, write_files
+from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
 from cryslator_flows.relaxation.comparison import compare_ends
 from cryslator_flows.relaxation.counting import count_steps
 from cryslator_flows.schemas import (
     EnumerationCounts,
-    Rejection,
     Relaxation,
     RelaxationComparison,
     RelaxationCost,
-    TranslatedChunk,
+    TranslationStats,
 )
 from tests.flows.makers import PairPotentialRelaxMaker
 from tests.relaxation.test_savings import comparison, relaxation
@@ -38,15 +38,12 @@ def screened(starts=("translated", "mlip"), **cost):
 
 
 def chunk(n_translated, n_rejected, seconds):
-    rejections = [Rejection(candidate_id=str(number), reason="x") for number in range(n_rejected)]
-    return TranslatedChunk(
-        candidates=[], translations=[], rejections=rejections, n_translated=n_translated, seconds=seconds,
-        model_name="m", model_version="v",
-    )  # fmt: skip
+    return TranslationStats(n_translated=n_translated, n_rejected=n_rejected, seconds=seconds, models={"m": "v"})
 
 
 def summed(rows, chunks=()):
-    return summarize("test", EnumerationCounts(templates=3, enumerated=20, unique=12), list(chunks), len(rows), rows)
+    counts = EnumerationCounts(templates=3, enumerated=20, unique=12)
+    return summarize("test", counts, add_stats(list(chunks)), len(rows), rows)
 
 
 def printed(rows, chunks=(), width=100):

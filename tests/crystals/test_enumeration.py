@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from cryslator_flows.crystals.enumeration import Enumeration, candidate_id, in_chunks
+from cryslator_flows.crystals.candidates import candidate_id
+from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
 from cryslator_flows.crystals.substitution import (
     ExplicitMaps,
     PredictedSubstitutions,

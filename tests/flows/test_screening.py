@@ -3,19 +3,24 @@ from hashlib import sha256
 import pytest
 from atomate2.vasp.flows.core import DoubleRelaxMaker
 from atomate2.vasp.powerups import update_user_incar_settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 
-from cryslator_flows.crystals.enumeration import Enumeration
-from cryslator_flows.crystals.substitution import RolePools
+from cryslator_flows.crystals.candidates import CandidateRow, make_candidate
+from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
+from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
+from cryslator_flows.crystals.substitution import RolePools, Substitution
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.flows.screening import ScreeningFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker
-from cryslator_flows.jobs.selection import energies_above_hull, is_control
+from cryslator_flows.jobs.selection import Cuts, energies_above_hull, is_control
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.schemas import CampaignSummary, Candidate, TranslatedChunk, Translation
+from cryslator_flows.schemas import CampaignSummary, Template, Translation
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 
 TEMPLATES = [AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)]
@@ -29,7 +34,7 @@ def store():
     return store
 
 
-def screening(relax_maker, tiny_model=None, **selection):
+def screening(relax_maker, tiny_model=None, control_share=1.0, **selection):
     return ScreeningFlowMaker(
         name="test",
         enumerate_maker=EnumerateMaker(
@@ -37,8 +42,11 @@ def screening(relax_maker, tiny_model=None, **selection):
             translate_maker=TranslateMaker(model_name=str(tiny_model.path) if tiny_model else "cryslator-oxides"),
         ),
         select_maker=SelectMaker(
-            **selection,
-            comparison_maker=relax_maker and RelaxationComparisonFlowMaker(relax_maker=relax_maker),
+            cuts=Cuts(**selection),
+            relax_maker=relax_maker
+            and RelaxSelectedMaker(
+                RelaxationComparisonFlowMaker(relax_maker=relax_maker), wave_size=2, control_share=control_share
+            ),
         ),
     )
 
@@ -65,14 +73,13 @@ def test_whole_flow_under_jobflows_own_manager(store, tmp_path):
 def test_structures_are_in_the_additional_store(store, tmp_path):
     run(screening(None, top_k=1), store, tmp_path)
     document = store.query_one({"name": "translate 1"})
-    assert "blob_uuid" in document["output"]["candidates"]
-    assert "blob_uuid" in document["output"]["translations"]
+    assert "blob_uuid" in document["output"]["translated"]
+    assert "blob_uuid" in document["output"]["shortlist"]
     loaded = TranslatedChunk.model_validate(store.query_one({"name": "translate 1"}, load=True)["output"])
-    assert 0 < loaded.seconds < 60
-    assert {(item.model_name, item.model_version) for item in loaded.translations} == {
-        (loaded.model_name, loaded.model_version)
-    }
-    assert [c.candidate_id for c in loaded.candidates] == [t.candidate_id for t in loaded.translations]
+    assert 0 < loaded.stats.seconds < 60
+    rows = list(loaded.rows())
+    assert {item.model_name: item.model_version for _, item in rows} == loaded.stats.models
+    assert [candidate.candidate_id for candidate, _ in rows] == [item.candidate_id for _, item in rows]
 
 
 def test_stops_after_selection_without_relaxation(store, tmp_path):
@@ -115,42 +122,41 @@ def test_single_start_for_what_is_no_control(store, tmp_path):
 def test_powerups_reach_the_relax_maker():
     maker = screening(DoubleRelaxMaker(), top_k=1)
     changed = update_user_incar_settings(maker, {"ENCUT": 777})
-    relax = changed.select_maker.comparison_maker.relax_maker
+    relax = changed.select_maker.relax_maker.comparison_maker.relax_maker
     assert relax.relax_maker1.input_set_generator.user_incar_settings["ENCUT"] == 777
     assert relax.relax_maker2.input_set_generator.user_incar_settings["ENCUT"] == 777
 
 
-def rows(perovskite, *entries):
+def table(perovskite, *entries):
     """Candidates with made-up energies: (candidate id, substitution, formation energy, uncertainty)."""
-    from cryslator_flows.crystals.substitution import substitute
-
-    made = []
-    for name, mapping, energy, uncertainty in entries:
-        structure = substitute(perovskite, {"Ca": "Ca", "Ti": "Ti", "O": "O", **mapping})
-        candidate = Candidate(
-            candidate_id=name, template_id="t", substitution=mapping, structure=structure,
-            reduced_formula=structure.composition.reduced_formula, chemsys=structure.chemical_system,
-        )  # fmt: skip
+    template = Template(template_id="t", structure=perovskite)
+    made = [
+        CandidateRow(template, Substitution({"Ca": "Ca", "Ti": "Ti", "O": "O", **mapping}))
+        for _, mapping, *_ in entries
+    ]
+    translations = []
+    for row, (name, _, energy, uncertainty) in zip(made, entries, strict=True):
+        candidate = make_candidate(row, None)
         translation = Translation(
-            candidate_id=name, structure=structure, formation_energy_per_atom=energy,
+            candidate_id=name, structure=candidate.structure, formation_energy_per_atom=energy,
             formation_energy_uncertainty=uncertainty, formation_energy_uncertainty_90=2 * uncertainty,
             mean_displacement=0, volume_change=0, max_principal_strain=0, atoms_too_close=name == "bad",
             unknown_elements=[], domain_distance=2 * (name == "d"), out_of_domain=name == "d",
             model_name="m", model_version="v",
         )  # fmt: skip
-        made.append((candidate, translation))
-    return made
+        translations.append((candidate.reduced_formula, translation))
+    return TranslatedCandidates.add(PackedCandidates.pack(made), range(len(made)), translations)
 
 
 def test_cuts_and_ranking(perovskite):
-    table = rows(
+    candidates = table(
         perovskite,
         ("a", {}, -3.0, 0.1), ("b", {}, -3.2, 0.5), ("c", {"Ca": "Sr"}, -3.4, 0.1), ("bad", {}, -9.0, 0.1),
         ("d", {"Ca": "Ba"}, -1.0, 0.1),
     )  # fmt: skip
 
     def kept(**fields):
-        return [candidate.candidate_id for candidate, _ in SelectMaker(**fields).select(table)]
+        return Cuts(**fields).select(candidates).arrays()["candidate_id"].tolist()
 
     assert kept() == ["c", "b", "a", "d"]
     assert kept(max_formation_energy=-2) == ["c", "b", "a"]
@@ -158,18 +164,50 @@ def test_cuts_and_ranking(perovskite):
     assert kept(in_domain_only=True) == ["c", "b", "a"]
     assert kept(per_composition=1) == ["c", "b", "d"]
     assert kept(top_k=2) == ["c", "b"]
+    assert kept(max_formation_energy=-99) == []
 
 
 def test_hull_by_hand(perovskite):
     """CaTiO3 against CaO + TiO2: known phases push it above the hull."""
-    table = rows(perovskite, ("a", {}, -3.0, 0.1), ("b", {}, -2.9, 0.1), ("c", {"Ca": "Sr"}, -2.0, 0.1))
-    assert energies_above_hull(table, {}) == pytest.approx([0, 0.1, 0], abs=1e-9)
+    candidates = table(
+        perovskite,
+        ("a", {}, -3.0, 0.1), ("b", {}, -2.9, 0.1), ("c", {"Ca": "Sr"}, -2.0, 0.1), ("bad", {}, -9.0, 0.1),
+    )  # fmt: skip
+    formulas, energies = ["CaTiO3", "CaTiO3", "SrTiO3"], [-3.0, -2.9, -2.0]
+    assert energies_above_hull(formulas, energies, {}) == pytest.approx([0, 0.1, 0], abs=1e-9)
     # (2 CaO + 3 TiO2) / 5 atoms: (2 * -3.3 + 3 * -3.4) / 5 = -3.36
     # SrTiO3 against 3 TiO2 + 2 Sr + ...: 3 * -3.4 / 5 = -2.04, for want of a known SrO.
     references = {"CaO": -3.3, "TiO2": -3.4}
-    assert energies_above_hull(table, references) == pytest.approx([0.36, 0.46, 0.04], abs=1e-9)
-    kept = SelectMaker(max_energy_above_hull=0.4, references=references).select(table)
-    assert [candidate.candidate_id for candidate, _ in kept] == ["a", "c"]
+    assert energies_above_hull(formulas, energies, references) == pytest.approx([0.36, 0.46, 0.04], abs=1e-9)
+    # The candidate whose atoms coincide is no part of the hull.
+    kept = Cuts(max_energy_above_hull=0.4, references=references).select(candidates)
+    assert kept.arrays()["candidate_id"].tolist() == ["a", "c"]
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from(["Ca", "Sr", "Ba"]), st.sampled_from(["Ti", "Zr"]), st.integers(-9, 0)),
+        min_size=1, max_size=20,
+    ),
+    size=st.integers(1, 6),
+    hull=st.sampled_from([None, 0.0, 0.25]),
+    per_composition=st.sampled_from([None, 1, 2]),
+    top_k=st.sampled_from([None, 1, 3]),
+    max_energy=st.sampled_from([None, -0.5]),
+)  # fmt: skip
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_selection_from_shortlists_is_that_from_all(perovskite, rows, size, hull, per_composition, top_k, max_energy):
+    """However the candidates are cut into chunks, and shortlists into shortlists of shortlists."""
+    entries = [
+        ("bad" if energy == -9 else f"{number:02}", {"Ca": first, "Ti": second}, energy / 4, 0.1)
+        for number, (first, second, energy) in enumerate(rows)
+    ]
+    cuts = Cuts(max_energy, hull, None, False, per_composition, top_k)
+    expected = cuts.select(table(perovskite, *entries)).arrays()["candidate_id"].tolist()
+    chunks = [cuts.shortlist(table(perovskite, *chunk)) for chunk in in_chunks(entries, size)]
+    gathered = [cuts.shortlist(TranslatedCandidates.join(chunks[:2])), *chunks[2:]]
+    selected = cuts.select(TranslatedCandidates.join(gathered))
+    assert selected.arrays()["candidate_id"].tolist() == expected
 
 
 def test_control_share_is_a_property_of_the_candidate():

@@ -14,7 +14,7 @@ def relax_maker(**relaxation):
         substitutions=[{"kind": "maps", "maps": [{"Ti": "Mn"}]}],
         relaxation=relaxation,
     )
-    return campaign.to_maker().select_maker.comparison_maker.relax_maker
+    return campaign.to_maker().select_maker.relax_maker.comparison_maker.relax_maker
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -117,7 +117,7 @@ def measure(campaign: Campaign, candidate: Candidate, translation: Translation, 
     """All runs of one candidate."""
     finished = folder / "rows.json"
     if not finished.exists():
-        maker = campaign.to_maker().select_maker.comparison_maker
+        maker = campaign.to_maker().select_maker.relax_maker.comparison_maker
         flow = maker.make(candidate, translation, campaign.relaxation.starts, campaign.name)
         comparison = run_flow(flow, folder, RelaxationComparison)
         dumpfn(comparison, folder / "comparison.json")

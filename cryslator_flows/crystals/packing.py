@@ -1,0 +1,230 @@
+"""Thousands of candidates in one small document: columns of numbers instead of structures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydantic import BaseModel, Field
+from pymatgen.core import Structure
+from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
+
+from cryslator_flows.crystals.candidates import CandidateRow, make_candidate
+from cryslator_flows.crystals.substitution import Substitution
+from cryslator_flows.schemas import (
+    Candidate,
+    Digests,
+    Rejection,
+    Template,
+    Translation,
+    TranslationStats,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+Row = tuple[Candidate, Translation]
+Arrays = dict[str, "NDArray[Any]"]
+
+NUMBERS = (
+    "formation_energy_per_atom",
+    "formation_energy_uncertainty",
+    "formation_energy_uncertainty_90",
+    "mean_displacement",
+    "volume_change",
+    "max_principal_strain",
+    "domain_distance",
+)
+FLAGS = ("atoms_too_close", "out_of_domain")
+
+
+def _encode(arrays: Arrays) -> str:
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+class PackedCandidates(BaseModel):
+    """Candidates as templates and what was substituted in them; the structures are made when they are asked for."""
+
+    n_candidates: int = Field(description="Number of candidates")
+    templates: list[Template] = Field(description="The templates they were made from")
+    rescale_volume: bool = Field(False, description="Whether candidates are scaled to a predicted volume")
+    columns: str = Field(description="Compressed numpy archive (npz) in base64, one row for each candidate")
+
+    @classmethod
+    def pack(cls, rows: Iterable[CandidateRow], rescale_volume: bool = False) -> PackedCandidates:
+        """Pack candidates as they are enumerated."""
+        templates: dict[str, int] = {}
+        kept: list[Template] = []
+        numbers, symbols, probabilities = [], [], []
+        for row in rows:
+            name = row.template.template_id
+            if name not in templates:
+                templates[name] = len(kept)
+                kept.append(row.template)
+            numbers.append(templates[name])
+            symbols.append(" ".join(f"{old} {new}" for old, new in row.substitution.mapping.items()))
+            probabilities.append(np.nan if row.substitution.probability is None else row.substitution.probability)
+        arrays = {
+            "template": np.array(numbers, dtype=np.int32),
+            "symbols": np.array(symbols, dtype=np.str_),
+            "probability": np.array(probabilities, dtype=float),
+        }
+        return cls(n_candidates=len(numbers), templates=kept, rescale_volume=rescale_volume, columns=_encode(arrays))
+
+    def arrays(self) -> Arrays:
+        """The columns, decoded."""
+        with np.load(io.BytesIO(base64.b64decode(self.columns)), allow_pickle=False) as file:
+            return dict(file)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """The candidates one by one, in order."""
+        columns = self.arrays()
+        predictor = DLSVolumePredictor() if self.rescale_volume else None
+        for number, symbols, probability in zip(
+            columns["template"], columns["symbols"], columns["probability"], strict=True
+        ):
+            names = str(symbols).split()
+            substitution = Substitution(
+                dict(zip(names[::2], names[1::2], strict=True)),
+                None if np.isnan(probability) else float(probability),
+            )
+            yield make_candidate(CandidateRow(self.templates[number], substitution), predictor)
+
+
+class TranslatedCandidates(PackedCandidates):
+    """Candidates and their translations, packed; a few hundred bytes for each of them."""
+
+    @classmethod
+    def add(cls, packed: PackedCandidates, kept: Sequence[int], rows: Sequence[tuple[str, Translation]]) -> Self:
+        """Add translations to packed candidates.
+
+        Parameters
+        ----------
+        packed : PackedCandidates
+            The candidates.
+        kept : sequence of int
+            Positions of those that could be translated.
+        rows : sequence of (str, Translation)
+            Reduced formula and translation of each of these.
+        """
+        translations = [translation for _, translation in rows]
+        arrays = {name: column[np.array(kept, dtype=int)] for name, column in packed.arrays().items()}
+        arrays["candidate_id"] = np.array([str(item.candidate_id) for item in translations], dtype=np.str_)
+        arrays["formula"] = np.array([formula for formula, _ in rows], dtype=np.str_)
+        for name in NUMBERS:
+            arrays[name] = np.array([getattr(item, name) for item in translations], dtype=float)
+        for name in FLAGS:
+            arrays[name] = np.array([getattr(item, name) for item in translations], dtype=bool)
+        for name in ("model_name", "model_version"):
+            arrays[name] = np.array([getattr(item, name) for item in translations], dtype=np.str_)
+        arrays["unknown_elements"] = np.array([" ".join(item.unknown_elements) for item in translations], np.str_)
+        arrays["lattice"] = np.array([item.structure.lattice.matrix for item in translations]).reshape(-1, 3, 3)
+        positions = [item.structure.frac_coords for item in translations]
+        arrays["frac_coords"] = np.concatenate(positions) if positions else np.zeros((0, 3))
+        arrays["n_atoms"] = np.array([len(item) for item in positions], dtype=np.int32)
+        return cls(
+            n_candidates=len(rows),
+            templates=packed.templates,
+            rescale_volume=packed.rescale_volume,
+            columns=_encode(arrays),
+        )
+
+    def take(self, indices: NDArray[np.integer] | Sequence[int]) -> Self:
+        """Some of the candidates, in the order of `indices`; templates that are not needed are left out."""
+        indices = np.asarray(indices, dtype=int)
+        arrays = self.arrays()
+        ends = np.cumsum(arrays["n_atoms"])
+        positions = [arrays["frac_coords"][ends[index] - arrays["n_atoms"][index] : ends[index]] for index in indices]
+        taken = {name: column[indices] for name, column in arrays.items() if name != "frac_coords"}
+        taken["frac_coords"] = np.concatenate(positions) if positions else np.zeros((0, 3))
+        used, taken["template"] = np.unique(taken["template"], return_inverse=True)
+        return type(self)(
+            n_candidates=len(indices),
+            templates=[self.templates[number] for number in used],
+            rescale_volume=self.rescale_volume,
+            columns=_encode(taken),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[TranslatedCandidates]) -> TranslatedCandidates:
+        """All candidates of several documents, in order; templates of the same identifier are the same."""
+        numbers: dict[str, int] = {}
+        templates: list[Template] = []
+        joined: dict[str, list[NDArray[Any]]] = {}
+        for part in parts:
+            for template in part.templates:
+                if template.template_id not in numbers:
+                    numbers[template.template_id] = len(templates)
+                    templates.append(template)
+            renumbered = np.array([numbers[template.template_id] for template in part.templates], dtype=np.int32)
+            for name, column in part.arrays().items():
+                joined.setdefault(name, []).append(renumbered[column] if name == "template" else column)
+        return cls(
+            n_candidates=sum(part.n_candidates for part in parts),
+            templates=templates,
+            rescale_volume=any(part.rescale_volume for part in parts),
+            columns=_encode({name: np.concatenate(columns) for name, columns in joined.items()}),
+        )
+
+    def rows(self) -> Iterator[Row]:
+        """Candidates with their translations one by one, in order."""
+        columns = self.arrays()
+        ends = np.cumsum(columns["n_atoms"])
+        for index, candidate in enumerate(self.candidates()):
+            first, last = ends[index] - columns["n_atoms"][index], ends[index]
+            structure = Structure(
+                columns["lattice"][index],
+                candidate.structure.species,
+                columns["frac_coords"][first:last],
+                site_properties=candidate.structure.site_properties,
+            )
+            yield (
+                candidate,
+                Translation(
+                    candidate_id=str(columns["candidate_id"][index]),
+                    structure=structure,
+                    unknown_elements=str(columns["unknown_elements"][index]).split(),
+                    model_name=str(columns["model_name"][index]),
+                    model_version=str(columns["model_version"][index]),
+                    **{name: float(columns[name][index]) for name in NUMBERS},
+                    **{name: bool(columns[name][index]) for name in FLAGS},
+                ),
+            )
+
+
+class Shortlist(BaseModel):
+    """Translated candidates that may be selected, and how many there were."""
+
+    shortlist: TranslatedCandidates = Field(description="Candidates that no cut excludes so far")
+    stats: TranslationStats = Field(description="Of all candidates, shortlisted or not")
+
+
+class TranslatedChunk(Shortlist):
+    """A chunk of candidates and their translations."""
+
+    translated: TranslatedCandidates = Field(description="All candidates that were translated")
+    rejections: list[Rejection] = Field(description="Candidates that could not be translated, and why")
+
+    def rows(self) -> Iterator[Row]:
+        """Candidates with their translations, in the order of enumeration."""
+        return self.translated.rows()
+
+
+class Selection(BaseModel):
+    """What a campaign relaxes."""
+
+    n_selected: int = Field(description="Number of candidates selected")
+    candidate_ids: list[str] = Field(description="The selected candidates, lowest predicted formation energy first")
+    stats: TranslationStats = Field(description="Of all candidates of the campaign")
+    remaining: TranslatedCandidates | None = Field(
+        None, description="Selected candidates that are left to further flows; None if this one takes all"
+    )
+    comparisons: list[Digests] = Field(
+        default_factory=list, description="What was relaxed; empty before relaxations have ended"
+    )

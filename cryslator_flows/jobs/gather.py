@@ -1,0 +1,50 @@
+"""Job that gathers shortlists, so that no job reads all chunks of a campaign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobflow import Maker, job
+
+from cryslator_flows.crystals.packing import Shortlist, TranslatedCandidates
+from cryslator_flows.jobs.selection import Cuts
+from cryslator_flows.schemas import TranslationStats
+
+
+@dataclass
+class GatherMaker(Maker):
+    """Make one shortlist of several.
+
+    Parameters
+    ----------
+    name : str
+        The job name.
+    """
+
+    name: str = "gather"
+
+    @job(data=["shortlist"], output_schema=Shortlist)
+    def make(self, parts: list[Shortlist], cuts: Cuts) -> Shortlist:
+        """Gather.
+
+        Parameters
+        ----------
+        parts : list of Shortlist
+            Outputs of translation jobs or of other gather jobs.
+        cuts : Cuts
+            What may be selected.
+        """
+        joined = TranslatedCandidates.join([part.shortlist for part in parts])
+        return Shortlist(shortlist=cuts.shortlist(joined), stats=add_stats([part.stats for part in parts]))
+
+
+def add_stats(parts: list[TranslationStats]) -> TranslationStats:
+    """Sum of counts, mean of times over the candidates whose time is known."""
+    timed = [(item.n_translated + item.n_rejected, item.seconds) for item in parts if item.seconds is not None]
+    known = sum(number for number, _ in timed)
+    return TranslationStats(
+        n_translated=sum(item.n_translated for item in parts),
+        n_rejected=sum(item.n_rejected for item in parts),
+        seconds=sum(number * seconds for number, seconds in timed) / known if known else None,
+        models={name: version for item in parts for name, version in item.models.items()},
+    )

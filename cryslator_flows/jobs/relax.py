@@ -1,0 +1,95 @@
+"""Job that has selected candidates relaxed, a wave at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
+
+from cryslator_flows.crystals.packing import TranslatedCandidates
+from cryslator_flows.jobs.reuse import ReuseMaker, find_known
+from cryslator_flows.jobs.selection import is_control
+from cryslator_flows.jobs.stages import StageConfigs, place
+from cryslator_flows.schemas import Digests, RelaxationComparison, Start
+
+if TYPE_CHECKING:
+    from jobflow import Job
+
+
+@dataclass
+class RelaxSelectedMaker(Maker):
+    """Relax candidates in waves: the next wave is made when the last relaxation of a wave has ended or failed.
+
+    The output of the last wave are the `Digests` of all.
+
+    Parameters
+    ----------
+    name : str
+        The job name.
+    comparison_maker : Maker
+        Maker of the flow that relaxes one candidate, see `RelaxationComparisonFlowMaker`.
+    reuse_maker : ReuseMaker
+        Maker of the job that takes a relaxation over from another campaign.
+    wave_size : int
+        Candidates in a wave.
+    control_share : float
+        Share of the candidates that are relaxed from all starts, to measure the saving.
+    control_starts : tuple of str
+        The starts of that share; the other candidates are relaxed from their translated structure alone.
+    stage_configs : dict
+        For each stage the ``manager_config`` of its jobs, see `place`.
+    """
+
+    comparison_maker: Maker
+    name: str = "relax wave"
+    reuse_maker: ReuseMaker = field(default_factory=ReuseMaker)
+    wave_size: int = 50
+    control_share: float = 1.0
+    control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
+    stage_configs: StageConfigs = field(default_factory=dict)
+
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE), data=["selected"])
+    def make(
+        self,
+        selected: TranslatedCandidates,
+        campaign: str,
+        known: list[RelaxationComparison],
+        ended: list[RelaxationComparison | None],
+        digests: Digests,
+    ) -> Response:
+        """Relax the first candidates of a list and leave the others to the next job.
+
+        Parameters
+        ----------
+        selected : TranslatedCandidates
+            What is still to be relaxed.
+        campaign : str
+            Name of the campaign.
+        known : list of RelaxationComparison
+            Relaxations of other campaigns; what one of them has is not relaxed again.
+        ended : list of RelaxationComparison or None
+            The wave before this one.
+        digests : Digests
+            Of the waves before that one.
+        """
+        latest = [comparison.digest() for comparison in ended if comparison is not None]
+        so_far = Digests(comparisons=[*digests.comparisons, *latest])
+        if not selected.n_candidates:
+            return Response(output=so_far)
+        n_wave = min(self.wave_size, selected.n_candidates)
+        flows: list[Flow | Job] = []
+        for candidate, translation in selected.take(range(n_wave)).rows():
+            control = is_control(candidate.candidate_id, self.control_share)
+            starts: list[Start] = list(self.control_starts) if control else ["translated"]
+            settings = self.comparison_maker.settings_key(translation)
+            if (relaxed := find_known(candidate, starts, settings, known)) is not None:
+                reuse = self.reuse_maker.make(relaxed, candidate, translation, starts, campaign)
+                place(reuse, "compare", self.stage_configs, candidate_id=candidate.candidate_id)
+                flows.append(reuse)
+            else:
+                flows.append(self.comparison_maker.make(candidate, translation, starts, campaign, self.stage_configs))
+        rest = selected.take(range(n_wave, selected.n_candidates))
+        following = self.make(rest, campaign, known, [flow.output for flow in flows], so_far)
+        place(following, "select", self.stage_configs)
+        return Response(replace=Flow([*flows, following], output=following.output, name="relax wave"))

@@ -1,0 +1,107 @@
+"""Job that takes the relaxations of a candidate over from another campaign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobflow import Maker, job
+from pymatgen.core.structure_matcher import StructureMatcher
+
+from cryslator_flows.schemas import Candidate, RelaxationComparison, Start, Translation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# Tight and unscaled: a relaxation is reused for the structure it began from, not for one that relaxes to the same end.
+SAME_STRUCTURE = {"ltol": 0.005, "stol": 0.01, "angle_tol": 0.1, "primitive_cell": False, "scale": False}
+
+
+@dataclass
+class ReuseMaker(Maker):
+    """Write what another campaign relaxed as a comparison of this one.
+
+    Parameters
+    ----------
+    name : str
+        The job name.
+    """
+
+    name: str = "reuse"
+
+    @job(output_schema=RelaxationComparison)
+    def make(
+        self,
+        relaxed: RelaxationComparison,
+        candidate: Candidate,
+        translation: Translation,
+        starts: list[Start],
+        campaign: str,
+    ) -> RelaxationComparison:
+        """Reuse.
+
+        Parameters
+        ----------
+        relaxed : RelaxationComparison
+            From `find_known`.
+        candidate : Candidate
+            The candidate of this campaign.
+        translation : Translation
+            Its translation.
+        starts : list of str
+            The starts that this campaign asks for.
+        campaign : str
+            Name of this campaign.
+        """
+        return relaxed.model_copy(
+            update={
+                "campaign": campaign,
+                "candidate_id": candidate.candidate_id,
+                "template_id": candidate.template_id,
+                "substitution": candidate.substitution,
+                "formation_energy_per_atom": translation.formation_energy_per_atom,
+                "unrelaxed_structure": candidate.structure,
+                "translated_structure": translation.structure,
+                "relaxations": [item for item in relaxed.relaxations if item.start in starts],
+                "endings": [item for item in relaxed.endings if item.start in starts],
+                "reused_from": relaxed.reused_from or relaxed.campaign,
+            }
+        )
+
+
+def find_known(
+    candidate: Candidate, starts: Sequence[Start], settings: str, known: Iterable[RelaxationComparison]
+) -> RelaxationComparison | None:
+    """Find relaxations of the same unrelaxed structure with the same settings.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The candidate.
+    starts : sequence of str
+        The starts that are needed; a comparison without one of them, or where one failed or did not converge, does
+        not count.
+    settings : str
+        Hash of the settings, see `RelaxationComparisonFlowMaker.settings_key`.
+    known : iterable of RelaxationComparison
+        What was relaxed before.
+
+    Returns
+    -------
+    RelaxationComparison or None
+        The first that fits.
+    """
+    matcher = StructureMatcher(**SAME_STRUCTURE)
+    for comparison in known:
+        before = comparison.unrelaxed_structure
+        relaxations = [comparison.relaxation(start) for start in starts]
+        if (
+            comparison.settings == settings
+            and comparison.reduced_formula == candidate.reduced_formula
+            and all(item is not None and item.cost is not None and item.cost.converged for item in relaxations)
+            and before is not None
+            and len(before) == len(candidate.structure)
+            and matcher.fit(before, candidate.structure)
+        ):
+            return comparison
+    return None
