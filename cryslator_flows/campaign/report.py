@@ -328,7 +328,7 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
             )
             title.append(f"{item.start}: saving {item.saving:+.0%} ({describe_interval(item)}, {item.n_pairs} pairs)")
         name = series[0][0].start if len(series) == 1 else "other"
-        words = "shaded: fewer steps\nthan from the unrelaxed start"
+        words = "shaded: fewer steps\nthan from the\nunrelaxed start"
         axis.text(0.03, 0.97, words, va="top", color="#1d6f66", transform=axis.transAxes)
         if len(series) > 1:
             axis.legend(frameon=False)

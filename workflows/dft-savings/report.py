@@ -21,7 +21,14 @@ from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.campaign.report import plot_savings, savings_markdown
 from cryslator_flows.jobs.summarize import summarize
 from cryslator_flows.relaxation.savings import LEAST_PAIRS, paired_steps
-from cryslator_flows.schemas import Ending, EnumerationCounts, Relaxation, RelaxationComparison, RelaxationCost
+from cryslator_flows.schemas import (
+    Ending,
+    EnumerationCounts,
+    Relaxation,
+    RelaxationComparison,
+    RelaxationCost,
+    TranslationStats,
+)
 
 
 def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -141,7 +148,7 @@ def main() -> None:
     missing = [candidate.reduced_formula for candidate in candidates if candidate.candidate_id not in rows]
     comparisons = [to_comparison(runs) for runs in rows.values()]
     arguments.results.with_name("RESULTS.md").write_text(results_markdown(rows, missing))
-    summary = summarize("dft-savings", EnumerationCounts(), [], len(comparisons), comparisons)
+    summary = summarize("dft-savings", EnumerationCounts(), TranslationStats(), len(comparisons), comparisons)
     plot_savings(arguments.results.with_name("savings.png"), summary, comparisons)
     print(savings_markdown(comparisons))
 
