@@ -5,8 +5,7 @@ from atomate2.vasp.flows.core import DoubleRelaxMaker
 from atomate2.vasp.powerups import update_user_incar_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jobflow import JobStore, run_locally
-from maggma.stores import MemoryStore
+from jobflow import run_locally
 
 from cryslator_flows.crystals.candidates import CandidateRow, make_candidate
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
@@ -25,13 +24,6 @@ from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxM
 
 TEMPLATES = [AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)]
 SPACES = [RolePools(kind="roles", cations=[["Mn"], ["Ca", "Sr", "Ba"]])]
-
-
-@pytest.fixture
-def store():
-    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
-    store.connect()
-    return store
 
 
 def screening(relax_maker, tiny_model=None, control_share=1.0, **selection):
