@@ -1,4 +1,4 @@
-"""The command line: ``cryslator screen | translate``, and the commands about models."""
+"""The command line: ``cryslator screen | translate``, and the commands about campaigns and models."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryslator_flows.cli_campaigns import app as campaigns_app
+from cryslator_flows.cli_campaigns import print_report
 from cryslator_flows.cli_models import app as models_app
-from cryslator_flows.console import MODEL_HELP, err, out, plain, progress_bars, quiet, shown
+from cryslator_flows.console import MODEL_HELP, err, out, plain, progress_bars, quiet
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CryslatorError
 
@@ -29,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Screen substituted crystals: enumerate, translate in one shot, select, relax, measure what it saved.",
 )
+app.add_typer(campaigns_app)
 app.add_typer(models_app)
 
 
@@ -90,25 +93,19 @@ def screen(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     quiet()
     from cryslator_flows.campaign.file import Campaign
-    from cryslator_flows.campaign.report import full_report, write_files
     from cryslator_flows.campaign.run import CampaignRun
+    from cryslator_flows.campaign.started import StartedCampaign
 
     campaign = Campaign.from_file(file)
     run = CampaignRun(campaign, output or Path("runs") / campaign.name)
     try:
         with progress_bars() as progress:
-            summary = run.run(_Stages(progress))
+            run.run(_Stages(progress))
     except KeyboardInterrupt:
         err.print("Stopped. The same command goes on from here.")
         raise typer.Exit(130) from None
-    comparisons = run.comparisons()
-    paths = write_files(run.folder, summary, comparisons, run.chunks())
-    out.print(full_report(summary, comparisons))
-    for reason in summary.counts.rejected_templates:
-        err.print(f"[yellow]rejected[/] {plain(reason)}", soft_wrap=True)
-    for reason in sorted(set(run.failures.values())):
-        err.print(f"[yellow]failed relaxation:[/] {plain(reason)}")
-    out.print("\nWritten: " + ", ".join(shown(path) for path in [run.folder / "campaign.sqlite", *paths]))
+    with run.folder.opened() as folder:
+        print_report(StartedCampaign(campaign.name, folder.path, folder))
 
 
 @app.command()

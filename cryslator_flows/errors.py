@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class CryslatorError(Exception):
     """Base of all errors that a user can mend; the command line prints its message and exits with code 2."""
@@ -23,9 +29,26 @@ class DataError(CryslatorError, ValueError):
     """A file of training or evaluation pairs, or a recipe, with a mistake in it."""
 
 
+class ProjectError(CryslatorError, ValueError):
+    """A jobflow-remote project that is not there, lacks something, or has what is asked for already."""
+
+
 class StoreError(CryslatorError, OSError):
     """A store that cannot be opened or written."""
 
 
 class CountingError(CryslatorError, ValueError):
     """Output of a relaxation whose steps cannot be counted, or counts that contradict each other."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the nearest known one, else all of them.
+
+    >>> nearest("transalte", ["translate", "relax"])
+    "did you mean 'translate'?"
+    >>> nearest("x", ["translate", "relax"])
+    'choose from: relax, translate'
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose from: {', '.join(names) or 'none there'}"

@@ -1,4 +1,5 @@
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from pymatgen.core import SETTINGS, Lattice, Structure
 
+from cryslator_flows.cli import main
 from cryslator_flows.translator.calibration import Calibration
 from cryslator_flows.translator.network import Network, NetworkConfig
 from cryslator_flows.translator.pretrained import ModelConfig, ModelFolder, save_model
@@ -46,6 +48,25 @@ def tiny_model(tmp_path: Path) -> ModelFolder:
     )
     description = ModelConfig(name="tiny", network=asdict(config), elements=["Ca", "Mn", "O", "Ti"])
     return save_model(tmp_path / "models" / "tiny", description, network.state_dict(), calibration)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run the command line in this process: exit code, output and errors, line breaks of the terminal undone."""
+
+    def call(*arguments):
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["cryslator", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        else:
+            code = 0
+        captured = capfd.readouterr()
+        return code, " ".join(captured.out.split()), " ".join(captured.err.split())
+
+    return call
 
 
 @pytest.fixture(scope="session")

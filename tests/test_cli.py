@@ -8,28 +8,8 @@ import pytest
 import yaml
 from pymatgen.core import DummySpecies, Lattice, Structure
 
-from cryslator_flows.cli import main
 from cryslator_flows.translator.pretrained import ModelFolder, list_models
 from tests.translator.test_evaluate import pair
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Run the command line in this process: exit code, output and errors, line breaks of the terminal undone."""
-
-    def call(*arguments):
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["cryslator", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        else:
-            code = 0
-        captured = capfd.readouterr()
-        return code, " ".join(captured.out.split()), " ".join(captured.err.split())
-
-    return call
 
 
 def lines(path):

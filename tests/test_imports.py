@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "cryslator_flows"
 FLOORS = {
     "defaults": 0, "errors": 0, "settings": 0, "schemas": 0, "crystals": 1, "translator": 2, "relaxation": 2,
-    "jobs": 3, "flows": 4, "campaign": 5, "console": 6, "cli_models": 7, "cli": 8,
+    "jobs": 3, "flows": 4, "campaign": 5, "console": 6, "cli_campaigns": 7, "cli_models": 7, "cli": 8, "jf_plugin": 8,
 }  # fmt: skip
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 

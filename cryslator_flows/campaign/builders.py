@@ -42,10 +42,8 @@ from typing import TYPE_CHECKING, Any
 from maggma.core import Builder
 from monty.json import jsanitize
 
-from cryslator_flows.crystals.packing import TranslatedChunk
-from cryslator_flows.jobs.gather import add_stats
-from cryslator_flows.jobs.summarize import summarize
-from cryslator_flows.schemas import CampaignSummary, EnumerationCounts, RelaxationComparison, TranslationStats
+from cryslator_flows.campaign.results import age, stage_rows, summarize_rows
+from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +145,7 @@ class RelaxationComparisonBuilder(_IncrementalBuilder):
             metadata = row.get("metadata") or {}
             candidate_id = row.get("output", {}).get("candidate_id") or metadata.get("candidate_id") or row["uuid"]
             key = metadata.get("campaign"), str(candidate_id)
-            if key not in newest or _age(row) > _age(newest[key]):
+            if key not in newest or age(row) > age(newest[key]):
                 newest[key] = _source(row)
         rows = self.comparisons.query(properties=[*self.keys, "source"])
         built = {tuple(row.get(name) for name in self.keys): row.get("source") for row in rows}
@@ -207,7 +205,7 @@ class CampaignSummaryBuilder(_IncrementalBuilder):
             compared.setdefault(row["campaign"], []).append(row.get("source"))
         built = {row["campaign"]: row.get("source") for row in self.summaries.query(properties=["campaign", "source"])}
         items = []
-        for campaign, rows in self._jobs_of_campaigns().items():
+        for campaign, rows in stage_rows(self.job_store).items():
             sources = [*map(_source, rows), *compared.get(campaign, [])]
             lines = sorted(json.dumps(source, sort_keys=True, default=str) for source in sources)
             digest = sha256("\n".join(lines).encode()).hexdigest()
@@ -215,61 +213,19 @@ class CampaignSummaryBuilder(_IncrementalBuilder):
                 items.append({"campaign": campaign, "source": digest, "jobs": rows})
         return items
 
-    def _jobs_of_campaigns(self) -> dict[str, list[Document]]:
-        """Documents of enumeration, translation, selection and summary of each campaign, oldest first."""
-        criteria = {
-            "metadata.campaign": {"$ne": None},
-            "$or": [
-                {"output.@class": {"$in": [TranslatedChunk.__name__, CampaignSummary.__name__]}},
-                {"output.counts.@class": EnumerationCounts.__name__},
-                {"output.n_selected": {"$exists": True}},
-            ],
-        }
-        # A job that replaced itself or ran again has one document for each index; the last one counts.
-        rows: dict[str, Document] = {}
-        for row in self.job_store.query(criteria, ["completed_at", "hosts", "metadata", "output"], load=False):
-            if row["uuid"] not in rows or row["index"] > rows[row["uuid"]]["index"]:
-                rows[row["uuid"]] = row
-        flows: dict[tuple[str, str | None], list[Document]] = {}
-        newest: dict[str, str | None] = {}
-        for row in sorted(rows.values(), key=_age):
-            campaign, flow_uuid = row["metadata"]["campaign"], _flow_uuid(row)
-            flows.setdefault((campaign, flow_uuid), []).append(row)
-            if "@class" not in row["output"] and "counts" in row["output"]:
-                newest[campaign] = flow_uuid
-        return {campaign: flows[campaign, flow_uuid] for campaign, flow_uuid in newest.items()}
-
     def _read(self, item: Document) -> Document:
         return {**item, "comparisons": list(self.comparisons.query({"campaign": item["campaign"]}))}
 
     def _build(self, item: Document) -> Document:
-        outputs = [row["output"] for row in item["jobs"]]
-        kinds = [output.get("@class") for output in outputs]
-        chunks = [output for output, kind in zip(outputs, kinds, strict=True) if kind == TranslatedChunk.__name__]
-        stages = [output for output, kind in zip(outputs, kinds, strict=True) if kind != CampaignSummary.__name__]
         readable = [row for row in item["comparisons"] if row.get("state") == "successful"]
-        summary = summarize(
-            item["campaign"],
-            next(EnumerationCounts.model_validate(stage["counts"]) for stage in stages[::-1] if "counts" in stage),
-            add_stats([TranslationStats.model_validate(chunk["stats"]) for chunk in chunks]),
-            next((stage["n_selected"] for stage in stages[::-1] if "n_selected" in stage), 0),
-            [RelaxationComparison.model_validate(row) for row in readable],
-        )
+        comparisons = [RelaxationComparison.model_validate(row) for row in readable]
+        summary = summarize_rows(item["campaign"], item["jobs"], comparisons)
         return {
             **summary.model_dump(mode="json"),
-            "finished": CampaignSummary.__name__ in kinds,
+            "finished": any(row["output"].get("@class") == CampaignSummary.__name__ for row in item["jobs"]),
             "n_broken_comparisons": len(item["comparisons"]) - len(readable),
         }
 
 
-def _flow_uuid(row: Document) -> str | None:
-    """Uuid of the outermost flow that a job ran in."""
-    return row["hosts"][-1] if row.get("hosts") else None
-
-
 def _source(row: Document) -> Document:
     return {"uuid": row["uuid"], "index": row["index"], "completed_at": row.get("completed_at")}
-
-
-def _age(row: Document) -> tuple[str, int]:
-    return str(row.get("completed_at") or ""), row["index"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import Field, ValidationError
 
+from cryslator_flows.campaign.stages import RemoteSettings
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
@@ -26,6 +28,9 @@ TAGS = {
     "source": ("aflow", "files", "store", "materials-project"),
     "kind": ("maps", "species", "roles", "predicted"),
 }
+
+# Arguments of maggma's embedded stores that are paths.
+STORE_PATHS = ("path", "database_path", "paths")
 
 
 class EnumerationSettings(StrictModel):
@@ -101,6 +106,9 @@ class Campaign(StrictModel):
     relaxation: RelaxationSettings | None = Field(
         default_factory=lambda: RelaxationSettings(), description="How the selected are relaxed; null to stop before"
     )
+    jobflow_remote: RemoteSettings = Field(
+        default_factory=lambda: RemoteSettings(), description="Where `cryslator submit` has the stages run"
+    )
 
     @classmethod
     def from_file(cls, path: Path) -> Campaign:
@@ -129,6 +137,15 @@ class Campaign(StrictModel):
         if isinstance(references, Path):
             campaign.selection.references = _read_references(folder / references)
         return campaign
+
+    def content(self) -> str:
+        """All that decides about the results of the campaign, as JSON; where it runs does not."""
+        return self.model_dump_json(exclude={"jobflow_remote"})
+
+    def changed_keys(self, content: str) -> list[str]:
+        """Keys of the campaign file that are not what they were when `content` was taken."""
+        before, now = json.loads(content), json.loads(self.content())
+        return [key for key in now if now[key] != before.get(key)]
 
     def to_flow(self) -> Flow:
         """The campaign as a jobflow Flow; raises what `to_maker` raises."""
@@ -197,11 +214,12 @@ def _read_yaml(path: Path) -> Any:
 
 def _absolute_paths(store: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Store arguments with the file names of maggma's embedded stores counted from `folder`."""
-    names = {"path", "database_path"}
-    changed = {key: str(folder / value) if key in names else value for key, value in store.items()}
-    if "paths" in store:
-        paths = [store["paths"]] if isinstance(store["paths"], str) else store["paths"]
-        changed["paths"] = [str(folder / value) for value in paths]
+    changed = dict(store)
+    for key in STORE_PATHS:
+        if isinstance(store.get(key), list):
+            changed[key] = [str(folder / value) for value in store[key]]
+        elif key in store:
+            changed[key] = str(folder / store[key])
     return changed
 
 

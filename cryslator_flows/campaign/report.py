@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-import pandas as pd
 from rich import box
 from rich.console import Group
 from rich.table import Table
 
+from cryslator_flows.campaign.export import write_candidates, write_relaxed
 from cryslator_flows.relaxation.savings import (
     LEAST_PAIRS,
     compared_starts,
@@ -229,41 +229,23 @@ def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison
     return Group(*(part for table in tables for part in (table, "")), savings_table(summary))
 
 
-def candidates_frame(chunks: list[TranslatedChunk]) -> pd.DataFrame:
-    """One row for each translated candidate, lowest predicted formation energy first."""
-    rows = [
-        {
-            "candidate_id": candidate.candidate_id,
-            "formula": candidate.reduced_formula,
-            "template_id": candidate.template_id,
-            "substitution": " ".join(f"{old}->{new}" for old, new in candidate.substitution.items()),
-            "n_atoms": len(candidate.structure),
-            **translation.model_dump(exclude={"candidate_id", "structure"}),
-        }
-        for chunk in chunks
-        for candidate, translation in chunk.rows()
-    ]
-    frame = pd.DataFrame(rows)
-    return frame if frame.empty else frame.sort_values("formation_energy_per_atom", ignore_index=True)
-
-
 def write_files(
     folder: Path,
     summary: CampaignSummary,
     comparisons: list[RelaxationComparison],
-    chunks: list[TranslatedChunk],
+    chunks: Iterable[TranslatedChunk],
 ) -> list[Path]:
     """Write summary, candidates, relaxed structures and the picture of the savings.
 
     Parameters
     ----------
     folder : Path
-        Where to.
+        Where to; made if missing.
     summary : CampaignSummary
         The summary.
     comparisons : list of RelaxationComparison
         The relaxed candidates.
-    chunks : list of TranslatedChunk
+    chunks : iterable of TranslatedChunk
         The translated candidates.
 
     Returns
@@ -272,22 +254,12 @@ def write_files(
         ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF of the lowest converged end of each
         candidate and, where there are pairs to show, ``savings.png``.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "summary.json", folder / "candidates.csv"]
     paths[0].write_text(summary.model_dump_json(indent=2) + "\n")
-    candidates_frame(chunks).to_csv(paths[1], index=False)
-    relaxed = folder / "relaxed"
-    for comparison in comparisons:
-        ends = [
-            (item.energy_per_atom, item.structure)
-            for item in comparison.relaxations
-            if item.structure is not None and item.energy_per_atom is not None and item.cost and item.cost.converged
-        ]
-        if ends:
-            _, lowest = min(ends, key=lambda end: end[0])
-            relaxed.mkdir(exist_ok=True)
-            lowest.to(str(relaxed / f"{comparison.reduced_formula}-{comparison.candidate_id}.cif"))
-    if relaxed.is_dir():
-        paths.append(relaxed)
+    write_candidates(paths[1], chunks)
+    if write_relaxed(folder / "relaxed", comparisons):
+        paths.append(folder / "relaxed")
     if _panels(summary, comparisons):
         paths.append(plot_savings(folder / "savings.png", summary, comparisons))
     return paths

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 from jobflow import JobStore
-from pydantic import BaseModel
 
 from cryslator_flows.campaign.local import Happening, LocalRun
+from cryslator_flows.campaign.results import CampaignResults
 from cryslator_flows.campaign.store import SQLiteStore
-from cryslator_flows.crystals.packing import TranslatedChunk
 from cryslator_flows.errors import CampaignError, StoreError
-from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from jobflow import Job
 
     from cryslator_flows.campaign.file import Campaign
+    from cryslator_flows.schemas import CampaignSummary
 
 STORE_FILE = "campaign.sqlite"
-Document = TypeVar("Document", bound=BaseModel)
+LOCK_FILE = ".lock"
 
 
 def open_job_store(folder: Path) -> JobStore:
     """The campaign folder's JobStore: outputs, and big objects in the additional store ``data``."""
     path = str(folder / STORE_FILE)
-    return JobStore(SQLiteStore(path, "outputs"), additional_stores={"data": SQLiteStore(path, "data")})
+    outputs = SQLiteStore(path, "outputs", indexed=("uuid", "metadata.stage"))
+    return JobStore(outputs, additional_stores={"data": SQLiteStore(path, "data")})
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     """Keep a second process from running the same campaign; the lock dies with its process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0).acquire()
+        lock = FileLock(folder / LOCK_FILE, timeout=0).acquire()
     except Timeout as error:
         raise StoreError(f"{folder}: another process is running this campaign; wait for it or stop it") from error
     except OSError as error:
@@ -48,22 +48,83 @@ def _sole_owner(folder: Path) -> Iterator[None]:
         yield
 
 
+class CampaignFolder:
+    """The folder of a campaign that runs or ran on this machine: its store, its journal and its job folders.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.job_store = open_job_store(self.path)
+        self.journal = SQLiteStore(str(self.path / STORE_FILE), "journal", indexed=("entry",), key="entry")
+
+    @property
+    def exists(self) -> bool:
+        """Whether a campaign was ever run here."""
+        return (self.path / STORE_FILE).is_file()
+
+    @contextmanager
+    def opened(self) -> Iterator[Self]:
+        """Connect store and journal as long as the context lasts."""
+        self.job_store.connect()
+        self.journal.connect()
+        try:
+            yield self
+        finally:
+            self.job_store.close()
+            self.journal.close()
+
+    @property
+    def content(self) -> str | None:
+        """What `Campaign.content` was when the campaign was started; None if it never was."""
+        row = self.journal.query_one({"entry": "campaign"})
+        return None if row is None else str(row["content"])
+
+    @property
+    def label(self) -> str:
+        """Name of the campaign.
+
+        Raises
+        ------
+        CampaignError
+            No campaign was started here.
+        """
+        if self.content is None:
+            raise CampaignError(f"{self.path}: no campaign was started in this folder; cryslator screen starts one")
+        return str(json.loads(self.content)["name"])
+
+    def results(self) -> CampaignResults:
+        """What the campaign left so far."""
+        return CampaignResults(self.job_store, self.label)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process runs the campaign now."""
+        try:
+            with FileLock(self.path / LOCK_FILE, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+
 class CampaignRun:
-    """One campaign and the folder that holds its store and its job folders.
+    """One campaign and the folder that it runs in.
 
     Parameters
     ----------
     campaign : Campaign
         The campaign.
-    folder : Path
+    path : Path
         Its folder.
     """
 
-    def __init__(self, campaign: Campaign, folder: Path) -> None:
+    def __init__(self, campaign: Campaign, path: Path) -> None:
         self.campaign = campaign
-        self.folder = folder.absolute()
-        self.job_store = open_job_store(self.folder)
-        self.journal = SQLiteStore(str(self.folder / STORE_FILE), "journal", indexed=("entry",), key="entry")
+        self.folder = CampaignFolder(path)
         self.failures: dict[str, str] = {}
 
     def run(self, report: Callable[[Happening, Job], None]) -> CampaignSummary:
@@ -86,54 +147,30 @@ class CampaignRun:
         StoreError
             The folder cannot be written or another process runs there.
         """
-        with _sole_owner(self.folder):
-            self.job_store.connect()
-            self.journal.connect()
-            try:
-                self._check_unchanged()
-                run = LocalRun(self.job_store, self.journal, self.folder / "jobs", report)
-                run.run(self.campaign.to_flow())
-                self.failures = run.failures()
-                return self._summary()
-            finally:
-                self.job_store.close()
-                self.journal.close()
+        with _sole_owner(self.folder.path), self.folder.opened() as folder:
+            self._check_unchanged()
+            run = LocalRun(folder.job_store, folder.journal, folder.path / "jobs", report)
+            run.run(self.campaign.to_flow())
+            self.failures = run.failures()
+            return self._summary()
 
     def _check_unchanged(self) -> None:
         """Refuse a campaign that changed after its first job was done; before that it simply starts anew."""
-        now = json.loads(self.campaign.model_dump_json())
-        before = self.journal.query_one({"entry": "campaign"})
-        if before is None or not self.journal.count({"state": "done"}):
-            self.journal.remove_docs({})
-            self.journal.update({"entry": "campaign", "content": json.dumps(now)}, key="entry")
-            return
-        was: dict[str, Any] = json.loads(before["content"])
-        changed = [key for key in now if now[key] != was.get(key)]
-        if changed:
+        journal, content = self.folder.journal, self.folder.content
+        if content is None or not journal.count({"state": "done"}):
+            journal.remove_docs({})
+            journal.update({"entry": "campaign", "content": self.campaign.content()}, key="entry")
+        elif changed := self.campaign.changed_keys(content):
             raise CampaignError(
-                f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in {self.folder}; "
-                "change it back, or give another folder with --output"
+                f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
+                f"{self.folder.path}; change it back, or give another folder with --output"
             )
 
     def _summary(self) -> CampaignSummary:
-        documents = self.documents(CampaignSummary)
-        if not documents:
+        summary = self.folder.results().stored_summary()
+        if summary is None:
             reason = next(iter(self.failures.values()), "no job ended")
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: not finished ({reason}); mend that and give the same command again"
             )
-        return documents[-1]
-
-    def documents(self, kind: type[Document]) -> list[Document]:
-        """All outputs of one kind in the store, big objects loaded."""
-        self.job_store.connect()
-        rows = self.job_store.query({"output.@class": kind.__name__}, load=True)
-        return [kind.model_validate(row["output"]) for row in rows]
-
-    def comparisons(self) -> list[RelaxationComparison]:
-        """All comparisons so far, lowest predicted formation energy first."""
-        return sorted(self.documents(RelaxationComparison), key=lambda comparison: comparison.formation_energy_per_atom)
-
-    def chunks(self) -> list[TranslatedChunk]:
-        """All translated chunks so far."""
-        return self.documents(TranslatedChunk)
+        return summary

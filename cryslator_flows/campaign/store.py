@@ -34,7 +34,8 @@ class SQLiteStore(Store):
     collection_name : str
         The table.
     indexed : tuple of str
-        Top-level fields that are looked up by an index; their values must be strings or numbers.
+        Fields that are looked up by an index, such as ``uuid`` or ``metadata.stage``; their values must be strings or
+        numbers.
     **kwargs
         Arguments of `maggma.core.Store`.
     """

@@ -186,15 +186,16 @@ def test_campaign_may_change_as_long_as_nothing_was_done(tmp_path):
 def test_files_and_tables(tmp_path):
     run = CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run")
     summary, _ = run_counting(run)
-    comparisons = run.comparisons()
-    paths = write_files(run.folder, summary, comparisons, run.chunks())
+    with run.folder.opened() as folder:
+        comparisons = folder.results().comparisons()
+        paths = write_files(folder.path, summary, comparisons, folder.results().chunks())
     names = {path.name for path in paths}
     assert {"summary.json", "candidates.csv", "relaxed"} <= names
-    table = pd.read_csv(run.folder / "candidates.csv")
+    table = pd.read_csv(run.folder.path / "candidates.csv")
     assert len(table) == summary.translated
     assert table["formation_energy_per_atom"].is_monotonic_increasing
     assert set(table["candidate_id"][: summary.selected]) == {item.candidate_id for item in comparisons}
-    assert len(list((run.folder / "relaxed").glob("*.cif"))) == 3
+    assert len(list((run.folder.path / "relaxed").glob("*.cif"))) == 3
     assert ("savings.png" in names) == bool(summary.savings)
 
     from rich.console import Console

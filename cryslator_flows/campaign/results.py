@@ -1,0 +1,183 @@
+"""What campaigns left in a JobStore so far, be it that of a campaign folder or of a jobflow-remote project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from cryslator_flows.crystals.packing import TranslatedChunk
+from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.jobs.gather import add_stats
+from cryslator_flows.jobs.summarize import summarize
+from cryslator_flows.schemas import CampaignSummary, EnumerationCounts, RelaxationComparison, TranslationStats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobflow import JobStore
+
+Document = TypeVar("Document", bound=BaseModel)
+Row = dict[str, Any]
+
+
+def campaign_labels(job_store: JobStore) -> list[str]:
+    """The labels of all campaigns that left something in a connected JobStore, in alphabetical order."""
+    return sorted(job_store.docs_store.distinct("metadata.campaign", {"metadata.campaign": {"$ne": None}}))
+
+
+def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[Row]]:
+    """Documents of enumeration, translation, selection and summary, without their big objects.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        A connected JobStore.
+    label : str or None
+        The campaign; None for all.
+
+    Returns
+    -------
+    dict
+        For each campaign that was enumerated its documents, oldest first: of a job the one with the highest index,
+        of a campaign that ran in several flows those of the last flow that enumerated.
+    """
+    criteria = {
+        "metadata.campaign": {"$ne": None} if label is None else label,
+        # The embedded store has an index for stages, and relaxations leave large documents.
+        "metadata.stage": {"$in": ["enumerate", "translate", "select", "summarize"]},
+        "$or": [
+            {"output.@class": {"$in": [TranslatedChunk.__name__, CampaignSummary.__name__]}},
+            {"output.counts.@class": EnumerationCounts.__name__},
+            {"output.n_selected": {"$exists": True}},
+        ],
+    }
+    rows: dict[str, Row] = {}
+    for row in job_store.query(criteria, ["completed_at", "hosts", "metadata", "output"], load=False):
+        if row["uuid"] not in rows or row["index"] > rows[row["uuid"]]["index"]:
+            rows[row["uuid"]] = row
+    flows: dict[tuple[str, str | None], list[Row]] = {}
+    newest: dict[str, str | None] = {}
+    for row in sorted(rows.values(), key=age):
+        campaign, flow_uuid = row["metadata"]["campaign"], _flow_uuid(row)
+        flows.setdefault((campaign, flow_uuid), []).append(row)
+        if "@class" not in row["output"] and "counts" in row["output"]:
+            newest[campaign] = flow_uuid
+    return {campaign: flows[campaign, flow_uuid] for campaign, flow_uuid in newest.items()}
+
+
+def summarize_rows(label: str, rows: list[Row], comparisons: list[RelaxationComparison]) -> CampaignSummary:
+    """The summary of what is there by now.
+
+    Parameters
+    ----------
+    label : str
+        The campaign.
+    rows : list of dict
+        Its documents from `stage_rows`.
+    comparisons : list of RelaxationComparison
+        Its comparisons.
+    """
+    outputs = [row["output"] for row in rows if not _is(row, CampaignSummary)]
+    return summarize(
+        label,
+        next(EnumerationCounts.model_validate(output["counts"]) for output in outputs[::-1] if "counts" in output),
+        add_stats(
+            [TranslationStats.model_validate(row["output"]["stats"]) for row in rows if _is(row, TranslatedChunk)]
+        ),
+        next((output["n_selected"] for output in outputs[::-1] if "n_selected" in output), 0),
+        comparisons,
+    )
+
+
+def age(row: Row) -> tuple[str, int]:
+    """What documents of a JobStore are sorted by, oldest first."""
+    return str(row.get("completed_at") or ""), row["index"]
+
+
+def _flow_uuid(row: Row) -> str | None:
+    """Uuid of the outermost flow that a job ran in."""
+    return row["hosts"][-1] if row.get("hosts") else None
+
+
+def _is(row: Row, kind: type[BaseModel]) -> bool:
+    return bool(row["output"].get("@class") == kind.__name__)
+
+
+class CampaignResults:
+    """The documents of one campaign, read while it runs or afterwards.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        A connected JobStore.
+    label : str
+        The campaign's label, which is in the metadata of all its jobs.
+    """
+
+    def __init__(self, job_store: JobStore, label: str) -> None:
+        self.job_store = job_store
+        self.label = label
+
+    def is_empty(self) -> bool:
+        """Whether no job of this campaign has left a document."""
+        return self.job_store.query_one({"metadata.campaign": self.label}, ["uuid"], load=False) is None
+
+    def stages(self) -> list[Row]:
+        """The documents of enumeration, translation, selection and summary, see `stage_rows`.
+
+        Raises
+        ------
+        CampaignError
+            Enumeration has not ended, or there is no such campaign.
+        """
+        rows = stage_rows(self.job_store, self.label).get(self.label)
+        if rows is None and self.is_empty():
+            known = nearest(self.label, campaign_labels(self.job_store))
+            raise CampaignError(f"campaign {self.label!r}: has no results yet; {known}")
+        if rows is None:
+            raise CampaignError(f"campaign {self.label!r}: enumeration has not ended, there is nothing to report yet")
+        return rows
+
+    def comparisons(self) -> list[RelaxationComparison]:
+        """The latest comparison of each candidate, lowest predicted formation energy first."""
+        criteria = {
+            "metadata.campaign": self.label,
+            "metadata.stage": "compare",
+            "output.@class": RelaxationComparison.__name__,
+        }
+        rows = sorted(self.job_store.query(criteria, ["completed_at"], load=False), key=age)
+        latest = {item.candidate_id: item for item in self._load(rows, RelaxationComparison)}
+        return sorted(latest.values(), key=lambda item: (item.formation_energy_per_atom, item.candidate_id))
+
+    def chunks(self) -> Iterator[TranslatedChunk]:
+        """The translated chunks, one in memory at a time."""
+        return self._load([row for row in self.stages() if _is(row, TranslatedChunk)], TranslatedChunk)
+
+    def stored_summary(self) -> CampaignSummary | None:
+        """What the campaign's last job wrote; None before."""
+        rows = stage_rows(self.job_store, self.label).get(self.label, [])
+        stored = [row for row in rows if _is(row, CampaignSummary)]
+        return CampaignSummary.model_validate(stored[-1]["output"]) if stored else None
+
+    def current_summary(self, comparisons: list[RelaxationComparison]) -> CampaignSummary:
+        """The summary of what is there by now, also of a campaign that still runs.
+
+        Parameters
+        ----------
+        comparisons : list of RelaxationComparison
+            From `comparisons`.
+
+        Raises
+        ------
+        CampaignError
+            Enumeration has not ended, or there is no such campaign.
+        """
+        return summarize_rows(self.label, self.stages(), comparisons)
+
+    def _load(self, rows: list[Row], kind: type[Document]) -> Iterator[Document]:
+        """Documents with their big objects, one by one: a cursor would time out on whoever takes long over each."""
+        for row in rows:
+            found = self.job_store.query_one({"uuid": row["uuid"], "index": row["index"]}, ["output"], load=True)
+            if found is not None:
+                yield kind.model_validate(found["output"])

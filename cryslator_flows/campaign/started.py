@@ -1,0 +1,94 @@
+"""Find a campaign that was started, be it on this machine or with jobflow-remote."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.remote import RemoteProject, open_project
+from cryslator_flows.campaign.results import CampaignResults
+from cryslator_flows.campaign.run import CampaignFolder
+from cryslator_flows.campaign.status import local_status, remote_status
+from cryslator_flows.errors import ProjectError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryslator_flows.campaign.status import CampaignStatus
+
+
+@dataclass
+class StartedCampaign:
+    """A campaign that runs or ran.
+
+    Parameters
+    ----------
+    label : str
+        Its label.
+    folder : Path
+        Where reports of it are written.
+    place : CampaignFolder or RemoteProject
+        Where it runs.
+    """
+
+    label: str
+    folder: Path
+    place: CampaignFolder | RemoteProject
+
+    @property
+    def results(self) -> CampaignResults:
+        """What it left so far."""
+        return CampaignResults(self.place.job_store, self.label)
+
+    def status(self) -> CampaignStatus:
+        """How far it is.
+
+        Raises
+        ------
+        CampaignError
+            There is no such campaign in the project.
+        """
+        if isinstance(self.place, CampaignFolder):
+            return local_status(self.place)
+        return remote_status(self.place, self.label)
+
+
+@contextmanager
+def find_campaign(target: str, project: str | None = None, output: Path | None = None) -> Iterator[StartedCampaign]:
+    """Find a campaign.
+
+    Parameters
+    ----------
+    target : str
+        Its label, or its campaign file.
+    project : str or None
+        The jobflow-remote project. None for the campaign folder if there is one, else the project that the campaign
+        file names, else jobflow-remote's own default.
+    output : Path or None
+        The campaign folder, ``runs/NAME`` if None.
+
+    Raises
+    ------
+    CampaignError
+        The campaign file has a mistake.
+    ProjectError
+        There is no campaign folder, and the project cannot be opened.
+    """
+    campaign = Campaign.from_file(Path(target)) if Path(target).is_file() else None
+    label = campaign.name if campaign else target
+    folder = CampaignFolder(output or Path("runs") / label)
+    if project is None and folder.exists:
+        with folder.opened():
+            yield StartedCampaign(folder.label, folder.path, folder)
+        return
+    wanted = project if project or campaign is None else campaign.jobflow_remote.project
+    try:
+        opened = open_project(wanted)
+    except ProjectError as error:
+        if wanted:
+            raise
+        raise ProjectError(f"campaign {label!r}: there is no campaign folder {folder.path}, and {error}") from error
+    yield StartedCampaign(label, folder.path, opened)

@@ -1,0 +1,265 @@
+"""How far a campaign is: how many jobs of each stage wait, run, are done or failed, and how to run the failed again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.schemas import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from maggma.core import Store
+    from pymongo.collection import Collection
+
+    from cryslator_flows.campaign.remote import RemoteProject
+    from cryslator_flows.campaign.run import CampaignFolder
+
+State = Literal["waiting", "ready", "running", "done", "failed", "stopped"]
+STATES: tuple[State, ...] = get_args(State)
+Row = dict[str, Any]
+OTHER = "other"
+SHOWN_FAILURES = 20
+
+# jobflow-remote's states; whatever is not here is on its way through a worker.
+REMOTE_STATES: dict[str, State] = {
+    "WAITING": "waiting",
+    "READY": "ready",
+    "COMPLETED": "done",
+    "FAILED": "failed",
+    "REMOTE_ERROR": "failed",
+    "PAUSED": "stopped",
+    "STOPPED": "stopped",
+    "USER_STOPPED": "stopped",
+}
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that failed.
+
+    Parameters
+    ----------
+    job_id : str
+        jobflow-remote's identifier, or the uuid of a job of a campaign folder.
+    name : str
+        The job's name.
+    reason : str
+        The last line of its traceback.
+    """
+
+    job_id: str
+    name: str
+    reason: str
+
+
+@dataclass
+class CampaignStatus:
+    """The jobs of a campaign by stage and state.
+
+    Parameters
+    ----------
+    label : str
+        The campaign's label.
+    place : str
+        Where it runs, for people to read.
+    counts : dict
+        For each stage, and ``other``, the number of jobs in each state.
+    failed : list of FailedJob
+        The failed jobs, or the first of them.
+    reruns : list of str
+        The commands that run them again, in order.
+    skips : list of str
+        The commands that have a campaign go on without relaxations that it waits for in vain: where the first of
+        several jobs of one relaxation failed, the others never start.
+    """
+
+    label: str
+    place: str
+    counts: dict[str, Counter[State]] = field(default_factory=lambda: defaultdict(Counter))
+    failed: list[FailedJob] = field(default_factory=list)
+    reruns: list[str] = field(default_factory=list)
+    skips: list[str] = field(default_factory=list)
+
+    @property
+    def totals(self) -> Counter[State]:
+        """Number of jobs in each state."""
+        return sum(self.counts.values(), Counter())
+
+    @property
+    def unfinished(self) -> int:
+        """Number of jobs that wait, run or were stopped."""
+        return sum(number for state, number in self.totals.items() if state not in ("done", "failed"))
+
+
+def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
+    """Status of a campaign that was submitted to jobflow-remote.
+
+    Parameters
+    ----------
+    project : RemoteProject
+        The project.
+    label : str
+        The campaign's label.
+
+    Raises
+    ------
+    CampaignError
+        There is no such campaign in the project.
+    """
+    jobs = project.controller.jobs
+    pipeline = [
+        {"$match": {"job.metadata.campaign": label}},
+        {"$group": {"_id": {"stage": "$job.metadata.stage", "state": "$state"}, "jobs": {"$sum": 1}}},
+    ]
+    status = CampaignStatus(label, f"jobflow-remote project {project.name}")
+    for group in jobs.aggregate(pipeline):
+        stage = group["_id"].get("stage") or OTHER
+        status.counts[stage][REMOTE_STATES.get(group["_id"]["state"], "running")] += group["jobs"]
+    if not status.counts:
+        known = project.controller.flows.distinct("metadata.campaign")
+        raise CampaignError(
+            f"campaign {label!r}: not in project {project.name!r}; {nearest(label, filter(None, known))}"
+        )
+    _add_remote_failures(status, project)
+    return status
+
+
+def _add_remote_failures(status: CampaignStatus, project: RemoteProject) -> None:
+    command = f"{project.command} job"
+    query = {"job.metadata.campaign": status.label}
+    fields = ["uuid", "db_id", "parents", "state", "error", "remote.error", "job.name", "job.metadata"]
+    jobs = project.controller.jobs
+    for state in ("FAILED", "REMOTE_ERROR"):
+        rows = list(jobs.find({**query, "state": state}, fields, sort=[("created_on", 1)], limit=SHOWN_FAILURES))
+        for row in rows:
+            reason = _last_line(row["error"] or row["remote"].get("error"))
+            status.failed.append(FailedJob(row["db_id"], row["job"]["name"], reason))
+        if state == "REMOTE_ERROR" and rows:
+            status.reruns.append(f"{command} retry {_options(rows)}")
+        elif rows:
+            _add_reruns(status, rows, jobs, command)
+
+
+def _add_reruns(status: CampaignStatus, failed: list[Row], jobs: Collection, command: str) -> None:
+    """Add the commands that run failed jobs again, and those that go on without them.
+
+    Some jobs run although a job before them failed, the comparison of a candidate for one. jobflow-remote refuses to
+    run a job again whose children have ended, unless they are paused: then they run again after it.
+    """
+    parents = [uuid for row in failed for uuid in row["parents"] or []]
+    failed_parents = {row["uuid"] for row in jobs.find({"uuid": {"$in": parents}, "state": "FAILED"}, ["uuid"])}
+    first = [row for row in failed if not failed_parents.intersection(row["parents"] or [])]
+    ended = {"parents": {"$in": [row["uuid"] for row in failed]}, "state": {"$in": ["COMPLETED", "FAILED"]}}
+    paused = list(jobs.find(ended, ["db_id", "parents"]))
+    reset = {row["uuid"] for row in first}
+    later = [row for row in paused if not reset.intersection(row["parents"])]
+    status.reruns += [f"{command} set-state PAUSED {_options(paused)}"] if paused else []
+    status.reruns += [f"{command} rerun {_options(first)}"]
+    status.reruns += [f"{command} resume {_options(later)}"] if later else []
+
+    candidates: dict[str, list[Row]] = defaultdict(list)
+    identifiers = {row["job"]["metadata"].get("candidate_id") for row in failed} - {None}
+    query = {"job.metadata.campaign": status.label, "job.metadata.candidate_id": {"$in": sorted(identifiers)}}
+    for row in jobs.find(query, ["db_id", "state", "job.metadata"]):
+        candidates[row["job"]["metadata"]["candidate_id"]].append(row)
+    stuck = [
+        row
+        for rows in candidates.values()
+        if all(other["state"] in ("COMPLETED", "FAILED", "WAITING") for other in rows)
+        for row in rows
+        if row["state"] == "WAITING" and row["job"]["metadata"]["stage"] == "compare"
+    ]
+    status.skips += [f"{command} set-state READY {_options(stuck)}"] if stuck else []
+
+
+def _options(rows: list[Row]) -> str:
+    return " ".join(f"-did {row['db_id']}" for row in rows)
+
+
+def _last_line(traceback: str | None) -> str:
+    lines = [line.strip() for line in (traceback or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason known"
+
+
+def local_status(folder: CampaignFolder) -> CampaignStatus:
+    """Status of a campaign folder, from its journal.
+
+    Parameters
+    ----------
+    folder : CampaignFolder
+        The folder.
+    """
+    ended = {row["entry"]: row for row in folder.journal.query() if "state" in row}
+    status = CampaignStatus(folder.label, f"folder {folder.path}")
+    for job in _queued_jobs(folder.journal, ended):
+        entry = f"{job['uuid']}:{job['index']}"
+        if entry in ended:
+            state: State = "failed" if ended[entry]["state"] == "failed" else "done"
+        else:
+            began = (folder.path / "jobs" / f"{job['uuid']}-{job['index']}").is_dir()
+            state = "running" if began and folder.is_running else "waiting"
+        status.counts[job["metadata"].get("stage", OTHER)][state] += 1
+        if state == "failed":
+            status.failed.append(FailedJob(job["uuid"], job["name"], ended[entry]["reason"]))
+            if ended[entry]["stage"]:
+                status.reruns = [f"cryslator screen CAMPAIGN_FILE --output {folder.path}"]
+    return status
+
+
+def _queued_jobs(journal: Store, ended: dict[str, Row]) -> Iterator[Row]:
+    """All jobs that the campaign has so far, as serialized."""
+    started = journal.query_one({"entry": "flow"})
+    texts = [started["flow"]] if started else []
+    texts += [text for row in ended.values() for text in row["flows"]]
+    for text in texts:
+        yield from _jobs(json.loads(text))
+
+
+def _jobs(flow: Row) -> Iterator[Row]:
+    if "jobs" in flow:
+        for part in flow["jobs"]:
+            yield from _jobs(part)
+    else:
+        yield flow
+
+
+def status_report(status: CampaignStatus) -> Group:
+    """The status as tables."""
+    shown = [state for state in STATES if state != "stopped" or status.totals["stopped"]]
+    title = f"Jobs of {status.label}, {status.place}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage")
+    for state in shown:
+        table.add_column(state, justify="right")
+    for stage in (*STAGES, OTHER):
+        if stage in status.counts:
+            table.add_row(stage, *(str(status.counts[stage][state]) for state in shown))
+    parts: list[Table | Text | str] = [table]
+    if status.failed:
+        parts += [_failures_table(status), ""]
+        for words, commands in (("To run these again:", status.reruns), ("To go on without them:", status.skips)):
+            parts += [Text(words)] if commands else []
+            # Not wrapped, so that they can be copied.
+            parts += [Text(f"  {command}", no_wrap=True, overflow="ignore") for command in commands]
+    return Group(*parts)
+
+
+def _failures_table(status: CampaignStatus) -> Table:
+    more = status.totals["failed"] - SHOWN_FAILURES
+    title = "Failed jobs" + (f", the first {SHOWN_FAILURES} of {status.totals['failed']}" if more > 0 else "")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("job", "name", "reason"):
+        table.add_column(column, overflow="fold")
+    for job in status.failed[:SHOWN_FAILURES]:
+        table.add_row(Text(job.job_id), Text(job.name), Text(job.reason))
+    return table

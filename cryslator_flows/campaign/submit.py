@@ -1,0 +1,240 @@
+"""Submit a campaign to jobflow-remote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
+
+from jobflow import Flow
+
+from cryslator_flows.campaign.file import STORE_PATHS
+from cryslator_flows.campaign.results import CampaignResults
+from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
+from cryslator_flows.errors import ProjectError
+from cryslator_flows.relaxation.recorder import record_relax_maker
+from cryslator_flows.schemas import STAGES
+from cryslator_flows.settings import SETTINGS
+from cryslator_flows.translator.pretrained import find_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobflow_remote.jobs.data import FlowInfo
+
+    from cryslator_flows.campaign.file import Campaign
+    from cryslator_flows.campaign.remote import RemoteProject
+    from cryslator_flows.campaign.stages import RemoteSettings
+    from cryslator_flows.flows.screening import ScreeningFlowMaker
+    from cryslator_flows.jobs.stages import StageConfigs
+
+LEDGER_VARIABLE = "CRYSLATOR_LEDGER"
+NO_EXEC_CONFIG: dict[str, Any] = {"export": {}}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A campaign that was submitted.
+
+    Parameters
+    ----------
+    label : str
+        What its jobs, documents and ledger entries carry: the campaign's name, or NAME-2 and so on.
+    job_ids : list of str
+        jobflow-remote's identifiers of its first jobs; the others follow from them.
+    workers : dict
+        The worker of each stage.
+    notes : list of str
+        What the user should see to.
+    """
+
+    label: str
+    job_ids: list[str]
+    workers: dict[str, str]
+    notes: list[str]
+
+
+def submit_campaign(
+    campaign: Campaign, project: RemoteProject, settings: RemoteSettings, again: bool = False
+) -> Submission:
+    """Submit a campaign, once.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    project : RemoteProject
+        Where to.
+    settings : RemoteSettings
+        Worker, execution configuration, resources and priority of each stage.
+    again : bool
+        Submit a campaign that was submitted before, under a label of its own.
+
+    Returns
+    -------
+    Submission
+        With the label and what the user should see to.
+
+    Raises
+    ------
+    ProjectError
+        The project lacks something, or has this campaign already and `again` is not given.
+    CampaignError, ModelError
+        The flow cannot be made.
+    """
+    project.check_data_store()
+    for stage in STAGES:
+        project.check_stage(stage, settings.stage(stage))
+    label = _free_label(campaign, project, again)
+    configs = stage_configs(campaign, project, settings)
+    maker = campaign.to_maker()
+    maker.name, maker.stage_configs = label, configs
+    flow = maker.make(campaign.templates, campaign.substitutions)
+    notes = [*_hidden_files(campaign, project, configs), *missing_ledgers(maker, project, configs)]
+    workers = {stage: config["worker"] for stage, config in configs.items()}
+    return Submission(label, _submit_flow(flow, label, campaign, project), workers, notes)
+
+
+def stage_configs(campaign: Campaign, project: RemoteProject, settings: RemoteSettings) -> StageConfigs:
+    """The ``manager_config`` of the jobs of each stage.
+
+    jobflow-remote hands worker, execution configuration and resources of a job on to the jobs it makes while running,
+    unless these say otherwise. So all of them do.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        Where it reads files, enumeration runs on a worker of this machine unless the settings name one for it.
+    project : RemoteProject
+        The project.
+    settings : RemoteSettings
+        What the user wants.
+    """
+    workers = list(project.project.workers)
+    configs: StageConfigs = {}
+    for stage in STAGES:
+        wanted = settings.stage(stage)
+        worker = wanted.worker or workers[0]
+        named = stage in settings.stages and settings.stages[stage].worker
+        if stage == "enumerate" and not named and any(True for _ in _template_files(campaign)):
+            worker = next((name for name in [worker, *workers] if project.runs_here(name)), worker)
+        configs[stage] = {
+            "worker": worker,
+            "exec_config": wanted.exec_config or NO_EXEC_CONFIG,
+            "resources": wanted.resources or {},
+            "priority": wanted.priority or 0,
+        }
+    return configs
+
+
+def _submit_flow(flow: Flow, label: str, campaign: Campaign, project: RemoteProject) -> list[str]:
+    from jobflow_remote import submit_flow
+
+    metadata = {"campaign": label, "campaign_name": campaign.name, "campaign_file": campaign.content()}
+    # Two processes that submit one campaign at the same moment collide here, since the database has a uuid only once.
+    whole = Flow([flow], output=flow.output, name=label, uuid=str(uuid5(NAMESPACE_URL, label)), metadata=metadata)
+    # Whatever looks for a campaign looks for these.
+    project.controller.jobs.create_index("job.metadata.campaign", background=True)
+    project.job_store.ensure_index("metadata.campaign")
+    try:
+        return submit_flow(whole, project=project.name)
+    except ValueError as error:
+        if "duplicate key" not in str(error):
+            raise
+        raise ProjectError(
+            f"campaign {campaign.name!r}: another process is submitting it to project {project.name!r}"
+        ) from error
+
+
+def _free_label(campaign: Campaign, project: RemoteProject, again: bool) -> str:
+    """The label to submit under; refuses a campaign that is there already, unless `again`."""
+    earlier = project.controller.get_flows_info(metadata={"campaign_name": campaign.name}, sort=[("created_on", -1)])
+    if not _is_taken(campaign.name, project):
+        return campaign.name
+    label = next(label for n in count(2) if not _is_taken(label := f"{campaign.name}-{n}", project))
+    if again:
+        return label
+    remedy = f"--again submits it once more as {label}"
+    if not earlier:
+        raise ProjectError(
+            f"campaign {campaign.name!r}: project {project.name!r} has results of a campaign of this name, though not "
+            f"its flow; {remedy}"
+        )
+    changes = [(flow, campaign.changed_keys(flow.flow_metadata["campaign_file"])) for flow in earlier]
+    same = next((flow for flow, changed in changes if not changed), None)
+    if same is not None:
+        raise ProjectError(f"campaign {campaign.name!r}: already submitted {_describe(same, project)}; {remedy}")
+    flow, changed = changes[0]
+    raise ProjectError(
+        f"campaign {campaign.name!r}: {', '.join(changed)} changed since it was submitted {_describe(flow, project)}; "
+        f"change it back, rename the campaign, or {remedy}"
+    )
+
+
+def _is_taken(label: str, project: RemoteProject) -> bool:
+    if project.controller.count_flows(metadata={"campaign": label}):
+        return True
+    return not CampaignResults(project.job_store, label).is_empty()
+
+
+def _describe(flow: FlowInfo, project: RemoteProject) -> str:
+    label = flow.flow_metadata["campaign"]
+    return (
+        f"on {flow.created_on:%Y-%m-%d %H:%M} UTC to project {project.name!r} as {label!r} ({len(flow.db_ids)} jobs, "
+        f"state {flow.state.value})"
+    )
+
+
+def _template_files(campaign: Campaign) -> Iterator[tuple[str, str]]:
+    """Key and path of what the enumeration reads from the disk."""
+    for number, source in enumerate(campaign.templates):
+        if isinstance(source, FileTemplates):
+            yield f"templates.{number}.path", str(source.path)
+        elif isinstance(source, StoreTemplates):
+            for key in STORE_PATHS:
+                if key in source.store:
+                    yield f"templates.{number}.store.{key}", str(source.store[key])
+
+
+def _model_folder(campaign: Campaign) -> Iterator[tuple[str, str]]:
+    """Key and path of a model that does not come with the package."""
+    folder = find_model(campaign.model).path
+    if folder == Path(campaign.model) or folder.parent in SETTINGS.model_dirs:
+        yield "model", str(folder)
+
+
+def _hidden_files(campaign: Campaign, project: RemoteProject, configs: StageConfigs) -> Iterator[str]:
+    """Notes on files of this machine that workers on other machines need."""
+    needed: dict[str, Iterator[tuple[str, str]]] = {
+        "enumerate": _template_files(campaign),
+        "translate": _model_folder(campaign),
+    }
+    for stage, files in needed.items():
+        worker = configs[stage]["worker"]
+        for key, path in [] if project.runs_here(worker) else files:
+            yield (
+                f"{key}: {path} is read by the {stage} stage, which worker {worker!r} runs on another machine; "
+                "it must be there under the same path"
+            )
+
+
+def missing_ledgers(maker: ScreeningFlowMaker, project: RemoteProject, configs: StageConfigs) -> Iterator[str]:
+    """Notes on stages whose jobs do not know the ledger of spent steps, if the relaxations write one."""
+    if maker.select_maker.relax_maker is None:
+        return
+    relax_maker = maker.select_maker.relax_maker.comparison_maker.relax_maker
+    if record_relax_maker(relax_maker, maker.name, "", "unrelaxed") is relax_maker:
+        return
+    for stage in ("relax", "compare"):
+        worker = project.project.workers[configs[stage]["worker"]]
+        name = configs[stage]["exec_config"]
+        exec_config = project.project.exec_config[name] if isinstance(name, str) else None
+        exported = {**(exec_config.export or {})} if exec_config else {}
+        commands = f"{worker.pre_run} {exec_config.pre_run if exec_config else ''}"
+        if LEDGER_VARIABLE not in exported and LEDGER_VARIABLE not in commands:
+            yield (
+                f"stage {stage}: neither its exec_config nor its worker exports {LEDGER_VARIABLE}; without a ledger "
+                "outside the job folders, steps of relaxations that fail or run again are not counted"
+            )

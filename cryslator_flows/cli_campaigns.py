@@ -1,0 +1,158 @@
+"""The commands about campaigns that were started: ``cryslator submit | status | report | export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cryslator_flows.console import err, out, plain, quiet, shown
+
+if TYPE_CHECKING:
+    from cryslator_flows.campaign.started import StartedCampaign
+
+app = typer.Typer()
+
+Target = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="Campaign by name, or its campaign file.")]
+Project = Annotated[
+    str | None,
+    typer.Option(
+        "--project", "-p", help="jobflow-remote project that the campaign was submitted to.", show_default=False
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Campaign folder; runs/NAME if left out.", show_default=False),
+]
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="Campaign file (YAML).")],
+    project: Annotated[
+        str | None, typer.Option("--project", "-p", help="jobflow-remote project.", show_default=False)
+    ] = None,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE=WORKER", help="Worker of a stage; may be repeated.", show_default=False),
+    ] = None,
+    exec_config: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE=NAME", help="Execution configuration of a stage.", show_default=False),
+    ] = None,
+    priority: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE=NUMBER", help="Priority of a stage.", show_default=False)
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Submit a campaign once more, under the name NAME-2, NAME-3 and so on.")
+    ] = False,
+) -> None:
+    """Submit a campaign to jobflow-remote.
+
+    Stages are `enumerate`, `translate`, `select`, `relax`, `compare`, `summarize`, and `default` for all of them. What
+    the options leave out is taken from the key `jobflow_remote` of the campaign file. A campaign that was submitted
+    before is refused, unless `--again` is given.
+
+    Example: `cryslator submit campaign.yaml --project cluster --worker translate=gpu --worker relax=cpu`
+    """
+    quiet()
+    from cryslator_flows.campaign.file import Campaign
+    from cryslator_flows.campaign.remote import open_project
+    from cryslator_flows.campaign.submit import submit_campaign
+
+    campaign = Campaign.from_file(file)
+    settings = campaign.jobflow_remote.with_options(project, worker or (), exec_config or (), priority or ())
+    opened = open_project(settings.project)
+    submission = submit_campaign(campaign, opened, settings, again)
+    workers = ", ".join(f"{stage} on {name}" for stage, name in submission.workers.items())
+    out.print(f"Submitted {submission.label} to project {opened.name}: {plain(workers)}.", soft_wrap=True)
+    for note in submission.notes:
+        err.print(f"[yellow]note:[/] {plain(note)}", soft_wrap=True)
+    out.print(f"Jobs run while the runner does: {opened.command} runner start")
+    out.print(f"How far they are: cryslator status {submission.label} --project {opened.name}")
+
+
+@app.command()
+def status(target: Target, project: Project = None, output: Output = None) -> None:
+    """Show how far a campaign is: its jobs by stage and state, and what failed.
+
+    Looks at the campaign folder (`--output`, or runs/NAME if there is one) or at the jobflow-remote project
+    (`--project`, else that of the campaign file, else jobflow-remote's own default).
+
+    Example: `cryslator status my-perovskites`
+    """
+    quiet()
+    from cryslator_flows.campaign.started import find_campaign
+
+    with find_campaign(target, project, output) as started:
+        print_status(started)
+
+
+@app.command()
+def report(target: Target, project: Project = None, output: Output = None) -> None:
+    """Report what a campaign found and saved so far, and write its files.
+
+    Looks where `cryslator status` does, and writes `summary.json`, `candidates.csv`, the relaxed structures as CIF
+    files and a picture of the savings to the campaign folder.
+
+    Example: `cryslator report my-perovskites`
+    """
+    quiet()
+    from cryslator_flows.campaign.started import find_campaign
+
+    with find_campaign(target, project, output) as started:
+        print_report(started)
+
+
+@app.command()
+def export(
+    target: Target,
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    project: Project = None,
+    output: Output = None,
+) -> None:
+    """Write what a campaign left as plain files: `candidates.csv`, `comparisons.jsonl`, relaxed structures as CIF.
+
+    Looks where `cryslator status` does. Each line of `comparisons.jsonl` is a `RelaxationComparison`.
+
+    Example: `cryslator export my-perovskites exported/`
+    """
+    quiet()
+    from cryslator_flows.campaign.started import find_campaign
+
+    with find_campaign(target, project, output) as started:
+        print_export(started, folder)
+
+
+def print_status(started: StartedCampaign) -> None:
+    """Print how far a campaign is."""
+    from cryslator_flows.campaign.status import status_report
+
+    out.print(status_report(started.status()))
+
+
+def print_report(started: StartedCampaign) -> None:
+    """Print the tables of a campaign and write its files."""
+    from cryslator_flows.campaign.report import full_report, write_files
+
+    status = started.status()
+    comparisons = started.results.comparisons()
+    summary = started.results.current_summary(comparisons)
+    paths = write_files(started.folder, summary, comparisons, started.results.chunks())
+    out.print(full_report(summary, comparisons))
+    for reason in summary.counts.rejected_templates:
+        err.print(f"[yellow]rejected[/] {plain(reason)}", soft_wrap=True)
+    for reason in sorted({job.reason for job in status.failed}):
+        err.print(f"[yellow]failed:[/] {plain(reason)}", soft_wrap=True)
+    if unfinished := status.unfinished:
+        err.print(f"[yellow]Not finished:[/] {unfinished} jobs wait or run; this is what there is by now.")
+    out.print("\nWritten: " + ", ".join(map(shown, paths)))
+
+
+def print_export(started: StartedCampaign, folder: Path) -> None:
+    """Write a campaign as plain files and print their names."""
+    from cryslator_flows.campaign.export import export_campaign
+
+    written = export_campaign(started.results, folder)
+    out.print("Written: " + ", ".join(f"{shown(path)} ({number})" for path, number in written.items()))

@@ -1,0 +1,148 @@
+"""Looking at a campaign folder: status, report and export, at any moment of the campaign."""
+
+import json
+
+import pytest
+
+from cryslator_flows.campaign.export import write_candidates
+from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.run import CampaignRun
+from cryslator_flows.campaign.status import local_status
+from cryslator_flows.schemas import RelaxationComparison
+from tests.campaign.test_file import GOOD, write
+
+MAKER = "tests.flows.makers.FussyRelaxMaker"
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def start(tmp_path, monkeypatch, until=None, **kwargs):
+    """Run a campaign in runs/mine, until a stage is queued for the first time if one is named."""
+    monkeypatch.chdir(tmp_path)
+    relaxation = {"maker": MAKER, "kwargs": kwargs}
+    file = write(tmp_path, {**GOOD, "selection": {"top_k": 4, "per_composition": 1}, "relaxation": relaxation})
+    run = CampaignRun(Campaign.from_file(file), tmp_path / "runs/mine")
+
+    def report(happening, job):
+        if happening == "started" and job.metadata["stage"] == until:
+            raise PowerCutError
+
+    if until is None:
+        run.run(report)
+    else:
+        with pytest.raises(PowerCutError):
+            run.run(report)
+    return run.folder
+
+
+def test_status_of_a_finished_campaign(run, tmp_path, monkeypatch):
+    folder = start(tmp_path, monkeypatch, fails_with="Sr")
+    with folder.opened():
+        status = local_status(folder)
+    assert status.counts["relax"] == {"done": 4, "failed": 4}
+    assert status.counts["compare"] == {"done": 4}
+    assert (status.unfinished, status.reruns) == (0, [])
+    code, out, _ = run("status", "mine")
+    assert code == 0
+    assert "Jobs of mine, folder" in out
+    assert "RuntimeError: no Sr here" in out
+
+
+@pytest.mark.parametrize(("until", "waiting"), [("translate", {"select", "summarize", "enumerate"}), ("relax", set())])
+def test_status_of_a_campaign_that_was_stopped(run, tmp_path, monkeypatch, until, waiting):
+    folder = start(tmp_path, monkeypatch, until)
+    with folder.opened():
+        status = local_status(folder)
+        assert not folder.is_running
+    assert status.counts[until]["waiting"] >= 1
+    assert all(status.counts[stage]["waiting"] >= 1 for stage in waiting)
+    assert status.counts["enumerate"]["done"] >= 1
+    assert status.totals["running"] == status.totals["failed"] == 0
+
+
+def test_status_while_it_runs(tmp_path, monkeypatch):
+    seen = []
+
+    def look(happening, job):
+        if happening == "done" and job.metadata["stage"] == "relax":
+            seen.append(local_status(run.folder))
+
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path, {**GOOD, "relaxation": {"maker": MAKER}})
+    run = CampaignRun(Campaign.from_file(file), tmp_path / "runs/mine")
+    run.run(look)
+    assert [status.counts["relax"]["done"] for status in seen] == list(range(1, len(seen) + 1))
+    assert seen[0].unfinished > seen[-1].unfinished > 0
+
+
+def test_status_names_the_command_for_a_failed_stage(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.cif").write_text("nonsense")
+    file = write(tmp_path, {**GOOD, "templates": [{"source": "files", "path": "a.cif"}]})
+    assert run("screen", file)[0] == 2
+    code, out, _ = run("status", file)
+    assert code == 0
+    assert "a.cif: not readable" in out
+    assert f"To run these again: cryslator screen CAMPAIGN_FILE --output {tmp_path / 'runs/mine'}" in out
+
+
+def test_report_of_a_campaign_that_was_stopped_is_that_of_what_is_there(run, tmp_path, monkeypatch):
+    start(tmp_path, monkeypatch, "summarize", fails_with="Sr")
+    code, out, err = run("report", "mine")
+    assert code == 0
+    assert "Not finished: 1 jobs wait or run" in err
+    assert "failed: RuntimeError: no Sr here" in err
+    assert "relaxed 2 converged" in out
+    before = json.loads((tmp_path / "runs/mine/summary.json").read_text())
+    folder = start(tmp_path, monkeypatch, fails_with="Sr")
+    code, _, err = run("report", "mine")
+    assert (code, "Not finished" in err) == (0, False)
+    assert json.loads((tmp_path / "runs/mine/summary.json").read_text()) == before
+    with folder.opened():
+        assert folder.results().stored_summary().model_dump(mode="json") == before
+
+
+def test_report_before_enumeration_has_ended(run, tmp_path, monkeypatch):
+    start(tmp_path, monkeypatch, "enumerate")
+    code, _, err = run("report", "mine")
+    assert code == 2
+    assert "campaign 'mine': has no results yet" in err
+
+
+def test_export(run, tmp_path, monkeypatch):
+    folder = start(tmp_path, monkeypatch, fails_with="Sr")
+    code, out, _ = run("export", "mine", "plain")
+    assert code == 0
+    assert "plain/comparisons.jsonl (4), plain/relaxed (2)" in out
+    lines = (tmp_path / "plain/comparisons.jsonl").read_text().splitlines()
+    with folder.opened():
+        comparisons = folder.results().comparisons()
+        n_translated = folder.results().current_summary(comparisons).translated
+    assert [RelaxationComparison.model_validate_json(line) for line in lines] == comparisons
+    assert len((tmp_path / "plain/candidates.csv").read_text().splitlines()) == 1 + n_translated
+    (tmp_path / "file").write_text("")
+    code, _, err = run("export", "mine", "file")
+    assert code == 2
+    assert "file: cannot be written" in err
+
+
+def test_candidates_come_one_chunk_at_a_time_and_leave_sorted(tmp_path, monkeypatch):
+    folder = start(tmp_path, monkeypatch, "select")
+    with folder.opened():
+        (chunk,) = folder.results().chunks()
+    half = chunk.translated.n_candidates // 2
+    parts = [chunk.translated.take(range(half, chunk.translated.n_candidates)), chunk.translated.take(range(half))]
+    given = (chunk.model_copy(update={"translated": part}) for part in parts)
+    assert write_candidates(tmp_path / "split.csv", given) == chunk.translated.n_candidates
+    write_candidates(tmp_path / "whole.csv", [chunk])
+    assert (tmp_path / "split.csv").read_text() == (tmp_path / "whole.csv").read_text()
+
+
+def test_an_output_folder_is_found_by_its_option(run, tmp_path, monkeypatch):
+    folder = start(tmp_path, monkeypatch, "translate")
+    folder.path.rename(tmp_path / "elsewhere")
+    code, out, _ = run("status", "mine", "--output", "elsewhere")
+    assert code == 0
+    assert "Jobs of mine" in out

@@ -1,0 +1,36 @@
+"""Relax makers that fail until somebody mends what they need, importable by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobflow import Flow, Maker, job
+
+from tests.flows.makers import PairPotentialRelaxMaker
+
+
+@dataclass
+class MendableRelaxMaker(PairPotentialRelaxMaker):
+    """Fails for structures with one element as long as a file is missing."""
+
+    fails_with: str = ""
+    needs: str = ""
+
+    @job
+    def make(self, structure, prev_dir=None):
+        if self.fails_with in {element.symbol for element in structure.elements} and not Path(self.needs).exists():
+            raise RuntimeError(f"{self.needs} is missing")
+        return PairPotentialRelaxMaker.make.original(self, structure)
+
+
+@dataclass
+class MendableDoubleMaker(Maker):
+    """Two relaxations, one after the other, of which the first may fail."""
+
+    name: str = "mendable double"
+    fails_with: str = ""
+    needs: str = ""
+
+    def make(self, structure, prev_dir=None) -> Flow:
+        first = MendableRelaxMaker(name="first", fails_with=self.fails_with, needs=self.needs).make(structure)
+        second = PairPotentialRelaxMaker(name="second").make(first.output.structure)
+        return Flow([first, second], output=second.output, name=self.name)

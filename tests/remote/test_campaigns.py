@@ -1,0 +1,153 @@
+"""Whole campaigns through jobflow-remote: submitted, run by its runner on several workers, looked at, mended."""
+
+import csv
+import json
+
+import pytest
+from pymatgen.core import Structure
+
+from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.remote import open_project
+from cryslator_flows.campaign.results import CampaignResults, campaign_labels
+from cryslator_flows.campaign.run import CampaignRun
+from cryslator_flows.campaign.status import remote_status
+from cryslator_flows.schemas import STAGES, RelaxationComparison
+from tests.campaign.test_file import GOOD, write
+from tests.remote.project import NAME
+
+pytestmark = pytest.mark.slow
+
+
+def campaign_file(folder, name, fails_with="", maker="MendableRelaxMaker", **selection):
+    """A campaign of two perovskites at most, whose relaxations fail for one element until a file is there."""
+    (folder / name).mkdir()
+    relaxation = {
+        "maker": f"tests.remote.makers.{maker}",
+        "kwargs": {"fails_with": fails_with, "needs": str(folder / name / "mended")},
+    }
+    selection = {"per_composition": 1, "top_k": 2, **selection}
+    content = {**GOOD, "name": name, "enumeration": {"chunk_size": 3}, "selection": selection, "relaxation": relaxation}
+    return write(folder / name, content)
+
+
+def places(project, label):
+    """For each stage the workers that its jobs ran on."""
+    found = {}
+    for job in project.jobs():
+        if job.metadata["campaign"] == label:
+            found.setdefault(job.metadata["stage"], set()).add(job.worker)
+    return found
+
+
+def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = campaign_file(tmp_path, "one")
+    second = campaign_file(tmp_path, "two", top_k=1, control_share=0)
+    options = "--worker", "default=local", "--worker", "translate=gpu", "--worker", "relax=batch"
+    assert run("submit", first, *options)[0] == 0
+    assert run("submit", second, "--worker", "default=gpu")[0] == 0
+    jfr_project.run(300)
+    here = {stage: {"local"} for stage in ("enumerate", "select", "compare", "summarize")}
+    assert places(jfr_project, "one") == {**here, "translate": {"gpu"}, "relax": {"batch"}}
+    assert places(jfr_project, "two") == {stage: {"gpu"} for stage in STAGES}
+
+    # What each shows is what it shows when it runs here by itself, with nothing of the other in it.
+    project = open_project(NAME)
+    assert campaign_labels(project.job_store) == ["one", "two"]
+    for file, name, n_relaxed in ((first, "one", 2), (second, "two", 1)):
+        expected = CampaignRun(Campaign.from_file(file), tmp_path / "here" / name).run(lambda *_: None)
+        status = remote_status(project, name)
+        assert status.totals["done"] == status.totals.total() > 10
+        results = CampaignResults(project.job_store, name)
+        comparisons = results.comparisons()
+        assert {item.campaign for item in comparisons} == {name}
+        assert len(comparisons) == n_relaxed
+        summary = results.current_summary(comparisons)
+        assert summary == results.stored_summary()
+        timeless = {"translation_seconds": None}
+        assert summary.model_copy(update=timeless) == expected.model_copy(update=timeless)
+
+    code, out, err = run("report", "one", "--project", NAME)
+    assert (code, err) == (0, "")
+    assert "Funnel of one" in out
+    files = {path.name for path in (tmp_path / "runs/one").iterdir()}
+    assert {"summary.json", "candidates.csv", "relaxed"} <= files
+    with (tmp_path / "runs/one/candidates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    energies = [float(row["formation_energy_per_atom"]) for row in rows]
+    assert len(rows) == expected.translated > 3  # of one chunk
+    assert energies == sorted(energies)
+    assert json.loads((tmp_path / "runs/one/summary.json").read_text())["relaxed"] == 2
+
+    # The same through jobflow-remote's own command line.
+    assert "cryslator: cryslator_flows.jf_plugin" in jfr_project.jf("plugin", "list")
+    assert "Jobs of two" in jfr_project.jf("cryslator", "status", "two")
+    assert "Funnel of two" in jfr_project.jf("cryslator", "report", "two", "--output", str(tmp_path / "reported"))
+    assert (tmp_path / "reported/summary.json").exists()
+    jfr_project.jf("cryslator", "export", "two", str(tmp_path / "exported"))
+    lines = (tmp_path / "exported/comparisons.jsonl").read_text().splitlines()
+    exported = [RelaxationComparison.model_validate_json(line) for line in lines]
+    assert len(exported) == len(list((tmp_path / "exported/relaxed").glob("*.cif"))) == 1
+    assert all(isinstance(item.relaxations[0].structure, Structure) for item in exported)
+    assert (tmp_path / "exported/candidates.csv").read_bytes() == (tmp_path / "runs/one/candidates.csv").read_bytes()
+
+
+def outcomes(label):
+    results = CampaignResults(open_project(NAME).job_store, label)
+    summary = results.current_summary(results.comparisons())
+    return {outcome: number for outcome, number in summary.outcomes["translated"].items() if number}
+
+
+def follow(project, commands):
+    """Give the commands that `cryslator status` prints."""
+    for command in commands:
+        words = command.split()
+        assert words[:3] == ["jf", "-p", NAME]
+        project.jf(*words[1:])
+
+
+def test_failed_relaxations_run_again_with_the_commands_that_status_prints(run, jfr_project, tmp_path):
+    """The comparison has recorded the failure before."""
+    file = campaign_file(tmp_path, "one", fails_with="Mn", top_k=1)
+    assert run("submit", file)[0] == 0
+    jfr_project.run(300)
+    assert outcomes("one") == {"failed": 1}
+    code, out, _ = run("status", "one", "--project", NAME)
+    assert code == 0
+    assert f"RuntimeError: {tmp_path / 'one/mended'} is missing" in out
+    status = remote_status(open_project(NAME), "one")
+    assert (status.totals["failed"], status.counts["relax"]["failed"], len(status.failed)) == (2, 2, 2)
+    assert [command.split()[4] for command in status.reruns] == ["set-state", "rerun"]
+    (tmp_path / "one/mended").touch()
+    follow(jfr_project, status.reruns)
+    assert remote_status(open_project(NAME), "one").counts["relax"]["ready"] == 2
+    jfr_project.run(300)
+    assert remote_status(open_project(NAME), "one").totals["failed"] == 0
+    assert sum(outcomes("one").values()) == 1
+    assert "failed" not in outcomes("one")
+
+
+def test_a_relaxation_whose_first_of_two_jobs_failed(run, jfr_project, tmp_path):
+    """It holds the campaign up, until it is given up or runs again; both as `cryslator status` says."""
+    file = campaign_file(tmp_path, "one", fails_with="Mn", maker="MendableDoubleMaker", top_k=1)
+    assert run("submit", file)[0] == 0
+    jfr_project.run(300)
+    status = remote_status(open_project(NAME), "one")
+    assert status.counts["relax"] == {"failed": 2, "waiting": 2}
+    assert status.counts["summarize"]["waiting"] == 1
+    _, out, err = run("report", "one", "--project", NAME, "--output", tmp_path / "reported")
+    assert "Not finished: " in err
+    assert "selected 1" in out
+    follow(jfr_project, status.skips)
+    jfr_project.run(300)
+    assert outcomes("one") == {"failed": 1}
+    assert remote_status(open_project(NAME), "one").counts["summarize"]["done"] == 1
+
+    status = remote_status(open_project(NAME), "one")
+    assert status.skips == []
+    (tmp_path / "one/mended").touch()
+    follow(jfr_project, status.reruns)
+    jfr_project.run(300)
+    status = remote_status(open_project(NAME), "one")
+    assert (status.totals["failed"], status.unfinished) == (0, 0)
+    assert "failed" not in outcomes("one")
