@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,11 +13,18 @@ from collections import Counter
 from importlib.util import find_spec
 
 import pytest
+import yaml
+from jobflow_remote.config.base import Project
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Lattice, Structure
+from ruamel.yaml import YAML
 
 from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.remote import open_project
+from cryslator_flows.campaign.stages import RemoteSettings
+from cryslator_flows.campaign.submit import missing_ledgers, stage_configs
 from cryslator_flows.relaxation.gpaw import LOG
+from cryslator_flows.schemas import STAGES
 from cryslator_flows.translator.recipe import Recipe
 from tests.conftest import ROOT
 from tests.translator.test_evaluate import pair
@@ -42,9 +50,40 @@ def test_any_property(tmp_path, perovskite):
     assert [row[recipe.target] for row in rows] == pytest.approx([expected] * 3, rel=1e-4)
 
 
-@pytest.mark.parametrize("path", [path for path in ROOT.glob("workflows/**/*.yaml") if path.stem != "recipe"], ids=str)
+PROJECTS = sorted(ROOT.glob("workflows/jobflow-remote/*.yaml"))
+CAMPAIGNS = [path for path in ROOT.glob("workflows/**/*.yaml") if path.stem != "recipe" and path not in PROJECTS]
+
+
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=str)
 def test_campaigns_make_flows(path):
     assert Campaign.from_file(path).to_flow().name == Campaign.from_file(path).name
+
+
+@pytest.mark.parametrize("path", PROJECTS, ids=lambda path: path.stem)
+def test_jobflow_remote_projects(path):
+    """jobflow-remote accepts them as its command line reads them, and Slurm gets all the resources they name."""
+    project = Project.model_validate(YAML().load(path))
+    assert project.name == path.stem
+    assert "data" in project.get_jobstore().additional_stores
+    for worker in project.workers.values():
+        script = worker.get_scheduler_io().get_submission_script("run", options=worker.resources)
+        assert all(str(value) in script for value in (worker.resources or {}).values())
+
+
+def test_the_cluster_has_what_the_docs_submit_to(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "workflows/jobflow-remote/cluster.yaml", tmp_path)
+    monkeypatch.setattr("jobflow_remote.SETTINGS.projects_folder", str(tmp_path))
+    page = (ROOT / "docs/jobflow-remote.md").read_text()
+    (block,) = re.findall(r"^```yaml\n# a part of a campaign file\n(.*?)^```", page, flags=re.M | re.S)
+    settings = RemoteSettings.model_validate(yaml.safe_load(block)["jobflow_remote"])
+    project = open_project(settings.project)
+    project.check_data_store()
+    for stage in STAGES:
+        project.check_stage(stage, settings.stage(stage))
+    campaign = Campaign.from_file(ROOT / "workflows/perovskites-vasp.yaml")
+    configs = stage_configs(campaign, project, settings)
+    assert [configs[stage]["worker"] for stage in STAGES] == ["small", "gpu", "small", "cpu", "small", "small"]
+    assert list(missing_ledgers(campaign.to_maker(), project, configs)) == []
 
 
 def test_published_results_are_those_of_the_rows(tmp_path):
