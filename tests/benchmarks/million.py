@@ -1,13 +1,13 @@
 """Time and peak memory of enumerating, translating and selecting, as the number of candidates grows.
 
-Example: python tests/benchmarks/million.py --candidates 10000 100000 1000000 --translate 2000 10000
+Example: python tests/benchmarks/million.py --metals 14 30 64 --translate 2000 10000
 
 Every stage of every size runs in a process of its own, so that the peak of its resident memory is its own; the stages
-are the jobs of a campaign, called as a manager calls them. Candidates are quaternary oxides from AFLOW prototypes of
-up to 20 atoms, charge-balanced and without equivalents. Translation runs for the sizes given by ``--translate`` and is
-extrapolated to a million from the largest. Selection at large sizes is measured on candidates that were enumerated but
-not translated: cells are those of the templates and energies drawn at random, which changes what is selected, not what
-selecting costs. The picks of the best k and those below a hull are timed apart.
+are the jobs of a campaign, called as a manager calls them. Candidates are made from all quaternary AFLOW prototypes of
+up to 20 atoms, charge-balanced and without equivalents; the sizes are numbers of metals that take the places of the
+three cations in every order. Translation runs for the numbers of candidates given by ``--translate``, from the smallest
+size, and is extrapolated to a million. Selection is measured on candidates that were enumerated but not translated: cells
+are those of the templates and energies drawn at random, which changes what is selected, not what selecting costs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from monty.json import MontyEncoder
+from monty.json import MontyDecoder, MontyEncoder
 from pymatgen.core import Element
 from rich.console import Console
 from rich.table import Table
@@ -39,50 +39,44 @@ from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.translate import TranslateMaker
 from cryslator_flows.schemas import Translation, TranslationStats
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cryslator_flows.crystals.candidates import CandidateRow
-
 CHUNK = EnumerateMaker().chunk_size
-METALS = [Element.from_Z(number).symbol for number in (3, 4, *range(11, 14), *range(19, 33), *range(37, 52))]
-TEMPLATES = AflowTemplates(elements=["O"], n_elements=4, max_atoms=20)
-SPACE = RolePools(kind="roles", cations=[METALS] * 3)
+METALS = [element.symbol for number in range(1, 84) if (element := Element.from_Z(number)).is_metal]
+TEMPLATES = AflowTemplates(n_elements=4, max_atoms=20)
 CUTS = {"best 1,000": Cuts(top_k=1000), "0.02 eV/atom above the hull": Cuts(max_energy_above_hull=0.02, top_k=1000)}
 
 
-def rows(number: int) -> Iterator[CandidateRow]:
-    """The first candidates of the space."""
-    for index, row in enumerate(Enumeration(TEMPLATES.load(), [SPACE]).rows()):
-        if index == number:
-            return
-        yield row
+def write(document: Any) -> str:
+    """A document as managers write it."""
+    return json.dumps(document, cls=MontyEncoder)
 
 
-def enumerate_candidates(number: int, folder: Path) -> dict[str, Any]:
+def read(text: str) -> Any:
+    """A document as jobs get it."""
+    return json.loads(text, cls=MontyDecoder)
+
+
+def enumerate_candidates(n_metals: int, folder: Path) -> dict[str, Any]:
     """Enumerate, drop equivalents, pack into translation jobs and write these as a manager does."""
-    chunks = in_chunks(rows(number), CHUNK)
+    enumeration = Enumeration(TEMPLATES.load(), [RolePools(kind="roles", cations=[METALS[:n_metals]] * 3)])
+    chunks = in_chunks(enumeration.rows_by_system(), CHUNK)
     jobs = [TranslateMaker().make(PackedCandidates.pack(chunk), CUTS["best 1,000"]) for chunk in chunks]
-    n_bytes = len(json.dumps(jobs, cls=MontyEncoder))
-    packed = [job.function_args[0].model_dump_json() for job in jobs]
-    (folder / f"{number}.jsonl").write_text("\n".join(packed))
-    return {"jobs": len(jobs), "bytes": n_bytes / number}
-
-
-def packed_chunks(number: int, folder: Path) -> Iterator[PackedCandidates]:
-    """What `enumerate_candidates` wrote, chunk by chunk."""
-    with (folder / f"{number}.jsonl").open() as lines:
-        for line in lines:
-            yield PackedCandidates.model_validate_json(line)
+    n_bytes = len(write(jobs))
+    with (folder / "packed.jsonl").open("w") as lines:
+        for job in jobs:
+            lines.write(write(job.function_args[0]) + "\n")
+    number = enumeration.counts.unique
+    return {"candidates": number, "jobs": len(jobs), "bytes each in jobs": n_bytes / number}
 
 
 def translate(number: int, folder: Path) -> dict[str, Any]:
-    """Translate with the released model, chunk by chunk, and write the documents."""
-    n_bytes = 0
-    for packed in packed_chunks(number, folder):
-        document = TranslateMaker.make.original(TranslateMaker(), packed, CUTS["best 1,000"])
-        n_bytes += len(document.translated.columns)
-    return {"bytes": n_bytes / number}
+    """Translate with the released model, chunk by chunk, as many jobs do."""
+    n_bytes = done = 0
+    with (folder / "packed.jsonl").open() as lines:
+        while done < number:
+            document = TranslateMaker.make.original(TranslateMaker(), read(next(lines)), CUTS["best 1,000"])
+            n_bytes += len(write(document))
+            done += document.stats.n_translated + document.stats.n_rejected
+    return {"candidates": done, "bytes each in documents": n_bytes / done}
 
 
 def pretend(packed: PackedCandidates, seed: int) -> TranslatedCandidates:
@@ -100,35 +94,37 @@ def pretend(packed: PackedCandidates, seed: int) -> TranslatedCandidates:
     return TranslatedCandidates.add(packed, range(len(made)), made)
 
 
-def prepare(number: int, folder: Path) -> dict[str, Any]:
+def prepare(folder: Path) -> dict[str, Any]:
     """Write the chunks that selection reads; not a stage of a campaign."""
-    with (folder / f"{number}-translated.jsonl").open("w") as lines:
-        for seed, packed in enumerate(packed_chunks(number, folder)):
-            lines.write(pretend(packed, seed).model_dump_json() + "\n")
+    with (folder / "packed.jsonl").open() as packed, (folder / "translated.jsonl").open("w") as lines:
+        for seed, line in enumerate(packed):
+            lines.write(write(pretend(read(line), seed)) + "\n")
     return {}
 
 
-def select(number: int, folder: Path, cuts: Cuts) -> dict[str, Any]:
+def select(cuts: Cuts, folder: Path) -> dict[str, Any]:
     """Shortlist each chunk, gather the shortlists, select: job by job, each reading what it needs and no more."""
     stats = TranslationStats(n_translated=CHUNK)
     parts: list[Path] = []
-    with (folder / f"{number}-translated.jsonl").open() as lines:
+    number = 0
+    with (folder / "translated.jsonl").open() as lines:
         for index, line in enumerate(lines):
-            shortlist = cuts.shortlist(TranslatedCandidates.model_validate_json(line))
+            translated = read(line)
+            number += translated.n_candidates
             parts.append(folder / f"part-{index}.json")
-            parts[-1].write_text(Shortlist(shortlist=shortlist, stats=stats).model_dump_json())
+            parts[-1].write_text(write(Shortlist(shortlist=cuts.shortlist(translated), stats=stats)))
     level = 0
     while len(parts) > PARTS_PER_JOB:
         level += 1
         gathered = []
         for index, group in enumerate(in_chunks(parts, PARTS_PER_JOB)):
-            documents = [Shortlist.model_validate_json(path.read_text()) for path in group]
+            documents = [read(path.read_text()) for path in group]
             gathered.append(folder / f"gather-{level}-{index}.json")
-            gathered[-1].write_text(GatherMaker.make.original(GatherMaker(), documents, cuts).model_dump_json())
+            gathered[-1].write_text(write(GatherMaker.make.original(GatherMaker(), documents, cuts)))
         parts = gathered
-    shortlists = [Shortlist.model_validate_json(path.read_text()).shortlist for path in parts]
-    joined = TranslatedCandidates.join(shortlists)
-    return {"shortlisted": joined.n_candidates, "selected": cuts.select(joined).n_candidates}
+    joined = TranslatedCandidates.join([read(path.read_text()).shortlist for path in parts])
+    selected = cuts.select(joined)
+    return {"candidates": number, "in the last shortlists": joined.n_candidates, "selected": selected.n_candidates}
 
 
 def _measure(queue: Any, stage: Any, arguments: tuple[Any, ...]) -> None:
@@ -141,52 +137,52 @@ def _measure(queue: Any, stage: Any, arguments: tuple[Any, ...]) -> None:
 def measure(stage: Any, *arguments: Any) -> dict[str, Any]:
     """Seconds and peak resident memory in MiB of a stage in a fresh process."""
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
+    queue = context.SimpleQueue()
     process = context.Process(target=_measure, args=(queue, stage, arguments))
     process.start()
-    result = queue.get()
     process.join()
-    return dict(result)
+    if process.exitcode:
+        raise SystemExit(f"{stage.__name__}: failed, see above")
+    return dict(queue.get())
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--translate", type=int, nargs="+", default=[2_000, 10_000])
+    parser.add_argument("--metals", type=int, nargs="+", default=[14, 30, 64], help="sizes, as numbers of metals")
+    parser.add_argument("--translate", type=int, nargs="*", default=[2_000, 10_000], help="candidates to translate")
     arguments = parser.parse_args()
     table = Table("stage", "candidates", "s", "ms each", "peak MiB", "")
     for column in table.columns[1:5]:
         column.justify = "right"
-    console = Console()
+    console = Console(width=140)
     folder = Path(tempfile.mkdtemp())
+
+    def add(stage: str, result: dict[str, Any]) -> float:
+        number, seconds, peak = (result.pop(name) for name in ("candidates", "seconds", "peak"))
+        remark = ", ".join(f"{value:,.0f} {name}" for name, value in result.items())
+        row = (stage, f"{number:,}", f"{seconds:.1f}", f"{1000 * seconds / number:.3f}", f"{peak:.0f}", remark)
+        console.print(*row, sep="  ")
+        table.add_row(*row)
+        return float(seconds / number)
+
     slowest = 0.0
-
-    def add(stage: str, number: int, result: dict[str, Any]) -> None:
-        remark = ", ".join(f"{value:,.0f} {name}" for name, value in result.items() if name not in {"seconds", "peak"})
-        seconds, peak = result["seconds"], result["peak"]
-        each = 1000 * seconds / number
-        console.print(f"{stage}, {number:,}: {seconds:.1f} s, {each:.3f} ms each, peak {peak:.0f} MiB; {remark}")
-        table.add_row(stage, f"{number:,}", f"{seconds:.1f}", f"{each:.3f}", f"{peak:.0f}", remark)
-
     try:
-        for number in sorted({*arguments.candidates, *arguments.translate}):
-            add("enumerate", number, measure(enumerate_candidates, number, folder))
-            if number in arguments.translate:
-                result = measure(translate, number, folder)
-                slowest = result["seconds"] / number
-                add("translate", number, result)
-            if number in arguments.candidates:
-                measure(prepare, number, folder)
-                for name, cuts in CUTS.items():
-                    add(f"select, {name}", number, measure(select, number, folder, cuts))
+        for n_metals in arguments.metals:
+            add("enumerate", measure(enumerate_candidates, n_metals, folder))
+            if n_metals == arguments.metals[0]:
+                for number in arguments.translate:
+                    slowest = add("translate", measure(translate, number, folder))
+            measure(prepare, folder)
+            for name, cuts in CUTS.items():
+                add(f"select, {name}", measure(select, cuts, folder))
     finally:
         shutil.rmtree(folder)
     console.print(table)
     if slowest:
         console.print(
-            f"Translation of a million, extrapolated from the largest size translated: {slowest * 1e6 / 3600:.1f} h "
-            "for one process like this one; chunks are jobs of their own, so n workers take one n-th of it."
+            f"Translation of a million, extrapolated from the last size translated: {slowest * 1e6 / 3600:.1f} h for one "
+            "process like this one; chunks are jobs of their own, so n workers take one n-th of it."
         )
 
 
