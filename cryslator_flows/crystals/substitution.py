@@ -199,8 +199,8 @@ def _possible_charges(symbol: str, amount: int) -> frozenset[int]:
 def is_charge_balanced(reduced_formula: str) -> bool:
     """Whether oxidation states that occur in the ICSD (pymatgen's table) can balance a formula.
 
-    Atoms of one element may have different oxidation states; those of a crystal of one element are neutral. The same as whether pymatgen's
-    `Composition.oxi_state_guesses` finds any, some hundred times faster, since nothing is ranked.
+    Atoms of one element may have different oxidation states; those of a crystal of one element are neutral. The same
+    as whether pymatgen's `Composition.oxi_state_guesses` finds any, without ranking them.
 
     Parameters
     ----------
