@@ -16,6 +16,7 @@ from cryslator_flows.crystals.substitution import (
     PredictedSubstitutions,
     RolePools,
     SpeciesPools,
+    Substitution,
     is_charge_balanced,
     substitute,
 )
@@ -25,7 +26,6 @@ from cryslator_flows.schemas import Candidate, EnumerationCounts, Template
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pymatgen.core import Structure
 
 SubstitutionSpace = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions
 Item = TypeVar("Item")
@@ -45,39 +45,52 @@ class DuplicateFilter:
         self._seen = sqlite3.connect("", isolation_level=None)
         self._seen.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
-            "CREATE TABLE seen (formula TEXT, template INTEGER, mapping TEXT); CREATE INDEX formulas ON seen (formula);"
+            "CREATE TABLE seen (system TEXT, formula TEXT, template INTEGER, mapping TEXT, probability REAL);"
+            "CREATE INDEX formulas ON seen (formula);"
         )
         self._verdicts: dict[tuple[int, int, frozenset[tuple[str, str]]], bool] = {}
-        self._templates: list[Structure] = []
+        self._templates: list[Template] = []
 
-    def add_template(self, structure: Structure) -> int:
+    def add_template(self, template: Template) -> int:
         """Register a template and return its index."""
-        self._templates.append(structure)
+        self._templates.append(template)
         return len(self._templates) - 1
 
-    def is_new(self, template: int, mapping: dict[str, str], formula: str) -> bool:
+    def is_new(self, template: int, substitution: Substitution, formula: str) -> bool:
         """Whether no earlier candidate is equivalent; if so, it is remembered.
 
         Parameters
         ----------
         template : int
             Index from `add_template`.
-        mapping : dict
-            Template element to new element.
+        substitution : Substitution
+            Its new elements.
         formula : str
             Reduced formula of the candidate.
         """
+        mapping = substitution.mapping
         bucket = self._seen.execute("SELECT template, mapping FROM seen WHERE formula = ?", (formula,)).fetchall()
         if any(self._match(template, mapping, other, json.loads(text)) for other, text in bucket):
             return False
-        self._seen.execute("INSERT INTO seen VALUES (?, ?, ?)", (formula, template, json.dumps(mapping)))
+        system = "-".join(sorted(set(mapping.values())))
+        row = (system, formula, template, json.dumps(mapping), substitution.probability)
+        self._seen.execute("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", row)
         return True
+
+    def rows(self) -> Iterator[CandidateRow]:
+        """All that was new, by chemical system and reduced formula."""
+        rows = self._seen.execute("SELECT template, mapping, probability FROM seen ORDER BY system, formula, rowid")
+        for template, text, probability in rows:
+            yield CandidateRow(self._templates[template], Substitution(json.loads(text), probability))
 
     def _match(self, first: int, mapping: dict[str, str], second: int, other: dict[str, str]) -> bool:
         relation = frozenset((old, was) for old, new in mapping.items() for was, now in other.items() if new == now)
         key = (first, second, relation)
         if key not in self._verdicts:
-            structures = substitute(self._templates[first], mapping), substitute(self._templates[second], other)
+            structures = (
+                substitute(self._templates[first].structure, mapping),
+                substitute(self._templates[second].structure, other),
+            )
             self._verdicts[key] = bool(self._matcher.fit(*structures))
         return self._verdicts[key]
 
@@ -127,7 +140,20 @@ class Enumeration:
 
     def rows(self) -> Iterator[CandidateRow]:
         """The same candidates, without making their structures."""
-        counts, seen = self.counts, DuplicateFilter()
+        return (CandidateRow(template, substitution) for template, substitution in self._new(DuplicateFilter()))
+
+    def rows_by_system(self) -> Iterator[CandidateRow]:
+        """The same candidates by chemical system and formula, so that those which compete come together.
+
+        The first one comes when all are enumerated; until then they wait on the disk.
+        """
+        seen = DuplicateFilter()
+        for _ in self._new(seen):
+            pass
+        return seen.rows()
+
+    def _new(self, seen: DuplicateFilter) -> Iterator[tuple[Template, Substitution]]:
+        counts = self.counts
         names: set[str] = set()
         for template in self.templates:
             if isinstance(template, StructureError):
@@ -137,18 +163,18 @@ class Enumeration:
                 raise StructureError(f"template {template.template_id}: identifier used twice; rename one of the two")
             names.add(template.template_id)
             counts.templates += 1
-            index = seen.add_template(template.structure)
+            index = seen.add_template(template)
             composition = template.structure.composition.element_composition
             for substitution in (item for space in self.spaces for item in space.substitutions(template.structure)):
                 counts.enumerated += 1
                 formula = substituted_formula(composition, substitution.mapping)
                 if self.charge_balanced and not is_charge_balanced(formula):
                     counts.not_charge_balanced += 1
-                elif not seen.is_new(index, substitution.mapping, formula):
+                elif not seen.is_new(index, substitution, formula):
                     counts.duplicates += 1
                 else:
                     counts.unique += 1
-                    yield CandidateRow(template, substitution)
+                    yield template, substitution
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

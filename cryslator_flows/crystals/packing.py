@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import zlib
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from monty.json import MontyDecoder, MontyEncoder
 from pydantic import BaseModel, Field
 from pymatgen.core import Structure
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
@@ -48,26 +51,30 @@ def _encode(arrays: Arrays) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+def _squeeze(texts: dict[str, str]) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(texts).encode())).decode()
+
+
 class PackedCandidates(BaseModel):
     """Candidates as templates and what was substituted in them; the structures are made when they are asked for."""
 
     n_candidates: int = Field(description="Number of candidates")
-    templates: list[Template] = Field(description="The templates they were made from")
+    templates: str = Field(description="Templates they were made from, by identifier: JSON, compressed, in base64")
     rescale_volume: bool = Field(False, description="Whether candidates are scaled to a predicted volume")
     columns: str = Field(description="Compressed numpy archive (npz) in base64, one row for each candidate")
 
     @classmethod
     def pack(cls, rows: Iterable[CandidateRow], rescale_volume: bool = False) -> PackedCandidates:
         """Pack candidates as they are enumerated."""
-        templates: dict[str, int] = {}
-        kept: list[Template] = []
+        numbers_of: dict[str, int] = {}
+        texts: dict[str, str] = {}
         numbers, symbols, probabilities = [], [], []
         for row in rows:
             name = row.template.template_id
-            if name not in templates:
-                templates[name] = len(kept)
-                kept.append(row.template)
-            numbers.append(templates[name])
+            if name not in texts:
+                numbers_of[name] = len(texts)
+                texts[name] = json.dumps(row.template, cls=MontyEncoder)
+            numbers.append(numbers_of[name])
             symbols.append(" ".join(f"{old} {new}" for old, new in row.substitution.mapping.items()))
             probabilities.append(np.nan if row.substitution.probability is None else row.substitution.probability)
         arrays = {
@@ -75,7 +82,16 @@ class PackedCandidates(BaseModel):
             "symbols": np.array(symbols, dtype=np.str_),
             "probability": np.array(probabilities, dtype=float),
         }
-        return cls(n_candidates=len(numbers), templates=kept, rescale_volume=rescale_volume, columns=_encode(arrays))
+        return cls(
+            n_candidates=len(numbers),
+            templates=_squeeze(texts),
+            rescale_volume=rescale_volume,
+            columns=_encode(arrays),
+        )
+
+    def template_texts(self) -> dict[str, str]:
+        """The templates by identifier, each as JSON."""
+        return dict(json.loads(zlib.decompress(base64.b64decode(self.templates))))
 
     def arrays(self) -> Arrays:
         """The columns, decoded."""
@@ -85,6 +101,7 @@ class PackedCandidates(BaseModel):
     def candidates(self) -> Iterator[Candidate]:
         """The candidates one by one, in order."""
         columns = self.arrays()
+        templates: list[Template] = [MontyDecoder().decode(text) for text in self.template_texts().values()]
         predictor = DLSVolumePredictor() if self.rescale_volume else None
         for number, symbols, probability in zip(
             columns["template"], columns["symbols"], columns["probability"], strict=True
@@ -94,7 +111,7 @@ class PackedCandidates(BaseModel):
                 dict(zip(names[::2], names[1::2], strict=True)),
                 None if np.isnan(probability) else float(probability),
             )
-            yield make_candidate(CandidateRow(self.templates[number], substitution), predictor)
+            yield make_candidate(CandidateRow(templates[number], substitution), predictor)
 
 
 class TranslatedCandidates(PackedCandidates):
@@ -144,9 +161,10 @@ class TranslatedCandidates(PackedCandidates):
         taken = {name: column[indices] for name, column in arrays.items() if name != "frac_coords"}
         taken["frac_coords"] = np.concatenate(positions) if positions else np.zeros((0, 3))
         used, taken["template"] = np.unique(taken["template"], return_inverse=True)
+        texts = list(self.template_texts().items())
         return type(self)(
             n_candidates=len(indices),
-            templates=[self.templates[number] for number in used],
+            templates=_squeeze(dict(texts[number] for number in used)),
             rescale_volume=self.rescale_volume,
             columns=_encode(taken),
         )
@@ -154,20 +172,18 @@ class TranslatedCandidates(PackedCandidates):
     @classmethod
     def join(cls, parts: Sequence[TranslatedCandidates]) -> TranslatedCandidates:
         """All candidates of several documents, in order; templates of the same identifier are the same."""
-        numbers: dict[str, int] = {}
-        templates: list[Template] = []
+        texts: dict[str, str] = {}
         joined: dict[str, list[NDArray[Any]]] = {}
         for part in parts:
-            for template in part.templates:
-                if template.template_id not in numbers:
-                    numbers[template.template_id] = len(templates)
-                    templates.append(template)
-            renumbered = np.array([numbers[template.template_id] for template in part.templates], dtype=np.int32)
+            ours = part.template_texts()
+            texts.update((name, text) for name, text in ours.items() if name not in texts)
+            numbers = {name: number for number, name in enumerate(texts)}
+            renumbered = np.array([numbers[name] for name in ours], dtype=np.int32)
             for name, column in part.arrays().items():
                 joined.setdefault(name, []).append(renumbered[column] if name == "template" else column)
         return cls(
             n_candidates=sum(part.n_candidates for part in parts),
-            templates=templates,
+            templates=_squeeze(texts),
             rescale_volume=any(part.rescale_volume for part in parts),
             columns=_encode({name: np.concatenate(columns) for name, columns in joined.items()}),
         )

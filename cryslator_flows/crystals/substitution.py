@@ -185,12 +185,33 @@ def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
     return Structure(structure.lattice, new, structure.frac_coords, site_properties=properties)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=10_000)
+def _possible_charges(symbol: str, amount: int) -> frozenset[int]:
+    """All total charges of some atoms of one element, in elementary charges."""
+    element = Element(symbol)
+    states = element.icsd_oxidation_states or element.common_oxidation_states
+    charges = {0}
+    for _ in range(amount):
+        charges = {charge + state for charge in charges for state in states}
+    return frozenset(charges)
+
+
 def is_charge_balanced(reduced_formula: str) -> bool:
-    """Whether oxidation states that occur in the ICSD (pymatgen's table) can balance a formula."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return bool(Composition(reduced_formula).oxi_state_guesses())
+    """Whether oxidation states that occur in the ICSD (pymatgen's table) can balance a formula.
+
+    Atoms of one element may have different oxidation states; those of a crystal of one element are neutral. The same
+    as whether pymatgen's `Composition.oxi_state_guesses` finds any, without ranking them.
+
+    Parameters
+    ----------
+    reduced_formula : str
+        A formula with whole numbers.
+    """
+    amounts = Composition(reduced_formula).get_el_amt_dict()
+    charges = {0}
+    for symbol, amount in amounts.items():
+        charges = {before + more for before in charges for more in _possible_charges(symbol, int(amount))}
+    return 0 in charges or len(amounts) == 1
 
 
 def rescale(structure: Structure, predictor: DLSVolumePredictor) -> Structure:

@@ -56,13 +56,15 @@ class RelaxationComparisonFlowMaker(Maker):
     symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
 
-    def settings_key(self, translation: Translation) -> str:
+    def settings_key(self, model_name: str, model_version: str) -> str:
         """Hash of everything but the candidate that decides how a relaxation goes.
 
         Parameters
         ----------
-        translation : Translation
-            For the model that made it.
+        model_name : str
+            The model that translates.
+        model_version : str
+            Its version.
 
         Returns
         -------
@@ -70,9 +72,7 @@ class RelaxationComparisonFlowMaker(Maker):
             16 hexadecimal digits. Versions of the packages do not count.
         """
         makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
-        content = _without_versions(
-            jsanitize([*makers, translation.model_name, translation.model_version], strict=True)
-        )
+        content = _without_versions(jsanitize([*makers, model_name, model_version], strict=True))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def make(
@@ -134,7 +134,12 @@ class RelaxationComparisonFlowMaker(Maker):
             # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
             documents[start] = [OutputReference(job.uuid) for job in parts]
         compare = self.compare_maker.make(
-            candidate, translation, documents, job_uuids, campaign, self.settings_key(translation)
+            candidate,
+            translation,
+            documents,
+            job_uuids,
+            campaign,
+            self.settings_key(translation.model_name, translation.model_version),
         )
         compare.append_name(f" {candidate.reduced_formula}")
         place(compare, "compare", configs)

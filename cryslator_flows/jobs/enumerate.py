@@ -82,7 +82,7 @@ class EnumerateMaker(Maker):
             rescale_volume=self.rescale_volume,
         )
         jobs: list[Job] = []
-        for number, rows in enumerate(in_chunks(enumeration.rows(), self.chunk_size), 1):
+        for number, rows in enumerate(in_chunks(enumeration.rows_by_system(), self.chunk_size), 1):
             translate = self.translate_maker.make(PackedCandidates.pack(rows, self.rescale_volume), cuts)
             translate.append_name(f" {number}")
             place(translate, "translate", self.stage_configs)

@@ -82,7 +82,7 @@ class RelaxSelectedMaker(Maker):
         for candidate, translation in selected.take(range(n_wave)).rows():
             control = is_control(candidate.candidate_id, self.control_share)
             starts: list[Start] = list(self.control_starts) if control else ["translated"]
-            settings = self.comparison_maker.settings_key(translation)
+            settings = self.comparison_maker.settings_key(translation.model_name, translation.model_version)
             if (relaxed := find_known(candidate, starts, settings, known)) is not None:
                 reuse = self.reuse_maker.make(relaxed, candidate, translation, starts, campaign)
                 place(reuse, "compare", self.stage_configs, candidate_id=candidate.candidate_id)

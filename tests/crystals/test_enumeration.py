@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from cryslator_flows.crystals.candidates import candidate_id
@@ -77,6 +77,18 @@ def test_charge_balance(perovskite):
     enumeration = Enumeration([template(perovskite)], [space])
     assert [candidate.reduced_formula for candidate in enumeration] == ["SrTiO3"]
     assert enumeration.counts.not_charge_balanced == 1
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["Na", "Mg", "Fe", "Mn", "Pb", "Ce", "V", "P", "S", "O", "F", "Au", "He"]),
+        st.integers(1, 5), min_size=1, max_size=4,
+    )
+)  # fmt: skip
+@settings(deadline=None, max_examples=150)
+def test_charge_balance_is_that_of_pymatgen(amounts):
+    formula = Composition(amounts).reduced_formula
+    assert is_charge_balanced(formula) == bool(Composition(formula).oxi_state_guesses())
 
 
 @pytest.mark.slow

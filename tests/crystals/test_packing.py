@@ -91,7 +91,7 @@ def test_taking_and_joining(rows, data):
     expected = [everything[index] for index in [*first, *second]]
     assert list(joined.rows()) == expected
     assert joined.n_candidates == len(expected)
-    assert {item.template_id for item in joined.templates} == {candidate.template_id for candidate, _ in expected}
+    assert set(joined.template_texts()) == {candidate.template_id for candidate, _ in expected}
 
 
 def test_a_candidate_takes_little_space(rows):

@@ -132,7 +132,8 @@ def test_only_the_same_start_and_settings_are_known(store, tmp_path, tiny_model)
     ]
     candidate, translation = next(pair for pair in rows if pair[0].candidate_id == known.candidate_id)
     comparison = maker.select_maker.relax_maker.comparison_maker
-    settings = comparison.settings_key(translation)
+    model = translation.model_name, translation.model_version
+    settings = comparison.settings_key(*model)
     both = ["unrelaxed", "translated"]
     assert settings == known.settings
     assert find_known(candidate, both, settings, [known]) is known
@@ -146,8 +147,7 @@ def test_only_the_same_start_and_settings_are_known(store, tmp_path, tiny_model)
         assert find_known(candidate.model_copy(update={"structure": changed}), both, settings, [known]) is None
     assert find_known(candidate, ["unrelaxed", "mlip"], settings, [known]) is None
     other = RelaxationComparisonFlowMaker(relax_maker=replace(PairPotentialRelaxMaker(), steps=7))
-    assert find_known(candidate, both, other.settings_key(translation), [known]) is None
-    newer = translation.model_copy(update={"model_version": "other"})
-    assert find_known(candidate, both, comparison.settings_key(newer), [known]) is None
+    assert find_known(candidate, both, other.settings_key(*model), [known]) is None
+    assert find_known(candidate, both, comparison.settings_key(model[0], "other"), [known]) is None
     known.relaxation("translated").cost.converged = False
     assert find_known(candidate, both, settings, [known]) is None

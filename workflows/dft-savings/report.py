@@ -134,6 +134,9 @@ Every run, as ionic/electronic steps:
 {candidates_markdown(rows)}
 
 ![Steps from the unrelaxed start and from the other starts](savings.png)
+
+How near the starts are to the relaxed structures, and their band gaps, Fermi levels and densities of states beside
+those of the relaxed structures, is in [PROPERTIES.md](PROPERTIES.md).
 """
 
 

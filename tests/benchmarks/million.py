@@ -1,0 +1,190 @@
+"""Time and peak memory of enumerating, translating and selecting, as the number of candidates grows.
+
+Example: python tests/benchmarks/million.py --metals 18 38 78 --translate 2000 10000
+
+Every stage of every size runs in a process of its own, so that the peak of its resident memory is its own; the stages
+are the jobs of a campaign, called as a manager calls them. Candidates are made from all quaternary AFLOW prototypes of
+up to 40 atoms, charge-balanced and without equivalents; the sizes are numbers of metals that take the places of the
+three cations in every order. Translation runs for the numbers of candidates given by ``--translate``, of the smallest
+size, and is extrapolated to a million. Selection is measured on candidates that were enumerated but not translated:
+cells are those of the templates and energies drawn at random, which changes what is selected, not what selecting costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from monty.json import MontyDecoder, MontyEncoder
+from pymatgen.core import Element
+from rich.console import Console
+from rich.table import Table
+
+from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
+from cryslator_flows.crystals.packing import PackedCandidates, Shortlist, TranslatedCandidates
+from cryslator_flows.crystals.substitution import RolePools
+from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.jobs.enumerate import PARTS_PER_JOB, EnumerateMaker
+from cryslator_flows.jobs.gather import GatherMaker
+from cryslator_flows.jobs.selection import Cuts
+from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.schemas import Translation, TranslationStats
+
+CHUNK = EnumerateMaker().chunk_size
+METALS = [element.symbol for number in range(1, 104) if (element := Element.from_Z(number)).is_metal]
+TEMPLATES = AflowTemplates(n_elements=4, max_atoms=40)
+CUTS = {"best 1,000": Cuts(top_k=1000), "0.02 eV/atom above the hull": Cuts(max_energy_above_hull=0.02, top_k=1000)}
+
+
+def write(document: Any) -> str:
+    """A document as managers write it."""
+    return json.dumps(document, cls=MontyEncoder)
+
+
+def read(text: str) -> Any:
+    """A document as jobs get it."""
+    return json.loads(text, cls=MontyDecoder)
+
+
+def enumerate_candidates(n_metals: int, folder: Path) -> dict[str, Any]:
+    """Enumerate, drop equivalents, pack into translation jobs and write these as a manager does."""
+    enumeration = Enumeration(TEMPLATES.load(), [RolePools(kind="roles", cations=[METALS[:n_metals]] * 3)])
+    chunks = in_chunks(enumeration.rows_by_system(), CHUNK)
+    jobs = [TranslateMaker().make(PackedCandidates.pack(chunk), CUTS["best 1,000"]) for chunk in chunks]
+    n_bytes = len(write(jobs))
+    with (folder / "packed.jsonl").open("w") as lines:
+        for job in jobs:
+            lines.write(write(job.function_args[0]) + "\n")
+    number = enumeration.counts.unique
+    return {"candidates": number, "jobs": len(jobs), "bytes each in jobs": n_bytes / number}
+
+
+def translate(number: int, folder: Path) -> dict[str, Any]:
+    """Translate with the released model, chunk by chunk, as many jobs do."""
+    n_bytes = done = 0
+    with (folder / "packed.jsonl").open() as lines:
+        while done < number:
+            document = TranslateMaker.make.original(TranslateMaker(), read(next(lines)), CUTS["best 1,000"])
+            n_bytes += len(write(document))
+            done += document.stats.n_translated + document.stats.n_rejected
+    return {"candidates": done, "bytes each in documents": n_bytes / done}
+
+
+def pretend(packed: PackedCandidates, seed: int) -> TranslatedCandidates:
+    """Candidates with energies drawn at random in place of translations."""
+    energies = np.random.default_rng(seed).normal(-2.5, 0.4, packed.n_candidates)
+    made = []
+    for candidate, energy in zip(packed.candidates(), energies, strict=True):
+        translation = Translation(
+            candidate_id=candidate.candidate_id, structure=candidate.structure, formation_energy_per_atom=energy,
+            formation_energy_uncertainty=0.1, formation_energy_uncertainty_90=0.2, mean_displacement=0.1,
+            volume_change=0.1, max_principal_strain=0.1, atoms_too_close=False, unknown_elements=[],
+            domain_distance=0.5, out_of_domain=False, model_name="random", model_version="0",
+        )  # fmt: skip
+        made.append((candidate.reduced_formula, translation))
+    return TranslatedCandidates.add(packed, range(len(made)), made)
+
+
+def prepare(folder: Path) -> dict[str, Any]:
+    """Write the chunks that selection reads; not a stage of a campaign."""
+    with (folder / "packed.jsonl").open() as packed, (folder / "translated.jsonl").open("w") as lines:
+        for seed, line in enumerate(packed):
+            lines.write(write(pretend(read(line), seed)) + "\n")
+    return {}
+
+
+def select(cuts: Cuts, folder: Path) -> dict[str, Any]:
+    """Shortlist each chunk, gather the shortlists, select: job by job, each reading what it needs and no more."""
+    stats = TranslationStats(n_translated=CHUNK)
+    parts: list[Path] = []
+    number = 0
+    with (folder / "translated.jsonl").open() as lines:
+        for index, line in enumerate(lines):
+            translated = read(line)
+            number += translated.n_candidates
+            parts.append(folder / f"part-{index}.json")
+            parts[-1].write_text(write(Shortlist(shortlist=cuts.shortlist(translated), stats=stats)))
+    level = 0
+    while len(parts) > PARTS_PER_JOB:
+        level += 1
+        gathered = []
+        for index, group in enumerate(in_chunks(parts, PARTS_PER_JOB)):
+            documents = [read(path.read_text()) for path in group]
+            gathered.append(folder / f"gather-{level}-{index}.json")
+            gathered[-1].write_text(write(GatherMaker.make.original(GatherMaker(), documents, cuts)))
+        parts = gathered
+    joined = TranslatedCandidates.join([read(path.read_text()).shortlist for path in parts])
+    selected = cuts.select(joined)
+    return {"candidates": number, "in the last shortlists": joined.n_candidates, "selected": selected.n_candidates}
+
+
+def _measure(queue: Any, stage: Any, arguments: tuple[Any, ...]) -> None:
+    began = perf_counter()
+    result = stage(*arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    queue.put({**result, "seconds": perf_counter() - began, "peak": peak})
+
+
+def measure(stage: Any, *arguments: Any) -> dict[str, Any]:
+    """Seconds and peak resident memory in MiB of a stage in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=_measure, args=(queue, stage, arguments))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{stage.__name__}: failed, see above")
+    return dict(queue.get())
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--metals", type=int, nargs="+", default=[18, 38, 78], help="sizes, as numbers of metals")
+    parser.add_argument("--translate", type=int, nargs="*", default=[2_000, 10_000], help="candidates to translate")
+    arguments = parser.parse_args()
+    table = Table("stage", "candidates", "s", "ms each", "peak MiB", "")
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    console = Console(width=140)
+    folder = Path(tempfile.mkdtemp())
+
+    def add(stage: str, result: dict[str, Any]) -> float:
+        number, seconds, peak = (result.pop(name) for name in ("candidates", "seconds", "peak"))
+        remark = ", ".join(f"{value:,.0f} {name}" for name, value in result.items())
+        row = (stage, f"{number:,}", f"{seconds:.1f}", f"{1000 * seconds / number:.3f}", f"{peak:.0f}", remark)
+        console.print(*row, sep="  ")
+        table.add_row(*row)
+        return float(seconds / number)
+
+    slowest = 0.0
+    try:
+        for n_metals in arguments.metals:
+            add("enumerate", measure(enumerate_candidates, n_metals, folder))
+            if n_metals == arguments.metals[0]:
+                for number in arguments.translate:
+                    slowest = add("translate", measure(translate, number, folder))
+            measure(prepare, folder)
+            for name, cuts in CUTS.items():
+                add(f"select, {name}", measure(select, cuts, folder))
+    finally:
+        shutil.rmtree(folder)
+    console.print(table)
+    if slowest:
+        console.print(
+            f"Translation of a million, extrapolated from the last size translated: {slowest * 1e6 / 3600:.1f} h for "
+            "one process like this one; chunks are jobs of their own, so n workers take one n-th of it."
+        )
+
+
+if __name__ == "__main__":
+    main()
