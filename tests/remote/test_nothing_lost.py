@@ -1,0 +1,208 @@
+"""A flow is put through jobflow-remote while what it runs on is killed: nothing may be lost, nothing stored twice."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import pymongo
+import pymongo.monitoring
+import pytest
+from jobflow import Flow
+from jobflow_remote.jobs.runner import Runner
+from jobflow_remote.jobs.state import FlowState, JobState
+
+from tests.remote.flows import add, fan_out, work
+from tests.remote.project import RemoteProject, kill, python_path, wait_for
+
+UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING, JobState.BATCH_RUNNING)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A flow, the jobs in whose middle something is killed, and what has to be in the store in the end.
+
+    Parameters
+    ----------
+    make
+        Makes the flow; several of the victims should run side by side, of different lengths.
+    victims
+        Name of those jobs, a pattern.
+    check
+        Raises an error where the outputs are not as they should be.
+    seconds
+        How long to wait for each step, on a busy machine.
+    """
+
+    make: Callable[[], Flow]
+    victims: str
+    check: Callable[[RemoteProject], None]
+    seconds: float = 180
+
+
+def check_fan_out(project: RemoteProject) -> None:
+    outputs = {job.uuid: project.controller.get_job_output(job.uuid, load=True) for job in project.jobs("work")}
+    by_number = sorted(outputs.values(), key=lambda output: output["number"])
+    assert by_number == [{"number": n, "squares": [n**2] * 10} for n in range(1, len(outputs) + 1)]
+    (total,) = project.jobs("add")
+    assert project.controller.get_job_output(total.uuid) == sum(output["number"] for output in by_number)
+    with pymongo.MongoClient(project.uri) as client:
+        assert client[project.database]["data"].count_documents({}) == len(outputs)
+
+
+CASES = {"fan-out": Case(lambda: fan_out(3, 2.0), "work", check_fan_out)}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def assert_nothing_lost(project: RemoteProject) -> None:
+    """Every job is completed and its output is in the store, once; there is nothing else in the store."""
+    jobs = project.jobs()
+    assert {job.state for job in jobs} == {JobState.COMPLETED}, project.report()
+    assert {flow.state for flow in project.controller.get_flows_info()} == {FlowState.COMPLETED}, project.report()
+    assert sorted(project.outputs()) == sorted((job.uuid, job.index) for job in jobs)
+
+
+def wait_for_the_middle(project: RemoteProject, case: Case) -> None:
+    """Wait until one of the victims is completed while another one runs."""
+
+    def in_the_middle() -> bool:
+        return bool(project.jobs(case.victims, JobState.COMPLETED) and project.jobs(case.victims, *UNDER_WAY))
+
+    wait_for(in_the_middle, case.seconds)
+
+
+@pytest.mark.slow
+def test_runner_in_process(jfr_project):
+    jfr_project.submit(fan_out(6, 0.5))
+    jfr_project.run()
+    assert_nothing_lost(jfr_project)
+    check_fan_out(jfr_project)
+
+
+@pytest.mark.slow
+def test_daemon_and_batch_worker(jfr_project):
+    jfr_project.start_runner()
+    jfr_project.submit(fan_out(4, 0.5), worker="batch")
+    jfr_project.wait_until_finished()
+    assert_nothing_lost(jfr_project)
+    check_fan_out(jfr_project)
+
+
+@pytest.mark.slow
+def test_runner_is_killed(jfr_project, case):
+    jfr_project.start_runner()
+    jfr_project.submit(case.make())
+    wait_for_the_middle(jfr_project, case)
+    jfr_project.kill_runner()
+    jfr_project.unlock()
+    jfr_project.start_runner()
+    jfr_project.wait_until_finished(case.seconds)
+    assert_nothing_lost(jfr_project)
+    case.check(jfr_project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("worker", ["local", "batch"])
+def test_process_of_a_job_is_killed(jfr_project, case, worker):
+    jfr_project.start_runner("--single")
+    jfr_project.submit(case.make(), worker)
+    running = (JobState.RUNNING, JobState.BATCH_RUNNING)
+    job = wait_for(lambda: jfr_project.jobs(case.victims, *running), case.seconds)[-1]
+    process = psutil.Process(int(job.remote.process_id))
+    kill([process, *process.children(recursive=True)])
+    failed = (JobState.FAILED, JobState.REMOTE_ERROR)
+    wait_for(lambda: job.uuid in [each.uuid for each in jfr_project.jobs(case.victims, *failed)], case.seconds)
+    assert (job.uuid, job.index) not in jfr_project.outputs()
+    jfr_project.jf("job", "rerun", "--state", "FAILED", "--state", "REMOTE_ERROR", "--wait", "60")
+    jfr_project.wait_until_finished(case.seconds)
+    assert_nothing_lost(jfr_project)
+    case.check(jfr_project)
+
+
+@pytest.mark.slow
+def test_database_is_killed(killable_mongo, jfr_project, case):
+    jfr_project.start_runner("--single")
+    jfr_project.submit(case.make())
+    wait_for_the_middle(jfr_project, case)
+    killable_mongo.kill()
+    wait_for(lambda: "pymongo.errors" in jfr_project.log(), case.seconds)
+    killable_mongo.start()
+    assert len(jfr_project.runner_processes()) > 1
+    # The runner would go on by itself, but each of its tasks that failed only two minutes later, and a lock that it
+    # could not release would stay.
+    jfr_project.unlock()
+    jfr_project.start_runner("--single")
+    jfr_project.wait_until_finished(case.seconds)
+    assert_nothing_lost(jfr_project)
+    case.check(jfr_project)
+
+
+class KillAfter(pymongo.monitoring.CommandListener):
+    """Kills its own process before the first command that comes after one whose text has something in it."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.seen = text, False
+
+    def started(self, event) -> None:
+        if self.seen:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.seen = self.text in str(event.command)
+
+    def succeeded(self, event) -> None:
+        pass
+
+    def failed(self, event) -> None:
+        pass
+
+
+def complete_and_be_killed(project: RemoteProject, text: str) -> None:
+    """Run the first job, and let a runner complete it that is killed right after a command to the database."""
+    runner = Runner()
+    runner.checkout()
+    runner.advance_state([JobState.CHECKED_OUT.value])
+    runner.advance_state([JobState.UPLOADED.value])
+    wait_for(lambda: runner.check_run_status() or project.jobs("*", JobState.DOWNLOADED), 120)
+    runner.cleanup()
+    code = f"""
+import pymongo.monitoring
+from jobflow_remote.jobs.runner import Runner
+from tests.remote.test_nothing_lost import KillAfter
+pymongo.monitoring.register(KillAfter({text!r}))
+Runner().advance_state(["DOWNLOADED"])
+"""
+    environment = os.environ | {"PYTHONPATH": python_path()}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert project.controller.unlock_jobs() == 1
+    assert project.controller.unlock_flows() == 1
+
+
+@pytest.mark.slow
+def test_runner_is_killed_before_it_makes_the_children_ready(jfr_project):
+    first = work(3, 0.0)
+    jfr_project.submit(Flow([first, add([first.output["number"], 1])]))
+    complete_and_be_killed(jfr_project, "'state': 'COMPLETED'")
+    with pytest.raises(AssertionError, match=r"work COMPLETED.*\n.*add WAITING"):
+        jfr_project.run()
+    jfr_project.jf("job", "pause", "--state", "WAITING")
+    jfr_project.jf("job", "resume", "--state", "PAUSED")
+    jfr_project.run()
+    assert_nothing_lost(jfr_project)
+
+
+@pytest.mark.slow
+def test_runner_is_killed_after_it_added_the_jobs_of_a_replace(jfr_project):
+    jfr_project.submit(fan_out(2, 0.1))
+    complete_and_be_killed(jfr_project, "'insert': 'jobs'")
+    jfr_project.run()
+    assert [job.name for job in jfr_project.jobs("*", JobState.REMOTE_ERROR)] == ["plan"]
+    jfr_project.jf("job", "set-state", "COMPLETED", "--state", "REMOTE_ERROR")
+    assert_nothing_lost(jfr_project)
+    check_fan_out(jfr_project)
