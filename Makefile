@@ -26,7 +26,7 @@ gpaw: .venv/.gpaw
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || \
 		{ echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[chgnet,dev,remote]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[chgnet,dev]"
 	@touch $@
 
 clean:

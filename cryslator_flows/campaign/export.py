@@ -98,12 +98,13 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk]) -> int:
 def _candidate_rows(translated: TranslatedCandidates) -> Iterator[tuple[float, str, str]]:
     """Energy, identifier and cells of each candidate, from the columns alone: no structure is made."""
     columns = {name: column.tolist() for name, column in translated.arrays().items()}
+    templates = list(translated.template_texts())
     for index, identifier in enumerate(columns["candidate_id"]):
         symbols = columns["symbols"][index].split()
         cells = [
             identifier,
             columns["formula"][index],
-            translated.templates[columns["template"][index]].template_id,
+            templates[columns["template"][index]],
             " ".join(f"{old}->{new}" for old, new in zip(symbols[::2], symbols[1::2], strict=True)),
             columns["n_atoms"][index],
             *(columns[name][index] for name in TRANSLATED),
