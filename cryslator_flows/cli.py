@@ -77,6 +77,9 @@ def screen(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Campaign folder; runs/NAME if left out.", show_default=False)
     ] = None,
+    rerun_failed: Annotated[
+        bool, typer.Option("--rerun-failed", help="Run candidates again whose relaxations failed before.")
+    ] = False,
     reuse: Annotated[
         list[Path] | None,
         typer.Option(
@@ -108,7 +111,7 @@ def screen(
     run = CampaignRun(campaign, output or Path("runs") / campaign.name, reuse or ())
     try:
         with progress_bars() as progress:
-            run.run(_Stages(progress))
+            run.run(_Stages(progress), rerun_failed)
     except KeyboardInterrupt:
         err.print("Stopped. The same command goes on from here.")
         raise typer.Exit(130) from None

@@ -149,6 +149,8 @@ def print_report(started: StartedCampaign) -> None:
         err.print(f"[yellow]rejected[/] {plain(reason)}", soft_wrap=True)
     for reason in sorted({job.reason for job in status.failed}):
         err.print(f"[yellow]failed:[/] {plain(reason)}", soft_wrap=True)
+    if status.failed:
+        err.print(f"Mend that; then run them again, cryslator status {started.label} says how.")
     if unfinished := status.unfinished:
         err.print(f"[yellow]Not finished:[/] {unfinished} jobs wait or run; this is what there is by now.")
     out.print("\nWritten: " + ", ".join(map(shown, paths)))

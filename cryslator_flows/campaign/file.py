@@ -13,7 +13,7 @@ from cryslator_flows.campaign.stages import RemoteSettings
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.errors import CampaignError
+from cryslator_flows.errors import CampaignError, nearest
 from cryslator_flows.relaxation.vasp import GuardLimits, VaspSettings, apply_vasp_settings
 from cryslator_flows.schemas import Start, StrictModel
 
@@ -253,6 +253,11 @@ def _explain(error: ErrorDetails) -> str:
         message = "expected keys and values here"
     elif error["type"] == "list_type":
         message = "expected a list, as in [A, B]"
+    elif error["type"] == "literal_error":
+        known = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        message = f"{error['input']!r} is unknown; {nearest(str(error['input']), known)}"
+    elif error["type"] == "too_short":
+        message = "give at least one"
     elif error["type"].startswith("union_tag"):
         key = error["ctx"]["discriminator"].strip("'")
         message = f"{key} must be one of {', '.join(TAGS[key])}"

@@ -57,14 +57,17 @@ class LocalRun:
     report: Callable[[Happening, Job], None]
     failed: set[str] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
+    _number: int = field(default=0, init=False)
 
-    def run(self, flow: Flow) -> None:
+    def run(self, flow: Flow, rerun_failed: bool = False) -> None:
         """Run a flow, or go on with the one in the journal; then `flow` is not looked at.
 
         Parameters
         ----------
         flow : Flow
             What to run if the journal is empty.
+        rerun_failed : bool
+            Run candidates again of which a job failed before.
         """
         started = self.journal.query_one({"entry": "flow"})
         if started is None:
@@ -72,12 +75,22 @@ class LocalRun:
         else:
             flow = _decode(started["flow"])
             self._forget_failed_stages()
+            if rerun_failed:
+                self._forget_failed_candidates()
+        self._number = max(
+            (row["number"] for row in self.journal.query(properties=["number"]) if "number" in row), default=0
+        )
         self._run_flow(flow)
 
     def _forget_failed_stages(self) -> None:
         numbers = [row["number"] for row in self.journal.query({"state": "failed", "stage": True})]
         if numbers:
             self.journal.remove_docs({"number": {"$gte": min(numbers)}})
+
+    def _forget_failed_candidates(self) -> None:
+        rows = self.journal.query({"state": "failed"})
+        names = sorted({row["candidate_id"] for row in rows if row.get("candidate_id")})
+        self.journal.remove_docs({"candidate_id": {"$in": names}})
 
     def failures(self) -> dict[str, str]:
         """Why jobs failed, by uuid, in the order they did."""
@@ -88,7 +101,14 @@ class LocalRun:
         self.journal.update({"entry": entry, **content}, key="entry")
 
     def _write_end(self, job: Job, **content: Any) -> None:
-        about = {"uuid": job.uuid, "number": self.journal.count(), "stage": "candidate_id" not in job.metadata}
+        candidate = job.metadata.get("candidate_id")
+        self._number += 1
+        about = {
+            "uuid": job.uuid,
+            "number": self._number,
+            "stage": candidate is None,
+            "candidate_id": candidate,
+        }
         self._write(f"{job.uuid}:{job.index}", {**about, **content})
 
     def _run_flow(self, flow: Flow) -> None:

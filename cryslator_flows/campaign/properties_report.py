@@ -122,7 +122,11 @@ def _notes(comparisons: list[PropertyComparison]) -> list[str]:
     )
     notes = [
         f"Engine: {_engines(comparisons)}.",
-        "Nearer, farther: share of candidates whose translated structure has a smaller (larger) error than the other.",
+        "Means of absolute errors against the structure relaxed from the unrelaxed start.",
+        "Nearer, farther: share of candidates whose translated structure has a smaller (larger) error than the other; "
+        "the rest is equal.",
+        "The Fermi level is on the engine's own zero of energy, which follows the volume of the cell; "
+        "where there is a gap it is its middle.",
         about_distance,
     ]
     if len(kept) < len(comparisons):

@@ -126,6 +126,8 @@ def savings_table(summary: CampaignSummary) -> Table:
         notes.append(_describe_translation(summary.translation_seconds))
     if summary.synthetic:
         notes.append(f"{summary.synthetic} relaxations by a test double of the engine are left out: not a measurement.")
+    elif not summary.savings:
+        notes.append("No candidate converged to the same minimum from both starts.")
     elif not any(item.quantity == "electronic steps" for item in summary.savings):
         notes.append("No electronic (SCF) steps known; an interatomic potential has none.")
         notes.append("Relax with DFT to measure them.")

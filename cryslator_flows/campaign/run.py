@@ -130,13 +130,15 @@ class CampaignRun:
         self.reuse = [CampaignFolder(folder) for folder in reuse]
         self.failures: dict[str, str] = {}
 
-    def run(self, report: Callable[[Happening, Job], None]) -> CampaignSummary:
+    def run(self, report: Callable[[Happening, Job], None], rerun_failed: bool = False) -> CampaignSummary:
         """Run the campaign, or what is left of it.
 
         Parameters
         ----------
         report : callable
             Called with everything that happens and its job.
+        rerun_failed : bool
+            Run candidates again whose relaxations failed before.
 
         Returns
         -------
@@ -153,7 +155,7 @@ class CampaignRun:
         with _sole_owner(self.folder.path), self.folder.opened() as folder:
             self._check_unchanged()
             run = LocalRun(folder.job_store, folder.journal, folder.path / "jobs", report)
-            run.run(self.campaign.to_flow(list(self._known())))
+            run.run(self.campaign.to_flow(list(self._known())), rerun_failed)
             self.failures = run.failures()
             return self._summary()
 
@@ -178,10 +180,11 @@ class CampaignRun:
             )
 
     def _summary(self) -> CampaignSummary:
-        summary = self.folder.results().stored_summary()
-        if summary is None:
+        results = self.folder.results()
+        if results.stored_summary() is None:
             reason = next(iter(self.failures.values()), "no job ended")
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: not finished ({reason}); mend that and give the same command again"
             )
-        return summary
+        # Of now: candidates may have run again since the summary was stored.
+        return results.current_summary(results.comparisons())

@@ -216,8 +216,8 @@ def local_status(folder: CampaignFolder) -> CampaignStatus:
         status.counts[job["metadata"].get("stage", OTHER)][state] += 1
         if state == "failed":
             status.failed.append(FailedJob(job["uuid"], job["name"], ended[entry]["reason"]))
-            if ended[entry]["stage"]:
-                status.reruns = [f"cryslator screen CAMPAIGN_FILE --output {folder.path}"]
+            again = "" if ended[entry]["stage"] else " --rerun-failed"
+            status.reruns = [f"cryslator screen CAMPAIGN_FILE --output {folder.path}{again}"]
     return status
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.errors import CampaignError
+from cryslator_flows.errors import CampaignError, nearest
 
 if TYPE_CHECKING:
     from jobflow import Maker
@@ -57,6 +57,11 @@ def build_relax_maker(name: str, kwargs: dict[str, Any]) -> Maker:
     path, package, defaults = PRESETS.get(name, (name, "", {}))
     if package and find_spec(package) is None:
         raise CampaignError(f"relaxation.maker {name!r}: package not installed; pip install 'cryslator-flows[{name}]'")
+    if "." not in path:
+        known = nearest(name, PRESETS)
+        raise CampaignError(
+            f"relaxation.maker {name!r}: unknown; {known}, or give the import path of an atomate2 maker"
+        )
     module, _, attribute = path.rpartition(".")
     try:
         maker_class = getattr(import_module(module), attribute)

@@ -95,6 +95,46 @@ def test_failures_are_recorded_with_their_reason(tmp_path):
     assert set(run.failures.values()) == {"RuntimeError: no Sr here"}
 
 
+def test_failed_candidates_run_again_when_asked_to(tmp_path):
+    """Once the reason is mended; what did not fail is not done twice."""
+    (tmp_path / "mended").touch()
+    kwargs = {"fails_with": "Sr", "needs": str(tmp_path / "mended")}
+    relaxation = {"maker": "tests.remote.makers.MendableRelaxMaker", "kwargs": kwargs}
+    selection = {"per_composition": 1, "top_k": 6}
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "selection": selection, "relaxation": relaxation}))
+    expected, _ = run_counting(CampaignRun(made, tmp_path / "expected"))
+    (tmp_path / "mended").unlink()
+    before, happened = run_counting(CampaignRun(made, tmp_path / "run"))
+    n_failed = before.outcomes["translated"]["failed"]
+    assert happened["failed"] == 2 * n_failed > 0
+    (tmp_path / "mended").touch()
+    _, happened = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert happened["done"] == 0
+    counts = Counter()
+    summary = CampaignRun(made, tmp_path / "run").run(lambda what, job: counts.update([what]), rerun_failed=True)
+    assert counts["done"] == 3 * n_failed
+    assert counts["failed"] == 0
+    timeless = {"translation_seconds": None}
+    assert summary.model_copy(update=timeless) == expected.model_copy(update=timeless)
+
+
+def test_what_another_folder_has_is_reused(tmp_path):
+    def made(name, top_k):
+        relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+        content = {**GOOD, "name": name, "selection": {"per_composition": 1, "top_k": top_k}, "relaxation": relaxation}
+        (tmp_path / f"{name}.files").mkdir()
+        return Campaign.from_file(write(tmp_path / f"{name}.files", content))
+
+    run_counting(CampaignRun(made("one", 1), tmp_path / "one"))
+    run = CampaignRun(made("two", 2), tmp_path / "two", reuse=[tmp_path / "one"])
+    summary, _ = run_counting(run)
+    assert (summary.selected, summary.relaxed, summary.reused) == (2, 2, 1)
+    with run.folder.opened() as folder:
+        assert sorted(str(item.reused_from) for item in folder.results().comparisons()) == ["None", "one"]
+    with pytest.raises(CampaignError, match="nothing to reuse"):
+        CampaignRun(made("three", 2), tmp_path / "three", reuse=[tmp_path / "nowhere"]).run(lambda *_: None)
+
+
 def test_changed_campaign_is_refused_and_named(tmp_path):
     run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run"))
     with pytest.raises(CampaignError, match="relaxation changed since"):
