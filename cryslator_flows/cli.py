@@ -77,6 +77,14 @@ def screen(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Campaign folder; runs/NAME if left out.", show_default=False)
     ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of another campaign: what it relaxed is not relaxed again; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a campaign on this machine.
 
@@ -97,7 +105,7 @@ def screen(
     from cryslator_flows.campaign.started import StartedCampaign
 
     campaign = Campaign.from_file(file)
-    run = CampaignRun(campaign, output or Path("runs") / campaign.name)
+    run = CampaignRun(campaign, output or Path("runs") / campaign.name, reuse or ())
     try:
         with progress_bars() as progress:
             run.run(_Stages(progress))

@@ -52,7 +52,8 @@ def submit(
 
     Stages are `enumerate`, `translate`, `select`, `relax`, `compare`, `summarize`, and `default` for all of them. What
     the options leave out is taken from the key `jobflow_remote` of the campaign file. A campaign that was submitted
-    before is refused, unless `--again` is given.
+    before is refused, unless `--again` is given. A flow relaxes 500 candidates at most: after the selection the same
+    command submits the others.
 
     Example: `cryslator submit campaign.yaml --project cluster --worker translate=gpu --worker relax=cpu`
     """
@@ -66,7 +67,10 @@ def submit(
     opened = open_project(settings.project)
     submission = submit_campaign(campaign, opened, settings, again)
     workers = ", ".join(f"{stage} on {name}" for stage, name in submission.workers.items())
-    out.print(f"Submitted {submission.label} to project {opened.name}: {plain(workers)}.", soft_wrap=True)
+    what = submission.label
+    if submission.n_remaining is not None:
+        what = f"{submission.n_remaining} more candidates of {submission.label}"
+    out.print(f"Submitted {what} to project {opened.name}: {plain(workers)}.", soft_wrap=True)
     for note in submission.notes:
         err.print(f"[yellow]note:[/] {plain(note)}", soft_wrap=True)
     out.print(f"Jobs run while the runner does: {opened.command} runner start")

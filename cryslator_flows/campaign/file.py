@@ -18,10 +18,13 @@ from cryslator_flows.relaxation.vasp import GuardLimits, VaspSettings, apply_vas
 from cryslator_flows.schemas import Start, StrictModel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jobflow import Flow
     from pydantic_core import ErrorDetails
 
     from cryslator_flows.flows.screening import ScreeningFlowMaker
+    from cryslator_flows.schemas import RelaxationComparison
 
 # Values that tell the kinds of templates and of substitutions apart.
 TAGS = {
@@ -147,9 +150,15 @@ class Campaign(StrictModel):
         before, now = json.loads(content), json.loads(self.content())
         return [key for key in now if now[key] != before.get(key)]
 
-    def to_flow(self) -> Flow:
-        """The campaign as a jobflow Flow; raises what `to_maker` raises."""
-        return self.to_maker().make(self.templates, self.substitutions)
+    def to_flow(self, known: Sequence[RelaxationComparison] = ()) -> Flow:
+        """The campaign as a jobflow Flow; raises what `to_maker` raises.
+
+        Parameters
+        ----------
+        known : sequence of RelaxationComparison
+            Relaxations of other campaigns; what one of them has is not relaxed again.
+        """
+        return self.to_maker().make(self.templates, self.substitutions, known)
 
     def to_maker(self) -> ScreeningFlowMaker:
         """The maker of the campaign's flow.

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.campaign.results import CampaignResults
 from cryslator_flows.errors import ProjectError, nearest
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from jobflow_remote.jobs.jobcontroller import JobController
 
     from cryslator_flows.campaign.stages import StageSettings
+    from cryslator_flows.crystals.packing import TranslatedCandidates
 
+# Candidates that one flow relaxes: some thousands of jobs, where a flow of 80,000 no longer fits into a document.
+RELAXED_PER_FLOW = 500
 DATABASE_PATIENCE = 5000  # ms, instead of MongoDB's own 30 s
 
 
@@ -168,6 +172,37 @@ def open_project(name: str | None = None) -> RemoteProject:
     if not opened.project.workers:
         raise ProjectError(f"project {opened.name!r}: it has no worker; add one under workers in {opened.path}")
     return opened
+
+
+def part_name(label: str, number: int) -> str:
+    """What the metadata of a further flow of a campaign call it; the first flow has the label itself."""
+    return f"{label}-part-{number}"
+
+
+def remaining_parts(project: RemoteProject, label: str) -> dict[int, TranslatedCandidates]:
+    """Selected candidates of a campaign whose relaxations are still to be submitted.
+
+    Parameters
+    ----------
+    project : RemoteProject
+        The project.
+    label : str
+        The campaign's label.
+
+    Returns
+    -------
+    dict
+        By the number of the flow that is to relax them.
+    """
+    left = CampaignResults(project.job_store, label).remaining()
+    if left is None:
+        return {}
+    submitted = set(project.controller.flows.distinct("metadata.part", {"metadata.campaign": label}))
+    return {
+        part: left.take(range(first, min(first + RELAXED_PER_FLOW, left.n_candidates)))
+        for part, first in enumerate(range(0, left.n_candidates, RELAXED_PER_FLOW), 1)
+        if part_name(label, part) not in submitted
+    }
 
 
 def _undefined(manager: ConfigManager) -> str:

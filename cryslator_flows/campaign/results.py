@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from cryslator_flows.crystals.packing import TranslatedChunk
+from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.errors import CampaignError, nearest
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
@@ -90,6 +90,38 @@ def summarize_rows(label: str, rows: list[Row], comparisons: list[RelaxationComp
     )
 
 
+def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
+    """Comparisons of other campaigns that were made with the same settings.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        A connected JobStore.
+    settings : str
+        See `ScreeningFlowMaker.settings_key`.
+    label : str
+        The campaign that wants to reuse them.
+
+    Returns
+    -------
+    list of str
+        Uuids of their jobs.
+    """
+    criteria = {
+        "metadata.stage": "compare",
+        "metadata.campaign": {"$nin": [None, label]},
+        "output.settings": settings,
+        "output.reused_from": None,
+    }
+    return [row["uuid"] for row in job_store.query(criteria, ["uuid"], load=False)]
+
+
+def load_comparisons(job_store: JobStore, uuids: list[str]) -> list[RelaxationComparison]:
+    """The comparisons of `relaxed_before`."""
+    rows = job_store.query({"uuid": {"$in": uuids}}, ["output"], load=True)
+    return [RelaxationComparison.model_validate(row["output"]) for row in rows]
+
+
 def age(row: Row) -> tuple[str, int]:
     """What documents of a JobStore are sorted by, oldest first."""
     return str(row.get("completed_at") or ""), row["index"]
@@ -149,6 +181,22 @@ class CampaignResults:
         rows = sorted(self.job_store.query(criteria, ["completed_at"], load=False), key=age)
         latest = {item.candidate_id: item for item in self._load(rows, RelaxationComparison)}
         return sorted(latest.values(), key=lambda item: (item.formation_energy_per_atom, item.candidate_id))
+
+    def remaining(self) -> TranslatedCandidates | None:
+        """Selected candidates that the campaign's first flow left to others.
+
+        Returns
+        -------
+        TranslatedCandidates or None
+            None if the first flow takes all, or if nothing is selected yet.
+        """
+        criteria = {
+            "metadata.campaign": self.label,
+            "metadata.stage": "select",
+            "output.@class": Selection.__name__,
+        }
+        row = self.job_store.query_one(criteria, ["output"], sort={"completed_at": -1}, load=True)
+        return None if row is None else Selection.model_validate(row["output"]).remaining
 
     def chunks(self) -> Iterator[TranslatedChunk]:
         """The translated chunks, one in memory at a time."""

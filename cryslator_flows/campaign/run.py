@@ -15,13 +15,13 @@ from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.errors import CampaignError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from jobflow import Job
 
     from cryslator_flows.campaign.file import Campaign
-    from cryslator_flows.schemas import CampaignSummary
+    from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
 STORE_FILE = "campaign.sqlite"
 LOCK_FILE = ".lock"
@@ -120,11 +120,14 @@ class CampaignRun:
         The campaign.
     path : Path
         Its folder.
+    reuse : sequence of Path
+        Folders of other campaigns, whose relaxations are not made again. Looked at when the campaign starts.
     """
 
-    def __init__(self, campaign: Campaign, path: Path) -> None:
+    def __init__(self, campaign: Campaign, path: Path, reuse: Sequence[Path] = ()) -> None:
         self.campaign = campaign
         self.folder = CampaignFolder(path)
+        self.reuse = [CampaignFolder(folder) for folder in reuse]
         self.failures: dict[str, str] = {}
 
     def run(self, report: Callable[[Happening, Job], None]) -> CampaignSummary:
@@ -150,9 +153,17 @@ class CampaignRun:
         with _sole_owner(self.folder.path), self.folder.opened() as folder:
             self._check_unchanged()
             run = LocalRun(folder.job_store, folder.journal, folder.path / "jobs", report)
-            run.run(self.campaign.to_flow())
+            run.run(self.campaign.to_flow(list(self._known())))
             self.failures = run.failures()
             return self._summary()
+
+    def _known(self) -> Iterator[RelaxationComparison]:
+        settings = self.campaign.to_maker().settings_key() if self.reuse else None
+        for other in self.reuse:
+            if not other.exists:
+                raise CampaignError(f"{other.path}: no campaign was run in this folder, there is nothing to reuse")
+            with other.opened():
+                yield from (item for item in other.results().comparisons() if item.settings == settings)
 
     def _check_unchanged(self) -> None:
         """Refuse a campaign that changed after its first job was done; before that it simply starts anew."""

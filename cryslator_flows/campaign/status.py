@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from cryslator_flows.campaign.remote import remaining_parts
 from cryslator_flows.errors import CampaignError, nearest
 from cryslator_flows.schemas import STAGES
 
@@ -81,6 +82,8 @@ class CampaignStatus:
     skips : list of str
         The commands that have a campaign go on without relaxations that it waits for in vain: where the first of
         several jobs of one relaxation failed, the others never start.
+    remaining : int
+        Selected candidates whose relaxations are still to be submitted.
     """
 
     label: str
@@ -89,6 +92,7 @@ class CampaignStatus:
     failed: list[FailedJob] = field(default_factory=list)
     reruns: list[str] = field(default_factory=list)
     skips: list[str] = field(default_factory=list)
+    remaining: int = 0
 
     @property
     def totals(self) -> Counter[State]:
@@ -131,6 +135,7 @@ def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
             f"campaign {label!r}: not in project {project.name!r}; {nearest(label, filter(None, known))}"
         )
     _add_remote_failures(status, project)
+    status.remaining = sum(part.n_candidates for part in remaining_parts(project, label).values())
     return status
 
 
@@ -244,7 +249,13 @@ def status_report(status: CampaignStatus) -> Group:
     for stage in (*STAGES, OTHER):
         if stage in status.counts:
             table.add_row(stage, *(str(status.counts[stage][state]) for state in shown))
-    return Group(table, *([_failures_table(status)] if status.failed else []))
+    parts: list[Table | Text] = [table]
+    if status.remaining:
+        words = f"{status.remaining} more candidates are selected; submit them with: cryslator submit CAMPAIGN_FILE"
+        parts.append(Text(words))
+    if status.failed:
+        parts.append(_failures_table(status))
+    return Group(*parts)
 
 
 def _failures_table(status: CampaignStatus) -> Table:

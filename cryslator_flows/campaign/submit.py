@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-from jobflow import Flow
+from jobflow import Flow, OutputReference
 
 from cryslator_flows.campaign.file import STORE_PATHS
-from cryslator_flows.campaign.results import CampaignResults
+from cryslator_flows.campaign.remote import RELAXED_PER_FLOW, part_name, remaining_parts
+from cryslator_flows.campaign.results import CampaignResults, load_comparisons, relaxed_before
 from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
 from cryslator_flows.errors import ProjectError
 from cryslator_flows.relaxation.recorder import record_relax_maker
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cryslator_flows.campaign.file import Campaign
     from cryslator_flows.campaign.remote import RemoteProject
     from cryslator_flows.campaign.stages import RemoteSettings
+    from cryslator_flows.crystals.packing import TranslatedCandidates
     from cryslator_flows.flows.screening import ScreeningFlowMaker
     from cryslator_flows.jobs.stages import StageConfigs
 
@@ -48,18 +50,25 @@ class Submission:
         The worker of each stage.
     notes : list of str
         What the user should see to.
+    n_remaining : int or None
+        For a campaign that was submitted before: of how many more candidates the relaxations were submitted now.
     """
 
     label: str
     job_ids: list[str]
     workers: dict[str, str]
     notes: list[str]
+    n_remaining: int | None = None
 
 
 def submit_campaign(
     campaign: Campaign, project: RemoteProject, settings: RemoteSettings, again: bool = False
 ) -> Submission:
-    """Submit a campaign, once.
+    """Submit a campaign, once, or the relaxations that its first flow left to others.
+
+    A flow relaxes 500 candidates at most. What else was selected is submitted, again by 500 in a flow, when this
+    function is called once more after the selection. Candidates that another campaign of the project relaxed with the
+    same settings are not relaxed again.
 
     Parameters
     ----------
@@ -87,14 +96,47 @@ def submit_campaign(
     project.check_data_store()
     for stage in STAGES:
         project.check_stage(stage, settings.stage(stage))
-    label = _free_label(campaign, project, again)
     configs = stage_configs(campaign, project, settings)
-    maker = campaign.to_maker()
-    maker.name, maker.stage_configs = label, configs
-    flow = maker.make(campaign.templates, campaign.substitutions)
-    notes = [*_hidden_files(campaign, project, configs), *missing_ledgers(maker, project, configs)]
     workers = {stage: config["worker"] for stage, config in configs.items()}
-    return Submission(label, _submit_flow(flow, label, campaign, project), workers, notes)
+    maker = campaign.to_maker()
+    maker.stage_configs = configs
+    maker.select_maker.max_relaxed = RELAXED_PER_FLOW
+    notes = [*_hidden_files(campaign, project, configs), *missing_ledgers(maker, project, configs)]
+    for label, parts in [] if again else _remaining(campaign, project):
+        maker.name = label
+        known = load_comparisons(project.job_store, _known(maker, project))
+        job_ids = []
+        for number, candidates in parts.items():
+            flow = maker.make_relaxations(candidates, known)
+            job_ids += _submit_flow(flow, part_name(label, number), label, campaign, project)
+        return Submission(label, job_ids, workers, notes, sum(item.n_candidates for item in parts.values()))
+    maker.name = label = _free_label(campaign, project, again)
+    # References, which the select job is given the documents of; without a schema they cost nothing.
+    known_later = [OutputReference(uuid) for uuid in _known(maker, project)]
+    flow = maker.make(campaign.templates, campaign.substitutions, known_later)
+    return Submission(label, _submit_flow(flow, label, label, campaign, project), workers, notes)
+
+
+def _known(maker: ScreeningFlowMaker, project: RemoteProject) -> list[str]:
+    """Uuids of what the project's campaigns relaxed with the same settings."""
+    settings = maker.settings_key()
+    return [] if settings is None else relaxed_before(project.job_store, settings, maker.name)
+
+
+def _remaining(campaign: Campaign, project: RemoteProject) -> Iterator[tuple[str, dict[int, TranslatedCandidates]]]:
+    """Labels under which this very campaign was submitted, with the parts of the selection that were not yet."""
+    for flow in _submissions(campaign, project):
+        label = flow.flow_metadata["campaign"]
+        if not campaign.changed_keys(flow.flow_metadata["campaign_file"]) and (
+            parts := remaining_parts(project, label)
+        ):
+            yield label, parts
+
+
+def _submissions(campaign: Campaign, project: RemoteProject) -> list[FlowInfo]:
+    """The first flow of each submission of a campaign of this name, the latest first."""
+    flows = project.controller.get_flows_info(metadata={"campaign_name": campaign.name}, sort=[("created_on", -1)])
+    return [flow for flow in flows if flow.flow_metadata["part"] == flow.flow_metadata["campaign"]]
 
 
 def stage_configs(campaign: Campaign, project: RemoteProject, settings: RemoteSettings) -> StageConfigs:
@@ -129,17 +171,19 @@ def stage_configs(campaign: Campaign, project: RemoteProject, settings: RemoteSe
     return configs
 
 
-def _submit_flow(flow: Flow, label: str, campaign: Campaign, project: RemoteProject) -> list[str]:
+def _submit_flow(flow: Flow, part: str, label: str, campaign: Campaign, project: RemoteProject) -> list[str]:
+    """Submit one of the flows of a campaign; `part` is the label itself for the first one."""
     from jobflow_remote import submit_flow
 
-    metadata = {"campaign": label, "campaign_name": campaign.name, "campaign_file": campaign.content()}
+    metadata = {"campaign": label, "part": part, "campaign_name": campaign.name, "campaign_file": campaign.content()}
     # Two processes that submit one campaign at the same moment collide here, since the database has a uuid only once.
-    whole = Flow([flow], output=flow.output, name=label, uuid=str(uuid5(NAMESPACE_URL, label)), metadata=metadata)
+    whole = Flow([flow], output=flow.output, name=label, uuid=str(uuid5(NAMESPACE_URL, part)), metadata=metadata)
     # Whatever looks for a campaign looks for these.
     project.controller.jobs.create_index("job.metadata.campaign", background=True)
     project.job_store.ensure_index("metadata.campaign")
     try:
-        return submit_flow(whole, project=project.name)
+        # What other campaigns relaxed comes from outside the flow.
+        return submit_flow(whole, project=project.name, allow_external_references=True)
     except ValueError as error:
         if "duplicate key" not in str(error):
             raise
@@ -150,7 +194,7 @@ def _submit_flow(flow: Flow, label: str, campaign: Campaign, project: RemoteProj
 
 def _free_label(campaign: Campaign, project: RemoteProject, again: bool) -> str:
     """The label to submit under; refuses a campaign that is there already, unless `again`."""
-    earlier = project.controller.get_flows_info(metadata={"campaign_name": campaign.name}, sort=[("created_on", -1)])
+    earlier = _submissions(campaign, project)
     if not _is_taken(campaign.name, project):
         return campaign.name
     label = next(label for n in count(2) if not _is_taken(label := f"{campaign.name}-{n}", project))

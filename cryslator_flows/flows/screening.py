@@ -13,6 +13,7 @@ from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker, relax_in_lanes
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.summarize import SummarizeMaker
+from cryslator_flows.translator.pretrained import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,16 +99,14 @@ class ScreeningFlowMaker(Maker):
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
 
-    def make_relaxations(
-        self, selected: TranslatedCandidates, known: Sequence[RelaxationComparison | OutputReference] = ()
-    ) -> Flow:
+    def make_relaxations(self, selected: TranslatedCandidates, known: Sequence[RelaxationComparison] = ()) -> Flow:
         """Make a flow that relaxes candidates which `make` left in `Selection.remaining`.
 
         Parameters
         ----------
         selected : TranslatedCandidates
             All of them or some.
-        known : sequence of RelaxationComparison or OutputReference
+        known : sequence of RelaxationComparison
             Relaxations of other campaigns; what one of them has is not relaxed again.
 
         Raises
@@ -121,6 +120,19 @@ class ScreeningFlowMaker(Maker):
         flow = Flow(relax_in_lanes(relax_maker, selected, self.name, list(known)), name=self.name)
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
+
+    def settings_key(self) -> str | None:
+        """Hash of all that decides how candidates are relaxed; None if they are not.
+
+        Raises
+        ------
+        ModelError
+            The model does not exist.
+        """
+        if self.select_maker.relax_maker is None:
+            return None
+        model = find_model(self.enumerate_maker.translate_maker.model_name)
+        return str(self.select_maker.relax_maker.comparison_maker.settings_key(model.config().name, model.version()))
 
     def _relax_maker(self) -> RelaxSelectedMaker | None:
         maker = self.select_maker.relax_maker

@@ -1,5 +1,6 @@
 """Relax makers that fail until somebody mends what they need, importable by name."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,18 @@ class MendableRelaxMaker(PairPotentialRelaxMaker):
     def make(self, structure, prev_dir=None):
         if self.fails_with in {element.symbol for element in structure.elements} and not Path(self.needs).exists():
             raise RuntimeError(f"{self.needs} is missing")
+        return PairPotentialRelaxMaker.make.original(self, structure)
+
+
+@dataclass
+class SlowRelaxMaker(PairPotentialRelaxMaker):
+    """Takes its time, for each volume another one, so that there is a middle to be killed in."""
+
+    name: str = "slow relax"
+
+    @job
+    def make(self, structure, prev_dir=None):
+        time.sleep(2 + structure.volume % 3)
         return PairPotentialRelaxMaker.make.original(self, structure)
 
 

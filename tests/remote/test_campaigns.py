@@ -6,6 +6,7 @@ import json
 import pytest
 from pymatgen.core import Structure
 
+from cryslator_flows.campaign import remote, submit
 from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.campaign.remote import open_project
 from cryslator_flows.campaign.results import CampaignResults, campaign_labels
@@ -151,3 +152,39 @@ def test_a_relaxation_whose_first_of_two_jobs_failed(run, jfr_project, tmp_path)
     status = remote_status(open_project(NAME), "one")
     assert (status.totals["failed"], status.unfinished) == (0, 0)
     assert "failed" not in outcomes("one")
+
+
+def test_what_one_flow_leaves_is_submitted_by_the_same_command(run, jfr_project, tmp_path, monkeypatch):
+    for module in (remote, submit):
+        monkeypatch.setattr(module, "RELAXED_PER_FLOW", 1)
+    file = campaign_file(tmp_path, "one", per_composition=None, top_k=3, control_share=0)
+    assert run("submit", file)[0] == 0
+    assert "already submitted" in run("submit", file)[2]
+    jfr_project.run(300)
+    _, out, _ = run("status", "one", "--project", NAME)
+    assert "2 more candidates are selected" in out
+    code, out, err = run("submit", file)
+    assert (code, "Submitted 2 more candidates of one" in out) == (0, True), err
+    assert jfr_project.controller.count_flows(metadata={"campaign": "one"}) == 3
+    assert "already submitted" in run("submit", file)[2]
+    jfr_project.run(300)
+    results = CampaignResults(open_project(NAME).job_store, "one")
+    comparisons = results.comparisons()
+    assert len(comparisons) == len({item.candidate_id for item in comparisons}) == 3
+    assert results.current_summary(comparisons).relaxed == 3
+    assert "more candidates" not in run("status", "one", "--project", NAME)[1]
+
+
+def test_what_another_campaign_of_the_project_relaxed_is_not_relaxed_again(run, jfr_project, tmp_path):
+    selection = {"per_composition": 1, "top_k": 1}
+    relaxation = {"maker": "tests.flows.makers.PairPotentialRelaxMaker"}
+    for name, top_k in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        content = {**GOOD, "name": name, "selection": {**selection, "top_k": top_k}, "relaxation": relaxation}
+        assert run("submit", write(tmp_path / name, content))[0] == 0
+        jfr_project.run(300)
+    results = CampaignResults(open_project(NAME).job_store, "two")
+    assert sorted(str(item.reused_from) for item in results.comparisons()) == ["None", "one"]
+    assert results.stored_summary().reused == 1
+    relaxed = [job.metadata for job in jfr_project.jobs() if job.metadata.get("stage") == "relax"]
+    assert sorted(metadata["campaign"] for metadata in relaxed) == ["one", "one", "two", "two"]

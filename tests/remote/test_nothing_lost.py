@@ -15,7 +15,17 @@ from jobflow import Flow
 from jobflow_remote.jobs.runner import Runner
 from jobflow_remote.jobs.state import FlowState, JobState
 
+from cryslator_flows.campaign.results import CampaignResults
+from cryslator_flows.crystals.enumeration import Enumeration
+from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.flows.screening import ScreeningFlowMaker
+from cryslator_flows.jobs.enumerate import EnumerateMaker
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.jobs.select import SelectMaker
+from cryslator_flows.jobs.selection import Cuts
+from tests.flows.test_screening import SPACES, TEMPLATES
 from tests.remote.flows import add, fan_out, work
+from tests.remote.makers import SlowRelaxMaker
 from tests.remote.project import RemoteProject, kill, python_path, wait_for
 
 UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING, JobState.BATCH_RUNNING)
@@ -53,7 +63,36 @@ def check_fan_out(project: RemoteProject) -> None:
         assert client[project.database]["data"].count_documents({}) == len(outputs)
 
 
-CASES = {"fan-out": Case(lambda: fan_out(3, 2.0), "work", check_fan_out)}
+def screening() -> Flow:
+    """A campaign of two candidates, each relaxed from both starts, in waves of one."""
+    relax = RelaxSelectedMaker(RelaxationComparisonFlowMaker(relax_maker=SlowRelaxMaker()), wave_size=1)
+    maker = ScreeningFlowMaker(
+        name="killed",
+        enumerate_maker=EnumerateMaker(chunk_size=4),
+        select_maker=SelectMaker(cuts=Cuts(per_composition=1, top_k=2), relax_maker=relax),
+    )
+    return maker.make(TEMPLATES, SPACES)
+
+
+def check_campaign(project: RemoteProject) -> None:
+    """Every candidate is translated once, and every selected one relaxed once from each start."""
+    results = CampaignResults(project.controller.jobstore, "killed")
+    summary = results.stored_summary()
+    assert summary == results.current_summary(results.comparisons())
+    translated = [candidate.candidate_id for chunk in results.chunks() for candidate, _ in chunk.rows()]
+    expected = [candidate.candidate_id for candidate in Enumeration(TEMPLATES[0].load(), SPACES)]
+    assert sorted(translated) == sorted(expected)
+    comparisons = results.comparisons()
+    assert summary.selected == len({item.candidate_id for item in comparisons}) == len(comparisons) == 2
+    assert {item.candidate_id for item in comparisons} < set(translated)
+    relaxed = [row["name"] for row in project.controller.jobstore.query({"metadata.stage": "relax"}, ["name"])]
+    assert len(relaxed) == len(set(relaxed)) == 4
+
+
+CASES = {
+    "fan-out": Case(lambda: fan_out(3, 2.0), "work", check_fan_out),
+    "campaign": Case(screening, "slow relax*", check_campaign),
+}
 
 
 @pytest.fixture(params=CASES)

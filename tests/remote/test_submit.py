@@ -113,9 +113,9 @@ def test_results_without_a_flow_are_not_mixed_with_new_ones(run, jfr_project, tm
 def test_two_processes_cannot_submit_the_same_at_the_same_moment(jfr_project, tmp_path):
     campaign = Campaign.from_file(write(tmp_path, GOOD))
     project = open_project(NAME)
-    _submit_flow(campaign.to_flow(), "mine", campaign, project)
+    _submit_flow(campaign.to_flow(), "mine", "mine", campaign, project)
     with pytest.raises(ProjectError, match="another process is submitting it"):
-        _submit_flow(campaign.to_flow(), "mine", campaign, project)
+        _submit_flow(campaign.to_flow(), "mine", "mine", campaign, project)
     assert len(jfr_project.jobs()) == len(STAGES)
 
 
