@@ -130,10 +130,17 @@ def export(
 
 
 def print_status(started: StartedCampaign) -> None:
-    """Print how far a campaign is."""
+    """Print how far a campaign is, and the commands that run what failed again."""
     from cryslator_flows.campaign.status import status_report
 
-    out.print(status_report(started.status()))
+    status = started.status()
+    out.print(status_report(status))
+    for words, commands in (("To run these again:", status.reruns), ("To go on without them:", status.skips)):
+        if commands:
+            out.print(words)
+        for command in commands:
+            # In one line however long, so that it can be copied.
+            out.print(f"  {plain(command)}", soft_wrap=True)
 
 
 def print_report(started: StartedCampaign) -> None:

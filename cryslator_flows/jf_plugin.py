@@ -25,6 +25,9 @@ def setup_jf_plugin() -> None:
     from jobflow_remote.cli.jf import app
     from jobflow_remote.cli.jfr_typer import JFRTyper
 
+    # Jobs run under this command line too, and may read templates from a store that is named by its class alone.
+    import cryslator_flows.campaign.store  # noqa: F401
+
     if any(group.name == "cryslator" for group in app.registered_groups):
         return
     commands = JFRTyper(name="cryslator", help="Screening campaigns of cryslator-flows", no_args_is_help=True)

@@ -222,9 +222,22 @@ def test_models_lists_the_released_ones(run):
     assert "eV/atom" in out
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["screen"], ["translate"], ["evaluate"], ["train"], ["ablate"], ["map"], ["models"]]
-)
+COMMANDS = [
+    "screen",
+    "submit",
+    "status",
+    "report",
+    "export",
+    "translate",
+    "evaluate",
+    "train",
+    "ablate",
+    "map",
+    "models",
+]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help(run, command):
     code, out, _ = run(*command, "--help")
     assert code == 0

@@ -249,16 +249,12 @@ def status_report(status: CampaignStatus) -> Group:
     for stage in (*STAGES, OTHER):
         if stage in status.counts:
             table.add_row(stage, *(str(status.counts[stage][state]) for state in shown))
-    parts: list[Table | Text | str] = [table]
+    parts: list[Table | Text] = [table]
     if status.remaining:
         words = f"{status.remaining} more candidates are selected; submit them with: cryslator submit CAMPAIGN_FILE"
-        parts += [Text(words)]
+        parts.append(Text(words))
     if status.failed:
-        parts += [_failures_table(status), ""]
-        for words, commands in (("To run these again:", status.reruns), ("To go on without them:", status.skips)):
-            parts += [Text(words)] if commands else []
-            # Not wrapped, so that they can be copied.
-            parts += [Text(f"  {command}", no_wrap=True, overflow="ignore") for command in commands]
+        parts.append(_failures_table(status))
     return Group(*parts)
 
 

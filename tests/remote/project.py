@@ -142,7 +142,7 @@ class RemoteProject:
         finished = {FlowState.COMPLETED, FlowState.FAILED, FlowState.STOPPED}
         return all(flow.state in finished for flow in self.controller.get_flows_info())
 
-    def run(self, seconds: int = 120) -> None:
+    def run(self, seconds: int = 300) -> None:
         """Run the Runner in this process until all flows are finished; an error where they are not by then."""
         runner = Runner(project_name=NAME)
         try:
@@ -174,7 +174,7 @@ class RemoteProject:
         self.jf("admin", "unlock", "--yes")
         self.jf("admin", "unlock-flow", "--yes")
 
-    def wait_until_finished(self, seconds: float = 120) -> None:
+    def wait_until_finished(self, seconds: float = 300) -> None:
         """Wait until a daemon has finished all flows."""
         try:
             wait_for(self.all_finished, seconds)

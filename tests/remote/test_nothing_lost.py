@@ -50,7 +50,7 @@ class Case:
     make: Callable[[], Flow]
     victims: str
     check: Callable[[RemoteProject], None]
-    seconds: float = 180
+    seconds: float = 300
 
 
 def check_fan_out(project: RemoteProject) -> None:
@@ -127,7 +127,7 @@ def test_runner_in_process(jfr_project):
 
 @pytest.mark.slow
 def test_daemon_and_batch_worker(jfr_project):
-    jfr_project.start_runner()
+    jfr_project.start_runner("--single")
     jfr_project.submit(fan_out(4, 0.5), worker="batch")
     jfr_project.wait_until_finished()
     assert_nothing_lost(jfr_project)
@@ -171,8 +171,10 @@ def test_database_is_killed(killable_mongo, jfr_project, case):
     jfr_project.submit(case.make())
     wait_for_the_middle(jfr_project, case)
     killable_mongo.kill()
-    wait_for(lambda: "pymongo.errors" in jfr_project.log(), case.seconds)
-    killable_mongo.start()
+    try:
+        wait_for(lambda: "pymongo.errors" in jfr_project.log(), case.seconds)
+    finally:
+        killable_mongo.start()
     assert len(jfr_project.runner_processes()) > 1
     # The runner would go on by itself, but each of its tasks that failed only two minutes later, and a lock that it
     # could not release would stay.

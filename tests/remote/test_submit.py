@@ -269,3 +269,12 @@ def test_the_commands_of_the_readme(run, jfr_project, tmp_path, monkeypatch):
         code, _, err = run(*arguments)
         assert code == 0, err
     assert len(jfr_project.jobs()) == len(STAGES)
+
+
+def test_jobs_know_the_embedded_store_by_name(tmp_path):
+    """Templates may come from it, and a job's process imports nothing but what its job needs."""
+    store = {"type": "SQLiteStore", "path": str(tmp_path / "a")}
+    code = "from jobflow_remote.cli import app; from jobflow import JobStore; "
+    code += f"print(JobStore.from_dict_spec({{'docs_store': {store}}}).docs_store.name)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"sqlite://{tmp_path}/a/documents"
