@@ -19,6 +19,7 @@ gpaw: .venv/.gpaw
 .venv/.gpaw: .venv/.stamp workflows/dft-savings/install-gpaw.sh
 	sh workflows/dft-savings/install-gpaw.sh $(BIN)/python
 	@touch $@
+	@echo "GPAW is installed in .venv; 'maker: gpaw' in a campaign file relaxes with it"
 
 .venv/.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \

@@ -120,13 +120,19 @@ def _notes(comparisons: list[PropertyComparison]) -> list[str]:
         f"DOS distance: share of the electrons down to {DOS_DEPTH:g} eV below the highest occupied level "
         "that have other energies."
     )
+    about_nearer = (
+        "Nearer, farther: share of candidates whose translated structure has a smaller (larger) error than the other; "
+        "the rest is equal."
+    )
+    about_fermi = (
+        "The Fermi level is on the engine's own zero of energy, which follows the volume of the cell; where there is a "
+        "gap it is its middle."
+    )
     notes = [
         f"Engine: {_engines(comparisons)}.",
         "Means of absolute errors against the structure relaxed from the unrelaxed start.",
-        "Nearer, farther: share of candidates whose translated structure has a smaller (larger) error than the other; "
-        "the rest is equal.",
-        "The Fermi level is on the engine's own zero of energy, which follows the volume of the cell; "
-        "where there is a gap it is its middle.",
+        about_nearer,
+        about_fermi,
         about_distance,
     ]
     if len(kept) < len(comparisons):

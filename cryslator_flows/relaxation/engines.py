@@ -60,7 +60,7 @@ def build_relax_maker(name: str, kwargs: dict[str, Any]) -> Maker:
     if "." not in path:
         known = nearest(name, PRESETS)
         raise CampaignError(
-            f"relaxation.maker {name!r}: unknown; {known}, or give the import path of an atomate2 maker"
+            f"relaxation.maker {name!r}: unknown; {known} Else give the import path of an atomate2 maker"
         )
     module, _, attribute = path.rpartition(".")
     try:

@@ -16,7 +16,7 @@ def test_engines():
     assert build_relax_maker("chgnet", {"steps": 7}).steps == 7
     assert isinstance(build_relax_maker("atomate2.vasp.jobs.core.RelaxMaker", {}), RelaxMaker)
     for name, kwargs, word in (
-        ("chgnett", {}, "choose from chgnet"),
+        ("chgnett", {}, "did you mean 'chgnet'"),
         ("atomate2.vasp.jobs.core.NoMaker", {}, "cannot be imported"),
         ("chgnet", {"step": 7}, "step"),
         ("atomate2.common.jobs.transform.build_supercell", {}, "relaxation"),
