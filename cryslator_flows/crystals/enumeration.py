@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
 from cryslator_flows.crystals.candidates import CandidateRow, make_candidate, substituted_formula
+from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.substitution import (
     ExplicitMaps,
     PredictedSubstitutions,
@@ -77,11 +79,24 @@ class DuplicateFilter:
         self._seen.execute("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", row)
         return True
 
-    def rows(self) -> Iterator[CandidateRow]:
-        """All that was new, by chemical system and reduced formula."""
-        rows = self._seen.execute("SELECT template, mapping, probability FROM seen ORDER BY system, formula, rowid")
-        for template, text, probability in rows:
-            yield CandidateRow(self._templates[template], Substitution(json.loads(text), probability))
+    def systems(self) -> Iterator[tuple[str, list[CandidateRow]]]:
+        """All that was new, by chemical system."""
+        rows = self._seen.execute(
+            "SELECT system, template, mapping, probability FROM seen ORDER BY system, formula, rowid"
+        )
+        for system, group in groupby(rows, key=itemgetter(0)):
+            yield (
+                system,
+                [
+                    CandidateRow(self._templates[template], Substitution(json.loads(text), probability))
+                    for _, template, text, probability in group
+                ],
+            )
+
+    def one_size(self) -> bool:
+        """Whether all chemical systems have the same number of elements, so that none is within another."""
+        sizes = "SELECT COUNT(DISTINCT LENGTH(system) - LENGTH(REPLACE(system, '-', ''))) FROM seen"
+        return bool(self._seen.execute(sizes).fetchone()[0] <= 1)
 
     def _match(self, first: int, mapping: dict[str, str], second: int, other: dict[str, str]) -> bool:
         relation = frozenset((old, was) for old, new in mapping.items() for was, now in other.items() if new == now)
@@ -142,15 +157,38 @@ class Enumeration:
         """The same candidates, without making their structures."""
         return (CandidateRow(template, substitution) for template, substitution in self._new(DuplicateFilter()))
 
-    def rows_by_system(self) -> Iterator[CandidateRow]:
-        """The same candidates by chemical system and formula, so that those which compete come together.
+    def chunks(self, size: int) -> Iterator[PackedCandidates]:
+        """The same candidates packed in chunks, by chemical system, so that those which compete come together.
 
-        The first one comes when all are enumerated; until then they wait on the disk.
+        The first chunk comes when all candidates are enumerated; until then they wait on the disk.
+
+        Parameters
+        ----------
+        size : int
+            Candidates in a chunk; chemical systems are not divided, so that it may be up to twice as many, unless one
+            alone has more.
+
+        Yields
+        ------
+        PackedCandidates
+            A chunk; the same ones whenever the campaign is the same.
         """
         seen = DuplicateFilter()
         for _ in self._new(seen):
             pass
-        return seen.rows()
+        one_size = seen.one_size()
+        chunk: list[CandidateRow] = []
+        for _, rows in seen.systems():
+            if len(rows) > size:
+                for part in in_chunks(rows, size):
+                    yield PackedCandidates.pack(part, self.rescale_volume)
+                continue
+            chunk += rows
+            if len(chunk) >= size:
+                yield PackedCandidates.pack(chunk, self.rescale_volume, one_size)
+                chunk = []
+        if chunk:
+            yield PackedCandidates.pack(chunk, self.rescale_volume, one_size)
 
     def _new(self, seen: DuplicateFilter) -> Iterator[tuple[Template, Substitution]]:
         counts = self.counts

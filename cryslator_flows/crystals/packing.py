@@ -45,7 +45,8 @@ NUMBERS = (
 FLAGS = ("atoms_too_close", "out_of_domain")
 
 
-def _encode(arrays: Arrays) -> str:
+def encode_columns(arrays: Arrays) -> str:
+    """Columns as a compressed numpy archive (npz) in base64."""
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
     return base64.b64encode(file.getvalue()).decode()
@@ -61,11 +62,16 @@ class PackedCandidates(BaseModel):
     n_candidates: int = Field(description="Number of candidates")
     templates: str = Field(description="Templates they were made from, by identifier: JSON, compressed, in base64")
     rescale_volume: bool = Field(False, description="Whether candidates are scaled to a predicted volume")
+    whole_systems: bool = Field(
+        False, description="Whether no other candidate of the campaign can be in the convex hulls of these"
+    )
     columns: str = Field(description="Compressed numpy archive (npz) in base64, one row for each candidate")
 
     @classmethod
-    def pack(cls, rows: Iterable[CandidateRow], rescale_volume: bool = False) -> PackedCandidates:
-        """Pack candidates as they are enumerated."""
+    def pack(
+        cls, rows: Iterable[CandidateRow], rescale_volume: bool = False, whole_systems: bool = False
+    ) -> PackedCandidates:
+        """Pack candidates as they are enumerated; parameters as the fields."""
         numbers_of: dict[str, int] = {}
         texts: dict[str, str] = {}
         numbers, symbols, probabilities = [], [], []
@@ -86,7 +92,8 @@ class PackedCandidates(BaseModel):
             n_candidates=len(numbers),
             templates=_squeeze(texts),
             rescale_volume=rescale_volume,
-            columns=_encode(arrays),
+            whole_systems=whole_systems,
+            columns=encode_columns(arrays),
         )
 
     def template_texts(self) -> dict[str, str]:
@@ -149,7 +156,8 @@ class TranslatedCandidates(PackedCandidates):
             n_candidates=len(rows),
             templates=packed.templates,
             rescale_volume=packed.rescale_volume,
-            columns=_encode(arrays),
+            whole_systems=packed.whole_systems,
+            columns=encode_columns(arrays),
         )
 
     def take(self, indices: NDArray[np.integer] | Sequence[int]) -> Self:
@@ -166,7 +174,8 @@ class TranslatedCandidates(PackedCandidates):
             n_candidates=len(indices),
             templates=_squeeze(dict(texts[number] for number in used)),
             rescale_volume=self.rescale_volume,
-            columns=_encode(taken),
+            whole_systems=self.whole_systems,
+            columns=encode_columns(taken),
         )
 
     @classmethod
@@ -185,7 +194,8 @@ class TranslatedCandidates(PackedCandidates):
             n_candidates=sum(part.n_candidates for part in parts),
             templates=_squeeze(texts),
             rescale_volume=any(part.rescale_volume for part in parts),
-            columns=_encode({name: np.concatenate(columns) for name, columns in joined.items()}),
+            whole_systems=all(part.whole_systems for part in parts),
+            columns=encode_columns({name: np.concatenate(columns) for name, columns in joined.items()}),
         )
 
     def rows(self) -> Iterator[Row]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
-from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.errors import StructureError
 from cryslator_flows.jobs.gather import GatherMaker
@@ -40,7 +39,7 @@ class EnumerateMaker(Maker):
     rescale_volume : bool
         Scale candidates isotropically to the volume that pymatgen's DLSVolumePredictor expects.
     chunk_size : int
-        Candidates in a translation job.
+        Candidates in a translation job, about; see `Enumeration.chunks`.
     translate_maker : TranslateMaker
         Maker of the translation jobs.
     gather_maker : GatherMaker
@@ -82,8 +81,8 @@ class EnumerateMaker(Maker):
             rescale_volume=self.rescale_volume,
         )
         jobs: list[Job] = []
-        for number, rows in enumerate(in_chunks(enumeration.rows_by_system(), self.chunk_size), 1):
-            translate = self.translate_maker.make(PackedCandidates.pack(rows, self.rescale_volume), cuts)
+        for number, packed in enumerate(enumeration.chunks(self.chunk_size), 1):
+            translate = self.translate_maker.make(packed, cuts)
             translate.append_name(f" {number}")
             place(translate, "translate", self.stage_configs)
             jobs.append(translate)

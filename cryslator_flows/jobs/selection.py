@@ -60,8 +60,8 @@ class Cuts(MSONable):
         """Drop what `select` would drop, whichever candidates are added.
 
         The selection from several shortlists is that from all candidates. For a hull of more candidates is never
-        higher and a rank among more candidates never better. Only the best k cannot be told before the hull of all
-        candidates is known.
+        higher and a rank among more candidates never better. The best k can be told before the hull of all candidates
+        is known only where the others cannot be part of it, see `PackedCandidates.whole_systems`.
 
         Parameters
         ----------
@@ -73,8 +73,8 @@ class Cuts(MSONable):
         TranslatedCandidates
             Those that may be selected, most stable first.
         """
-        top_k = self.top_k if self.max_energy_above_hull is None else None
-        return self._keep(candidates, top_k)
+        settled = self.max_energy_above_hull is None or candidates.whole_systems
+        return self._keep(candidates, self.top_k if settled else None)
 
     def select(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
         """Apply all cuts.

@@ -29,15 +29,23 @@ from pymatgen.core import Element
 from rich.console import Console
 from rich.table import Table
 
+from cryslator_flows.crystals.candidates import substituted_formula
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
-from cryslator_flows.crystals.packing import PackedCandidates, Shortlist, TranslatedCandidates
+from cryslator_flows.crystals.packing import (
+    FLAGS,
+    NUMBERS,
+    PackedCandidates,
+    Shortlist,
+    TranslatedCandidates,
+    encode_columns,
+)
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.jobs.enumerate import PARTS_PER_JOB, EnumerateMaker
 from cryslator_flows.jobs.gather import GatherMaker
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.schemas import Translation, TranslationStats
+from cryslator_flows.schemas import TranslationStats
 
 CHUNK = EnumerateMaker().chunk_size
 METALS = [element.symbol for number in range(1, 104) if (element := Element.from_Z(number)).is_metal]
@@ -58,8 +66,7 @@ def read(text: str) -> Any:
 def enumerate_candidates(n_metals: int, folder: Path) -> dict[str, Any]:
     """Enumerate, drop equivalents, pack into translation jobs and write these as a manager does."""
     enumeration = Enumeration(TEMPLATES.load(), [RolePools(kind="roles", cations=[METALS[:n_metals]] * 3)])
-    chunks = in_chunks(enumeration.rows_by_system(), CHUNK)
-    jobs = [TranslateMaker().make(PackedCandidates.pack(chunk), CUTS["best 1,000"]) for chunk in chunks]
+    jobs = [TranslateMaker().make(packed, CUTS["best 1,000"]) for packed in enumeration.chunks(CHUNK)]
     n_bytes = len(write(jobs))
     with (folder / "packed.jsonl").open("w") as lines:
         for job in jobs:
@@ -81,17 +88,25 @@ def translate(number: int, folder: Path) -> dict[str, Any]:
 
 def pretend(packed: PackedCandidates, seed: int) -> TranslatedCandidates:
     """Candidates with energies drawn at random in place of translations."""
-    energies = np.random.default_rng(seed).normal(-2.5, 0.4, packed.n_candidates)
-    made = []
-    for candidate, energy in zip(packed.candidates(), energies, strict=True):
-        translation = Translation(
-            candidate_id=candidate.candidate_id, structure=candidate.structure, formation_energy_per_atom=energy,
-            formation_energy_uncertainty=0.1, formation_energy_uncertainty_90=0.2, mean_displacement=0.1,
-            volume_change=0.1, max_principal_strain=0.1, atoms_too_close=False, unknown_elements=[],
-            domain_distance=0.5, out_of_domain=False, model_name="random", model_version="0",
-        )  # fmt: skip
-        made.append((candidate.reduced_formula, translation))
-    return TranslatedCandidates.add(packed, range(len(made)), made)
+    number = packed.n_candidates
+    rng = np.random.default_rng(seed)
+    arrays = packed.arrays()
+    structures = [read(text).structure for text in packed.template_texts().values()]
+    mappings = [dict(zip(*[iter(str(text).split())] * 2, strict=True)) for text in arrays["symbols"]]
+    formulas = [
+        substituted_formula(structures[template].composition, mapping)
+        for template, mapping in zip(arrays["template"], mappings, strict=True)
+    ]
+    arrays |= {name: rng.random(number) for name in NUMBERS} | {name: np.zeros(number, bool) for name in FLAGS}
+    arrays["formation_energy_per_atom"] = rng.normal(-2.5, 0.4, number)
+    arrays["candidate_id"] = np.array([rng.bytes(8).hex() for _ in range(number)])
+    arrays["formula"] = np.array(formulas)
+    arrays |= {name: np.full(number, "random") for name in ("model_name", "model_version")}
+    arrays["unknown_elements"] = np.full(number, "")
+    arrays["lattice"] = np.array([structures[template].lattice.matrix for template in arrays["template"]])
+    arrays["frac_coords"] = np.concatenate([structures[template].frac_coords for template in arrays["template"]])
+    arrays["n_atoms"] = np.array([len(structures[template]) for template in arrays["template"]])
+    return TranslatedCandidates(**packed.model_dump(exclude={"columns"}), columns=encode_columns(arrays))
 
 
 def prepare(folder: Path) -> dict[str, Any]:

@@ -99,3 +99,32 @@ def test_a_candidate_takes_little_space(rows):
     many = [row for row in rows for _ in range(100)]
     assert len(PackedCandidates.pack(many).columns) / len(many) < 20
     assert len(translated(rows).columns) / len(rows) < 700
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_chunks_hold_every_candidate_once_and_chemical_systems_whole(size):
+    templates = AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)
+    enumeration = Enumeration(templates.load(), [SPACE])
+    expected = {candidate.candidate_id: candidate for candidate in Enumeration(templates.load(), [SPACE])}
+    chunks = [list(chunk.candidates()) for chunk in enumeration.chunks(size)]
+    again = [list(chunk.candidates()) for chunk in Enumeration(templates.load(), [SPACE]).chunks(size)]
+    assert chunks == again
+    found = [candidate for chunk in chunks for candidate in chunk]
+    assert len(found) == len(expected)
+    assert {candidate.candidate_id: candidate for candidate in found} == expected
+    packed = Enumeration(templates.load(), [SPACE]).chunks(size)
+    whole = [
+        {candidate.chemsys for candidate in chunk} for chunk, document in zip(chunks, packed, strict=True)
+        if document.whole_systems
+    ]  # fmt: skip
+    assert whole or size == 1
+    for number, systems in enumerate(whole):
+        others = {system for other in [*whole[:number], *whole[number + 1 :]] for system in other}
+        assert not systems & others
+
+
+def test_systems_within_systems_are_not_whole(perovskite, rutile):
+    templates = [Template(template_id="a", structure=perovskite), Template(template_id="b", structure=rutile)]
+    spaces = [SPACE, RolePools(kind="roles", cations=[["Mn", "Ti"]])]
+    assert not any(chunk.whole_systems for chunk in Enumeration(templates, spaces).chunks(100))
+    assert all(chunk.whole_systems for chunk in Enumeration(templates[:1], spaces).chunks(100))
