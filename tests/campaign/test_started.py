@@ -43,7 +43,8 @@ def test_status_of_a_finished_campaign(run, tmp_path, monkeypatch):
         status = local_status(folder)
     assert status.counts["relax"] == {"done": 4, "failed": 4}
     assert status.counts["compare"] == {"done": 4}
-    assert (status.unfinished, status.reruns) == (0, [])
+    command = f"cryslator screen CAMPAIGN_FILE --output {folder.path} --rerun-failed"
+    assert (status.unfinished, status.reruns) == (0, [command])
     code, out, _ = run("status", "mine")
     assert code == 0
     assert "Jobs of mine, folder" in out
