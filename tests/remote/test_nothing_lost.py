@@ -95,7 +95,7 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
@@ -135,6 +135,7 @@ def test_daemon_and_batch_worker(jfr_project):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["campaign"], indirect=True)
 def test_runner_is_killed(jfr_project, case):
     jfr_project.start_runner()
     jfr_project.submit(case.make())
@@ -148,7 +149,7 @@ def test_runner_is_killed(jfr_project, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("worker", ["local", "batch"])
+@pytest.mark.parametrize(("case", "worker"), [("fan-out", "batch"), ("campaign", "local")], indirect=["case"])
 def test_process_of_a_job_is_killed(jfr_project, case, worker):
     jfr_project.start_runner("--single")
     jfr_project.submit(case.make(), worker)
@@ -166,6 +167,7 @@ def test_process_of_a_job_is_killed(jfr_project, case, worker):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["campaign"], indirect=True)
 def test_database_is_killed(killable_mongo, jfr_project, case):
     jfr_project.start_runner("--single")
     jfr_project.submit(case.make())
