@@ -49,7 +49,7 @@ class RelaxSelectedMaker(Maker):
     control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
     stage_configs: StageConfigs = field(default_factory=dict)
 
-    @job(config=JobConfig(on_missing_references=OnMissing.NONE), data=["selected"])
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def make(
         self,
         selected: TranslatedCandidates,
