@@ -78,6 +78,8 @@ def test_interrupted_campaign_says_how_to_go_on(tmp_path):
     process = subprocess.Popen(
         [*CLI, str(file), "-o", str(tmp_path / "run")],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # Whatever runs the tests in the background may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     while not log.exists() and process.poll() is None:
         pass

@@ -97,6 +97,8 @@ def percentile_interval(comparisons: list[RelaxationComparison]) -> str:
 
 def reading_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
     """What has to be known to read the numbers rightly, with the numbers that show it."""
+    if len(rows) < LEAST_PAIRS:
+        return "Too few candidates to say more."
     totals = {
         runs[0]["formula"]: {run["start"]: sum(run["electronic_steps"] or []) for run in runs} for runs in rows.values()
     }
