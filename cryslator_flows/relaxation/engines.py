@@ -58,9 +58,9 @@ def build_relax_maker(name: str, kwargs: dict[str, Any]) -> Maker:
     if package and find_spec(package) is None:
         raise CampaignError(f"relaxation.maker {name!r}: package not installed; pip install 'cryslator-flows[{name}]'")
     if "." not in path:
-        known = nearest(name, PRESETS)
         raise CampaignError(
-            f"relaxation.maker {name!r}: unknown; {known} Else give the import path of an atomate2 maker"
+            f"relaxation.maker {name!r}: neither a known name nor the import path of an atomate2 maker; "
+            f"{nearest(name, PRESETS)}"
         )
     module, _, attribute = path.rpartition(".")
     try:
