@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from cryslator_flows.errors import CampaignError
+from cryslator_flows.errors import CampaignError, nearest
 from cryslator_flows.schemas import StrictModel
 
 if TYPE_CHECKING:
@@ -114,6 +113,4 @@ def _merge(old: Any, new: Any) -> Any:
 def _check_names(key: str, given: dict[str, Any], known: Any) -> None:
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise CampaignError(f"relaxation.vasp.{key}: unknown {name!r}; {hint}")
+            raise CampaignError(f"relaxation.vasp.{key}: unknown {name!r}; {nearest(name, known)}")
