@@ -1,13 +1,15 @@
 """Time and peak memory of enumerating, translating and selecting, as the number of candidates grows.
 
 Example: python tests/benchmarks/million.py --metals 18 38 78 --translate 2000 10000
+         python tests/benchmarks/million.py --metals 60 --any-charges --translate
 
 Every stage of every size runs in a process of its own, so that the peak of its resident memory is its own; the stages
 are the jobs of a campaign, called as a manager calls them. Candidates are made from all quaternary AFLOW prototypes of
-up to 40 atoms, charge-balanced and without equivalents; the sizes are numbers of metals that take the places of the
-three cations in every order. Translation runs for the numbers of candidates given by ``--translate``, of the smallest
-size, and is extrapolated to a million. Selection is measured on candidates that were enumerated but not translated:
-cells are those of the templates and energies drawn at random, which changes what is selected, not what selecting costs.
+up to 40 atoms, without equivalents and, but for ``--any-charges``, charge-balanced; the sizes are numbers of metals
+that take the places of the three cations in every order. Translation runs for the numbers of candidates given by
+``--translate``, of the smallest size, and is extrapolated to a million. Selection is measured on candidates that were
+enumerated but not translated: cells are those of the templates and energies drawn at random, which changes what is
+selected, not what selecting costs.
 """
 
 from __future__ import annotations
@@ -63,9 +65,10 @@ def read(text: str) -> Any:
     return json.loads(text, cls=MontyDecoder)
 
 
-def enumerate_candidates(n_metals: int, folder: Path) -> dict[str, Any]:
+def enumerate_candidates(n_metals: int, charge_balanced: bool, folder: Path) -> dict[str, Any]:
     """Enumerate, drop equivalents, pack into translation jobs and write these as a manager does."""
-    enumeration = Enumeration(TEMPLATES.load(), [RolePools(kind="roles", cations=[METALS[:n_metals]] * 3)])
+    space = RolePools(kind="roles", cations=[METALS[:n_metals]] * 3)
+    enumeration = Enumeration(TEMPLATES.load(), [space], charge_balanced)
     jobs = [TranslateMaker().make(packed, CUTS["best 1,000"]) for packed in enumeration.chunks(CHUNK)]
     n_bytes = len(write(jobs))
     with (folder / "packed.jsonl").open("w") as lines:
@@ -166,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--metals", type=int, nargs="+", default=[18, 38, 78], help="sizes, as numbers of metals")
     parser.add_argument("--translate", type=int, nargs="*", default=[2_000, 10_000], help="candidates to translate")
+    parser.add_argument("--any-charges", action="store_true", help="keep candidates that no charges balance")
     arguments = parser.parse_args()
     table = Table("stage", "candidates", "s", "ms each", "peak MiB", "")
     for column in table.columns[1:5]:
@@ -184,7 +188,7 @@ def main() -> None:
     slowest = 0.0
     try:
         for n_metals in arguments.metals:
-            add("enumerate", measure(enumerate_candidates, n_metals, folder))
+            add("enumerate", measure(enumerate_candidates, n_metals, not arguments.any_charges, folder))
             if n_metals == arguments.metals[0]:
                 for number in arguments.translate:
                     slowest = add("translate", measure(translate, number, folder))
