@@ -21,9 +21,9 @@ Project = Annotated[
         "--project", "-p", help="jobflow-remote project that the campaign was submitted to.", show_default=False
     ),
 ]
-Output = Annotated[
+Folder = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Campaign folder; runs/NAME if left out.", show_default=False),
+    typer.Option("--folder", "-f", help="Campaign folder; runs/NAME if left out.", show_default=False),
 ]
 
 
@@ -78,10 +78,10 @@ def submit(
 
 
 @app.command()
-def status(target: Target, project: Project = None, output: Output = None) -> None:
+def status(target: Target, project: Project = None, folder: Folder = None) -> None:
     """Show how far a campaign is: its jobs by stage and state, and what failed.
 
-    Looks at the campaign folder (`--output`, or runs/NAME if there is one) or at the jobflow-remote project
+    Looks at the campaign folder (`--folder`, or runs/NAME if there is one) or at the jobflow-remote project
     (`--project`, else that of the campaign file, else jobflow-remote's own default).
 
     Example: `cryslator status my-perovskites`
@@ -89,12 +89,12 @@ def status(target: Target, project: Project = None, output: Output = None) -> No
     quiet()
     from cryslator_flows.campaign.started import find_campaign
 
-    with find_campaign(target, project, output) as started:
+    with find_campaign(target, project, folder) as started:
         print_status(started)
 
 
 @app.command()
-def report(target: Target, project: Project = None, output: Output = None) -> None:
+def report(target: Target, project: Project = None, folder: Folder = None) -> None:
     """Report what a campaign found and saved so far, and write its files.
 
     Looks where `cryslator status` does, and writes `summary.json`, `candidates.csv`, the relaxed structures as CIF
@@ -105,16 +105,16 @@ def report(target: Target, project: Project = None, output: Output = None) -> No
     quiet()
     from cryslator_flows.campaign.started import find_campaign
 
-    with find_campaign(target, project, output) as started:
+    with find_campaign(target, project, folder) as started:
         print_report(started)
 
 
 @app.command()
 def export(
     target: Target,
-    folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    target_folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write to.")],
     project: Project = None,
-    output: Output = None,
+    folder: Folder = None,
 ) -> None:
     """Write what a campaign left as plain files: `candidates.csv`, `comparisons.jsonl`, relaxed structures as CIF.
 
@@ -125,8 +125,8 @@ def export(
     quiet()
     from cryslator_flows.campaign.started import find_campaign
 
-    with find_campaign(target, project, output) as started:
-        print_export(started, folder)
+    with find_campaign(target, project, folder) as started:
+        print_export(started, target_folder)
 
 
 def print_status(started: StartedCampaign) -> None:

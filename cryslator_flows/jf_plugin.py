@@ -45,14 +45,14 @@ def status(name: Label) -> None:
 
 def report(
     name: Label,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for its files; runs/NAME if left out.")
+    folder: Annotated[
+        Path | None, typer.Option("--folder", "-f", help="Folder for its files; runs/NAME if left out.")
     ] = None,
 ) -> None:
     """Report what a campaign found and saved so far, and write its files."""
     from cryslator_flows.cli_campaigns import print_report
 
-    _with_campaign(name, output, print_report)
+    _with_campaign(name, folder, print_report)
 
 
 def export(name: Label, folder: Annotated[Path, typer.Argument(help="Folder to write to.")]) -> None:
@@ -62,7 +62,7 @@ def export(name: Label, folder: Annotated[Path, typer.Argument(help="Folder to w
     _with_campaign(name, None, lambda started: print_export(started, folder))
 
 
-def _with_campaign(label: str, output: Path | None, act: Callable[[StartedCampaign], None]) -> None:
+def _with_campaign(label: str, folder: Path | None, act: Callable[[StartedCampaign], None]) -> None:
     """Act on a campaign of the project that ``jf -p`` selected; an error that the user can mend is one line."""
     from jobflow_remote.cli.utils import exit_with_error_msg, get_config_manager
 
@@ -72,7 +72,7 @@ def _with_campaign(label: str, output: Path | None, act: Callable[[StartedCampai
     quiet()
     try:
         project = get_config_manager().select_project_name()
-        with find_campaign(label, project, output) as started:
+        with find_campaign(label, project, folder) as started:
             act(started)
     except CryslatorError as error:
         exit_with_error_msg(str(error), code=2, markup=False)

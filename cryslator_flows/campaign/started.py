@@ -57,7 +57,7 @@ class StartedCampaign:
 
 
 @contextmanager
-def find_campaign(target: str, project: str | None = None, output: Path | None = None) -> Iterator[StartedCampaign]:
+def find_campaign(target: str, project: str | None = None, folder: Path | None = None) -> Iterator[StartedCampaign]:
     """Find a campaign.
 
     Parameters
@@ -67,7 +67,7 @@ def find_campaign(target: str, project: str | None = None, output: Path | None =
     project : str or None
         The jobflow-remote project. None for the campaign folder if there is one, else the project that the campaign
         file names, else jobflow-remote's own default.
-    output : Path or None
+    folder : Path or None
         The campaign folder, ``runs/NAME`` if None.
 
     Raises
@@ -79,10 +79,10 @@ def find_campaign(target: str, project: str | None = None, output: Path | None =
     """
     campaign = Campaign.from_file(Path(target)) if Path(target).is_file() else None
     label = campaign.name if campaign else target
-    folder = CampaignFolder(output or Path("runs") / label)
-    if project is None and folder.exists:
-        with folder.opened():
-            yield StartedCampaign(folder.label, folder.path, folder)
+    place = CampaignFolder(folder or Path("runs") / label)
+    if project is None and place.exists:
+        with place.opened():
+            yield StartedCampaign(place.label, place.path, place)
         return
     wanted = project if project or campaign is None else campaign.jobflow_remote.project
     try:
@@ -90,5 +90,5 @@ def find_campaign(target: str, project: str | None = None, output: Path | None =
     except ProjectError as error:
         if wanted:
             raise
-        raise ProjectError(f"campaign {label!r}: there is no campaign folder {folder.path}, and {error}") from error
-    yield StartedCampaign(label, folder.path, opened)
+        raise ProjectError(f"campaign {label!r}: there is no campaign folder {place.path}, and {error}") from error
+    yield StartedCampaign(label, place.path, opened)

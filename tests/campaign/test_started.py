@@ -144,6 +144,6 @@ def test_candidates_come_one_chunk_at_a_time_and_leave_sorted(tmp_path, monkeypa
 def test_an_output_folder_is_found_by_its_option(run, tmp_path, monkeypatch):
     folder = start(tmp_path, monkeypatch, "translate")
     folder.path.rename(tmp_path / "elsewhere")
-    code, out, _ = run("status", "mine", "--output", "elsewhere")
+    code, out, _ = run("status", "mine", "--folder", "elsewhere")
     assert code == 0
     assert "Jobs of mine" in out

@@ -83,7 +83,7 @@ def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_p
     # The same through jobflow-remote's own command line.
     assert "cryslator: cryslator_flows.jf_plugin" in jfr_project.jf("plugin", "list")
     assert "Jobs of two" in jfr_project.jf("cryslator", "status", "two")
-    assert "Funnel of two" in jfr_project.jf("cryslator", "report", "two", "--output", str(tmp_path / "reported"))
+    assert "Funnel of two" in jfr_project.jf("cryslator", "report", "two", "--folder", str(tmp_path / "reported"))
     assert (tmp_path / "reported/summary.json").exists()
     jfr_project.jf("cryslator", "export", "two", str(tmp_path / "exported"))
     lines = (tmp_path / "exported/comparisons.jsonl").read_text().splitlines()
@@ -136,7 +136,7 @@ def test_a_relaxation_whose_first_of_two_jobs_failed(run, jfr_project, tmp_path)
     status = remote_status(open_project(NAME), "one")
     assert status.counts["relax"] == {"failed": 2, "waiting": 2}
     assert status.counts["summarize"]["waiting"] == 1
-    _, out, err = run("report", "one", "--project", NAME, "--output", tmp_path / "reported")
+    _, out, err = run("report", "one", "--project", NAME, "--folder", tmp_path / "reported")
     assert "Not finished: " in err
     assert "selected 1" in out
     follow(jfr_project, status.skips)
