@@ -6,13 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cryslator_flows.campaign.file import Campaign
     from cryslator_flows.schemas import Translation
     from cryslator_flows.translator.translator import Translator
 
-__all__ = ["Translation", "Translator"]
+__all__ = ["Campaign", "Translation", "Translator"]
 __version__ = "0.1.0"
 
-_HOMES = {"Translation": "cryslator_flows.schemas", "Translator": "cryslator_flows.translator.translator"}
+_HOMES = {
+    "Campaign": "cryslator_flows.campaign.file",
+    "Translation": "cryslator_flows.schemas",
+    "Translator": "cryslator_flows.translator.translator",
+}
 
 
 def __getattr__(name: str) -> Any:

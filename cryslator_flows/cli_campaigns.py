@@ -87,7 +87,7 @@ def status(target: Target, project: Project = None, folder: Folder = None) -> No
     Example: `cryslator status my-perovskites`
     """
     quiet()
-    from cryslator_flows.campaign.started import find_campaign
+    from cryslator_flows.campaign.find import find_campaign
 
     with find_campaign(target, project, folder) as started:
         print_status(started)
@@ -103,7 +103,7 @@ def report(target: Target, project: Project = None, folder: Folder = None) -> No
     Example: `cryslator report my-perovskites`
     """
     quiet()
-    from cryslator_flows.campaign.started import find_campaign
+    from cryslator_flows.campaign.find import find_campaign
 
     with find_campaign(target, project, folder) as started:
         print_report(started)
@@ -123,7 +123,7 @@ def export(
     Example: `cryslator export my-perovskites exported/`
     """
     quiet()
-    from cryslator_flows.campaign.started import find_campaign
+    from cryslator_flows.campaign.find import find_campaign
 
     with find_campaign(target, project, folder) as started:
         print_export(started, target_folder)

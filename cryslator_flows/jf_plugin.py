@@ -66,7 +66,7 @@ def _with_campaign(label: str, folder: Path | None, act: Callable[[StartedCampai
     """Act on a campaign of the project that ``jf -p`` selected; an error that the user can mend is one line."""
     from jobflow_remote.cli.utils import exit_with_error_msg, get_config_manager
 
-    from cryslator_flows.campaign.started import find_campaign
+    from cryslator_flows.campaign.find import find_campaign
     from cryslator_flows.errors import CryslatorError
 
     quiet()

@@ -7,7 +7,7 @@ that the jobs write to, here that of a campaign folder, and any maggma stores as
 
 >>> from pathlib import Path
 >>> from tempfile import mkdtemp
->>> from cryslator_flows.campaign.run import STORE_FILE, open_job_store
+>>> from cryslator_flows.campaign.folder import STORE_FILE, open_job_store
 >>> from cryslator_flows.campaign.store import SQLiteStore
 >>> folder = Path(mkdtemp())  # runs/NAME
 >>> job_store = open_job_store(folder)

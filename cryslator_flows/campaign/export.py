@@ -6,7 +6,7 @@ import csv
 import json
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monty.json import MontyEncoder
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Fields of a translation that fit into a cell.
 TRANSLATED = [name for name in Translation.model_fields if name not in ("candidate_id", "structure")]
+CANDIDATE_COLUMNS = ["candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED]
 
 
 def export_campaign(results: CampaignResults, folder: Path) -> dict[Path, int]:
@@ -81,13 +82,16 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk]) -> int:
     int
         How many there are.
     """
-    names = ["candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED]
+    energy = CANDIDATE_COLUMNS.index("formation_energy_per_atom")
     with closing(sqlite3.connect("")) as rows, path.open("w", newline="") as file:
         rows.execute("CREATE TABLE candidates (energy REAL, id TEXT, row TEXT)")
         for chunk in chunks:
-            rows.executemany("INSERT INTO candidates VALUES (?, ?, ?)", _candidate_rows(chunk.translated))
+            cells = candidate_rows(chunk.translated)
+            rows.executemany(
+                "INSERT INTO candidates VALUES (?, ?, ?)", ((row[energy], row[0], json.dumps(row)) for row in cells)
+            )
         table = csv.writer(file)
-        table.writerow(names)
+        table.writerow(CANDIDATE_COLUMNS)
         number = 0
         for (row,) in rows.execute("SELECT row FROM candidates ORDER BY energy, id"):
             table.writerow(json.loads(row))
@@ -95,13 +99,13 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk]) -> int:
     return number
 
 
-def _candidate_rows(translated: TranslatedCandidates) -> Iterator[tuple[float, str, str]]:
-    """Energy, identifier and cells of each candidate, from the columns alone: no structure is made."""
+def candidate_rows(translated: TranslatedCandidates) -> Iterator[list[Any]]:
+    """`CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
     columns = {name: column.tolist() for name, column in translated.arrays().items()}
     templates = list(translated.template_texts())
     for index, identifier in enumerate(columns["candidate_id"]):
         symbols = columns["symbols"][index].split()
-        cells = [
+        yield [
             identifier,
             columns["formula"][index],
             templates[columns["template"][index]],
@@ -109,7 +113,6 @@ def _candidate_rows(translated: TranslatedCandidates) -> Iterator[tuple[float, s
             columns["n_atoms"][index],
             *(columns[name][index] for name in TRANSLATED),
         ]
-        yield columns["formation_energy_per_atom"][index], identifier, json.dumps(cells)
 
 
 def write_relaxed(folder: Path, comparisons: list[RelaxationComparison]) -> int:

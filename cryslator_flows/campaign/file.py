@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobflow import Flow
     from pydantic_core import ErrorDetails
 
+    from cryslator_flows.campaign.frames import CampaignFrames
     from cryslator_flows.flows.screening import ScreeningFlowMaker
     from cryslator_flows.schemas import RelaxationComparison
 
@@ -159,6 +160,30 @@ class Campaign(StrictModel):
             Relaxations of other campaigns; what one of them has is not relaxed again.
         """
         return self.to_maker().make(self.templates, self.substitutions, known)
+
+    def results(self, folder: Path | None = None, project: str | None = None) -> CampaignFrames:
+        """What the campaign left so far, as DataFrames, wherever it runs or ran.
+
+        Parameters
+        ----------
+        folder : Path or None
+            The campaign folder, ``runs/NAME`` if None.
+        project : str or None
+            The jobflow-remote project. None for the campaign folder if there is one, else the project that the
+            campaign file names, else jobflow-remote's own default.
+
+        Raises
+        ------
+        CampaignError
+            The campaign has no results yet.
+        ProjectError
+            There is no campaign folder, and the project cannot be opened.
+        """
+        from cryslator_flows.campaign.frames import CampaignFrames
+        from cryslator_flows.campaign.started import find_started
+
+        with find_started(self.name, project, folder, self.jobflow_remote.project) as started:
+            return CampaignFrames.read(started.results)
 
     def to_maker(self) -> ScreeningFlowMaker:
         """The maker of the campaign's flow.

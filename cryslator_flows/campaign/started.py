@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.folder import CampaignFolder
 from cryslator_flows.campaign.remote import RemoteProject, open_project
 from cryslator_flows.campaign.results import CampaignResults
-from cryslator_flows.campaign.run import CampaignFolder
 from cryslator_flows.campaign.status import local_status, remote_status
 from cryslator_flows.errors import ProjectError
 
@@ -57,34 +56,34 @@ class StartedCampaign:
 
 
 @contextmanager
-def find_campaign(target: str, project: str | None = None, folder: Path | None = None) -> Iterator[StartedCampaign]:
-    """Find a campaign.
+def find_started(
+    label: str, project: str | None = None, folder: Path | None = None, own_project: str | None = None
+) -> Iterator[StartedCampaign]:
+    """Find a campaign by its label.
 
     Parameters
     ----------
-    target : str
-        Its label, or its campaign file.
+    label : str
+        Its label.
     project : str or None
-        The jobflow-remote project. None for the campaign folder if there is one, else the project that the campaign
-        file names, else jobflow-remote's own default.
+        The jobflow-remote project. None for the campaign folder if there is one, else `own_project`, else
+        jobflow-remote's own default.
     folder : Path or None
         The campaign folder, ``runs/NAME`` if None.
+    own_project : str or None
+        The project that the campaign file names.
 
     Raises
     ------
-    CampaignError
-        The campaign file has a mistake.
     ProjectError
         There is no campaign folder, and the project cannot be opened.
     """
-    campaign = Campaign.from_file(Path(target)) if Path(target).is_file() else None
-    label = campaign.name if campaign else target
     place = CampaignFolder(folder or Path("runs") / label)
     if project is None and place.exists:
         with place.opened():
             yield StartedCampaign(place.label, place.path, place)
         return
-    wanted = project if project or campaign is None else campaign.jobflow_remote.project
+    wanted = project or own_project
     try:
         opened = open_project(wanted)
     except ProjectError as error:

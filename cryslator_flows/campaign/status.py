@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from maggma.core import Store
     from pymongo.collection import Collection
 
+    from cryslator_flows.campaign.folder import CampaignFolder
     from cryslator_flows.campaign.remote import RemoteProject
-    from cryslator_flows.campaign.run import CampaignFolder
 
 State = Literal["waiting", "ready", "running", "done", "failed", "stopped"]
 STATES: tuple[State, ...] = get_args(State)

@@ -13,7 +13,7 @@ from maggma.stores import MemoryStore
 from monty.serialization import dumpfn, loadfn
 
 from cryslator_flows.campaign.builders import CampaignSummaryBuilder, RelaxationComparisonBuilder
-from cryslator_flows.campaign.run import open_job_store
+from cryslator_flows.campaign.folder import open_job_store
 from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.crystals.packing import TranslatedChunk
 from cryslator_flows.crystals.substitution import RolePools

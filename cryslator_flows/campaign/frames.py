@@ -1,0 +1,127 @@
+"""What a campaign left so far, as pandas DataFrames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cryslator_flows.campaign.export import CANDIDATE_COLUMNS, candidate_rows
+from cryslator_flows.schemas import Savings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryslator_flows.campaign.results import CampaignResults
+    from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
+
+RELAXATION_COLUMNS = [
+    "candidate_id", "reduced_formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
+    "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
+    "wall_time", "dir_name", "error", "reused_from", "job_uuids",
+]  # fmt: skip
+# Columns that would otherwise lose their whole numbers or their truth where one is unknown.
+RELAXATION_TYPES = {
+    "ionic_steps": "Int64",
+    "electronic_steps": "Int64",
+    "n_kpoints": "Int64",
+    "attempts": "Int64",
+    "converged": "boolean",
+    "synthetic": "boolean",
+}
+
+
+@dataclass(frozen=True)
+class CampaignFrames:
+    """The results of a campaign, read at once: nothing stays open, and a campaign that runs goes on meanwhile.
+
+    Parameters
+    ----------
+    summary : CampaignSummary
+        Funnel, savings and versions.
+    candidates : DataFrame
+        The translated candidates by ``candidate_id``, lowest predicted formation energy first; energies in eV/atom,
+        columns as the fields of `Translation`, and whether a relaxation of it converged (``relaxed``).
+    relaxations : DataFrame
+        See `relaxations_frame`.
+    savings : DataFrame
+        A row for each kind of step and start, columns as the fields of `Savings`.
+    funnel : Series
+        Number of candidates after each stage.
+    """
+
+    summary: CampaignSummary
+    candidates: pd.DataFrame
+    relaxations: pd.DataFrame
+    savings: pd.DataFrame
+    funnel: pd.Series
+
+    @classmethod
+    def read(cls, results: CampaignResults) -> CampaignFrames:
+        """Read all of a campaign that finished or still runs.
+
+        Raises
+        ------
+        CampaignError
+            Enumeration has not ended, or there is no such campaign.
+        """
+        comparisons = results.comparisons()
+        summary = results.current_summary(comparisons)
+        relaxations = relaxations_frame(comparisons)
+        candidates = _candidates_frame(results.chunks())
+        converged = relaxations.loc[relaxations["converged"].fillna(False), "candidate_id"]
+        candidates["relaxed"] = candidates.index.isin(converged)
+        savings = pd.DataFrame([item.model_dump() for item in summary.savings], columns=list(Savings.model_fields))
+        counts = summary.counts
+        stages = {
+            "enumerated": counts.enumerated,
+            "unique": counts.unique,
+            "translated": summary.translated,
+            "selected": summary.selected,
+            "relaxed": summary.relaxed,
+        }
+        return cls(summary, candidates, relaxations, savings, pd.Series(stages, name="candidates"))
+
+
+def relaxations_frame(comparisons: list[RelaxationComparison]) -> pd.DataFrame:
+    """A row for each relaxation of each candidate.
+
+    Parameters
+    ----------
+    comparisons : list of RelaxationComparison
+        The relaxed candidates.
+
+    Returns
+    -------
+    DataFrame
+        Candidate, start, how it ended compared with the unrelaxed start (``outcome``; None for the unrelaxed start
+        itself), energies in eV/atom, what it cost (as in `RelaxationCost`, electronic steps summed, wall time in s)
+        and the jobs that ran it. What is unknown is missing, never 0.
+    """
+    return pd.DataFrame(
+        [row for comparison in comparisons for row in _relaxation_rows(comparison)], columns=RELAXATION_COLUMNS
+    ).astype(RELAXATION_TYPES)
+
+
+def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any]]:
+    for item in comparison.relaxations:
+        cost, ending = item.cost, comparison.ending(item.start)
+        row: dict[str, Any] = {
+            **comparison.model_dump(include={"candidate_id", "reduced_formula", "template_id", "reused_from"}),
+            **item.model_dump(include={"start", "energy_per_atom", "error"}),
+            "job_uuids": " ".join(item.job_uuids),
+        }
+        if ending is not None:
+            row |= {"outcome": ending.outcome, "energy_difference": ending.energy_difference}
+        if cost is not None:
+            row |= cost.model_dump(exclude={"electronic_steps", "discarded_electronic_steps"})
+            row["electronic_steps"] = cost.total_electronic_steps
+        yield row
+
+
+def _candidates_frame(chunks: Iterable[TranslatedChunk]) -> pd.DataFrame:
+    rows = [row for chunk in chunks for row in candidate_rows(chunk.translated)]
+    frame = pd.DataFrame(rows, columns=CANDIDATE_COLUMNS)
+    return frame.sort_values(["formation_energy_per_atom", "candidate_id"]).set_index("candidate_id")
