@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from cryslator_flows.console import err, out, plain, quiet, shown
 
 if TYPE_CHECKING:
     from cryslator_flows.campaign.started import StartedCampaign
+    from cryslator_flows.campaign.status import CampaignStatus
 
 app = typer.Typer()
 
@@ -78,7 +80,14 @@ def submit(
 
 
 @app.command()
-def status(target: Target, project: Project = None, folder: Folder = None) -> None:
+def status(
+    target: Target,
+    project: Project = None,
+    folder: Folder = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Stay, with rates and times to go, until all is finished.")
+    ] = False,
+) -> None:
     """Show how far a campaign is: its jobs by stage and state, and what failed.
 
     Looks at the campaign folder (`--folder`, or runs/NAME if there is one) or at the jobflow-remote project
@@ -90,7 +99,10 @@ def status(target: Target, project: Project = None, folder: Folder = None) -> No
     from cryslator_flows.campaign.find import find_campaign
 
     with find_campaign(target, project, folder) as started:
-        print_status(started)
+        if watch:
+            watch_status(started)
+        else:
+            print_status(started)
 
 
 @app.command()
@@ -116,9 +128,10 @@ def export(
     project: Project = None,
     folder: Folder = None,
 ) -> None:
-    """Write what a campaign left as plain files: `candidates.csv`, `comparisons.jsonl`, relaxed structures as CIF.
+    """Write what a campaign left as plain files: candidates and relaxations as CSV, comparisons, CIFs.
 
-    Looks where `cryslator status` does. Each line of `comparisons.jsonl` is a `RelaxationComparison`.
+    Looks where `cryslator status` does. `relaxations.csv` has a row for each candidate and start;
+    each line of `comparisons.jsonl` is a `RelaxationComparison`.
 
     Example: `cryslator export my-perovskites exported/`
     """
@@ -129,12 +142,41 @@ def export(
         print_export(started, target_folder)
 
 
+def watch_status(started: StartedCampaign) -> None:
+    """Show how far a campaign is until it is finished or Ctrl-C is pressed; then how to run what failed again."""
+    from rich.console import Group
+    from rich.live import Live
+
+    from cryslator_flows.campaign.folder import CampaignFolder
+    from cryslator_flows.campaign.progress import WatchedProgress
+    from cryslator_flows.campaign.status import status_report
+
+    pause = 2 if isinstance(started.place, CampaignFolder) else 10
+    progress = WatchedProgress()
+    try:
+        with Live(console=out, auto_refresh=False) as live:
+            while True:
+                status = started.status()
+                progress.add(monotonic(), status)
+                live.update(Group(status_report(status), *progress.lines()), refresh=True)
+                if not status.unfinished:
+                    break
+                sleep(pause)
+    except KeyboardInterrupt:
+        pass
+    _print_commands(started.status())
+
+
 def print_status(started: StartedCampaign) -> None:
     """Print how far a campaign is, and the commands that run what failed again."""
     from cryslator_flows.campaign.status import status_report
 
     status = started.status()
     out.print(status_report(status))
+    _print_commands(status)
+
+
+def _print_commands(status: CampaignStatus) -> None:
     for words, commands in (("To run these again:", status.reruns), ("To go on without them:", status.skips)):
         if commands:
             out.print(words)

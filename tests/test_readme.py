@@ -120,5 +120,8 @@ def test_shell_commands(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python(folder, block):
+    if ".results()" in block:
+        screen = [Path(sys.executable).parent / "cryslator", "screen", "campaign.yaml"]
+        subprocess.run(screen, cwd=folder, capture_output=True, check=True)
     result = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

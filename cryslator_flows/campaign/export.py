@@ -6,24 +6,20 @@ import csv
 import json
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from monty.json import MontyEncoder
 
+from cryslator_flows.campaign.frames import CANDIDATE_COLUMNS, candidate_rows, relaxations_frame
 from cryslator_flows.errors import StoreError
-from cryslator_flows.schemas import Translation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from cryslator_flows.campaign.results import CampaignResults
-    from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk
+    from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.schemas import RelaxationComparison
-
-# Fields of a translation that fit into a cell.
-TRANSLATED = [name for name in Translation.model_fields if name not in ("candidate_id", "structure")]
-CANDIDATE_COLUMNS = ["candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED]
 
 
 def export_campaign(results: CampaignResults, folder: Path) -> dict[Path, int]:
@@ -40,8 +36,8 @@ def export_campaign(results: CampaignResults, folder: Path) -> dict[Path, int]:
     -------
     dict
         How many there are in ``candidates.csv`` (translated candidates, lowest predicted formation energy first),
-        ``comparisons.jsonl`` (a `RelaxationComparison` in each line) and the folder ``relaxed`` (a CIF of the lowest
-        converged end of each candidate).
+        ``relaxations.csv`` (a row for each candidate and start), ``comparisons.jsonl`` (a `RelaxationComparison` in
+        each line) and the folder ``relaxed`` (a CIF of the lowest converged end of each candidate).
 
     Raises
     ------
@@ -55,6 +51,9 @@ def export_campaign(results: CampaignResults, folder: Path) -> dict[Path, int]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = {folder / "candidates.csv": write_candidates(folder / "candidates.csv", chunks)}
+        relaxations = relaxations_frame(comparisons)
+        relaxations.to_csv(folder / "relaxations.csv", index=False)
+        written[folder / "relaxations.csv"] = len(relaxations)
         with (folder / "comparisons.jsonl").open("w") as lines:
             lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)
         written[folder / "comparisons.jsonl"] = len(comparisons)
@@ -97,22 +96,6 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk]) -> int:
             table.writerow(json.loads(row))
             number += 1
     return number
-
-
-def candidate_rows(translated: TranslatedCandidates) -> Iterator[list[Any]]:
-    """`CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
-    columns = {name: column.tolist() for name, column in translated.arrays().items()}
-    templates = list(translated.template_texts())
-    for index, identifier in enumerate(columns["candidate_id"]):
-        symbols = columns["symbols"][index].split()
-        yield [
-            identifier,
-            columns["formula"][index],
-            templates[columns["template"][index]],
-            " ".join(f"{old}->{new}" for old, new in zip(symbols[::2], symbols[1::2], strict=True)),
-            columns["n_atoms"][index],
-            *(columns[name][index] for name in TRANSLATED),
-        ]
 
 
 def write_relaxed(folder: Path, comparisons: list[RelaxationComparison]) -> int:

@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cryslator_flows.campaign.export import CANDIDATE_COLUMNS, candidate_rows
-from cryslator_flows.schemas import Savings
+from cryslator_flows.schemas import Savings, Translation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cryslator_flows.campaign.results import CampaignResults
-    from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk
     from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
+# Fields of a translation that fit into a cell.
+TRANSLATED = [name for name in Translation.model_fields if name not in ("candidate_id", "structure")]
+CANDIDATE_COLUMNS = ["candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED]
 RELAXATION_COLUMNS = [
-    "candidate_id", "reduced_formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
+    "candidate_id", "formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
     "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
     "wall_time", "dir_name", "error", "reused_from", "job_uuids",
 ]  # fmt: skip
+FUNNEL = ["enumerated", "unique", "translated", "selected", "relaxed"]
 # Columns that would otherwise lose their whole numbers or their truth where one is unknown.
 RELAXATION_TYPES = {
     "ionic_steps": "Int64",
@@ -49,7 +52,7 @@ class CampaignFrames:
     savings : DataFrame
         A row for each kind of step and start, columns as the fields of `Savings`.
     funnel : Series
-        Number of candidates after each stage.
+        Number of candidates after each stage; missing for the selection and the relaxation before the selection.
     """
 
     summary: CampaignSummary
@@ -79,10 +82,11 @@ class CampaignFrames:
             "enumerated": counts.enumerated,
             "unique": counts.unique,
             "translated": summary.translated,
-            "selected": summary.selected,
-            "relaxed": summary.relaxed,
         }
-        return cls(summary, candidates, relaxations, savings, pd.Series(stages, name="candidates"))
+        if any("n_selected" in row["output"] for row in results.stages()):
+            stages |= {"selected": summary.selected, "relaxed": summary.relaxed}
+        funnel = pd.Series(stages, FUNNEL, dtype="Int64", name="candidates")
+        return cls(summary, candidates, relaxations, savings, funnel)
 
 
 def relaxations_frame(comparisons: list[RelaxationComparison]) -> pd.DataFrame:
@@ -109,8 +113,9 @@ def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any
     for item in comparison.relaxations:
         cost, ending = item.cost, comparison.ending(item.start)
         row: dict[str, Any] = {
-            **comparison.model_dump(include={"candidate_id", "reduced_formula", "template_id", "reused_from"}),
+            **comparison.model_dump(include={"candidate_id", "template_id", "reused_from"}),
             **item.model_dump(include={"start", "energy_per_atom", "error"}),
+            "formula": comparison.reduced_formula,
             "job_uuids": " ".join(item.job_uuids),
         }
         if ending is not None:
@@ -119,6 +124,22 @@ def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any
             row |= cost.model_dump(exclude={"electronic_steps", "discarded_electronic_steps"})
             row["electronic_steps"] = cost.total_electronic_steps
         yield row
+
+
+def candidate_rows(translated: TranslatedCandidates) -> Iterator[list[Any]]:
+    """`CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
+    columns = {name: column.tolist() for name, column in translated.arrays().items()}
+    templates = list(translated.template_texts())
+    for index, identifier in enumerate(columns["candidate_id"]):
+        symbols = columns["symbols"][index].split()
+        yield [
+            identifier,
+            columns["formula"][index],
+            templates[columns["template"][index]],
+            " ".join(f"{old}->{new}" for old, new in zip(symbols[::2], symbols[1::2], strict=True)),
+            columns["n_atoms"][index],
+            *(columns[name][index] for name in TRANSLATED),
+        ]
 
 
 def _candidates_frame(chunks: Iterable[TranslatedChunk]) -> pd.DataFrame:

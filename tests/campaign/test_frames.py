@@ -42,6 +42,7 @@ def test_results_before_any_relaxation(tmp_path, monkeypatch):
     assert found.relaxations.empty
     assert found.relaxations["ionic_steps"].dtype == "Int64"
     assert found.savings.empty
+    assert found.funnel["selected"] is pd.NA
 
 
 def test_results_before_enumeration_has_ended(tmp_path, monkeypatch):

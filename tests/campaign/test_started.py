@@ -116,7 +116,7 @@ def test_export(run, tmp_path, monkeypatch):
     folder = start(tmp_path, monkeypatch, fails_with="Sr")
     code, out, _ = run("export", "mine", "plain")
     assert code == 0
-    assert "plain/comparisons.jsonl (4), plain/relaxed (2)" in out
+    assert "plain/relaxations.csv (8), plain/comparisons.jsonl (4), plain/relaxed (2)" in out.replace("\n", " ")
     lines = (tmp_path / "plain/comparisons.jsonl").read_text().splitlines()
     with folder.opened():
         comparisons = folder.results().comparisons()
