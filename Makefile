@@ -1,12 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint gpaw clean
+.PHONY: demo test lint gpaw chromium clean
 
 demo: .venv/.stamp
 	$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml
 
-test: lint gpaw
+test: lint gpaw chromium
 	$(BIN)/pytest
 
 lint: .venv/.stamp
@@ -15,6 +15,9 @@ lint: .venv/.stamp
 	$(BIN)/mypy
 
 gpaw: .venv/.gpaw
+
+chromium:
+	sh tests/install-chromium.sh
 
 .venv/.gpaw: .venv/.stamp workflows/dft-savings/install-gpaw.sh
 	sh workflows/dft-savings/install-gpaw.sh $(BIN)/python

@@ -106,11 +106,20 @@ def status(
 
 
 @app.command()
-def report(target: Target, project: Project = None, folder: Folder = None) -> None:
+def report(
+    target: Target,
+    project: Project = None,
+    folder: Folder = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page; report.html in the campaign folder if left out."),
+    ] = None,
+) -> None:
     """Report what a campaign found and saved so far, and write its files.
 
-    Looks where `cryslator status` does, and writes `summary.json`, `candidates.csv`, the relaxed structures as CIF
-    files and a picture of the savings to the campaign folder.
+    Looks where `cryslator status` does, and writes `report.html`, a page to look at that needs no network,
+    `summary.json`, `candidates.csv`, the relaxed structures as CIF files and a picture of the savings to the campaign
+    folder.
 
     Example: `cryslator report my-perovskites`
     """
@@ -118,7 +127,7 @@ def report(target: Target, project: Project = None, folder: Folder = None) -> No
     from cryslator_flows.campaign.find import find_campaign
 
     with find_campaign(target, project, folder) as started:
-        print_report(started)
+        print_report(started, output)
 
 
 @app.command()
@@ -185,14 +194,18 @@ def _print_commands(status: CampaignStatus) -> None:
             out.print(f"  {plain(command)}", soft_wrap=True)
 
 
-def print_report(started: StartedCampaign) -> None:
-    """Print the tables of a campaign and write its files."""
+def print_report(started: StartedCampaign, output: Path | None = None) -> None:
+    """Print the tables of a campaign, write its files and its page, to `output` or to the campaign folder."""
+    from cryslator_flows.campaign.page.page import write_page
     from cryslator_flows.campaign.report import full_report, write_files
 
     status = started.status()
     comparisons = started.results.comparisons()
     summary = started.results.current_summary(comparisons)
     paths = write_files(started.folder, summary, comparisons, started.results.chunks())
+    page = output or started.folder / "report.html"
+    chunks = started.results.chunks()
+    paths.append(write_page(page, summary, comparisons, chunks, started.references, status.unfinished))
     out.print(full_report(summary, comparisons))
     for reason in summary.counts.rejected_templates:
         err.print(f"[yellow]rejected[/] {plain(reason)}", soft_wrap=True)

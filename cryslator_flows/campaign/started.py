@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,16 @@ class StartedCampaign:
     def results(self) -> CampaignResults:
         """What it left so far."""
         return CampaignResults(self.place.job_store, self.label)
+
+    @property
+    def references(self) -> dict[str, float]:
+        """Formation energies of the known phases that its campaign file names, in eV/atom by formula."""
+        if isinstance(self.place, CampaignFolder):
+            content = self.place.content
+        else:
+            flow = self.place.controller.flows.find_one({"metadata.campaign": self.label}, ["metadata.campaign_file"])
+            content = flow["metadata"].get("campaign_file") if flow else None
+        return dict(json.loads(content)["selection"]["references"]) if content else {}
 
     def status(self) -> CampaignStatus:
         """How far it is.

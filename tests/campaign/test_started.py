@@ -96,10 +96,14 @@ def test_report_of_a_campaign_that_was_stopped_is_that_of_what_is_there(run, tmp
     assert "Not finished: 1 jobs wait or run" in err
     assert "failed: RuntimeError: no Sr here" in err
     assert "relaxed 2 converged" in out
+    assert "Not finished: 1 jobs" in (tmp_path / "runs/mine/report.html").read_text()
     before = json.loads((tmp_path / "runs/mine/summary.json").read_text())
     folder = start(tmp_path, monkeypatch, fails_with="Sr")
-    code, _, err = run("report", "mine")
+    code, _, err = run("report", "mine", "-o", "mine.html")
     assert (code, "Not finished" in err) == (0, False)
+    assert "<h1>mine</h1>" in (tmp_path / "mine.html").read_text()
+    code, _, err = run("report", "mine", "-o", "nowhere/mine.html")
+    assert (code, "nowhere/mine.html: cannot be written" in err.replace("\n", "")) == (2, True)
     assert json.loads((tmp_path / "runs/mine/summary.json").read_text()) == before
     with folder.opened():
         assert folder.results().stored_summary().model_dump(mode="json") == before
