@@ -95,8 +95,8 @@ def screen(
     them and measures the steps that translation saved. Stop it at any time, with Ctrl-C or otherwise: the same
     command goes on where it stopped, and what was finished is not done again.
 
-    The campaign folder holds `report.html`, the store (`campaign.sqlite`), `summary.json`, `candidates.csv`, the relaxed structures
-    as CIF files and a picture of the savings.
+    The campaign folder holds `report.html` to look at, the store (`campaign.sqlite`), `summary.json`,
+    `candidates.csv`, the relaxed structures as CIF files and a picture of the savings.
 
     Example: `cryslator screen workflows/mn-oxides-laptop.yaml`
     """

@@ -84,6 +84,7 @@ def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_p
     assert "cryslator: cryslator_flows.jf_plugin" in jfr_project.jf("plugin", "list")
     assert "Jobs of two" in jfr_project.jf("cryslator", "status", "two")
     assert "Funnel of two" in jfr_project.jf("cryslator", "report", "two", "--folder", str(tmp_path / "reported"))
+    assert "<h1>two</h1>" in (tmp_path / "reported/report.html").read_text()
     assert (tmp_path / "reported/summary.json").exists()
     jfr_project.jf("cryslator", "export", "two", str(tmp_path / "exported"))
     lines = (tmp_path / "exported/comparisons.jsonl").read_text().splitlines()

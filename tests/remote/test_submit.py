@@ -204,7 +204,7 @@ def test_without_jobflow_remote(tmp_path):
     failed = subprocess.run([*command, "submit", file], capture_output=True, text=True, check=False)
     assert failed.returncode == 2
     assert "pip install 'cryslator-flows[remote]'" in " ".join(failed.stderr.split())
-    for arguments in (["--help"], ["screen", file, "-o", tmp_path / "run"], ["status", file, "-o", tmp_path / "run"]):
+    for arguments in (["--help"], ["screen", file, "-o", tmp_path / "run"], ["status", file, "-f", tmp_path / "run"]):
         subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
     unknown = subprocess.run([*command, "status", "nope"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "there is no campaign folder" in unknown.stderr
