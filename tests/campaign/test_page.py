@@ -1,3 +1,5 @@
+"""The page of a campaign, in a real browser."""
+
 import base64
 import json
 import os
@@ -7,7 +9,9 @@ import zlib
 
 import numpy as np
 import pytest
+from selenium.webdriver import ActionChains
 
+from cryslator_flows.campaign.page.figures import periodic_table
 from cryslator_flows.campaign.page.page import write_page
 from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk, encode_columns
 from cryslator_flows.schemas import TranslationStats
@@ -84,4 +88,21 @@ def test_large_table_sorts_and_viewer_opens(browser, rutile, tmp_path):
     browser.find_element("id", "open").click()
     time.sleep(1)
     assert len(browser.find_elements("css selector", "#views canvas")) >= 2
+    view = browser.find_element("css selector", "#views > div")
+    eye = "return JSON.stringify(arguments[0]._fullLayout.scene._scene.getCamera().eye)"
+    before = browser.execute_script(eye, view)
+    scene = view.find_element("css selector", ".gl-container canvas")
+    ActionChains(browser).scroll_to_element(scene).click_and_hold(scene).move_by_offset(60, 25).release().perform()
+    assert browser.execute_script(eye, view) != before
     assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
+
+
+@pytest.mark.parametrize(
+    ("symbol", "row", "column"), [("H", 0, 0), ("Zr", 4, 3), ("La", 7, 2), ("Lu", 7, 16), ("U", 8, 5)]
+)
+def test_elements_stand_where_they_do_in_the_periodic_table(symbol, row, column):
+    (heat,) = periodic_table({symbol: (-2.0, -1.5)})["data"]
+    assert [(i, j) for i, line in enumerate(heat["z"]) for j, value in enumerate(line) if value is not None] == [
+        (row, column)
+    ]
+    assert heat["hovertext"][row][column] == f"{symbol}: lowest -2.000, mean -1.500 eV/atom"
