@@ -183,7 +183,8 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
     return "\n\n".join(parts) + "\n"
 
 
-def _steps(comparison: RelaxationComparison, start: Start) -> str:
+def describe_steps(comparison: RelaxationComparison, start: Start) -> str:
+    """Ionic and, where there are any, electronic steps from a start as text; ``+`` after those of an unfinished one."""
     relaxation = comparison.relaxation(start)
     if relaxation is None:
         return "-"
@@ -211,9 +212,9 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
         *(column for start in starts for column in (f">{start}", "ends")),
     )  # fmt: skip
     for item in comparisons:
-        cells = [cell for start in starts for cell in (_steps(item, start), _end(item, start))]
+        cells = [cell for start in starts for cell in (describe_steps(item, start), _end(item, start))]
         energy = f"{item.formation_energy_per_atom:.3f}"
-        table.add_row(item.reduced_formula, item.template_id, energy, _steps(item, "unrelaxed"), *cells)
+        table.add_row(item.reduced_formula, item.template_id, energy, describe_steps(item, "unrelaxed"), *cells)
     return table
 
 

@@ -40,9 +40,11 @@ def chunk(number):
         "template": np.zeros(number, int),
         "symbols": np.array(["Ti Zr O O"] * number),
         "candidate_id": np.array([f"{index:05d}" for index in range(number)]),
-        "formula": np.array(["ZrO2", "BaZrO3", "SrBaZrO4"] * number)[:number],
+        "formula": np.array(["ZrO2", "BaZrO3", "SrBaZrO4", "CaO", *["ZrO2", "BaZrO3"] * number])[:number],
         "formation_energy_per_atom": np.linspace(-3, 1, number),
         "formation_energy_uncertainty": np.full(number, 0.1),
+        # A formula of its own system, so that its phase diagram would be seen.
+        "atoms_too_close": np.arange(number) == 3,
     }
     templates = base64.b64encode(zlib.compress(json.dumps({"<b>rutile": "{}"}).encode())).decode()
     packed = TranslatedCandidates(n_candidates=number, templates=templates, columns=encode_columns(columns))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.campaign.page import figures
-from cryslator_flows.campaign.report import describe_interval
+from cryslator_flows.campaign.report import describe_interval, describe_steps
 from cryslator_flows.errors import StoreError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 10_000
 MOST_STRUCTURES = 200
-Row = tuple[float, str, str, str, float]
+Row = tuple[float, str, str, str, float, bool]
 
 
 def write_page(
@@ -86,7 +86,7 @@ def write_page(
         savings=[(item, describe_interval(item)) for item in summary.savings],
         slower=list(_slower(comparisons)),
         figures={name: figure for name, figure in drawn.items() if figure},
-        hulls=figures.hulls([(row[2], row[0]) for row in rows], references),
+        hulls=figures.hulls([(row[2], row[0]) for row in rows if not row[5]], references),
         table=[_cells(row, relaxed.get(row[1])) for row in rows],
         structures=structures,
         looks=figures.looks(structures),
@@ -102,7 +102,10 @@ def write_page(
 
 
 def _rows(chunks: Iterable[TranslatedChunk], elements: dict[str, list[float]]) -> Iterator[Row]:
-    """Energy, identifier, formula, template and uncertainty; lowest, sum and number go to `elements` meanwhile."""
+    """Energy, identifier, formula, template, uncertainty and whether atoms are too close.
+
+    Lowest energy, sum and number of the others go to `elements` meanwhile.
+    """
     for chunk in chunks:
         columns = chunk.translated.arrays()
         templates = list(chunk.translated.template_texts())
@@ -110,7 +113,7 @@ def _rows(chunks: Iterable[TranslatedChunk], elements: dict[str, list[float]]) -
             energy = float(columns["formation_energy_per_atom"][index])
             symbols = str(columns["symbols"][index]).split()
             for old, new in zip(symbols[::2], symbols[1::2], strict=True):
-                if old != new:
+                if old != new and not columns["atoms_too_close"][index]:
                     known = elements.setdefault(new, [energy, 0.0, 0])
                     elements[new] = [min(known[0], energy), known[1] + energy, known[2] + 1]
             yield (
@@ -119,30 +122,22 @@ def _rows(chunks: Iterable[TranslatedChunk], elements: dict[str, list[float]]) -
                 str(columns["formula"][index]),
                 templates[columns["template"][index]],
                 float(columns["formation_energy_uncertainty"][index]),
+                bool(columns["atoms_too_close"][index]),
             )
 
 
 def _cells(row: Row, comparison: RelaxationComparison | None) -> list[Any]:
-    energy, identifier, formula, template, uncertainty = row
+    energy, identifier, formula, template, uncertainty, _ = row
     cells: list[Any] = [formula, template, "", round(energy, 4), round(uncertainty, 4), "", "", "", identifier]
     if comparison is not None:
         if comparison.translated_structure is not None:
             cells[2] = comparison.translated_structure.get_space_group_info()[0]
-        cells[5] = "; ".join(f"{item.start}: {_steps(comparison, item.start)}" for item in comparison.relaxations)
+        cells[5] = "; ".join(
+            f"{item.start}: {describe_steps(comparison, item.start)}" for item in comparison.relaxations
+        )
         cells[6] = "; ".join(f"{item.start}: {item.outcome}" for item in comparison.endings)
         cells[7] = " ".join(uuid for item in comparison.relaxations for uuid in item.job_uuids)
     return cells
-
-
-def _steps(comparison: RelaxationComparison, start: Any) -> str:
-    relaxation = comparison.relaxation(start)
-    cost = relaxation.cost if relaxation else None
-    if relaxation is None or cost is None:
-        return "failed" if relaxation and relaxation.error else "unknown"
-    if cost.synthetic:
-        return "synthetic"
-    ionic = "?" if cost.ionic_steps is None else str(cost.ionic_steps)
-    return ionic if cost.total_electronic_steps is None else f"{ionic}/{cost.total_electronic_steps}"
 
 
 def _slower(comparisons: list[RelaxationComparison]) -> Iterator[dict[str, str]]:
@@ -163,7 +158,7 @@ def _slower(comparisons: list[RelaxationComparison]) -> Iterator[dict[str, str]]
                 yield {
                     "formula": comparison.reduced_formula,
                     "start": ending.start,
-                    "steps": f"{_steps(comparison, 'unrelaxed')} -> {_steps(comparison, ending.start)}",
+                    "steps": f"{describe_steps(comparison, 'unrelaxed')} -> {describe_steps(comparison, ending.start)}",
                     "volume": _volume_change(comparison),
                     "guard": after.guard or "-",
                     "outcome": ending.outcome,
