@@ -80,8 +80,8 @@ class CampaignStatus:
     reruns : list of str
         The commands that run them again, in order.
     skips : list of str
-        The commands that have a campaign go on without relaxations that it waits for in vain: where the first of
-        several jobs of one relaxation failed, the others never start.
+        The commands that have a campaign go on without relaxations that it waits for in vain: where a job takes more
+        than its structure from the jobs before it, and one of these failed.
     remaining : int
         Selected candidates whose relaxations are still to be submitted.
     """

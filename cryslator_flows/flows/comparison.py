@@ -11,6 +11,7 @@ from jobflow import Flow, Job, Maker, OutputReference
 from monty.json import jsanitize
 
 from cryslator_flows.jobs.compare import CompareMaker
+from cryslator_flows.jobs.following import end_with_first_failure
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
 from cryslator_flows.relaxation.engines import build_relax_maker
@@ -130,6 +131,7 @@ class RelaxationComparisonFlowMaker(Maker):
             place(relax, "relax", configs, start=start)
             jobs.append(relax)
             parts = [relax] if isinstance(relax, Job) else [job for job, _ in relax.iterflow()]
+            end_with_first_failure(parts)
             job_uuids[start] = [job.uuid for job in parts]
             # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
             documents[start] = [OutputReference(job.uuid) for job in parts]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from atomate2.vasp.flows.core import DoubleRelaxMaker
+from atomate2.vasp.powerups import update_user_incar_settings
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 from monty.io import zopen
@@ -53,6 +54,8 @@ def compare(store, unrelaxed, translated, **fields):
     )  # fmt: skip
     maker = RelaxationComparisonFlowMaker(relax_maker=poll_often(DoubleRelaxMaker()), **fields)
     flow = maker.make(candidate, translation, ["unrelaxed", "translated"], "oxides")
+    # A powerup reaches the flow's jobs as it reaches a maker, the second of each start too.
+    flow = update_user_incar_settings(flow, {"ENCUT": 610})
     run_locally(flow, store=store, create_folders=True, log=False)
     folders = {"unrelaxed": [], "translated": []}
     for folder in sorted(path.parent for path in Path.cwd().glob("job_*/cryslator.json*")):
@@ -72,6 +75,7 @@ def test_pair_of_double_relaxations(fake_vasp, store, rutile):
         assert cost.total_electronic_steps == electronic_steps(folders[start])
         assert (cost.attempts, cost.discarded_electronic_steps, cost.converged, cost.synthetic) == (2, 0, True, True)
         assert cost.n_kpoints
+        assert all("ENCUT = 610" in contents(folder, "INCAR") for folder in folders[start])
     for one, other in zip(folders["unrelaxed"], folders["translated"], strict=True):
         for name in ("INCAR", "KPOINTS", "POTCAR"):
             assert contents(one, name) == contents(other, name)

@@ -47,3 +47,16 @@ class MendableDoubleMaker(Maker):
         first = MendableRelaxMaker(name="first", fails_with=self.fails_with, needs=self.needs).make(structure)
         second = PairPotentialRelaxMaker(name="second").make(first.output.structure)
         return Flow([first, second], output=second.output, name=self.name)
+
+
+@dataclass
+class MendableTripleMaker(MendableDoubleMaker):
+    """Three relaxations: the second may fail, the third takes something from the first and the second."""
+
+    name: str = "mendable triple"
+
+    def make(self, structure, prev_dir=None) -> Flow:
+        first = PairPotentialRelaxMaker(name="first").make(structure)
+        rest = super().make(first.output.structure)
+        rest.jobs[1].function_kwargs["prev_dir"] = first.output.dir_name
+        return Flow([first, rest], output=rest.output, name=self.name)

@@ -130,29 +130,42 @@ def test_failed_relaxations_run_again_with_the_commands_that_status_prints(run, 
 
 
 def test_a_relaxation_whose_first_of_two_jobs_failed(run, jfr_project, tmp_path):
-    """It holds the campaign up, until it is given up or runs again; both as `cryslator status` says."""
+    """The second fails too, and the campaign goes on."""
     file = campaign_file(tmp_path, "one", fails_with="Mn", maker="MendableDoubleMaker", top_k=1)
     assert run("submit", file)[0] == 0
     jfr_project.run(300)
     status = remote_status(open_project(NAME), "one")
-    assert status.counts["relax"] == {"failed": 2, "waiting": 2}
-    assert status.counts["summarize"]["waiting"] == 1
-    _, out, err = run("report", "one", "--project", NAME, "--folder", tmp_path / "reported")
-    assert "Not finished: " in err
-    assert "selected 1" in out
-    follow(jfr_project, status.skips)
-    jfr_project.run(300)
-    assert outcomes("one") == {"failed": 1}
-    assert remote_status(open_project(NAME), "one").counts["summarize"]["done"] == 1
-
-    status = remote_status(open_project(NAME), "one")
+    assert status.counts["relax"] == {"failed": 4}
+    assert status.counts["summarize"] == {"done": 1}
+    assert sum("the job before this one failed" in job.reason for job in status.failed) == 2
     assert status.skips == []
+    assert outcomes("one") == {"failed": 1}
+
     (tmp_path / "one/mended").touch()
     follow(jfr_project, status.reruns)
     jfr_project.run(300)
     status = remote_status(open_project(NAME), "one")
     assert (status.totals["failed"], status.unfinished) == (0, 0)
     assert "failed" not in outcomes("one")
+
+
+def test_a_relaxation_that_takes_from_two_jobs_of_which_one_failed(run, jfr_project, tmp_path):
+    """It might run with what the other left: it holds the campaign up until it is given up, as `status` says."""
+    file = campaign_file(tmp_path, "one", fails_with="Mn", maker="MendableTripleMaker", top_k=1)
+    assert run("submit", file)[0] == 0
+    jfr_project.run(300)
+    status = remote_status(open_project(NAME), "one")
+    assert status.counts["relax"] == {"done": 2, "failed": 2, "waiting": 2}
+    assert status.counts["summarize"] == {"waiting": 1}
+    _, out, err = run("report", "one", "--project", NAME, "--folder", tmp_path / "reported")
+    assert "Not finished: " in err
+    assert "selected 1" in out
+    follow(jfr_project, status.skips)
+    jfr_project.run(300)
+    status = remote_status(open_project(NAME), "one")
+    assert status.counts["summarize"] == {"done": 1}
+    assert status.skips == []
+    assert outcomes("one") == {"failed": 1}
 
 
 def test_what_one_flow_leaves_is_submitted_by_the_same_command(run, jfr_project, tmp_path, monkeypatch):
