@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -89,3 +90,21 @@ def fake_vasp(fake_vasp_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window; its console is kept."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")) and not os.environ.get("CI"):
+        pytest.skip("no Chromium")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for name in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
+                 "disable-component-update", "disable-sync", "enable-unsafe-swiftshader"):  # fmt: skip
+        options.add_argument(f"--{name}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import shutil
 import time
 import zlib
 
@@ -16,23 +14,6 @@ from cryslator_flows.campaign.page.page import write_page
 from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk, encode_columns
 from cryslator_flows.schemas import TranslationStats
 from tests.campaign.test_report import screened, summed
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")) and not os.environ.get("CI"):
-        pytest.skip("no Chromium")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for name in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
-                 "disable-component-update", "disable-sync", "enable-unsafe-swiftshader"):  # fmt: skip
-        options.add_argument(f"--{name}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
 
 
 def chunk(number):
