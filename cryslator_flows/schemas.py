@@ -174,10 +174,10 @@ class RelaxationComparison(BaseModel):
     """One candidate relaxed from one or several starts."""
 
     campaign: str = Field("", description="The campaign it was compared in")
-    candidate_id: str
-    template_id: str
-    substitution: dict[str, str]
-    reduced_formula: str
+    candidate_id: str = Field(description="The candidate")
+    template_id: str = Field(description="The template it was made from")
+    substitution: dict[str, str] = Field(description="Template element to new element")
+    reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
     formation_energy_per_atom: float = Field(description="Predicted by the translator, in eV/atom")
     unrelaxed_structure: Structure | None = Field(None, description="The candidate; None in a digest")
     translated_structure: Structure | None = Field(None, description="Its translation; None in a digest")
@@ -220,7 +220,7 @@ QUANTITIES: tuple[Quantity, ...] = ("electronic steps", "electronic steps x k-po
 class Savings(BaseModel):
     """Paired comparison of one kind of step over the candidates that reached the same minimum from both starts."""
 
-    quantity: Quantity
+    quantity: Quantity = Field(description="Kind of step")
     start: Start = Field(description="The start that is compared with the unrelaxed one")
     n_pairs: int = Field(description="Candidates compared")
     mean_unrelaxed: float = Field(description="Mean steps from the unrelaxed start")
@@ -243,9 +243,9 @@ class CampaignSummary(BaseModel):
 
     campaign: str = Field(description="Name of the campaign")
     counts: EnumerationCounts
-    translated: int
-    not_translated: int
-    selected: int
+    translated: int = Field(description="Candidates translated")
+    not_translated: int = Field(description="Candidates that could not be translated")
+    selected: int = Field(description="Candidates selected to be relaxed")
     relaxed: int = Field(description="Candidates with at least one converged relaxation")
     reused: int = Field(0, description="Candidates whose relaxations were taken over from another campaign")
     outcomes: dict[Start, dict[Outcome, int]] = Field(description="For each start, how many relaxations ended how")
@@ -255,7 +255,7 @@ class CampaignSummary(BaseModel):
     synthetic: int = Field(
         description="Relaxations by a test double of an engine; no saving is measured from what they cost"
     )
-    engines: list[str]
+    engines: list[str] = Field(description="Codes and interatomic potentials that relaxed")
     savings: list[Savings] = Field(description="For each start and each kind of step the engine has")
     translation_seconds: float | None = Field(
         description="Mean wall time of translating one candidate, in s; None where unknown"
@@ -308,8 +308,8 @@ class PropertyErrors(BaseModel):
 class PropertyComparison(BaseModel):
     """Structures from which one candidate could be relaxed, and their electrons, beside the relaxed structure."""
 
-    candidate_id: str
-    reduced_formula: str
+    candidate_id: str = Field(description="The candidate")
+    reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
     errors: dict[Start, PropertyErrors] = Field(description="For each start that could be compared")
     electronic: dict[Calculated, ElectronicProperties] = Field(
         description="For each structure whose static calculation succeeded"

@@ -102,11 +102,16 @@ class Campaign(StrictModel):
     name: str = Field(description="Name of the campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     templates: list[AnyTemplateSource] = Field(min_length=1, description="Where templates come from")
     substitutions: list[AnySubstitutionSpace] = Field(min_length=1, description="Which elements become which")
-    enumeration: EnumerationSettings = Field(default_factory=lambda: EnumerationSettings())
+    enumeration: EnumerationSettings = Field(
+        default_factory=lambda: EnumerationSettings(), description="How candidates are enumerated"
+    )
     model: str = Field(
         DEFAULT_MODEL, description="Translator model, by name, or by its folder counted from the campaign file"
     )
-    selection: SelectionSettings = Field(default_factory=lambda: SelectionSettings(top_k=10))
+    selection: SelectionSettings = Field(
+        default_factory=lambda: SelectionSettings(top_k=10),
+        description="Which translated candidates are relaxed; the best 10 without this key, all with an empty one",
+    )
     relaxation: RelaxationSettings | None = Field(
         default_factory=lambda: RelaxationSettings(), description="How the selected are relaxed; null to stop before"
     )

@@ -59,7 +59,7 @@ def template_elements(structure: Structure) -> list[str]:
 class ExplicitMaps(StrictModel):
     """Substitutions spelled out one by one; elements left out are kept."""
 
-    kind: Literal["maps"]
+    kind: Literal["maps"] = Field(description="Substitutions spelled out")
     maps: list[dict[Symbol, Symbol]] = Field(min_length=1, description="Each a map of template element to new element")
 
     def substitutions(self, structure: Structure) -> Iterator[Substitution]:
@@ -73,7 +73,7 @@ class ExplicitMaps(StrictModel):
 class SpeciesPools(StrictModel):
     """A pool of new elements for each named element of the templates; elements left out are kept."""
 
-    kind: Literal["species"]
+    kind: Literal["species"] = Field(description="Pools for named elements")
     pools: dict[Symbol, Pool] = Field(min_length=1, description="Template element to its pool of new elements")
 
     def substitutions(self, structure: Structure) -> Iterator[Substitution]:
@@ -92,7 +92,7 @@ class RolePools(StrictModel):
     possible assignment; templates with another number of cations than pools give nothing.
     """
 
-    kind: Literal["roles"]
+    kind: Literal["roles"] = Field(description="Pools for cations in any order")
     cations: list[Pool] = Field(min_length=1, description="One pool of new elements for each cation")
 
     def substitutions(self, structure: Structure) -> Iterator[Substitution]:
@@ -115,7 +115,7 @@ class PredictedSubstitutions(StrictModel):
     new compounds", Inorg. Chem. 50, 656 (2011). Oxidation states of the template are guessed by pymatgen.
     """
 
-    kind: Literal["predicted"]
+    kind: Literal["predicted"] = Field(description="What pymatgen predicts")
     threshold: float = Field(0.001, gt=0, le=1, description="Least probability of a substitution")
     elements: list[Symbol] | None = Field(None, description="Allowed new elements; all if left out")
     max_per_template: int = Field(100, ge=1, description="Keep this many for each template")

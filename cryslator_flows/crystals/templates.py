@@ -67,7 +67,7 @@ class AflowTemplates(TemplateSource):
     S1-S828 (2017).
     """
 
-    source: Literal["aflow"] = "aflow"
+    source: Literal["aflow"] = Field("aflow", description="The AFLOW library")
     prototypes: list[str] | None = Field(None, description="AFLOW labels to keep, as in 'AB3C_cP5_221_a_c_b'")
 
     def _read(self) -> Iterator[Template | StructureError]:
@@ -87,7 +87,7 @@ class AflowTemplates(TemplateSource):
 class FileTemplates(TemplateSource):
     """Structure files, folders of them, or ``.jsonl[.gz]`` lines of `Structure.as_dict()`."""
 
-    source: Literal["files"]
+    source: Literal["files"] = Field(description="Files of your own")
     path: Path = Field(description="File or folder; relative paths count from the campaign file")
 
     def _read(self) -> Iterator[Template | StructureError]:
@@ -101,7 +101,7 @@ class FileTemplates(TemplateSource):
 class StoreTemplates(TemplateSource):
     """Structures of any maggma store, task documents of earlier calculations for instance."""
 
-    source: Literal["store"]
+    source: Literal["store"] = Field(description="A maggma store")
     store: dict[str, Any] = Field(description="Store as in a jobflow.yaml: 'type' and its arguments")
     criteria: dict[str, Any] = Field(default_factory=dict, description="MongoDB query for the documents")
     structure_key: str = Field("output.structure", description="Where a document has its structure")
@@ -139,7 +139,7 @@ class StoreTemplates(TemplateSource):
 class MaterialsProjectTemplates(TemplateSource):
     """Structures of the Materials Project; needs ``pip install cryslator-flows[mp-api]`` and an API key."""
 
-    source: Literal["materials-project"]
+    source: Literal["materials-project"] = Field(description="The Materials Project")
     search: dict[str, Any] = Field(description="Arguments of mp-api's materials.summary.search")
     api_key: SecretStr | None = Field(None, exclude=True, description="API key; MP_API_KEY if left out")
 
