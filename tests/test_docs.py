@@ -1,0 +1,168 @@
+"""The documentation: every code block runs or is checked, the site builds, and a browser shows it without a network."""
+
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import pytest
+import yaml
+from selenium.webdriver.common.keys import Keys
+
+from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.translator.pretrained import find_model
+from cryslator_flows.translator.recipe import Recipe
+from docs import reference_tables
+from tests.conftest import ROOT
+from tests.pages import KINDS, check, prepare, read_blocks, run_page
+
+PAGES = sorted(ROOT.glob("docs/**/*.md"))
+FIRST = ROOT / "docs/index.md"
+OTHERS = [ROOT / "README.md", *ROOT.glob("models/*/*.md"), *ROOT.glob("workflows/**/*.md")]
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name)
+def test_no_block_escapes(page):
+    unknown = [str(block) for block in read_blocks(page) if block.kind not in KINDS]
+    assert not unknown
+
+
+@pytest.fixture(scope="module")
+def first_campaign(tmp_path_factory):
+    """The folder that the quick start leaves."""
+    folder = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_page(read_blocks(FIRST), folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_quick_start(first_campaign):
+    summary = json.loads((first_campaign / "runs/first/summary.json").read_text())
+    assert (summary["selected"], summary["relaxed"]) == (6, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST and read_blocks(page)], ids=name)
+def test_blocks(page, first_campaign, fake_vasp, perovskite, rutile, monkeypatch):
+    """Other pages go on where the quick start ends, on a machine with VASP, or what stands in for it."""
+    shutil.copytree(first_campaign, fake_vasp, dirs_exist_ok=True)
+    prepare(fake_vasp, perovskite, rutile)
+    monkeypatch.syspath_prepend(fake_vasp)
+    run_page(read_blocks(page), fake_vasp)
+
+
+def test_commands_of_the_readme_exist(tmp_path):
+    for block in read_blocks(ROOT / "README.md"):
+        if block.kind in ("console", ""):
+            check(block, tmp_path)
+
+
+@pytest.mark.parametrize("model", [Campaign, Recipe, *reference_tables.DOCUMENTS])
+def test_every_key_has_a_meaning(model):
+    sections = reference_tables.sections(model)
+    assert [f"{part.title}: {key.name}" for part in sections for key in part.keys if not key.meaning] == []
+    assert [part.title for part in sections if not part.text] == []
+
+
+def test_the_reference_has_every_key_of_the_campaign_file():
+    """Counted in another way: by the keys of the models themselves."""
+    table = reference_tables.campaign_file()
+
+    def names(value):
+        if isinstance(value, dict):
+            yield from value
+            for inner in value.values():
+                yield from names(inner)
+
+    content = Campaign.from_file(ROOT / "workflows/perovskites-vasp.yaml").model_dump()
+    content["relaxation"]["vasp"] = dict.fromkeys(content["relaxation"]["vasp"])
+    missing = {key for key in names(content) if f"| `{key}` |" not in table}
+    assert not missing
+    assert (
+        "| `max_force` | number, above 0 | `5` | Largest force on an atom that is still good, in eV/angstrom |" in table
+    )
+    assert "| `top_k` | whole number, at least 1 or null | `null` | Keep at most this many |" in table
+
+
+def test_figures_of_the_pages():
+    faq, index = ((ROOT / f"docs/{page}.md").read_text() for page in ("faq", "index"))
+    assert f"of {len(find_model('cryslator-oxides').config().elements)} elements" in faq
+    extras = re.findall(
+        r"^(\w[\w-]*) = \[", (ROOT / "pyproject.toml").read_text().split("optional-dependencies]")[1], re.M
+    )
+    assert [extra for extra in extras[:6] if f"| `{extra}` |" not in index] == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert not re.search("^WARNING", result.stderr, re.M)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Where a server has the site."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_the_site_asks_no_other_host(site):
+    pages = [*site.rglob("*.html")]
+    assert len(pages) > 25
+    loads = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)")
+    assert {(page.name, load) for page in pages for load in loads.findall(page.read_text())} == set()
+    styles = re.compile(r"@import|url\([\"']?(?:https?:)?//")
+    assert [sheet.name for sheet in site.rglob("*.css") if styles.search(sheet.read_text())] == []
+
+
+def test_the_navigation_has_every_page(site):
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert [name(page) for page in PAGES if name(page).removeprefix("docs/") not in text] == []
+    assert yaml.safe_load(text)["theme"]["font"] is False
+    assert (site / "models/cryslator-oxides/feature-map.png").is_file()
+    assert (site / "workflows/perovskites-vasp.yaml").is_file()
+
+
+def test_a_browser_shows_every_page(browser, site, address):
+    for page in sorted(site.rglob("index.html")):
+        browser.get_log("browser")
+        browser.get(f"{address}/{page.parent.relative_to(site)}/")
+        loaded = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+        assert {entry for entry in browser.execute_script(loaded) if not entry.startswith(address)} == set()
+        assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
+        assert browser.find_element("css selector", "article h1").text
+        broken = "return [...document.images].filter(image => !image.naturalWidth).map(image => image.src)"
+        assert browser.execute_script(broken) == []
+
+
+def test_search_finds_the_hull(browser, address):
+    browser.get(address)
+    field = browser.find_element("css selector", "input.md-search__input")
+    browser.execute_script("arguments[0].focus()", field)
+    field.send_keys("hull")
+    begin = time.monotonic()
+    while not (found := browser.find_elements("css selector", ".md-search-result__link")):
+        assert time.monotonic() - begin < 20
+        time.sleep(0.1)
+    assert any("concepts" in link.get_attribute("href") for link in found)
+    field.send_keys(Keys.ESCAPE)
