@@ -60,7 +60,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Fill in what comments stand for, and point links of the repository to the site."""
     path = source_of(page.file.src_uri)
-    return relink(expand(markdown, path), path, page.file.src_uri)
+    # Without prompts pygments would take commands for output.
+    shown = re.sub(r"^( *```)console$", r"\1bash", markdown, flags=re.M)
+    return relink(expand(shown, path), path, page.file.src_uri)
 
 
 def expand(markdown: str, path: str) -> str:
