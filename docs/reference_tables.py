@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import griffe
@@ -158,8 +159,17 @@ def commands() -> str:
     """All commands and their options, as typer documents them."""
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="cryslator")
-    # The page has a title of its own.
-    return re.sub(r"^# .*\n", "", text).strip()
+    # The page has a title of its own, and typer cuts the first lines of the commands short.
+    text = re.sub(r"^# .*\n", "", text).strip()
+    for name, part in command.commands.items():
+        text = re.sub(
+            rf"^\* `{name}`: .*$",
+            f"* [`{name}`](#cryslator-{name}): {cleandoc(part.help).splitlines()[0]}",
+            text,
+            count=1,
+            flags=re.M,
+        )
+    return text
 
 
 def _read(part: Schema, definitions: Schema, titles: dict[str, str]) -> tuple[str, tuple[Key, ...]]:

@@ -39,7 +39,7 @@ WHOLE = {
     "substitutions": [{"kind": "maps", "maps": [{"Mg": "Ca"}]}],
 }
 # Programs of `console` blocks that are not ours: the shell must accept the line.
-FOREIGN = ("docker", "export", "mkdir", "pmg", "sed", ".")
+FOREIGN = ("cd", "docker", "export", "mkdir", "pmg", "sed", ".")
 
 
 @dataclass(frozen=True)
