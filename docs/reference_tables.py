@@ -250,7 +250,9 @@ def _default(value: Schema, definitions: Schema) -> str:
         if not default:
             return "see there"
         return ", ".join(f"`{key}: {item}`" for key, item in default.items())
-    return f"`{default:g}`" if isinstance(default, float) else "`{}`".format(json.dumps(default).strip('"'))
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{default}`" if isinstance(default, str) and default else f"`{json.dumps(default)}`"
 
 
 def _anchor(title: str) -> str:

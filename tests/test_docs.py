@@ -19,7 +19,7 @@ from cryslator_flows.translator.pretrained import find_model
 from cryslator_flows.translator.recipe import Recipe
 from docs import reference_tables
 from tests.conftest import ROOT
-from tests.pages import KINDS, check, prepare, read_blocks, run_page
+from tests.pages import KINDS, PART, Block, check, prepare, read_blocks, run_page
 
 PAGES = sorted(ROOT.glob("docs/**/*.md"))
 FIRST = ROOT / "docs/index.md"
@@ -60,6 +60,35 @@ def test_blocks(page, first_campaign, fake_vasp, perovskite, rutile, monkeypatch
     prepare(fake_vasp, perovskite, rutile)
     monkeypatch.syspath_prepend(fake_vasp)
     run_page(read_blocks(page), fake_vasp)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("console", "cryslator screen --reran-failed campaign.yaml"),
+        ("console", "cryslator scren campaign.yaml"),
+        ("console", "jf job rerun --stat FAILED"),
+        ("console", "make dmo"),
+        ("console", "pip install 'cryslator-flows[cghnet]'"),
+        ("console", "vasp_std"),
+        ("console", "export 'A=b"),
+        ("yaml", "name: no-first-line"),
+        ("yaml", f"{PART}\nselection: {{topk: 3}}"),
+        ("yaml", f"{PART}\nrelaxation: {{maker: NoSuchMaker}}"),
+        ("yaml", "# campaign.yaml\nname: no-templates"),
+        ("yaml", "# recipe.yaml\nname: no-val\ntrain: a.jsonl"),
+        ("yaml", "# .atomate2.yaml\nVASP_COMMAND: vasp_std"),
+        ("json", '{"target": "a"}'),
+        ("text", "never printed"),
+        ("python", "assert False"),
+        ("bash", "false"),
+        ("julia", "1 + 1"),
+    ],
+)
+def test_mistakes_in_blocks_are_found(kind, text, tmp_path):
+    block = Block(FIRST, 1, kind, text)
+    with pytest.raises(AssertionError, match=r"index\.md, line 1: "):
+        run_page([block], tmp_path)
 
 
 def test_commands_of_the_readme_exist(tmp_path):

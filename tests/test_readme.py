@@ -1,6 +1,5 @@
 """Every command of the README runs, on files that the README itself shows or describes."""
 
-import gzip
 import json
 import os
 import re
@@ -14,8 +13,7 @@ import yaml
 from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.translator.evaluate import INPUTS, Evaluation
 from tests.conftest import ROOT
-from tests.relaxation.vasp_files import oszicar
-from tests.translator.test_evaluate import pair
+from tests.pages import prepare
 
 README = (ROOT / "README.md").read_text()
 
@@ -30,21 +28,7 @@ def folder(tmp_path, perovskite, rutile):
     for block in blocks("yaml"):
         name = re.match(r"# (\S+\.yaml)", block).group(1)
         (tmp_path / name).write_text(block)
-    (tmp_path / "structures").mkdir()
-    perovskite.to(str(tmp_path / "structures" / "a.cif"))
-    rutile.to(str(tmp_path / "structures" / "POSCAR"))
-    rows = []
-    for number in range(10):
-        larger = perovskite.copy()
-        larger.scale_lattice(perovskite.volume * (1.02 + 0.01 * number))
-        rows.append(json.dumps(pair(larger, perovskite, f"t{number}", -3.0)))
-    run = tmp_path / "vasp-runs" / "one"
-    run.mkdir(parents=True)
-    (run / "OSZICAR").write_text(oszicar([5, 3]))
-    (tmp_path / "pairs").mkdir()
-    for name in ("train", "val", "test"):
-        with gzip.open(tmp_path / "pairs" / f"{name}.jsonl.gz", "wt") as file:
-            file.write("\n".join(rows))
+    prepare(tmp_path, perovskite, rutile)
     return tmp_path
 
 
