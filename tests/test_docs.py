@@ -155,6 +155,7 @@ def address(site):
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_the_site_asks_no_other_host(site):
     pages = [*site.rglob("*.html")]
     assert len(pages) > 25
@@ -164,6 +165,7 @@ def test_the_site_asks_no_other_host(site):
     assert [sheet.name for sheet in site.rglob("*.css") if styles.search(sheet.read_text())] == []
 
 
+@pytest.mark.slow
 def test_the_navigation_has_every_page(site):
     text = (ROOT / "mkdocs.yml").read_text()
     assert [name(page) for page in PAGES if name(page).removeprefix("docs/") not in text] == []
@@ -172,6 +174,7 @@ def test_the_navigation_has_every_page(site):
     assert (site / "workflows/perovskites-vasp.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_browser_shows_every_page(browser, site, address):
     for page in sorted(site.rglob("index.html")):
         browser.get_log("browser")
@@ -184,6 +187,7 @@ def test_a_browser_shows_every_page(browser, site, address):
         assert browser.execute_script(broken) == []
 
 
+@pytest.mark.slow
 def test_search_finds_the_hull(browser, address):
     browser.get(address)
     field = browser.find_element("css selector", "input.md-search__input")
