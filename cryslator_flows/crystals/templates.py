@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -91,11 +92,13 @@ class FileTemplates(TemplateSource):
     path: Path = Field(description="File or folder; relative paths count from the campaign file")
 
     def _read(self) -> Iterator[Template | StructureError]:
+        # Named with the folder, which tells one POSCAR from another, but the same wherever that folder lies.
+        above = (self.path if self.path.is_dir() else self.path.parent).parent
         for row in read_structures(self.path):
             if row.structure is None:
                 yield StructureError(f"template {row.error}")
             else:
-                yield Template(template_id=row.source, structure=row.structure)
+                yield Template(template_id=row.source.removeprefix(f"{above}{os.sep}"), structure=row.structure)
 
 
 class StoreTemplates(TemplateSource):

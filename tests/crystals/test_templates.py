@@ -42,6 +42,17 @@ def test_files(tmp_path, perovskite, rutile):
     assert "c.cif: empty file" in str(rejected)
 
 
+def test_names_of_files_do_not_depend_on_where_they_lie(tmp_path, perovskite):
+    names = []
+    for place in ("one", "two"):
+        for name in ("CaTiO3", "SrTiO3"):
+            (tmp_path / place / "all" / name).mkdir(parents=True)
+            perovskite.to(str(tmp_path / place / "all" / name / "POSCAR"))
+        paths = (tmp_path / place / "all", tmp_path / place / "all/CaTiO3", tmp_path / place / "all/CaTiO3/POSCAR")
+        names.append([item.template_id for path in paths for item in FileTemplates(source="files", path=path).load()])
+    assert names[0] == names[1] == ["all/CaTiO3/POSCAR", "all/SrTiO3/POSCAR", *["CaTiO3/POSCAR"] * 2]
+
+
 def test_store(tmp_path, perovskite):
     path = str(tmp_path / "tasks.sqlite")
     store = SQLiteStore(path, "tasks")
