@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
+from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates
 from cryslator_flows.schemas import Savings, Translation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
 
     from cryslator_flows.campaign.results import CampaignResults
-    from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk
+    from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
 # Fields of a translation that fit into a cell.
@@ -24,6 +29,8 @@ RELAXATION_COLUMNS = [
     "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
     "wall_time", "dir_name", "error", "reused_from", "job_uuids",
 ]  # fmt: skip
+# Columns in which many candidates have the same text.
+SHARED_TEXTS = ("formula", "template_id", "substitution", "unknown_elements", "model_name", "model_version")
 FUNNEL = ["enumerated", "unique", "translated", "selected", "relaxed"]
 # Columns that would otherwise lose their whole numbers or their truth where one is unknown.
 RELAXATION_TYPES = {
@@ -126,23 +133,45 @@ def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any
         yield row
 
 
-def candidate_rows(translated: TranslatedCandidates) -> Iterator[list[Any]]:
+def candidate_rows(translated: TranslatedCandidates) -> Iterator[tuple[Any, ...]]:
     """`CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
-    columns = {name: column.tolist() for name, column in translated.arrays().items()}
-    templates = list(translated.template_texts())
-    for index, identifier in enumerate(columns["candidate_id"]):
-        symbols = columns["symbols"][index].split()
-        yield [
-            identifier,
-            columns["formula"][index],
-            templates[columns["template"][index]],
-            " ".join(f"{old}->{new}" for old, new in zip(symbols[::2], symbols[1::2], strict=True)),
-            columns["n_atoms"][index],
-            *(columns[name][index] for name in TRANSLATED),
-        ]
+    columns = _candidate_columns(translated)
+    return zip(*(columns[name].tolist() for name in CANDIDATE_COLUMNS), strict=True)
+
+
+def _candidate_columns(translated: TranslatedCandidates) -> dict[str, Any]:
+    """Arrays, and categoricals of what many candidates share: strings of their own would take most of the memory."""
+    columns = translated.arrays()
+    templates = np.array(list(translated.template_texts()), dtype=np.str_)
+    columns["template_id"] = templates[columns["template"]]
+    columns["substitution"] = columns["symbols"]
+    return {
+        name: _categorical(columns[name], _arrows if name == "substitution" else str)
+        if name in SHARED_TEXTS
+        else columns[name]
+        for name in CANDIDATE_COLUMNS
+    }
+
+
+def _categorical(texts: NDArray[np.str_], shown: Callable[[str], str]) -> pd.Categorical:
+    distinct, codes = np.unique(texts, return_inverse=True)
+    return pd.Categorical.from_codes(codes, pd.Index([shown(text) for text in distinct], dtype=str))
+
+
+def _arrows(symbols: str) -> str:
+    names = symbols.split()
+    return " ".join(f"{old}->{new}" for old, new in zip(names[::2], names[1::2], strict=True))
 
 
 def _candidates_frame(chunks: Iterable[TranslatedChunk]) -> pd.DataFrame:
-    rows = [row for chunk in chunks for row in candidate_rows(chunk.translated)]
-    frame = pd.DataFrame(rows, columns=CANDIDATE_COLUMNS)
+    # The empty one gives a campaign that has no chunk yet its columns.
+    parts = [_candidate_columns(TranslatedCandidates.add(PackedCandidates.pack([]), [], []))]
+    parts += [_candidate_columns(chunk.translated) for chunk in chunks]
+    columns = {}
+    for name in CANDIDATE_COLUMNS:
+        pieces = [part.pop(name) for part in parts]
+        columns[name] = (
+            union_categoricals(pieces, sort_categories=True) if name in SHARED_TEXTS else np.concatenate(pieces)
+        )
+    frame = pd.DataFrame(columns, copy=False)
     return frame.sort_values(["formation_energy_per_atom", "candidate_id"]).set_index("candidate_id")
