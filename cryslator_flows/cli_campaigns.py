@@ -85,7 +85,7 @@ def status(
     project: Project = None,
     folder: Folder = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Stay, with rates and times to go, until all is finished.")
+        bool, typer.Option("--watch", "-w", help="Stay, with rates and times to go, until all is finished or stopped.")
     ] = False,
 ) -> None:
     """Show how far a campaign is: its jobs by stage and state, and what failed.
@@ -152,7 +152,7 @@ def export(
 
 
 def watch_status(started: StartedCampaign) -> None:
-    """Show how far a campaign is until it is finished or Ctrl-C is pressed; then how to run what failed again."""
+    """Show how far a campaign is until it is finished, stopped or Ctrl-C is pressed; then how to go on with it."""
     from rich.console import Group
     from rich.live import Live
 
@@ -168,7 +168,7 @@ def watch_status(started: StartedCampaign) -> None:
                 status = started.status()
                 progress.add(monotonic(), status)
                 live.update(Group(status_report(status), *progress.lines()), refresh=True)
-                if not status.unfinished:
+                if status.is_finished or status.go_on:
                     break
                 sleep(pause)
     except KeyboardInterrupt:
@@ -186,7 +186,11 @@ def print_status(started: StartedCampaign) -> None:
 
 
 def _print_commands(status: CampaignStatus) -> None:
-    for words, commands in (("To run these again:", status.reruns), ("To go on without them:", status.skips)):
+    for words, commands in (
+        ("Stopped: not finished, and no process runs it. To go on:", [status.go_on] if status.go_on else []),
+        ("To run these again:", status.reruns),
+        ("To go on without them:", status.skips),
+    ):
         if commands:
             out.print(words)
         for command in commands:
@@ -196,16 +200,13 @@ def _print_commands(status: CampaignStatus) -> None:
 
 def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     """Print the tables of a campaign, write its files and its page, to `output` or to the campaign folder."""
-    from cryslator_flows.campaign.page.page import write_page
-    from cryslator_flows.campaign.report import full_report, write_files
+    from cryslator_flows.campaign.report import full_report
+    from cryslator_flows.campaign.written import write_all
 
     status = started.status()
     comparisons = started.results.comparisons()
     summary = started.results.current_summary(comparisons)
-    paths = write_files(started.folder, summary, comparisons, started.results.chunks())
-    page = output or started.folder / "report.html"
-    chunks = started.results.chunks()
-    paths.append(write_page(page, summary, comparisons, chunks, started.references, status.unfinished))
+    paths = write_all(started, summary, comparisons, status.unfinished, output)
     out.print(full_report(summary, comparisons))
     for reason in summary.counts.rejected_templates:
         err.print(f"[yellow]rejected[/] {plain(reason)}", soft_wrap=True)

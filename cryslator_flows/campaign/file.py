@@ -166,8 +166,54 @@ class Campaign(StrictModel):
         """
         return self.to_maker().make(self.templates, self.substitutions, known)
 
-    def results(self, folder: Path | None = None, project: str | None = None) -> CampaignFrames:
+    def run(self, folder: Path | None = None, rerun_failed: bool = False, reuse: Sequence[Path] = ()) -> CampaignFrames:
+        """Run the campaign on this machine, or what is left of it, as ``cryslator screen`` does.
+
+        Interrupt it whenever you like: the next call goes on where it stopped. The folder then holds the files that
+        ``cryslator screen`` leaves, `report.html` to look at among them.
+
+        Parameters
+        ----------
+        folder : Path or None
+            The campaign folder, ``runs/NAME`` if None.
+        rerun_failed : bool
+            Run candidates again whose relaxations failed before.
+        reuse : sequence of Path
+            Folders of other campaigns: what they relaxed is not relaxed again.
+
+        Returns
+        -------
+        CampaignFrames
+            As from `results`.
+
+        Raises
+        ------
+        CampaignError
+            The campaign changed since it was started in this folder, or enumeration or translation failed.
+        StoreError
+            The folder cannot be written, or another process runs there.
+        """
+        from cryslator_flows.campaign.frames import CampaignFrames
+        from cryslator_flows.campaign.run import CampaignRun, progress_bar
+        from cryslator_flows.campaign.started import find_started
+        from cryslator_flows.campaign.written import write_all
+
+        run = CampaignRun(self, folder or Path("runs") / self.name, reuse)
+        with progress_bar() as report:
+            run.run(report, rerun_failed)
+        with find_started(self.name, folder=run.folder.path) as started:
+            frames = CampaignFrames.read(started.results)
+            write_all(started, frames.summary, list(frames.comparisons.values()), started.status().unfinished)
+        return frames
+
+    def results(
+        self, folder: Path | None = None, project: str | None = None, name: str | None = None
+    ) -> CampaignFrames:
         """What the campaign left so far, as DataFrames, wherever it runs or ran.
+
+        All translated candidates are read into memory, where 100,000 take 70 MB and a second
+        (``python -m tests.benchmarks.results`` measures it). Millions are better read in chunks of some thousands, one
+        in memory at a time, by `CampaignResults.chunks`, which `find_started` leads to.
 
         Parameters
         ----------
@@ -176,18 +222,20 @@ class Campaign(StrictModel):
         project : str or None
             The jobflow-remote project. None for the campaign folder if there is one, else the project that the
             campaign file names, else jobflow-remote's own default.
+        name : str or None
+            What ``cryslator submit --again`` called the run, NAME-2 and so on; the campaign's own name if None.
 
         Raises
         ------
         CampaignError
-            The campaign has no results yet.
+            There are no results of that name yet; the message has the nearest name or all that there are.
         ProjectError
             There is no campaign folder, and the project cannot be opened.
         """
         from cryslator_flows.campaign.frames import CampaignFrames
         from cryslator_flows.campaign.started import find_started
 
-        with find_started(self.name, project, folder, self.jobflow_remote.project) as started:
+        with find_started(name or self.name, project, folder, self.jobflow_remote.project) as started:
             return CampaignFrames.read(started.results)
 
     def to_maker(self) -> ScreeningFlowMaker:

@@ -39,7 +39,8 @@ def sole_owner(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE, timeout=0).acquire()
+        # Whoever looks whether the campaign runs holds the lock for a moment.
+        lock = FileLock(folder / LOCK_FILE, timeout=1).acquire()
     except Timeout as error:
         raise StoreError(f"{folder}: another process is running this campaign; wait for it or stop it") from error
     except OSError as error:

@@ -60,6 +60,9 @@ class CampaignFrames:
         A row for each kind of step and start, columns as the fields of `Savings`.
     funnel : Series
         Number of candidates after each stage; missing for the selection and the relaxation before the selection.
+    comparisons : dict
+        What the relaxed candidates hold beside the numbers, by ``candidate_id``: the unrelaxed, the translated and the
+        relaxed structures.
     """
 
     summary: CampaignSummary
@@ -67,6 +70,7 @@ class CampaignFrames:
     relaxations: pd.DataFrame
     savings: pd.DataFrame
     funnel: pd.Series
+    comparisons: dict[str, RelaxationComparison]
 
     @classmethod
     def read(cls, results: CampaignResults) -> CampaignFrames:
@@ -93,7 +97,8 @@ class CampaignFrames:
         if any("n_selected" in row["output"] for row in results.stages()):
             stages |= {"selected": summary.selected, "relaxed": summary.relaxed}
         funnel = pd.Series(stages, FUNNEL, dtype="Int64", name="candidates")
-        return cls(summary, candidates, relaxations, savings, funnel)
+        by_id = {item.candidate_id: item for item in comparisons}
+        return cls(summary, candidates, relaxations, savings, funnel, by_id)
 
 
 def relaxations_frame(comparisons: list[RelaxationComparison]) -> pd.DataFrame:

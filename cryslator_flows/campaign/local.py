@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobflow import Flow, OnMissing
 from monty.json import MontyDecoder, MontyEncoder
-from monty.os import cd
 
 from cryslator_flows.errors import CryslatorError, StoreError
 
@@ -123,7 +122,7 @@ class LocalRun:
         """Run one job unless the journal has it, and return the flows it asked for."""
         ended = self.journal.query_one({"entry": f"{job.uuid}:{job.index}"})
         if ended is not None:
-            if ended["state"] == "failed":
+            if ended["state"] in ("failed", "skipped"):
                 self.failed.add(job.uuid)
             if ended.get("stop_children"):
                 self.stopped.add(job.uuid)
@@ -131,13 +130,14 @@ class LocalRun:
             return [_decode(text) for text in ended["flows"]]
         if (self.failed | self.stopped).intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
             self.failed.add(job.uuid)
+            self._write_end(job, state="skipped", flows=[])
             self.report("skipped", job)
             return []
         self.report("started", job)
         folder = self.root_dir / f"{job.uuid}-{job.index}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with cd(folder), (folder / "job.out").open("w") as talk, redirect_stdout(talk):
+            with chdir(folder), (folder / "job.out").open("w") as talk, redirect_stdout(talk):
                 response: Response = job.run(self.job_store)
         except StoreError:
             raise

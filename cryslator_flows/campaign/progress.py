@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cryslator_flows.campaign.status import ENDED
+
 if TYPE_CHECKING:
     from cryslator_flows.campaign.status import CampaignStatus
 
@@ -32,7 +34,7 @@ class WatchedProgress:
         status : CampaignStatus
             What was seen.
         """
-        ended = Counter({stage: states["done"] + states["failed"] for stage, states in status.counts.items()})
+        ended = Counter({stage: sum(states[state] for state in ENDED) for stage, states in status.counts.items()})
         if self._began is None:
             self._began, self._before = seconds, ended
         self._seconds = seconds - self._began

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 from cryslator_flows.campaign.folder import CampaignFolder, sole_owner
 from cryslator_flows.campaign.local import Happening, LocalRun
@@ -12,10 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from jobflow import Job
+    from jobflow import Flow, Job
 
-    from cryslator_flows.campaign.file import Campaign
+    from cryslator_flows.flows.screening import ScreeningFlowMaker
     from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
+
+    Report = Callable[[Happening, Job], None]
+
+
+class _Campaign(Protocol):
+    """What is needed of a `Campaign`, whose module imports this one."""
+
+    name: str
+
+    def content(self) -> str: ...
+
+    def changed_keys(self, content: str) -> list[str]: ...
+
+    def to_flow(self, known: Sequence[RelaxationComparison] = ()) -> Flow: ...
+
+    def to_maker(self) -> ScreeningFlowMaker: ...
 
 
 class CampaignRun:
@@ -31,13 +49,13 @@ class CampaignRun:
         Folders of other campaigns, whose relaxations are not made again. Looked at when the campaign starts.
     """
 
-    def __init__(self, campaign: Campaign, path: Path, reuse: Sequence[Path] = ()) -> None:
+    def __init__(self, campaign: _Campaign, path: Path, reuse: Sequence[Path] = ()) -> None:
         self.campaign = campaign
         self.folder = CampaignFolder(path)
         self.reuse = [CampaignFolder(folder) for folder in reuse]
         self.failures: dict[str, str] = {}
 
-    def run(self, report: Callable[[Happening, Job], None], rerun_failed: bool = False) -> CampaignSummary:
+    def run(self, report: Report, rerun_failed: bool = False) -> CampaignSummary:
         """Run the campaign, or what is left of it.
 
         Parameters
@@ -95,3 +113,27 @@ class CampaignRun:
             )
         # Of now: candidates may have run again since the summary was stored.
         return results.current_summary(results.comparisons())
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """One bar for all jobs known so far, in a terminal or a notebook; the packages underneath stay silent meanwhile."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+
+        with tqdm(total=0, unit="job") as bar:
+
+            def report(happening: Happening, job: Job) -> None:
+                if job.name == "store_inputs":
+                    return
+                if happening == "queued":
+                    bar.total += 1
+                elif happening == "started":
+                    bar.set_description(job.name)
+                else:
+                    bar.update()
+                if happening == "failed":
+                    bar.write(f"failed: {job.name}")
+
+            yield report

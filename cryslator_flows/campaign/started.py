@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryslator_flows.campaign.folder import CampaignFolder
+from cryslator_flows.campaign.folder import STORE_FILE, CampaignFolder
 from cryslator_flows.campaign.remote import RemoteProject, open_project
 from cryslator_flows.campaign.results import CampaignResults
 from cryslator_flows.campaign.status import local_status, remote_status
-from cryslator_flows.errors import ProjectError
+from cryslator_flows.errors import CampaignError, ProjectError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,13 +86,20 @@ def find_started(
 
     Raises
     ------
+    CampaignError
+        The campaign folder is that of another campaign.
     ProjectError
         There is no campaign folder, and the project cannot be opened.
     """
     place = CampaignFolder(folder or Path("runs") / label)
     if project is None and place.exists:
         with place.opened():
-            yield StartedCampaign(place.label, place.path, place)
+            if place.label != label:
+                raise CampaignError(
+                    f"campaign {label!r}: {place.path} is the folder of campaign {place.label!r}; give that name, or "
+                    "another folder"
+                )
+            yield StartedCampaign(label, place.path, place)
         return
     wanted = project or own_project
     try:
@@ -100,5 +107,9 @@ def find_started(
     except ProjectError as error:
         if wanted:
             raise
-        raise ProjectError(f"campaign {label!r}: there is no campaign folder {place.path}, and {error}") from error
+        others = [path.parent.name for path in place.path.parent.glob(f"*/{STORE_FILE}")]
+        known = f" ({nearest(place.path.name, others)})" if others else ""
+        raise ProjectError(
+            f"campaign {label!r}: there is no campaign folder {place.path}{known}, and {error}"
+        ) from error
     yield StartedCampaign(label, place.path, opened)

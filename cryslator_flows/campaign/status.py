@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from cryslator_flows.campaign.folder import CampaignFolder
     from cryslator_flows.campaign.remote import RemoteProject
 
-State = Literal["waiting", "ready", "running", "done", "failed", "stopped"]
+State = Literal["waiting", "ready", "running", "done", "failed", "skipped", "stopped"]
 STATES: tuple[State, ...] = get_args(State)
+ENDED: tuple[State, ...] = ("done", "failed", "skipped")
 Row = dict[str, Any]
 OTHER = "other"
 SHOWN_FAILURES = 20
@@ -84,6 +85,9 @@ class CampaignStatus:
         than its structure from the jobs before it, and one of these failed.
     remaining : int
         Selected candidates whose relaxations are still to be submitted.
+    go_on : str or None
+        The command that goes on with a campaign folder that was stopped: it is not finished, and no process runs it.
+        None otherwise.
     """
 
     label: str
@@ -93,6 +97,7 @@ class CampaignStatus:
     reruns: list[str] = field(default_factory=list)
     skips: list[str] = field(default_factory=list)
     remaining: int = 0
+    go_on: str | None = None
 
     @property
     def totals(self) -> Counter[State]:
@@ -102,7 +107,12 @@ class CampaignStatus:
     @property
     def unfinished(self) -> int:
         """Number of jobs that wait, run or were stopped."""
-        return sum(number for state, number in self.totals.items() if state not in ("done", "failed"))
+        return sum(number for state, number in self.totals.items() if state not in ENDED)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there are jobs and all have ended; a campaign that has just begun has none yet."""
+        return bool(self.counts) and not self.unfinished
 
 
 def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
@@ -204,20 +214,25 @@ def local_status(folder: CampaignFolder) -> CampaignStatus:
     folder : CampaignFolder
         The folder.
     """
+    # Asked before the journal is read: what runs now may have ended by then, and was not stopped.
+    is_running = folder.is_running
     ended = {row["entry"]: row for row in folder.journal.query() if "state" in row}
     status = CampaignStatus(folder.label, f"folder {folder.path}")
+    command = f"cryslator screen CAMPAIGN_FILE --output {folder.path}"
     for job in _queued_jobs(folder.journal, ended):
         entry = f"{job['uuid']}:{job['index']}"
         if entry in ended:
-            state: State = "failed" if ended[entry]["state"] == "failed" else "done"
+            state: State = ended[entry]["state"]
         else:
             began = (folder.path / "jobs" / f"{job['uuid']}-{job['index']}").is_dir()
-            state = "running" if began and folder.is_running else "waiting"
+            state = "running" if began and is_running else "waiting"
         status.counts[job["metadata"].get("stage", OTHER)][state] += 1
         if state == "failed":
             status.failed.append(FailedJob(job["uuid"], job["name"], ended[entry]["reason"]))
             again = "" if ended[entry]["stage"] else " --rerun-failed"
-            status.reruns = [f"cryslator screen CAMPAIGN_FILE --output {folder.path}{again}"]
+            status.reruns = [f"{command}{again}"]
+    if not is_running and not status.is_finished:
+        status.go_on = command
     return status
 
 
@@ -240,7 +255,7 @@ def _jobs(flow: Row) -> Iterator[Row]:
 
 def status_report(status: CampaignStatus) -> Group:
     """The status as tables."""
-    shown = [state for state in STATES if state != "stopped" or status.totals["stopped"]]
+    shown = [state for state in STATES if state not in ("skipped", "stopped") or status.totals[state]]
     title = f"Jobs of {status.label}, {status.place}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage")

@@ -6,6 +6,7 @@ import pytest
 
 from cryslator_flows.campaign.export import write_candidates
 from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.folder import CampaignFolder
 from cryslator_flows.campaign.run import CampaignRun
 from cryslator_flows.campaign.status import local_status
 from cryslator_flows.schemas import RelaxationComparison
@@ -61,6 +62,7 @@ def test_status_of_a_campaign_that_was_stopped(run, tmp_path, monkeypatch, until
     assert all(status.counts[stage]["waiting"] >= 1 for stage in waiting)
     assert status.counts["enumerate"]["done"] >= 1
     assert status.totals["running"] == status.totals["failed"] == 0
+    assert status.go_on == f"cryslator screen CAMPAIGN_FILE --output {folder.path}"
 
 
 def test_status_while_it_runs(tmp_path, monkeypatch):
@@ -76,6 +78,27 @@ def test_status_while_it_runs(tmp_path, monkeypatch):
     run.run(look)
     assert [status.counts["relax"]["done"] for status in seen] == list(range(1, len(seen) + 1))
     assert seen[0].unfinished > seen[-1].unfinished > 0
+    assert {status.go_on for status in seen} == {None}
+
+
+def test_jobs_after_a_failed_one_are_skipped_not_waiting(run, tmp_path, monkeypatch):
+    """A relaxation of two jobs whose first one fails: the campaign ends without the second one."""
+    monkeypatch.chdir(tmp_path)
+    kwargs = {"fails_with": "Sr", "needs": str(tmp_path / "mended")}
+    relaxation = {"maker": "tests.remote.makers.MendableDoubleMaker", "kwargs": kwargs}
+    file = write(tmp_path, {**GOOD, "selection": {"top_k": 4, "per_composition": 1}, "relaxation": relaxation})
+    assert run("screen", file)[0] == 0
+    code, _, err = run("report", "mine")
+    assert (code, "Not finished" in err) == (0, False)
+    with CampaignFolder(tmp_path / "runs/mine").opened() as folder:
+        status = local_status(folder)
+    failed = status.counts["relax"]["failed"]
+    assert status.counts["relax"] == {"done": 16 - 2 * failed, "failed": failed, "skipped": failed}
+    assert (failed > 0, status.unfinished, status.go_on, len(status.failed)) == (True, 0, None, failed)
+    (tmp_path / "mended").touch()
+    assert run("screen", file, "--rerun-failed")[0] == 0
+    with CampaignFolder(tmp_path / "runs/mine").opened() as folder:
+        assert local_status(folder).counts["relax"] == {"done": 16}
 
 
 def test_status_names_the_command_for_a_failed_stage(run, tmp_path, monkeypatch):
@@ -151,3 +174,10 @@ def test_an_output_folder_is_found_by_its_option(run, tmp_path, monkeypatch):
     code, out, _ = run("status", "mine", "--folder", "elsewhere")
     assert code == 0
     assert "Jobs of mine" in out
+    code, _, err = run("status", "yours", "--folder", "elsewhere")
+    assert (code, "elsewhere is the folder of campaign 'mine'; give that name" in err) == (2, True)
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    (tmp_path / "elsewhere").rename(tmp_path / "runs/mine")
+    monkeypatch.setattr("jobflow_remote.SETTINGS.projects_folder", str(tmp_path / "none"))
+    code, _, err = run("status", "mime")
+    assert (code, "there is no campaign folder" in err, "did you mean 'mine'?" in err) == (2, True, True)
