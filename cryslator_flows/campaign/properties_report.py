@@ -205,19 +205,16 @@ def plot_properties(path: Path, comparisons: list[PropertyComparison]) -> Path:
             f"{path.name}: none of {len(comparisons)} property comparisons is a measurement, since test doubles "
             "calculated them or nothing could be compared; run the flow with a real engine"
         )
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     drawn = [quantity for quantity in QUANTITIES if quantity.drawn]
-    figure, axes = plt.subplots(2, 3, figsize=(10.5, 6.6))
+    figure = Figure(figsize=(10.5, 6.6))
+    axes = figure.subplots(2, 3)
     for axis, quantity in zip(axes.flat, drawn, strict=True):
         _draw(axis, quantity, paired_errors(comparisons, quantity))
     figure.suptitle(f"{_engines(comparisons)}: errors against the relaxed structure, candidates and their mean (bar)")
     figure.tight_layout()
     figure.savefig(path, dpi=150)
-    plt.close(figure)
     return path
 
 

@@ -282,14 +282,13 @@ def _panels(
 
 def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Path:
     """Draw the steps from both starts of every pair: a panel for each kind of step, a colour for each start."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    # Not pyplot, which would change how the caller's own figures are shown.
+    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     panels = _panels(summary, comparisons)
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.8), squeeze=False)
+    figure = Figure(figsize=(5.2 * len(panels), 4.8))
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (quantity, series) in zip(axes[0], panels.items(), strict=True):
         steps = [step for _, pairs in series for pair in pairs for step in pair]
         ends = min(steps) / 1.3, max(steps) * 1.3
@@ -323,5 +322,4 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
-    plt.close(figure)
     return path

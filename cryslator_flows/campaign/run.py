@@ -120,9 +120,10 @@ def progress_bar() -> Iterator[Report]:
     """One bar for all jobs known so far, in a terminal or a notebook; the packages underneath stay silent meanwhile."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
-        with tqdm(total=0, unit="job") as bar:
+        # Without percentage, rate and time to go: how many jobs there will be is not known yet.
+        with tqdm(total=0, bar_format="{desc} {bar} {n_fmt} of {total_fmt} jobs, {elapsed}") as bar:
 
             def report(happening: Happening, job: Job) -> None:
                 if job.name == "store_inputs":

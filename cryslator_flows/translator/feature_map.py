@@ -60,10 +60,7 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
         relaxed features, and with both translated; the share of crystals whose nearest relaxed crystal is their own,
         for the same three.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
     from sklearn.manifold import TSNE
 
     rows = (pair_row(record, model.config.target) for record in first_of_each_target(records))
@@ -89,7 +86,8 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
     everything = np.concatenate([unrelaxed, relaxed, translated, relaxed_translated])
     points = TSNE(perplexity=min(30, len(everything) // 5), random_state=0).fit_transform(everything)
     before, after = np.split(points.reshape(4, len(pairs), 2), 2)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharex=True, sharey=True, layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     panels = (("encoded", before, own["unrelaxed"]), ("translated", after, own["both_translated"]))
     for axis, (title, places, distance) in zip(axes, panels, strict=True):
         axis.plot(places[:, :, 0], places[:, :, 1], color="#cccccc", lw=0.5)
@@ -102,6 +100,5 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
     figure.suptitle(f"Crystal features of {len(pairs)} targets by t-SNE, {model.config.name}")
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / FEATURE_MAP, dpi=110)
-    plt.close(figure)
     (folder / FEATURE_NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
     return numbers

@@ -2,6 +2,12 @@
 
 import csv
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 from pymatgen.core import Structure
@@ -12,14 +18,15 @@ from cryslator_flows.campaign.remote import open_project
 from cryslator_flows.campaign.results import CampaignResults, campaign_labels
 from cryslator_flows.campaign.run import CampaignRun
 from cryslator_flows.campaign.status import remote_status
+from cryslator_flows.errors import CampaignError
 from cryslator_flows.schemas import STAGES, RelaxationComparison
 from tests.campaign.test_file import GOOD, write
-from tests.remote.project import NAME
+from tests.remote.project import NAME, python_path
 
 pytestmark = pytest.mark.slow
 
 
-def campaign_file(folder, name, fails_with="", maker="MendableRelaxMaker", **selection):
+def campaign_file(folder, name, fails_with="", maker="MendableRelaxMaker", chunk_size=3, **selection):
     """A campaign of two perovskites at most, whose relaxations fail for one element until a file is there."""
     (folder / name).mkdir()
     relaxation = {
@@ -27,8 +34,8 @@ def campaign_file(folder, name, fails_with="", maker="MendableRelaxMaker", **sel
         "kwargs": {"fails_with": fails_with, "needs": str(folder / name / "mended")},
     }
     selection = {"per_composition": 1, "top_k": 2, **selection}
-    content = {**GOOD, "name": name, "enumeration": {"chunk_size": 3}, "selection": selection, "relaxation": relaxation}
-    return write(folder / name, content)
+    content = {**GOOD, "name": name, "selection": selection, "relaxation": relaxation}
+    return write(folder / name, {**content, "enumeration": {"chunk_size": chunk_size}})
 
 
 def places(project, label):
@@ -92,6 +99,73 @@ def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_p
     assert len(exported) == len(list((tmp_path / "exported/relaxed").glob("*.cif"))) == 1
     assert all(isinstance(item.relaxations[0].structure, Structure) for item in exported)
     assert (tmp_path / "exported/candidates.csv").read_bytes() == (tmp_path / "runs/one/candidates.csv").read_bytes()
+
+
+WATCH = """
+import sys, time
+from cryslator_flows import cli, cli_campaigns
+cli_campaigns.sleep = lambda seconds: time.sleep(1)  # s, where 10 are too long to see much of so short a campaign
+sys.argv = ["cryslator", "status", "one", "--project", sys.argv[1], "--watch"]
+cli.main()
+"""
+
+
+def watch():
+    """What `cryslator status --watch` shows in a terminal until it ends, look by look."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": python_path(), "TERM": "xterm", "COLUMNS": "200", "LINES": "60"}
+    with subprocess.Popen([sys.executable, "-c", WATCH, NAME], stdout=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        # Linux has an error instead of an end.
+        with suppress(OSError):
+            while piece := os.read(ours, 10_000):
+                shown += piece
+    os.close(ours)
+    assert process.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
+    return re.split(r"(?=Jobs of one)", text)[1:]
+
+
+def shown_jobs(look):
+    """The table of a look: for each stage the jobs that wait, are ready, run, are done, have failed."""
+    rows = re.findall(rf"^ *({'|'.join(STAGES)}) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) *$", look, flags=re.M)
+    return {stage: tuple(map(int, numbers)) for stage, *numbers in rows}
+
+
+def test_watching_a_campaign_while_the_runner_runs_it(run, jfr_project, tmp_path):
+    """Then the campaign is submitted again, and both have results."""
+    file = campaign_file(tmp_path, "one", fails_with="Mn", chunk_size=100, top_k=1)
+    assert run("submit", file)[0] == 0
+    jfr_project.start_runner("--single")
+    looks = watch()
+    jobs = [shown_jobs(look) for look in looks]
+    assert {"enumerate", "select", "summarize"} <= set(jobs[0])
+    ended = [sum(row[3] + row[4] for row in each.values()) for each in jobs]
+    assert ended == sorted(ended)
+    assert len(set(ended)) > 3
+    assert any(row[2] for each in jobs for row in each.values())
+    begins = [next(number for number, each in enumerate(jobs) if sum(each.get(name, ())[3:])) for name in STAGES]
+    assert begins == sorted(begins)
+    reason = f"RuntimeError: {tmp_path / 'one/mended'} is missing"
+    assert reason in next(look for look, each in zip(looks, jobs, strict=True) if "relax" in each and each["relax"][4])
+    assert all(row[:3] == (0, 0, 0) for row in jobs[-1].values())
+    assert jobs[-1]["relax"] == (0, 0, 0, 0, 2)
+    assert re.search(r"Rate while watching: (?!0\.0)\d+\.\d jobs per minute", looks[-1])
+    assert f"To run these again:\n  jf -p {NAME} job set-state PAUSED" in looks[-1]
+
+    (tmp_path / "one/mended").touch()
+    assert run("submit", file, "--again")[0] == 0
+    jfr_project.wait_until_finished()
+    campaign = Campaign.from_file(file)
+    first, second = campaign.results(project=NAME), campaign.results(project=NAME, name="one-2")
+    assert (first.summary.campaign, second.summary.campaign) == ("one", "one-2")
+    assert (first.funnel["relaxed"], second.funnel["relaxed"]) == (0, 1)
+    assert first.candidates.index.tolist() == second.candidates.index.tolist()
+    assert first.relaxations["error"].notna().sum() == 2
+    assert second.relaxations["error"].isna().all()
+    with pytest.raises(CampaignError, match=r"campaign 'one-3': has no results yet; did you mean 'one-2'\?"):
+        campaign.results(project=NAME, name="one-3")
 
 
 def outcomes(label):
