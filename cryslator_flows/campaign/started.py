@@ -60,10 +60,21 @@ class StartedCampaign:
         ------
         CampaignError
             There is no such campaign in the project.
+        ProjectError
+            The project's database does not answer any more.
         """
+        from pymongo.errors import PyMongoError
+
         if isinstance(self.place, CampaignFolder):
             return local_status(self.place)
-        return remote_status(self.place, self.label)
+        try:
+            return remote_status(self.place, self.label)
+        except PyMongoError as error:
+            reason = str(error).split(",")[0]
+            raise ProjectError(
+                f"project {self.place.name!r}: its database does not answer any more ({reason}); what runs goes on "
+                "by itself; look again when the database is back"
+            ) from error
 
 
 @contextmanager

@@ -12,16 +12,17 @@ from contextlib import suppress
 import pytest
 from pymatgen.core import Structure
 
+from cryslator_flows import cli_campaigns
 from cryslator_flows.campaign import remote, submit
 from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.campaign.remote import open_project
-from cryslator_flows.campaign.results import CampaignResults, campaign_labels
+from cryslator_flows.campaign.results import CampaignResults, campaign_labels, stage_rows
 from cryslator_flows.campaign.run import CampaignRun
 from cryslator_flows.campaign.status import remote_status
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.schemas import STAGES, RelaxationComparison
 from tests.campaign.test_file import GOOD, write
-from tests.remote.project import NAME, python_path
+from tests.remote.project import NAME, python_path, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -133,6 +134,11 @@ def shown_jobs(look):
     return {stage: tuple(map(int, numbers)) for stage, *numbers in rows}
 
 
+def translated_candidates(label):
+    rows = stage_rows(open_project(NAME).job_store, label).get(label, [])
+    return sum(row["output"]["stats"]["n_translated"] for row in rows if row["metadata"]["stage"] == "translate")
+
+
 def test_watching_a_campaign_while_the_runner_runs_it(run, jfr_project, tmp_path):
     """Then the campaign is submitted again, and both have results."""
     file = campaign_file(tmp_path, "one", fails_with="Mn", chunk_size=100, top_k=1)
@@ -154,18 +160,28 @@ def test_watching_a_campaign_while_the_runner_runs_it(run, jfr_project, tmp_path
     assert re.search(r"Rate while watching: (?!0\.0)\d+\.\d jobs per minute", looks[-1])
     assert f"To run these again:\n  jf -p {NAME} job set-state PAUSED" in looks[-1]
 
-    (tmp_path / "one/mended").touch()
-    assert run("submit", file, "--again")[0] == 0
-    jfr_project.wait_until_finished()
     campaign = Campaign.from_file(file)
-    first, second = campaign.results(project=NAME), campaign.results(project=NAME, name="one-2")
-    assert (first.summary.campaign, second.summary.campaign) == ("one", "one-2")
-    assert (first.funnel["relaxed"], second.funnel["relaxed"]) == (0, 1)
+    first = campaign.results()
+    assert (first.summary.campaign, first.funnel["relaxed"]) == ("one", 0)
+    assert first.relaxations["error"].tolist() == ["a relaxation job failed"] * 2
+    assert run("submit", file, "--again")[0] == 0
+    wait_for(lambda: translated_candidates("one-2"), 300)
+    second = campaign.results(project=NAME, name="one-2")
+    assert second.summary.campaign == "one-2"
     assert first.candidates.index.tolist() == second.candidates.index.tolist()
-    assert first.relaxations["error"].notna().sum() == 2
-    assert second.relaxations["error"].isna().all()
     with pytest.raises(CampaignError, match=r"campaign 'one-3': has no results yet; did you mean 'one-2'\?"):
         campaign.results(project=NAME, name="one-3")
+
+
+def test_watching_ends_with_the_database(run, jfr_project, killable_mongo, tmp_path, monkeypatch):
+    assert run("submit", campaign_file(tmp_path, "one"))[0] == 0
+    monkeypatch.setattr(cli_campaigns, "sleep", lambda seconds: killable_mongo.kill())
+    code, out, err = run("status", "one", "--project", NAME, "--watch")
+    killable_mongo.start()
+    assert (code, "enumerate 0 1 0 0 0" in out) == (2, True)
+    assert f"Error: project {NAME!r}: its database does not answer any more (" in err
+    assert "Traceback" not in err
+    assert "enumerate 0 1 0 0 0" in run("status", "one", "--project", NAME)[1]
 
 
 def outcomes(label):
