@@ -81,26 +81,6 @@ def test_status_while_it_runs(tmp_path, monkeypatch):
     assert {status.go_on for status in seen} == {None}
 
 
-def test_jobs_after_a_failed_one_are_skipped_not_waiting(run, tmp_path, monkeypatch):
-    """A relaxation of two jobs whose first one fails: the campaign ends without the second one."""
-    monkeypatch.chdir(tmp_path)
-    kwargs = {"fails_with": "Sr", "needs": str(tmp_path / "mended")}
-    relaxation = {"maker": "tests.remote.makers.MendableDoubleMaker", "kwargs": kwargs}
-    file = write(tmp_path, {**GOOD, "selection": {"top_k": 4, "per_composition": 1}, "relaxation": relaxation})
-    assert run("screen", file)[0] == 0
-    code, _, err = run("report", "mine")
-    assert (code, "Not finished" in err) == (0, False)
-    with CampaignFolder(tmp_path / "runs/mine").opened() as folder:
-        status = local_status(folder)
-    failed = status.counts["relax"]["failed"]
-    assert status.counts["relax"] == {"done": 16 - 2 * failed, "failed": failed, "skipped": failed}
-    assert (failed > 0, status.unfinished, status.go_on, len(status.failed)) == (True, 0, None, failed)
-    (tmp_path / "mended").touch()
-    assert run("screen", file, "--rerun-failed")[0] == 0
-    with CampaignFolder(tmp_path / "runs/mine").opened() as folder:
-        assert local_status(folder).counts["relax"] == {"done": 16}
-
-
 def test_status_names_the_command_for_a_failed_stage(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.cif").write_text("nonsense")
@@ -110,6 +90,11 @@ def test_status_names_the_command_for_a_failed_stage(run, tmp_path, monkeypatch)
     assert code == 0
     assert "a.cif: not readable" in out
     assert f"To run these again: cryslator screen CAMPAIGN_FILE --output {tmp_path / 'runs/mine'}" in out
+    assert "Stopped" not in out
+    with CampaignFolder(tmp_path / "runs/mine").opened() as folder:
+        status = local_status(folder)
+    assert status.counts == {"enumerate": {"failed": 1}, "select": {"skipped": 1}, "summarize": {"failed": 1}}
+    assert (status.is_finished, status.go_on, len(status.failed)) == (True, None, 2)
 
 
 def test_report_of_a_campaign_that_was_stopped_is_that_of_what_is_there(run, tmp_path, monkeypatch):
