@@ -196,16 +196,25 @@ def _print_commands(status: CampaignStatus) -> None:
 
 def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     """Print the tables of a campaign, write its files and its page, to `output` or to the campaign folder."""
-    from cryslator_flows.campaign.page.page import write_page
+    from cryslator_flows.campaign.page.candidates import CandidateTable
+    from cryslator_flows.campaign.page.page import PageContent, write_page
     from cryslator_flows.campaign.report import full_report, write_files
 
     status = started.status()
     comparisons = started.results.comparisons()
     summary = started.results.current_summary(comparisons)
-    paths = write_files(started.folder, summary, comparisons, started.results.chunks())
-    page = output or started.folder / "report.html"
-    chunks = started.results.chunks()
-    paths.append(write_page(page, summary, comparisons, chunks, started.references, status.unfinished))
+    candidates = CandidateTable(started.cuts, {item.candidate_id for item in comparisons})
+    paths = write_files(started.folder, summary, comparisons, candidates.read(started.results.chunks()))
+    content = PageContent(
+        summary,
+        comparisons,
+        candidates,
+        settings=started.settings,
+        element_energies=started.element_energies,
+        unfinished=status.unfinished,
+        job_command=started.job_command,
+    )
+    paths.append(write_page(output or started.folder / "report.html", content))
     out.print(full_report(summary, comparisons))
     for reason in summary.counts.rejected_templates:
         err.print(f"[yellow]rejected[/] {plain(reason)}", soft_wrap=True)
