@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class StartedCampaign:
         """What it left so far."""
         return CampaignResults(self.place.job_store, self.label)
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Its campaign file as it was when the campaign was started, see `Campaign.content`; empty if unknown."""
         if isinstance(self.place, CampaignFolder):
