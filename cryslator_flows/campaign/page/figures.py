@@ -34,7 +34,7 @@ def funnel(summary: CampaignSummary) -> Figure:
         "textinfo": "value", "textposition": "auto",
         "hovertemplate": "%{y}: %{x} candidates, %{percentPrevious:.1%} of the stage before<extra></extra>",
     }  # fmt: skip
-    return {"data": [data], "layout": {"yaxis": {"automargin": True}, "margin": {"t": 10, "b": 10, "l": 90}}}
+    return {"data": [data], "layout": {"yaxis": {"automargin": True}, "margin": {"t": 30, "b": 10, "l": 90}}}
 
 
 def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> dict[str, Figure]:

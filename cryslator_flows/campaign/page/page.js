@@ -30,7 +30,7 @@ function paint(node) {
     margin: {t: 30, l: 60, r: 20, b: 50}, ...figure.layout,
     template: {layout: {xaxis: axis, yaxis: axis, ternary: {aaxis: side, baxis: side, caxis: side}}},
     paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: {color: ink},
-    modebar: {bgcolor: "transparent", color: ink}, autosize: true, width: paper ? PAPER_WIDTH : undefined, height: figure.layout.height,
+    modebar: {bgcolor: "transparent", color: line, activecolor: ink}, autosize: true, width: paper ? PAPER_WIDTH : undefined, height: figure.layout.height,
   };
   if (figure.layout.ternary) layout.ternary = {...figure.layout.ternary, bgcolor: "transparent"};
   if (figure.layout.scene) layout.scene = {...figure.layout.scene, bgcolor: "transparent"};
@@ -155,33 +155,44 @@ async function fillTable() {
 }
 
 /* The structures of one candidate side by side; turning one turns all. */
-let viewers = [];
+const views = [];
+let turning = false;
+
+function turnOthers(viewer, camera) {
+  if (turning) return;
+  turning = true;
+  views.filter(other => other.viewer !== viewer).forEach(other => other.viewer.applySettings({camera}));
+  turning = false;
+}
+
+function addView() {
+  const figure = document.createElement("figure");
+  const box = document.createElement("div");
+  const caption = document.createElement("figcaption");
+  figure.append(box, caption);
+  document.getElementById("views").append(figure);
+  const viewer = new Chemiscope.MoleculeViewer(box, []);
+  viewer.applySettings({unitCell: true, bonds: true, axes: "abc"});
+  viewer.onSettingChange((keys, value) => {
+    if (keys[0] === "camera") turnOthers(viewer, value);
+  });
+  views.push({figure, caption, viewer});
+}
 
 function view(candidate) {
-  const views = document.getElementById("views");
-  viewers.forEach(viewer => viewer.remove());
-  viewers = [];
-  views.replaceChildren();
   const {structures, cif} = page.structures[candidate];
-  let turning = false;
-  for (const [name, structure] of Object.entries(structures)) {
-    const figure = document.createElement("figure");
-    const box = document.createElement("div");
-    const caption = document.createElement("figcaption");
+  const items = Object.entries(structures);
+  // Browsers allow few WebGL contexts, so the viewers stay and show one candidate after the other.
+  while (views.length < items.length) addView();
+  views.forEach(({figure, caption, viewer}, index) => {
+    figure.classList.toggle("spare", index >= items.length);
+    if (index >= items.length) return;
+    const [name, structure] = items[index];
     caption.textContent = `${name}: ${structure.words}`;
-    figure.append(box, caption);
-    views.append(figure);
-    const viewer = new Chemiscope.MoleculeViewer(box, []);
     viewer.load(structure);
-    viewer.applySettings({unitCell: true, bonds: true, axes: "abc"});
-    viewer.onSettingChange((keys, value) => {
-      if (turning || keys[0] !== "camera") return;
-      turning = true;
-      viewers.filter(other => other !== viewer).forEach(other => other.applySettings({camera: value}));
-      turning = false;
-    });
-    viewers.push(viewer);
-  }
+    viewer.applySettings({}); // gives the new atoms their style
+    viewer.resize(); // draws them
+  });
   const link = document.getElementById("cif");
   link.hidden = !cif;
   link.href = cif ?? "";
@@ -193,6 +204,7 @@ function prepareViewer() {
   const chosen = document.getElementById("candidate");
   open.onclick = async () => {
     open.disabled = true;
+    open.textContent = "Opening ...";
     // chemiscope's own controls are styled for its full page; here they stay away.
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(".chemiscope-modal, .chsp-viewer-button, .chsp-cell-info { display: none !important; }");

@@ -52,8 +52,8 @@ def describe_cuts(cuts: Cuts) -> list[str]:
         f"uncertainty (68 %) of at most {uncertain} eV/atom": uncertain is not None,
         f"at most {above} eV/atom above the hull of these candidates and {known}": above is not None,
         f"predicted formation energy of at most {energy} eV/atom": energy is not None,
-        f"the {cuts.per_composition} lowest of each formula": cuts.per_composition is not None,
-        f"the {cuts.top_k} lowest of all": cuts.top_k is not None,
+        f"at most {cuts.per_composition} of each formula, lowest first": cuts.per_composition is not None,
+        f"at most {cuts.top_k} in all, lowest first": cuts.top_k is not None,
     }
     return [text for text, applies in words.items() if applies]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pymatgen.analysis.local_env import CutOffDictNN
+from scipy.spatial.transform import Rotation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MOST_STRUCTURES = 200
 # Atoms that are nearer to a face of the cell are shown on the opposite face too, in fractional coordinates.
 FACE = 0.01
+# Seen a little from the right and from above, z up and x towards the eye: along an axis atoms would hide each other.
+VIEW = Rotation.from_euler("xy", (12, -25), degrees=True).as_matrix() @ np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
 
 
 def viewer_script() -> str:
@@ -68,13 +71,13 @@ def _describe(structure: Structure) -> dict[str, Any]:
     limits = np.array([[lengths.get((first, second), 0.0) for second in symbols] for first in symbols])
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
     bonds = np.argwhere(np.triu(distances <= limits, k=1))
-    x, y, z = positions.round(3).T.tolist()
+    x, y, z = (VIEW @ positions.T).round(3).tolist()
     lattice = structure.lattice
     return {
         "size": len(symbols),
         "names": symbols,
         "x": x, "y": y, "z": z,
-        "cell": lattice.matrix.round(4).ravel().tolist(),
+        "cell": (lattice.matrix @ VIEW.T).round(4).ravel().tolist(),
         "bonds": [[first, second, 1] for first, second in bonds.tolist()],
         "words": f"a, b, c {' '.join(f'{length:.3f}' for length in lattice.abc)} Å, "
                  f"{structure.volume / len(structure):.2f} Å³/atom",
