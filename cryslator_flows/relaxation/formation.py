@@ -41,7 +41,11 @@ def relaxed_energies(comparisons: list[RelaxationComparison]) -> dict[str, float
         comparison.candidate_id: [
             item.energy_per_atom
             for item in comparison.relaxations
-            if item.energy_per_atom is not None and item.cost and item.cost.converged and not item.cost.synthetic
+            if item.energy_per_atom is not None
+            and np.isfinite(item.energy_per_atom)
+            and item.cost
+            and item.cost.converged
+            and not item.cost.synthetic
         ]
         for comparison in comparisons
     }

@@ -20,7 +20,7 @@ from cryslator_flows.campaign.page.page import PageContent, write_page
 from cryslator_flows.campaign.page.phases import draw_hulls
 from cryslator_flows.campaign.page.provenance import describe_cuts, describe_model, describe_settings
 from cryslator_flows.campaign.page.structures import viewed
-from cryslator_flows.campaign.page.table import table_columns
+from cryslator_flows.campaign.page.table import table_columns, table_rows
 from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk, encode_columns
 from cryslator_flows.jobs.selection import Cuts, energies_above_hull
 from cryslator_flows.schemas import Template, TranslationStats
@@ -142,12 +142,12 @@ def test_large_table_sorts(browser, rutile, template, tmp_path):
     load(browser, write_page(tmp_path / "r.html", made))
     headers = browser.find_elements("css selector", "#candidates thead th")
     titles = [column["title"] for column in table_columns(rows)]
-    assert len(headers) == len(titles) == 18
+    assert len(headers) == len(titles) == 19
     begin = time.monotonic()
     headers[4].click()
     while cell(browser, 1, 5) != "1.000":
         assert time.monotonic() - begin < 2
-    assert [cell(browser, 1, column) for column in (2, 3, 4, 8)] == ["<b>rutile", "Ti->Zr", "P4_2/mnm", "1.000"]
+    assert [cell(browser, 1, column) for column in (2, 3, 4, 9)] == ["<b>rutile", "Ti->Zr", "P4_2/mnm", "1.000"]
     # Candidates that were not relaxed have no steps, and come last in either direction.
     steps = titles.index("steps, unrelaxed")
     for expected in ("30", "208/19200"):
@@ -282,8 +282,27 @@ def test_phase_diagrams_have_the_hull_of_the_selection(template):
     } - {"Ba", "O2", "Zr"}  # fmt: skip
     above = energies_above_hull(formulas[[1, 2, 4, 5]], energies[[1, 2, 4, 5]], cuts.references)
     assert stable == {"ZrO2", *formulas[[1, 2, 4, 5]][above == 0]}
+    rows = {row[-1]: row[6] for row in table_rows(table, [], lambda _: None)}
+    assert [rows[f"{index:05d}"] for index in (1, 2, 4, 5)] == pytest.approx(above.tolist(), abs=1e-5)
+    # Left out of the hull, as too uncertain and as too near to each other.
+    assert [rows[f"{index:05d}"] for index in (0, 3)] == [None, None]
     selected = cuts.select(part.translated).arrays()["formula"].tolist()
     assert {*selected} == {*formulas[[1, 2, 4, 5]][above == 0]}
+
+
+def test_what_is_no_number_leaves_the_page_whole(browser, template, tmp_path):
+    """JSON has no NaN, and no browser reads one."""
+    unknown = {"domain_distance": np.array([np.nan, 1, np.inf]), "volume_change": np.array([0.1, np.nan, 0.1])}
+    rows = screened()
+    rows[0].endings[0].energy_difference = float("nan")
+    rows[0].relaxations[0].energy_per_atom = float("nan")
+    load(browser, write_page(tmp_path / "r.html", content(rows, [chunk(3, template, **unknown)])))
+    assert [[cell(browser, row, column) for column in (8, 10)] for row in (1, 2, 3)] == [
+        ["", "10.0"],
+        ["1.00", ""],
+        ["", "10.0"],
+    ]
+    check_quiet(browser)
 
 
 def test_agreement_names_the_engine_and_counts_what_the_intervals_hold():

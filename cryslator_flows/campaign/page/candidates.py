@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from monty.json import MontyDecoder
+from pymatgen.symmetry.analyzer import SymmetryUndeterminedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -78,7 +79,10 @@ class CandidateTable:
     @staticmethod
     @cache
     def _space_group(template: str) -> str:
-        return str(MontyDecoder().decode(template).structure.get_space_group_info()[0])
+        try:
+            return str(MontyDecoder().decode(template).structure.get_space_group_info()[0])
+        except SymmetryUndeterminedError:
+            return ""
 
     def _rows(self, chunk: TranslatedChunk) -> Iterator[CandidateRow]:
         columns = chunk.translated.arrays()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.campaign.page.phases import hull_energies
 from cryslator_flows.campaign.report import describe_steps
 from cryslator_flows.relaxation.savings import compared_starts
 
@@ -21,13 +23,14 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("space group", "text", None),
     ("predicted, eV/atom", "number", 3),
     ("± 68 %", "number", 3),
+    ("above hull, eV/atom", "number", 3),
     ("domain distance", "number", 2),
     ("displacement, Å", "number", 3),
     ("volume change, %", "number", 1),
 )
 # What is printed of the first rows: what fits on paper.
 PRINTED_ROWS = 50
-PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6)
+PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 7)
 
 
 def table_columns(comparisons: list[RelaxationComparison]) -> list[dict[str, Any]]:
@@ -59,6 +62,9 @@ def table_rows(
     starts = compared_starts(comparisons)
     relaxed = {item.candidate_id: item for item in comparisons}
     empty = len(table_columns(comparisons)) - len(COLUMNS) - 1
+    hull = hull_energies(
+        {row.formula for row in candidates.rows if row.trusted}, candidates.lowest, candidates.cuts.references
+    )
     rows = []
     for row in candidates.rows:
         cells: list[Any] = [
@@ -66,8 +72,12 @@ def table_rows(
             row.template_id,
             ", ".join(pair for pair in row.substitution.split() if len(set(pair.split("->"))) > 1),
             candidates.space_group(row),
-            *(round(value, 5) for value in (row.energy, row.uncertainty, row.domain_distance, row.displacement)),
-            round(100 * row.volume_change, 2),
+            _number(row.energy),
+            _number(row.uncertainty),
+            _number(max(0.0, row.energy - hull[row.formula])) if row.trusted else None,
+            _number(row.domain_distance),
+            _number(row.displacement),
+            _number(100 * row.volume_change),
         ]
         comparison = relaxed.get(row.candidate_id)
         cells += [None] * empty if comparison is None else _relaxed_cells(comparison, starts, link)
@@ -85,7 +95,7 @@ def _relaxed_cells(
         cells += [
             _steps(comparison, start),
             None if ending is None else ending.outcome,
-            None if difference is None else round(1000 * difference, 2),
+            None if difference is None else _number(1000 * difference),
         ]
     jobs = [
         [item.start, uuid, link(item.cost.dir_name) if item.cost and uuid == item.job_uuids[-1] else None]
@@ -93,6 +103,11 @@ def _relaxed_cells(
         for uuid in item.job_uuids
     ]
     return [*cells, jobs]
+
+
+def _number(value: float) -> float | None:
+    """A number that JSON has, with the digits that anyone looks at."""
+    return round(value, 5) if isfinite(value) else None
 
 
 def _steps(comparison: RelaxationComparison, start: Start) -> list[Any] | None:
