@@ -22,7 +22,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("substitution", "text", None),
     ("space group", "text", None),
     ("predicted, eV/atom", "number", 3),
-    ("± 68 %", "number", 3),
+    ("± 68%", "number", 3),
     ("above hull, eV/atom", "number", 3),
     ("domain distance", "number", 2),
     ("displacement, Å", "number", 3),
@@ -30,7 +30,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
 )
 # What is printed of the first rows: what fits on paper.
 PRINTED_ROWS = 50
-PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 7)
+PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6)
 
 
 def table_columns(comparisons: list[RelaxationComparison]) -> list[dict[str, Any]]:
