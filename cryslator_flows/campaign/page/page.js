@@ -47,7 +47,7 @@ function repaint() {
   shown.forEach((_, node) => paint(node));
 }
 
-function print(printing) {
+function setPrinting(printing) {
   document.documentElement.dataset.printing = printing ? "yes" : "no";
   repaint();
 }
@@ -68,8 +68,8 @@ async function drawFigures() {
     show();
   }
   dark.addEventListener("change", repaint);
-  addEventListener("beforeprint", () => print(true));
-  addEventListener("afterprint", () => print(false));
+  addEventListener("beforeprint", () => setPrinting(true));
+  addEventListener("afterprint", () => setPrinting(false));
 }
 
 /* The table of candidates. */
