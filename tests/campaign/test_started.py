@@ -124,6 +124,10 @@ def test_energies_of_the_elements_may_be_given_when_the_campaign_has_ended(run, 
     assert words not in (tmp_path / "without.html").read_text()
     assert run("screen", "campaign.yaml")[0] == 0
     assert words in (tmp_path / "runs/mine/report.html").read_text()
+    del content["relaxation"]["element_energies"]["O"]
+    write(tmp_path, content)
+    assert run("report", "campaign.yaml", "-o", "part.html")[0] == 0
+    assert "the file lacks O" in (tmp_path / "part.html").read_text()
 
 
 def test_report_before_enumeration_has_ended(run, tmp_path, monkeypatch):

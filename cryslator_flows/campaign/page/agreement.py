@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pymatgen.core import Composition
 
 from cryslator_flows.relaxation.formation import formation_energies
 
@@ -60,6 +61,12 @@ def measured_engines(comparisons: list[RelaxationComparison]) -> list[str]:
     """The engines of the relaxations, test doubles apart."""
     costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
     return sorted({cost.engine for cost in costs if not cost.synthetic})
+
+
+def lacking_elements(comparisons: list[RelaxationComparison], element_energies: dict[str, float]) -> list[str]:
+    """Elements of the relaxed candidates whose energies are not given, where others are; empty where none are given."""
+    occurring = {str(element) for item in comparisons for element in Composition(item.reduced_formula)}
+    return sorted(occurring - set(element_energies)) if element_energies else []
 
 
 def compare_energies(

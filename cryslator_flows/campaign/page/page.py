@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.campaign.page import figures, provenance
-from cryslator_flows.campaign.page.agreement import compare_energies, describe_engine, measured_engines
+from cryslator_flows.campaign.page.agreement import (
+    compare_energies,
+    describe_engine,
+    lacking_elements,
+    measured_engines,
+)
 from cryslator_flows.campaign.page.phases import draw_hulls
 from cryslator_flows.campaign.page.structures import MOST_STRUCTURES, viewed, viewer_script
 from cryslator_flows.campaign.page.table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
@@ -113,6 +118,7 @@ def write_page(path: Path, content: PageContent) -> Path:
         slower=list(_slower(comparisons)),
         figures=drawn,
         agreement=agreement,
+        lacking=lacking_elements(comparisons, content.element_energies),
         engines=[describe_engine(name) for name in measured_engines(comparisons)],
         hulls=hulls,
         references=cuts.references,
