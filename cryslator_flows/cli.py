@@ -116,7 +116,7 @@ def screen(
         err.print("Stopped. The same command goes on from here.")
         raise typer.Exit(130) from None
     with run.folder.opened() as folder:
-        print_report(StartedCampaign(campaign.name, folder.path, folder))
+        print_report(StartedCampaign(campaign.name, folder.path, folder, campaign.element_energies))
 
 
 @app.command()

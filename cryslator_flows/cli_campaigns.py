@@ -119,7 +119,8 @@ def report(
 
     Looks where `cryslator status` does, and writes `report.html`, a page to look at that needs no network,
     `summary.json`, `candidates.csv`, the relaxed structures as CIF files and a picture of the savings to the campaign
-    folder.
+    folder. With the campaign file, which may give `relaxation.element_energies` now, the page holds the predicted
+    formation energies against those of the engine.
 
     Example: `cryslator report my-perovskites`
     """
@@ -137,10 +138,11 @@ def export(
     project: Project = None,
     folder: Folder = None,
 ) -> None:
-    """Write what a campaign left as plain files: candidates and relaxations as CSV, comparisons, CIFs.
+    """Write what a campaign left as plain files: candidates and relaxations as CSV and JSON, comparisons, CIFs.
 
-    Looks where `cryslator status` does. `relaxations.csv` has a row for each candidate and start;
-    each line of `comparisons.jsonl` is a `RelaxationComparison`.
+    Looks where `cryslator status` does. `relaxations` has a row for each candidate and start; each line of a `.jsonl`
+    file is one JSON object, which `pandas.read_json(file, lines=True)` reads, and each line of `comparisons.jsonl` a
+    `RelaxationComparison`. `selected` holds the translated structures, `relaxed` the lowest relaxed ones.
 
     Example: `cryslator export my-perovskites exported/`
     """

@@ -1,6 +1,7 @@
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -92,19 +93,27 @@ def fake_vasp(fake_vasp_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window; its console is kept."""
+@contextmanager
+def chromium(*options, logs):
+    """Chromium without a window."""
     if not (shutil.which("chromium") and shutil.which("chromedriver")) and not os.environ.get("CI"):
         pytest.skip("no Chromium")
     from selenium import webdriver
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    settings = webdriver.ChromeOptions()
+    settings.binary_location = shutil.which("chromium")
     for name in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
-                 "disable-component-update", "disable-sync", "enable-unsafe-swiftshader"):  # fmt: skip
-        options.add_argument(f"--{name}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+                 "disable-component-update", "disable-sync", "enable-unsafe-swiftshader", *options):  # fmt: skip
+        settings.add_argument(f"--{name}")
+    settings.set_capability("goog:loggingPrefs", logs)
+    driver = webdriver.Chrome(settings, webdriver.ChromeService(shutil.which("chromedriver")))
+    driver.set_window_size(1280, 900)
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium; its console is kept."""
+    with chromium(logs={"browser": "ALL"}) as driver:
+        yield driver

@@ -31,6 +31,8 @@ def test_wheel_carries_the_models(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert f"cryslator_flows/models/cryslator-oxides/{WEIGHTS}" in archive.namelist()
+        page = [path.name for path in (ROOT / "cryslator_flows/campaign/page").iterdir() if path.is_file()]
+        assert {f"cryslator_flows/campaign/page/{name}" for name in page} <= set(archive.namelist())
         assert not [name for name in archive.namelist() if name.startswith(("tests", "models"))]
         archive.extractall(tmp_path / "site")
     code = "import cryslator_flows; print(cryslator_flows.Translator.from_pretrained().name, cryslator_flows.__file__)"

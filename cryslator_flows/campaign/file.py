@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from cryslator_flows.campaign.stages import RemoteSettings
-from cryslator_flows.crystals.substitution import AnySubstitutionSpace
+from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Symbol
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CampaignError, nearest
@@ -85,6 +85,11 @@ class RelaxationSettings(StrictModel):
         min_length=1,
         description="What the control share starts from: unrelaxed, translated, mlip (relaxed with CHGNet first)",
     )
+    element_energies: dict[Symbol, float] = Field(
+        default_factory=dict,
+        description="Energies of the elements by the same engine and settings, in eV/atom, from which reports make "
+        "formation energies; may be added when the campaign has ended",
+    )
 
 
 class Campaign(StrictModel):
@@ -147,13 +152,21 @@ class Campaign(StrictModel):
             campaign.selection.references = _read_references(folder / references)
         return campaign
 
+    @property
+    def element_energies(self) -> dict[str, float]:
+        """Energies of the elements by the engine, in eV/atom, as far as they are given."""
+        return {} if self.relaxation is None else self.relaxation.element_energies
+
     def content(self) -> str:
         """All that decides about the results of the campaign, as JSON; where it runs does not."""
         return self.model_dump_json(exclude={"jobflow_remote"})
 
     def changed_keys(self, content: str) -> list[str]:
-        """Keys of the campaign file that are not what they were when `content` was taken."""
+        """Keys of the campaign file that are not what they were when `content` was taken, but for what reports use."""
         before, now = json.loads(content), json.loads(self.content())
+        for settings in (before.get("relaxation"), now["relaxation"]):
+            if settings is not None:
+                settings.pop("element_energies", None)
         return [key for key in now if now[key] != before.get(key)]
 
     def to_flow(self, known: Sequence[RelaxationComparison] = ()) -> Flow:

@@ -40,4 +40,6 @@ def find_campaign(target: str, project: str | None = None, folder: Path | None =
     label = campaign.name if campaign else target
     own_project = campaign.jobflow_remote.project if campaign else None
     with find_started(label, project, folder, own_project) as started:
+        if campaign is not None:
+            started.given_energies = campaign.element_energies
         yield started

@@ -182,6 +182,16 @@ class CampaignResults:
         latest = {item.candidate_id: item for item in self._load(rows, RelaxationComparison)}
         return sorted(latest.values(), key=lambda item: (item.formation_energy_per_atom, item.candidate_id))
 
+    def selection(self) -> Selection | None:
+        """What the campaign selected; None before."""
+        criteria = {
+            "metadata.campaign": self.label,
+            "metadata.stage": "select",
+            "output.@class": Selection.__name__,
+        }
+        row = self.job_store.query_one(criteria, ["output"], sort={"completed_at": -1}, load=True)
+        return None if row is None else Selection.model_validate(row["output"])
+
     def remaining(self) -> TranslatedCandidates | None:
         """Selected candidates that the campaign's first flow left to others.
 
@@ -190,13 +200,8 @@ class CampaignResults:
         TranslatedCandidates or None
             None if the first flow takes all, or if nothing is selected yet.
         """
-        criteria = {
-            "metadata.campaign": self.label,
-            "metadata.stage": "select",
-            "output.@class": Selection.__name__,
-        }
-        row = self.job_store.query_one(criteria, ["output"], sort={"completed_at": -1}, load=True)
-        return None if row is None else Selection.model_validate(row["output"]).remaining
+        selection = self.selection()
+        return None if selection is None else selection.remaining
 
     def chunks(self) -> Iterator[TranslatedChunk]:
         """The translated chunks, one in memory at a time."""

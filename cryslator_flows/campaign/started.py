@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.campaign.folder import STORE_FILE, CampaignFolder
 from cryslator_flows.campaign.remote import RemoteProject, open_project
 from cryslator_flows.campaign.results import CampaignResults
 from cryslator_flows.campaign.status import local_status, remote_status
 from cryslator_flows.errors import CampaignError, ProjectError, nearest
+from cryslator_flows.jobs.selection import Cuts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,26 +34,46 @@ class StartedCampaign:
         Where reports of it are written.
     place : CampaignFolder or RemoteProject
         Where it runs.
+    given_energies : dict
+        Energies of the elements that its campaign file gives now, in eV/atom; empty where the file is not at hand.
     """
 
     label: str
     folder: Path
     place: CampaignFolder | RemoteProject
+    given_energies: dict[str, float] = field(default_factory=dict)
 
     @property
     def results(self) -> CampaignResults:
         """What it left so far."""
         return CampaignResults(self.place.job_store, self.label)
 
-    @property
-    def references(self) -> dict[str, float]:
-        """Formation energies of the known phases that its campaign file names, in eV/atom by formula."""
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Its campaign file as it was when the campaign was started, see `Campaign.content`; empty if unknown."""
         if isinstance(self.place, CampaignFolder):
             content = self.place.content
         else:
             flow = self.place.controller.flows.find_one({"metadata.campaign": self.label}, ["metadata.campaign_file"])
             content = flow["metadata"].get("campaign_file") if flow else None
-        return dict(json.loads(content)["selection"]["references"]) if content else {}
+        return dict(json.loads(content)) if content else {}
+
+    @property
+    def element_energies(self) -> dict[str, float]:
+        """Energies of the elements by its engine, in eV/atom: those of its campaign file now, or when it started."""
+        started_with = (self.settings.get("relaxation") or {}).get("element_energies", {})
+        return self.given_energies or dict(started_with)
+
+    @property
+    def cuts(self) -> Cuts:
+        """The cuts of its selection."""
+        selection = self.settings.get("selection", {})
+        return Cuts(**{name: value for name, value in selection.items() if name != "control_share"})
+
+    @property
+    def job_command(self) -> str | None:
+        """The command that tells about a job when its uuid is added; None for a campaign folder."""
+        return f"{self.place.command} job info" if isinstance(self.place, RemoteProject) else None
 
     def status(self) -> CampaignStatus:
         """How far it is.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cryslator_flows.campaign.page.page import write_page
+from cryslator_flows.campaign.page.candidates import CandidateTable
+from cryslator_flows.campaign.page.page import PageContent, write_page
 from cryslator_flows.campaign.report import write_files
 
 if TYPE_CHECKING:
@@ -46,7 +47,15 @@ def write_all(
     StoreError
         The page cannot be written.
     """
-    results = started.results
-    paths = write_files(started.folder, summary, comparisons, results.chunks())
-    page = page or started.folder / "report.html"
-    return [*paths, write_page(page, summary, comparisons, results.chunks(), started.references, unfinished)]
+    candidates = CandidateTable(started.cuts, {item.candidate_id for item in comparisons})
+    paths = write_files(started.folder, summary, comparisons, candidates.read(started.results.chunks()))
+    content = PageContent(
+        summary,
+        comparisons,
+        candidates,
+        settings=started.settings,
+        element_energies=started.element_energies,
+        unfinished=unfinished,
+        job_command=started.job_command,
+    )
+    return [*paths, write_page(page or started.folder / "report.html", content)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cryslator_flows.crystals.packing import TranslatedCandidates
+    from cryslator_flows.crystals.packing import Arrays, TranslatedCandidates
 
 # Energies that differ by less are equal for the hull, in eV/atom.
 HULL_NOISE = 1e-8
@@ -91,15 +91,30 @@ class Cuts(MSONable):
         """
         return self._keep(candidates, self.top_k)
 
-    def _keep(self, candidates: TranslatedCandidates, top_k: int | None) -> TranslatedCandidates:
-        columns = candidates.arrays()
-        energies, formulas = columns["formation_energy_per_atom"], columns["formula"]
+    def trusted(self, columns: Arrays) -> NDArray[np.bool_]:
+        """Which candidates the cuts on uncertainty and domain leave: those that the hull is made of.
+
+        Parameters
+        ----------
+        columns : dict of arrays
+            Columns of translated candidates.
+
+        Returns
+        -------
+        array of bool
+            One for each candidate; never those whose atoms nearly coincide.
+        """
         good = ~columns["atoms_too_close"]
         if self.in_domain_only:
             good &= ~columns["out_of_domain"]
         if self.max_uncertainty is not None:
             good &= columns["formation_energy_uncertainty"] <= self.max_uncertainty
-        kept = np.flatnonzero(good)
+        return good
+
+    def _keep(self, candidates: TranslatedCandidates, top_k: int | None) -> TranslatedCandidates:
+        columns = candidates.arrays()
+        energies, formulas = columns["formation_energy_per_atom"], columns["formula"]
+        kept = np.flatnonzero(self.trusted(columns))
         if self.max_energy_above_hull is not None:
             above = energies_above_hull(formulas[kept].tolist(), energies[kept], self.references)
             kept = kept[above <= self.max_energy_above_hull + HULL_NOISE]
@@ -144,28 +159,55 @@ def energies_above_hull(
     lowest: dict[str, float] = {}
     for formula, energy in zip(formulas, energies, strict=True):
         lowest[formula] = min(energy, lowest.get(formula, np.inf))
-    compositions = {formula: Composition(formula) for formula in lowest}
-    entries: dict[frozenset[str], list[PDEntry]] = defaultdict(list)
-    known = [(Composition(formula), energy) for formula, energy in references.items()]
-    for composition, energy in [*known, *((compositions[formula], lowest[formula]) for formula in lowest)]:
-        entries[_system(composition)].append(PDEntry(composition, energy * composition.num_atoms))
+    entries = hull_entries(lowest, references)
     by_system: dict[frozenset[str], list[str]] = defaultdict(list)
-    for formula, composition in compositions.items():
-        by_system[_system(composition)].append(formula)
+    for formula in lowest:
+        by_system[_system(Composition(formula))].append(formula)
     hull = {}
     for system, members in by_system.items():
-        diagram = _diagram(entries, sorted(system))
+        diagram = phase_diagram(entries, system)
         for formula in members:
-            hull[formula] = diagram.get_hull_energy_per_atom(compositions[formula])
+            hull[formula] = diagram.get_hull_energy_per_atom(Composition(formula))
     return np.array([max(0.0, energy - hull[formula]) for formula, energy in zip(formulas, energies, strict=True)])
+
+
+def hull_entries(lowest: dict[str, float], references: dict[str, float]) -> dict[frozenset[str], list[PDEntry]]:
+    """What the convex hulls of a campaign are made of, but for the elements.
+
+    Parameters
+    ----------
+    lowest : dict
+        Formula to the lowest formation energy of the crystals that have it, in eV/atom.
+    references : dict
+        Formula to formation energy of known phases, in eV/atom.
+
+    Returns
+    -------
+    dict
+        By the symbols of their elements, known phases first.
+    """
+    entries: dict[frozenset[str], list[PDEntry]] = defaultdict(list)
+    for formula, energy in [*references.items(), *lowest.items()]:
+        composition = Composition(formula)
+        entries[_system(composition)].append(PDEntry(composition, energy * composition.num_atoms))
+    return entries
 
 
 def _system(composition: Composition) -> frozenset[str]:
     return frozenset(element.symbol for element in composition.elements)
 
 
-def _diagram(entries: dict[frozenset[str], list[PDEntry]], symbols: list[str]) -> PhaseDiagram:
-    """Phase diagram of one chemical system, elements at zero."""
+def phase_diagram(entries: dict[frozenset[str], list[PDEntry]], system: frozenset[str]) -> PhaseDiagram:
+    """Phase diagram of one chemical system, elements at zero.
+
+    Parameters
+    ----------
+    entries : dict
+        From `hull_entries`.
+    system : frozenset of str
+        Symbols of its elements.
+    """
+    symbols = sorted(system)
     inside = [PDEntry(Composition({Element(symbol): 1}), 0.0) for symbol in symbols]
     for size in range(1, len(symbols) + 1):
         for subset in combinations(symbols, size):

@@ -41,6 +41,8 @@ def test_workflows_make_a_flow(path):
         ({"selection": {"control_share": 2}}, ["selection.control_share", "less than or equal to 1"]),
         ({"selection": 3}, ["selection", "keys and values"]),
         ({"name": "a/b"}, ["name"]),
+        ({"relaxation": {"element_energies": {"Mm": -9.0}}}, ["relaxation.element_energies", "'Mm' is no element"]),
+        ({"relaxation": {"element_energies": {"Mn": "low"}}}, ["relaxation.element_energies.Mn", "number"]),
         ({"selection": {"references": "missing.yaml"}}, ["missing.yaml", "cannot be read"]),
     ],
 )

@@ -2,7 +2,10 @@
 
 import json
 
+import pandas as pd
 import pytest
+import yaml
+from pymatgen.core import Structure
 
 from cryslator_flows.campaign.export import write_candidates
 from cryslator_flows.campaign.file import Campaign
@@ -117,6 +120,24 @@ def test_report_of_a_campaign_that_was_stopped_is_that_of_what_is_there(run, tmp
         assert folder.results().stored_summary().model_dump(mode="json") == before
 
 
+def test_energies_of_the_elements_may_be_given_when_the_campaign_has_ended(run, tmp_path, monkeypatch):
+    """They change neither the campaign nor its store, only what a report from the campaign file says."""
+    start(tmp_path, monkeypatch)
+    content = yaml.safe_load((tmp_path / "campaign.yaml").read_text())
+    content["relaxation"]["element_energies"] = {"Mn": -1.0, "O": -2.0, "Ca": -3.0, "Sr": -3.0}
+    write(tmp_path, content)
+    assert run("report", "campaign.yaml", "-o", "given.html")[0] == run("report", "mine", "-o", "without.html")[0] == 0
+    words = "energy minus those of the elements that the campaign file gives"
+    assert words in (tmp_path / "given.html").read_text()
+    assert words not in (tmp_path / "without.html").read_text()
+    assert run("screen", "campaign.yaml")[0] == 0
+    assert words in (tmp_path / "runs/mine/report.html").read_text()
+    del content["relaxation"]["element_energies"]["O"]
+    write(tmp_path, content)
+    assert run("report", "campaign.yaml", "-o", "part.html")[0] == 0
+    assert "the file lacks O" in (tmp_path / "part.html").read_text()
+
+
 def test_report_before_enumeration_has_ended(run, tmp_path, monkeypatch):
     start(tmp_path, monkeypatch, "enumerate")
     code, _, err = run("report", "mine")
@@ -128,13 +149,31 @@ def test_export(run, tmp_path, monkeypatch):
     folder = start(tmp_path, monkeypatch, fails_with="Sr")
     code, out, _ = run("export", "mine", "plain")
     assert code == 0
-    assert "plain/relaxations.csv (8), plain/comparisons.jsonl (4), plain/relaxed (2)" in out.replace("\n", " ")
+    for file in (
+        "relaxations.csv (8)",
+        "relaxations.jsonl (8)",
+        "comparisons.jsonl (4)",
+        "selected (4)",
+        "relaxed (2)",
+    ):
+        assert f"plain/{file}" in out
     lines = (tmp_path / "plain/comparisons.jsonl").read_text().splitlines()
     with folder.opened():
         comparisons = folder.results().comparisons()
         n_translated = folder.results().current_summary(comparisons).translated
     assert [RelaxationComparison.model_validate_json(line) for line in lines] == comparisons
-    assert len((tmp_path / "plain/candidates.csv").read_text().splitlines()) == 1 + n_translated
+    table, records = pd.read_csv("plain/candidates.csv"), pd.read_json("plain/candidates.jsonl", lines=True)
+    assert len(table) == n_translated
+    for name in ("candidate_id", "formula", "substitution", "out_of_domain"):
+        assert table[name].tolist() == records[name].tolist()
+    energies = "formation_energy_per_atom"
+    assert table[energies].tolist() == pytest.approx(records[energies].tolist())
+    relaxations = pd.read_json("plain/relaxations.jsonl", lines=True)
+    assert relaxations["start"].tolist() == ["unrelaxed", "translated"] * 4
+    files = sorted((tmp_path / "plain/selected").glob("*.cif"))
+    assert [path.stem for path in files] == sorted(f"{i.reduced_formula}-{i.candidate_id}" for i in comparisons)
+    by_name = {path.stem.split("-")[1]: Structure.from_file(path) for path in files}
+    assert all(by_name[i.candidate_id].matches(i.translated_structure, scale=False) for i in comparisons)
     (tmp_path / "file").write_text("")
     code, _, err = run("export", "mine", "file")
     assert code == 2

@@ -55,7 +55,7 @@ def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_p
     options = "--worker", "default=local", "--worker", "translate=gpu", "--worker", "relax=batch"
     assert run("submit", first, *options)[0] == 0
     assert run("submit", second, "--worker", "default=gpu")[0] == 0
-    jfr_project.run(300)
+    jfr_project.run(900)
     here = {stage: {"local"} for stage in ("enumerate", "select", "compare", "summarize")}
     assert places(jfr_project, "one") == {**here, "translate": {"gpu"}, "relax": {"batch"}}
     assert places(jfr_project, "two") == {stage: {"gpu"} for stage in STAGES}
@@ -202,7 +202,7 @@ def test_failed_relaxations_run_again_with_the_commands_that_status_prints(run, 
     """The comparison has recorded the failure before."""
     file = campaign_file(tmp_path, "one", fails_with="Mn", top_k=1)
     assert run("submit", file)[0] == 0
-    jfr_project.run(300)
+    jfr_project.run(900)
     assert outcomes("one") == {"failed": 1}
     code, out, _ = run("status", "one", "--project", NAME)
     assert code == 0
@@ -213,7 +213,7 @@ def test_failed_relaxations_run_again_with_the_commands_that_status_prints(run, 
     (tmp_path / "one/mended").touch()
     follow(jfr_project, status.reruns)
     assert remote_status(open_project(NAME), "one").counts["relax"]["ready"] == 2
-    jfr_project.run(300)
+    jfr_project.run(900)
     assert remote_status(open_project(NAME), "one").totals["failed"] == 0
     assert sum(outcomes("one").values()) == 1
     assert "failed" not in outcomes("one")
@@ -223,7 +223,7 @@ def test_a_relaxation_whose_first_of_two_jobs_failed(run, jfr_project, tmp_path)
     """The second fails too, and the campaign goes on."""
     file = campaign_file(tmp_path, "one", fails_with="Mn", maker="MendableDoubleMaker", top_k=1)
     assert run("submit", file)[0] == 0
-    jfr_project.run(300)
+    jfr_project.run(900)
     status = remote_status(open_project(NAME), "one")
     assert status.counts["relax"] == {"failed": 4}
     assert status.counts["summarize"] == {"done": 1}
@@ -233,7 +233,7 @@ def test_a_relaxation_whose_first_of_two_jobs_failed(run, jfr_project, tmp_path)
 
     (tmp_path / "one/mended").touch()
     follow(jfr_project, status.reruns)
-    jfr_project.run(300)
+    jfr_project.run(900)
     status = remote_status(open_project(NAME), "one")
     assert (status.totals["failed"], status.unfinished) == (0, 0)
     assert "failed" not in outcomes("one")
@@ -243,7 +243,7 @@ def test_a_relaxation_that_takes_from_two_jobs_of_which_one_failed(run, jfr_proj
     """It might run with what the other left: it holds the campaign up until it is given up, as `status` says."""
     file = campaign_file(tmp_path, "one", fails_with="Mn", maker="MendableTripleMaker", top_k=1)
     assert run("submit", file)[0] == 0
-    jfr_project.run(300)
+    jfr_project.run(900)
     status = remote_status(open_project(NAME), "one")
     assert status.counts["relax"] == {"done": 2, "failed": 2, "waiting": 2}
     assert status.counts["summarize"] == {"waiting": 1}
@@ -251,7 +251,7 @@ def test_a_relaxation_that_takes_from_two_jobs_of_which_one_failed(run, jfr_proj
     assert "Not finished: " in err
     assert "selected 1" in out
     follow(jfr_project, status.skips)
-    jfr_project.run(300)
+    jfr_project.run(900)
     status = remote_status(open_project(NAME), "one")
     assert status.counts["summarize"] == {"done": 1}
     assert status.skips == []
@@ -264,14 +264,14 @@ def test_what_one_flow_leaves_is_submitted_by_the_same_command(run, jfr_project,
     file = campaign_file(tmp_path, "one", per_composition=None, top_k=3, control_share=0)
     assert run("submit", file)[0] == 0
     assert "already submitted" in run("submit", file)[2]
-    jfr_project.run(300)
+    jfr_project.run(900)
     _, out, _ = run("status", "one", "--project", NAME)
     assert "2 more candidates are selected" in out
     code, out, err = run("submit", file)
     assert (code, "Submitted 2 more candidates of one" in out) == (0, True), err
     assert jfr_project.controller.count_flows(metadata={"campaign": "one"}) == 3
     assert "already submitted" in run("submit", file)[2]
-    jfr_project.run(300)
+    jfr_project.run(900)
     results = CampaignResults(open_project(NAME).job_store, "one")
     comparisons = results.comparisons()
     assert len(comparisons) == len({item.candidate_id for item in comparisons}) == 3
@@ -286,7 +286,7 @@ def test_what_another_campaign_of_the_project_relaxed_is_not_relaxed_again(run, 
         (tmp_path / name).mkdir()
         content = {**GOOD, "name": name, "selection": {**selection, "top_k": top_k}, "relaxation": relaxation}
         assert run("submit", write(tmp_path / name, content))[0] == 0
-        jfr_project.run(300)
+        jfr_project.run(900)
     results = CampaignResults(open_project(NAME).job_store, "two")
     assert sorted(str(item.reused_from) for item in results.comparisons()) == ["None", "one"]
     assert results.stored_summary().reused == 1

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.campaign.report import MARKERS
 from cryslator_flows.relaxation.savings import paired_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from cryslator_flows.campaign.page.agreement import Agreement
     from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
 Figure = dict[str, Any]
-# The plotters of phase diagrams end at quaternary systems.
-MOST_ELEMENTS = 4
+LINE = {"type": "scatter", "mode": "lines", "line": {"color": "gray", "width": 1}, "hoverinfo": "skip"}
+BLUE = "#457b9d"
+# Above the plot there is room for a legend on the narrowest screen.
+LEGEND = {"showlegend": True, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}}
+
+
+def _titled(text: str, **axis: Any) -> dict[str, Any]:
+    return {"title": {"text": text}, "automargin": True, **axis}
 
 
 def funnel(summary: CampaignSummary) -> Figure:
@@ -24,30 +29,53 @@ def funnel(summary: CampaignSummary) -> Figure:
         "enumerated": counts.enumerated, "unique": counts.unique, "translated": summary.translated,
         "selected": summary.selected, "relaxed": summary.relaxed,
     }  # fmt: skip
-    return {"data": [{"type": "funnel", "y": [*stages], "x": [*stages.values()]}], "layout": {"title": {"text": ""}}}
+    data = {
+        "type": "funnel", "y": [*stages], "x": [*stages.values()], "marker": {"color": MARKERS["translated"][0]},
+        "textinfo": "value", "textposition": "auto",
+        "hovertemplate": "%{y}: %{x} candidates, %{percentPrevious:.1%} of the stage before<extra></extra>",
+    }  # fmt: skip
+    return {"data": [data], "layout": {"yaxis": {"automargin": True}, "margin": {"t": 30, "b": 10, "l": 90}}}
 
 
 def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> dict[str, Figure]:
     """Steps of each pair with the identity line: a figure for each kind of step that has pairs."""
     figures: dict[str, Figure] = {}
     for item in summary.savings:
-        pairs = paired_steps(comparisons, item.quantity, item.start)
+        pairs = [
+            (*pair, f"{row.reduced_formula}<br>{row.candidate_id}")
+            for row in comparisons
+            for pair in paired_steps([row], item.quantity, item.start)
+        ]
         if not pairs:
             continue
-        empty = {
-            "data": [],
-            "layout": {
-                "xaxis": {"type": "log", "title": {"text": f"{item.quantity}, unrelaxed start"}},
-                "yaxis": {"type": "log", "title": {"text": f"{item.quantity}, other start"}},
-            },
-        }
-        x, y = zip(*pairs, strict=True)
-        ends = [min(x + y), max(x + y)]
-        data = figures.setdefault(item.quantity, empty)["data"]
-        data.append({"type": "scatter", "mode": "markers", "x": x, "y": y, "name": item.start})
-        data.append({"type": "scatter", "mode": "lines", "x": ends, "y": ends, "name": "equal", "showlegend": False,
-                     "line": {"color": "gray"}})  # fmt: skip
+        x, y, names = zip(*pairs, strict=True)
+        figure = figures.setdefault(item.quantity, _paired_axes(item.quantity))
+        figure["data"][0]["x"] = figure["data"][0]["y"] = [*figure["data"][0]["x"], *_ends([*x, *y])]
+        color, marker = MARKERS[item.start]
+        figure["data"].append({
+            "type": "scatter", "mode": "markers", "x": x, "y": y, "name": item.start, "text": names,
+            "marker": {"color": color, "symbol": {"o": "circle", "s": "square"}[marker], "size": 9},
+            "hovertemplate": f"%{{text}}<br>unrelaxed %{{x}}, {item.start} %{{y}} {item.quantity}<extra></extra>",
+        })  # fmt: skip
     return figures
+
+
+def _paired_axes(quantity: str) -> Figure:
+    # Labels in full: plotly would write 2 for 20.
+    ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
+    axis = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks]}
+    return {
+        "data": [{**LINE, "x": [], "y": [], "name": "equal"}],
+        "layout": {
+            "xaxis": _titled(f"{quantity} from the unrelaxed start", **axis),
+            "yaxis": _titled(f"{quantity} from the other start", **axis),
+            **LEGEND,
+        },
+    }
+
+
+def _ends(values: list[Any]) -> list[Any]:
+    return [min(values), max(values)]
 
 
 def periodic_table(energies: dict[str, tuple[float, float]]) -> Figure:
@@ -73,73 +101,60 @@ def periodic_table(energies: dict[str, tuple[float, float]]) -> Figure:
     return {"data": [heat], "layout": {"xaxis": axis, "yaxis": {**axis, "autorange": "reversed"}}}
 
 
-def looks(structures: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Colour (that of Jmol, from ASE) and size of a marker, in pixels by covalent radius, for each element shown."""
-    from ase.data import atomic_numbers, covalent_radii
-    from ase.data.colors import jmol_colors
-
-    symbols = {symbol for shown in structures.values() for item in shown.values() for symbol in item["symbols"]}
-    return {
-        symbol: {
-            "color": "rgb({}, {}, {})".format(*(jmol_colors[atomic_numbers[symbol]] * 255).astype(int)),
-            "size": round(6 + 7 * float(covalent_radii[atomic_numbers[symbol]]), 1),
-        }
-        for symbol in sorted(symbols)
-    }
-
-
-def predicted(comparisons: list[RelaxationComparison], uncertainties: dict[str, float]) -> Figure | None:
-    """Predicted formation energies of the relaxed candidates, with the 68 % interval; None if there are none."""
+def predicted(comparisons: list[RelaxationComparison], uncertainties: dict[str, tuple[float, float]]) -> Figure | None:
+    """Predicted formation energies of the relaxed candidates, with both intervals; None if there are none."""
     chosen = [item for item in comparisons if item.candidate_id in uncertainties]
     if not chosen:
         return None
+    dots = {
+        # With the rank, for several candidates may have the same formula.
+        "x": [f"{rank} {item.reduced_formula}" for rank, item in enumerate(chosen, 1)],
+        "y": [item.formation_energy_per_atom for item in chosen],
+        "text": [item.candidate_id for item in chosen],
+        "hovertemplate": "%{x}: %{y:.3f} eV/atom<br>%{text}<extra></extra>",
+    }
     return {
-        "data": [{
-            "type": "scatter", "mode": "markers",
-            "x": [f"{rank} {item.reduced_formula}" for rank, item in enumerate(chosen, 1)],
-            "y": [item.formation_energy_per_atom for item in chosen],
-            "error_y": {"type": "data", "array": [uncertainties[item.candidate_id] for item in chosen]},
-        }],
-        "layout": {"yaxis": {"title": {"text": "predicted eV/atom"}}},
-    }  # fmt: skip
+        "data": _with_intervals("y", [uncertainties[item.candidate_id] for item in chosen], dots),
+        "layout": {
+            **LEGEND,
+            "xaxis": _titled("relaxed candidates"),
+            "yaxis": _titled("predicted formation energy, eV/atom"),
+        },
+    }
 
 
-def hulls(rows: Sequence[tuple[str, float]], references: dict[str, float], limit: int = 12) -> dict[str, Figure]:
-    """Phase diagrams of the systems of the most stable candidates; elements are at 0.
+def agreement(found: Agreement, comparisons: list[RelaxationComparison]) -> Figure:
+    """Predicted formation energies with both intervals against those of the engine, with the identity line."""
+    rows = {item.candidate_id: item for item in comparisons}
+    predictions = [rows[name].formation_energy_per_atom for name in found.energies]
+    engine = [*found.energies.values()]
+    dots = {
+        "x": predictions,
+        "y": engine,
+        "text": [f"{rows[name].reduced_formula}<br>{name}" for name in found.energies],
+        "hovertemplate": f"%{{text}}<br>predicted %{{x:.3f}}, {found.engine} %{{y:.3f}} eV/atom<extra></extra>",
+    }
+    ends = _ends([*predictions, *engine])
+    return {
+        "data": [
+            {**LINE, "x": ends, "y": ends, "name": "equal"},
+            *_with_intervals("x", [found.uncertainties[name] for name in found.energies], dots),
+        ],
+        "layout": {
+            **LEGEND,
+            "xaxis": _titled("predicted formation energy, eV/atom"),
+            "yaxis": _titled(f"formation energy by {found.engine_label}, eV/atom"),
+        },
+    }
 
-    Parameters
-    ----------
-    rows : sequence of (str, float)
-        Formula and predicted formation energy in eV/atom, lowest first.
-    references : dict
-        Known formation energies by formula, in eV/atom.
-    limit : int
-        Most systems drawn.
 
-    Returns
-    -------
-    dict
-        Figures by chemical system.
-    """
-    from pymatgen.analysis.phase_diagram import PDEntry, PDPlotter, PhaseDiagram
-    from pymatgen.core import Composition, Element
-
-    lowest: dict[str, float] = dict(references)
-    for formula, energy in rows:
-        lowest[formula] = min(energy, lowest.get(formula, energy))
-    known = [(Composition(formula), energy) for formula, energy in lowest.items()]
-    systems: dict[str, set[Element]] = {}
-    for formula, _ in rows:
-        composition = Composition(formula)
-        if 2 <= len(composition) <= MOST_ELEMENTS:
-            systems.setdefault(composition.chemical_system, set(composition.elements))
-        if len(systems) == limit:
-            break
-    figures = {}
-    for system, elements in systems.items():
-        entries = [PDEntry(Composition(element.symbol), 0.0) for element in elements]
-        entries += [PDEntry(item, energy * item.num_atoms) for item, energy in known if set(item.elements) <= elements]
-        plot = PDPlotter(PhaseDiagram(entries), backend="plotly", show_unstable=0.5).get_plot()
-        figures[system] = json.loads(plot.to_json())
-        figures[system]["layout"].pop("template", None)
-    return figures
+def _with_intervals(axis: str, widths: list[tuple[float, float]], trace: dict[str, Any]) -> list[dict[str, Any]]:
+    """Dots with a thick bar for the 68 % interval, on a thin one for that of 90 %."""
+    common = {"type": "scatter", "mode": "markers", **trace}
+    bar = {"type": "data", "color": BLUE}
+    return [
+        {**common, "name": "90 % interval", "marker": {"size": 1, "color": BLUE}, "hoverinfo": "skip",
+         "hovertemplate": None, f"error_{axis}": {**bar, "array": [wide for _, wide in widths], "thickness": 1}},
+        {**common, "name": "68 % interval", "marker": {"size": 8, "color": BLUE},
+         f"error_{axis}": {**bar, "array": [narrow for narrow, _ in widths], "thickness": 3, "width": 0}},
+    ]  # fmt: skip

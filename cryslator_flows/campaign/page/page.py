@@ -3,51 +3,76 @@
 from __future__ import annotations
 
 import base64
-import heapq
+import gzip
+import json
+from dataclasses import dataclass, field
+from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.campaign.page import figures
+from cryslator_flows.campaign.page import figures, provenance
+from cryslator_flows.campaign.page.agreement import (
+    compare_energies,
+    describe_engine,
+    lacking_elements,
+    measured_engines,
+)
+from cryslator_flows.campaign.page.phases import draw_hulls
+from cryslator_flows.campaign.page.structures import MOST_STRUCTURES, viewed, viewer_script
+from cryslator_flows.campaign.page.table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
 from cryslator_flows.campaign.report import describe_interval, describe_steps
 from cryslator_flows.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from pymatgen.core import Structure
-
-    from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.campaign.page.candidates import CandidateTable
     from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
-MOST_ROWS = 10_000
-MOST_STRUCTURES = 200
-Row = tuple[float, str, str, str, float, bool]
+# Files of a campaign that the page links to where they lie beside it.
+BESIDE = ("candidates.csv", "summary.json", "savings.png")
 
 
-def write_page(
-    path: Path,
-    summary: CampaignSummary,
-    comparisons: list[RelaxationComparison],
-    chunks: Iterable[TranslatedChunk],
-    references: dict[str, float],
-    unfinished: int,
-) -> Path:
+@dataclass
+class PageContent:
+    """All that the page of a campaign shows.
+
+    Parameters
+    ----------
+    summary : CampaignSummary
+        The summary.
+    comparisons : list of RelaxationComparison
+        The relaxed candidates.
+    candidates : CandidateTable
+        The translated candidates, all chunks read.
+    settings : dict
+        See `StartedCampaign.settings`.
+    element_energies : dict
+        Energies of the elements by the engine, in eV/atom.
+    unfinished : int
+        Jobs that wait or run.
+    job_command : str or None
+        Command that tells about a job when its uuid is added, as in ``jf -p PROJECT job info``.
+    """
+
+    summary: CampaignSummary
+    comparisons: list[RelaxationComparison]
+    candidates: CandidateTable
+    settings: dict[str, Any] = field(default_factory=dict)
+    element_energies: dict[str, float] = field(default_factory=dict)
+    unfinished: int = 0
+    job_command: str | None = None
+
+
+def write_page(path: Path, content: PageContent) -> Path:
     """Write one HTML file that shows a campaign and needs no network.
 
     Parameters
     ----------
     path : Path
         File to write.
-    summary : CampaignSummary
-        The summary.
-    comparisons : list of RelaxationComparison
-        The relaxed candidates.
-    chunks : iterable of TranslatedChunk
-        The translated candidates; read once.
-    references : dict
-        Known formation energies by formula, in eV/atom.
-    unfinished : int
-        Jobs that wait or run.
+    content : PageContent
+        What it shows.
 
     Returns
     -------
@@ -63,37 +88,64 @@ def write_page(
     from jinja2 import Environment, PackageLoader
     from plotly.offline import get_plotlyjs
 
-    elements: dict[str, list[float]] = {}
-    rows = heapq.nsmallest(MOST_ROWS, _rows(chunks, elements))
-    relaxed = {item.candidate_id: item for item in comparisons}
-    by_element = {symbol: (low, total / number) for symbol, (low, total, number) in elements.items()}
+    summary, comparisons, candidates = content.summary, content.comparisons, content.candidates
+    agreement = compare_energies(comparisons, candidates.uncertainties, content.element_energies)
+    means = {symbol: (low, total / number) for symbol, (low, total, number) in candidates.elements.items()}
     drawn = {
         "funnel": figures.funnel(summary),
-        "predicted": figures.predicted(comparisons, {row[1]: row[4] for row in rows}),
-        "elements": figures.periodic_table(by_element) if by_element else None,
+        "energies": figures.agreement(agreement, comparisons)
+        if agreement
+        else figures.predicted(comparisons, candidates.uncertainties),
+        "elements": figures.periodic_table(means) if means else None,
         **{f"steps-{name}": figure for name, figure in figures.steps(summary, comparisons).items()},
     }
-    structures = _structures(comparisons)
-    html = Path(itables.__file__).parent / "html"
+    drawn = {name: figure for name, figure in drawn.items() if figure}
+    cuts = candidates.cuts
+    trusted = (row.formula for row in candidates.rows if row.trusted)
+    hulls = draw_hulls(trusted, candidates.lowest, cuts.references)
+    structures = viewed(comparisons)
+    folder = path.absolute().parent
+    for name, item in structures.items():
+        cif = Path("relaxed") / f"{item['formula']}-{name}.cif"
+        item["cif"] = cif.as_posix() if (folder / cif).is_file() else None
+    rows = table_rows(candidates, comparisons, lambda directory: _link(directory, folder))
+    itables_folder = Path(itables.__file__).parent / "html"
     environment = Environment(loader=PackageLoader("cryslator_flows.campaign.page", "."), autoescape=True)
-    # Structures and starts stay in the order of their dictionaries.
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     page = environment.get_template("report.html.j2").render(
+        content=content,
         summary=summary,
-        unfinished=unfinished,
-        shown=len(rows),
-        most_structures=MOST_STRUCTURES,
         savings=[(item, describe_interval(item)) for item in summary.savings],
         slower=list(_slower(comparisons)),
-        figures={name: figure for name, figure in drawn.items() if figure},
-        hulls=figures.hulls([(row[2], row[0]) for row in rows if not row[5]], references),
-        table=[_cells(row, relaxed.get(row[1])) for row in rows],
+        figures=drawn,
+        agreement=agreement,
+        lacking=lacking_elements(comparisons, content.element_energies),
+        engines=[describe_engine(name) for name in measured_engines(comparisons)],
+        hulls=hulls,
+        references=cuts.references,
         structures=structures,
-        looks=figures.looks(structures),
-        plotly=get_plotlyjs(),
-        datatables=base64.b64encode((html / "dt_bundle.js").read_bytes()).decode(),
-        datatables_css=(html / "dt_bundle.css").read_text(),
-    )
+        most_structures=MOST_STRUCTURES,
+        printed_titles=[COLUMNS[index][0] for index in PRINTED_COLUMNS],
+        printed=[[row[index] for index in PRINTED_COLUMNS] for row in rows[:PRINTED_ROWS]],
+        beside=[name for name in BESIDE if (folder / name).is_file()],
+        cuts=provenance.describe_cuts(cuts),
+        model=provenance.describe_model(summary, content.settings.get("model")),
+        settings=provenance.describe_settings(content.settings),
+        data=_json({
+            "campaign": summary.campaign,
+            "figures": drawn,
+            "hulls": hulls,
+            "structures": structures,
+            "columns": table_columns(comparisons),
+            "rows": rows,
+            "jobCommand": content.job_command,
+        }),
+        libraries={
+            "plotly": _packed(get_plotlyjs()),
+            "datatables": _packed((itables_folder / "dt_bundle.js").read_text(encoding="utf-8")),
+            "chemiscope": _packed(viewer_script()),
+        },
+        datatables_css=(itables_folder / "dt_bundle.css").read_text(encoding="utf-8"),
+    )  # fmt: skip
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -101,43 +153,24 @@ def write_page(
     return path
 
 
-def _rows(chunks: Iterable[TranslatedChunk], elements: dict[str, list[float]]) -> Iterator[Row]:
-    """Energy, identifier, formula, template, uncertainty and whether atoms are too close.
-
-    Lowest energy, sum and number of the others go to `elements` meanwhile.
-    """
-    for chunk in chunks:
-        columns = chunk.translated.arrays()
-        templates = list(chunk.translated.template_texts())
-        for index, identifier in enumerate(columns["candidate_id"].tolist()):
-            energy = float(columns["formation_energy_per_atom"][index])
-            symbols = str(columns["symbols"][index]).split()
-            for old, new in zip(symbols[::2], symbols[1::2], strict=True):
-                if old != new and not columns["atoms_too_close"][index]:
-                    known = elements.setdefault(new, [energy, 0.0, 0])
-                    elements[new] = [min(known[0], energy), known[1] + energy, known[2] + 1]
-            yield (
-                energy,
-                identifier,
-                str(columns["formula"][index]),
-                templates[columns["template"][index]],
-                float(columns["formation_energy_uncertainty"][index]),
-                bool(columns["atoms_too_close"][index]),
-            )
+def _packed(script: str) -> str:
+    """A script as gzip in base64, which the page unpacks when it needs it; the same text for the same script."""
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
-def _cells(row: Row, comparison: RelaxationComparison | None) -> list[Any]:
-    energy, identifier, formula, template, uncertainty, _ = row
-    cells: list[Any] = [formula, template, "", round(energy, 4), round(uncertainty, 4), "", "", "", identifier]
-    if comparison is not None:
-        if comparison.translated_structure is not None:
-            cells[2] = comparison.translated_structure.get_space_group_info()[0]
-        cells[5] = "; ".join(
-            f"{item.start}: {describe_steps(comparison, item.start)}" for item in comparison.relaxations
-        )
-        cells[6] = "; ".join(f"{item.start}: {item.outcome}" for item in comparison.endings)
-        cells[7] = " ".join(uuid for item in comparison.relaxations for uuid in item.job_uuids)
-    return cells
+def _json(data: dict[str, Any]) -> str:
+    """JSON that no HTML parser takes for the end of a script."""
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _link(directory: str | None, folder: Path) -> str | None:
+    """Where the page finds a job's directory; None if it is not on this machine."""
+    # atomate2 writes the host before the directory.
+    path = Path((directory or "").rpartition(":")[2])
+    if not directory or not path.is_dir():
+        return None
+    inside = path.absolute().is_relative_to(folder)
+    return Path(relpath(path, folder)).as_posix() if inside else path.absolute().as_uri()
 
 
 def _slower(comparisons: list[RelaxationComparison]) -> Iterator[dict[str, str]]:
@@ -168,23 +201,3 @@ def _slower(comparisons: list[RelaxationComparison]) -> Iterator[dict[str, str]]
 def _volume_change(comparison: RelaxationComparison) -> str:
     before, after = comparison.unrelaxed_structure, comparison.translated_structure
     return "unknown" if before is None or after is None else f"{after.volume / before.volume - 1:+.1%}"
-
-
-def _structures(comparisons: list[RelaxationComparison]) -> dict[str, dict[str, Any]]:
-    """Atoms and cells of the first candidates that have structures, by formula and identifier."""
-    found = {}
-    for item in comparisons[:MOST_STRUCTURES]:
-        kinds = {"unrelaxed": item.unrelaxed_structure, "translated": item.translated_structure}
-        kinds |= {f"relaxed from {part.start}": part.structure for part in item.relaxations}
-        drawn = {name: _atoms(structure) for name, structure in kinds.items() if structure is not None}
-        if drawn:
-            found[f"{item.reduced_formula} {item.candidate_id}"] = drawn
-    return found
-
-
-def _atoms(structure: Structure) -> dict[str, Any]:
-    return {
-        "symbols": [site.specie.symbol for site in structure],
-        "positions": structure.cart_coords.round(4).tolist(),
-        "lattice": structure.lattice.matrix.round(4).tolist(),
-    }
