@@ -13,7 +13,7 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -159,16 +159,30 @@ def energies_above_hull(
     lowest: dict[str, float] = {}
     for formula, energy in zip(formulas, energies, strict=True):
         lowest[formula] = min(energy, lowest.get(formula, np.inf))
-    entries = hull_entries(lowest, references)
-    by_system: dict[frozenset[str], list[str]] = defaultdict(list)
-    for formula in lowest:
-        by_system[_system(Composition(formula))].append(formula)
+    hull = hull_energies(lowest, hull_entries(lowest, references))
+    return np.array([max(0.0, energy - hull[formula]) for formula, energy in zip(formulas, energies, strict=True)])
+
+
+def hull_energies(formulas: Iterable[str], entries: dict[frozenset[str], list[PDEntry]]) -> dict[str, float]:
+    """Energy of the convex hull at some formulas, in eV/atom.
+
+    Parameters
+    ----------
+    formulas : iterable of str
+        The formulas.
+    entries : dict
+        From `hull_entries`.
+    """
+    by_system: dict[frozenset[str], dict[str, Composition]] = defaultdict(dict)
+    for formula in formulas:
+        composition = Composition(formula)
+        by_system[_system(composition)][formula] = composition
     hull = {}
     for system, members in by_system.items():
         diagram = phase_diagram(entries, system)
-        for formula in members:
-            hull[formula] = diagram.get_hull_energy_per_atom(Composition(formula))
-    return np.array([max(0.0, energy - hull[formula]) for formula, energy in zip(formulas, energies, strict=True)])
+        for formula, composition in members.items():
+            hull[formula] = float(diagram.get_hull_energy_per_atom(composition))
+    return hull
 
 
 def hull_entries(lowest: dict[str, float], references: dict[str, float]) -> dict[frozenset[str], list[PDEntry]]:

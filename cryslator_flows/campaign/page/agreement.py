@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Composition
 
+from cryslator_flows.relaxation.counting.outputs import ENGINES
 from cryslator_flows.relaxation.formation import formation_energies
 
 if TYPE_CHECKING:
     from cryslator_flows.schemas import RelaxationComparison
 
-DFT_CODES = ("VASP", "GPAW", "Quantum ESPRESSO", "ABINIT", "CP2K")
+DFT_CODES = ("VASP", *(item.engine for item in ENGINES))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from pymatgen.analysis.phase_diagram import PDPlotter
-from pymatgen.core import Composition
 
 from cryslator_flows.jobs.selection import hull_entries, phase_diagram
 
@@ -44,12 +42,12 @@ def draw_hulls(formulas: Iterable[str], lowest: dict[str, float], references: di
     """
     systems: dict[frozenset[str], None] = {}
     for formula in formulas:
-        system = _system(formula)
+        system = symbols_of(formula)
         if 2 <= len(system) <= MOST_ELEMENTS:
             systems[system] = None
         if len(systems) == MOST_SYSTEMS:
             break
-    entries = _entries(systems, lowest, references)
+    entries = entries_within(systems, lowest, references)
     figures = {}
     for system in systems:
         plot = PDPlotter(phase_diagram(entries, system), backend="plotly", show_unstable=0.5).get_plot()
@@ -59,32 +57,27 @@ def draw_hulls(formulas: Iterable[str], lowest: dict[str, float], references: di
     return figures
 
 
-def hull_energies(formulas: Iterable[str], lowest: dict[str, float], references: dict[str, float]) -> dict[str, float]:
-    """Energy of the convex hull at some formulas, in eV/atom; parameters as in `draw_hulls`."""
-    by_system: dict[frozenset[str], set[str]] = defaultdict(set)
-    for formula in formulas:
-        by_system[_system(formula)].add(formula)
-    entries = _entries(by_system, lowest, references)
-    hull = {}
-    for system, members in by_system.items():
-        diagram = phase_diagram(entries, system)
-        hull.update({formula: float(diagram.get_hull_energy_per_atom(Composition(formula))) for formula in members})
-    return hull
-
-
-def _system(formula: str) -> frozenset[str]:
+def symbols_of(formula: str) -> frozenset[str]:
     """Symbols in a formula: a campaign of a million candidates has too many formulas to parse them all."""
     return frozenset(re.findall("[A-Z][a-z]?", formula))
 
 
-def _entries(
+def entries_within(
     systems: Iterable[frozenset[str]], lowest: dict[str, float], references: dict[str, float]
 ) -> dict[frozenset[str], list[PDEntry]]:
-    """Entries of some systems and of those within them."""
+    """Entries of some systems and of those within them, see `hull_entries`.
+
+    Parameters
+    ----------
+    systems : iterable of frozenset of str
+        Symbols of the elements of each system.
+    lowest, references : dict
+        As in `draw_hulls`.
+    """
     inside = {
         frozenset(part)
         for system in systems
         for size in range(1, len(system) + 1)
         for part in combinations(system, size)
     }
-    return hull_entries({name: energy for name, energy in lowest.items() if _system(name) in inside}, references)
+    return hull_entries({name: energy for name, energy in lowest.items() if symbols_of(name) in inside}, references)

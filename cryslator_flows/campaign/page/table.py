@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.campaign.page.phases import hull_energies
+from cryslator_flows.campaign.page.phases import entries_within, symbols_of
 from cryslator_flows.campaign.report import describe_steps
+from cryslator_flows.jobs.selection import hull_energies
 from cryslator_flows.relaxation.savings import compared_starts
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def table_rows(
     starts = compared_starts(comparisons)
     relaxed = {item.candidate_id: item for item in comparisons}
     empty = len(table_columns(comparisons)) - len(COLUMNS) - 1
-    hull = hull_energies(
-        {row.formula for row in candidates.rows if row.trusted}, candidates.lowest, candidates.cuts.references
-    )
+    formulas = {row.formula for row in candidates.rows if row.trusted}
+    entries = entries_within({*map(symbols_of, formulas)}, candidates.lowest, candidates.cuts.references)
+    hull = hull_energies(formulas, entries)
     rows = []
     for row in candidates.rows:
         cells: list[Any] = [
