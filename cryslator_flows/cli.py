@@ -96,7 +96,8 @@ def screen(
     command goes on where it stopped, and what was finished is not done again.
 
     The campaign folder holds `report.html` to look at, the store (`campaign.sqlite`), `summary.json`,
-    `candidates.csv`, the relaxed structures as CIF files and a picture of the savings.
+    `candidates.csv`, the relaxed structures as CIF files and a picture of the savings. The exit code is 1 if not one
+    of the relaxations converged.
 
     Example: `cryslator screen workflows/mn-oxides-laptop.yaml`
     """
@@ -111,12 +112,15 @@ def screen(
     run = CampaignRun(campaign, output or Path("runs") / campaign.name, reuse or ())
     try:
         with progress_bars() as progress:
-            run.run(_Stages(progress), rerun_failed)
+            summary = run.run(_Stages(progress), rerun_failed)
     except KeyboardInterrupt:
         err.print("Stopped. The same command goes on from here.")
         raise typer.Exit(130) from None
     with run.folder.opened() as folder:
         print_report(StartedCampaign(campaign.name, folder.path, folder, campaign.element_energies))
+    if campaign.relaxation is not None and summary.selected and not summary.relaxed:
+        err.print("Not one relaxation converged.")
+        raise typer.Exit(1)
 
 
 @app.command()

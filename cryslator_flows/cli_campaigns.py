@@ -208,7 +208,7 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     status = started.status()
     comparisons = started.results.comparisons()
     summary = started.results.current_summary(comparisons)
-    paths = write_all(started, summary, comparisons, status.unfinished, output)
+    paths = write_all(started, summary, comparisons, status, output)
     out.print(full_report(summary, comparisons))
     for reason in summary.counts.rejected_templates:
         err.print(f"[yellow]rejected[/] {plain(reason)}", soft_wrap=True)

@@ -103,6 +103,7 @@ class TranslationStats(BaseModel):
 
     n_translated: int = Field(0, description="Number of translations")
     n_rejected: int = Field(0, description="Number of candidates that could not be translated")
+    n_out_of_domain: int = Field(0, description="Number of translations that are flagged as out of domain")
     seconds: float | None = Field(
         None, description="Mean wall time of translating one candidate, reading the model's weights included, in s"
     )
@@ -245,6 +246,7 @@ class CampaignSummary(BaseModel):
     counts: EnumerationCounts
     translated: int = Field(description="Candidates translated")
     not_translated: int = Field(description="Candidates that could not be translated")
+    out_of_domain: int = Field(0, description="Translated candidates that are unlike the model's training data")
     selected: int = Field(description="Candidates selected to be relaxed")
     relaxed: int = Field(description="Candidates with at least one converged relaxation")
     reused: int = Field(0, description="Candidates whose relaxations were taken over from another campaign")

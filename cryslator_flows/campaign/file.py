@@ -216,7 +216,7 @@ class Campaign(StrictModel):
             run.run(report, rerun_failed)
         with find_started(self.name, folder=run.folder.path) as started:
             frames = CampaignFrames.read(started.results)
-            write_all(started, frames.summary, list(frames.comparisons.values()), started.status().unfinished)
+            write_all(started, frames.summary, list(frames.comparisons.values()), started.status())
         return frames
 
     def results(

@@ -53,11 +53,12 @@ def funnel_table(summary: CampaignSummary) -> Table:
     table = _table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     reused = f"; {summary.reused} by another campaign" if summary.reused else ""
+    unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
     doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
     for stage, number, remark in (
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
-        ("translated", summary.translated, f"{summary.not_translated} not translatable"),
+        ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
         ("selected", summary.selected, "by predicted formation energy"),
         ("relaxed", summary.relaxed, f"converged from at least one start{reused}{doubles}" if summary.relaxed else ""),
     ):

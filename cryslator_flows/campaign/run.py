@@ -101,7 +101,8 @@ class CampaignRun:
         elif changed := self.campaign.changed_keys(content):
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
-                f"{self.folder.path}; change it back, or give another folder with --output"
+                f"{self.folder.path}; change it back, or give another folder with --output "
+                f"and, to keep what was relaxed with the same settings, --reuse {self.folder.path}"
             )
 
     def _summary(self) -> CampaignSummary:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryslator_flows.campaign.started import StartedCampaign
+    from cryslator_flows.campaign.status import CampaignStatus
     from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
 
@@ -19,7 +20,7 @@ def write_all(
     started: StartedCampaign,
     summary: CampaignSummary,
     comparisons: list[RelaxationComparison],
-    unfinished: int,
+    status: CampaignStatus,
     page: Path | None = None,
 ) -> list[Path]:
     """Write the page, the tables, the relaxed structures and the picture of a campaign, as far as it is.
@@ -32,8 +33,8 @@ def write_all(
         Its summary of now.
     comparisons : list of RelaxationComparison
         Its comparisons of now.
-    unfinished : int
-        Jobs that wait or run.
+    status : CampaignStatus
+        How far it is.
     page : Path or None
         The page, ``report.html`` in the folder if None.
 
@@ -55,7 +56,9 @@ def write_all(
         candidates,
         settings=started.settings,
         element_energies=started.element_energies,
-        unfinished=unfinished,
+        unfinished=status.unfinished,
+        failed=status.totals["failed"],
+        reasons=sorted({job.reason for job in status.failed}),
         job_command=started.job_command,
     )
     return [*paths, write_page(page or started.folder / "report.html", content)]

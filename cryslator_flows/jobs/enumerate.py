@@ -89,10 +89,21 @@ class EnumerateMaker(Maker):
         counts = enumeration.counts
         if not jobs:
             rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
-            raise StructureError(
-                f"enumeration: no candidate from {counts.templates} templates and {counts.enumerated} substitutions "
-                f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions{rejected}"
-            )
+            if not counts.templates:
+                reason = (
+                    "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
+                )
+            elif not counts.enumerated:
+                reason = (
+                    f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
+                    "cations are others; mend one of the two"
+                )
+            else:
+                reason = (
+                    f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
+                    f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
+                )
+            raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
         parts = jobs
         while len(parts) > PARTS_PER_JOB:
             groups = in_chunks(parts, PARTS_PER_JOB)

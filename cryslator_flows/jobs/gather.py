@@ -45,6 +45,7 @@ def add_stats(parts: list[TranslationStats]) -> TranslationStats:
     return TranslationStats(
         n_translated=sum(item.n_translated for item in parts),
         n_rejected=sum(item.n_rejected for item in parts),
+        n_out_of_domain=sum(item.n_out_of_domain for item in parts),
         seconds=sum(number * seconds for number, seconds in timed) / known if known else None,
         models={name: version for item in parts for name, version in item.models.items()},
     )

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from jobflow import JobConfig, Maker, OnMissing, job
 
+from cryslator_flows.errors import CampaignError
 from cryslator_flows.relaxation.savings import count_outcomes, measure_all_savings
 from cryslator_flows.schemas import CampaignSummary, Digests, EnumerationCounts, RelaxationComparison, TranslationStats
 
@@ -30,10 +31,10 @@ class SummarizeMaker(Maker):
     def make(
         self,
         campaign: str,
-        counts: EnumerationCounts,
-        stats: TranslationStats,
-        n_selected: int,
-        comparisons: list[Digests | None],
+        counts: EnumerationCounts | None,
+        stats: TranslationStats | None,
+        n_selected: int | None,
+        comparisons: list[Digests | None] | None,
     ) -> CampaignSummary:
         """Summarize.
 
@@ -49,7 +50,14 @@ class SummarizeMaker(Maker):
             Number of candidates selected.
         comparisons : list of Digests
             One for each chain of waves; empty if nothing was relaxed.
+
+        Raises
+        ------
+        CampaignError
+            A stage before the relaxations failed.
         """
+        if counts is None or stats is None or n_selected is None or comparisons is None:
+            raise CampaignError("nothing to summarize: enumeration, translation or selection failed, see there")
         done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
         return summarize(campaign, counts, stats, n_selected, done)
 
@@ -73,6 +81,7 @@ def summarize(
         counts=counts,
         translated=stats.n_translated,
         not_translated=stats.n_rejected,
+        out_of_domain=stats.n_out_of_domain,
         selected=n_selected,
         relaxed=sum(
             any(item.cost and item.cost.converged for item in comparison.relaxations) for comparison in comparisons

@@ -86,6 +86,7 @@ class TranslateMaker(Maker):
             stats=TranslationStats(
                 n_translated=len(rows),
                 n_rejected=len(rejections),
+                n_out_of_domain=sum(translation.out_of_domain for _, translation in rows),
                 seconds=(perf_counter() - began) / packed.n_candidates,
                 models={translator.name: translator.version},
             ),

@@ -37,6 +37,11 @@ def screened(starts=("translated", "mlip"), **cost):
     return rows
 
 
+def test_candidates_unlike_the_training_data_are_told():
+    parts = [TranslationStats(n_translated=8, n_out_of_domain=3), TranslationStats(n_translated=4, n_out_of_domain=1)]
+    assert "4 unlike the training data" in printed(screened(), parts)
+
+
 def chunk(n_translated, n_rejected, seconds):
     return TranslationStats(n_translated=n_translated, n_rejected=n_rejected, seconds=seconds, models={"m": "v"})
 

@@ -98,6 +98,40 @@ def test_status_names_the_command_for_a_failed_stage(run, tmp_path, monkeypatch)
         status = local_status(folder)
     assert status.counts == {"enumerate": {"failed": 1}, "select": {"skipped": 1}, "summarize": {"failed": 1}}
     assert (status.is_finished, status.go_on, len(status.failed)) == (True, None, 2)
+    assert status.failed[1].reason.startswith("nothing to summarize")
+
+
+def test_a_campaign_of_which_nothing_converged_fails_and_says_why(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relaxation = {"maker": MAKER, "kwargs": {"fails_with": "O"}}
+    file = write(tmp_path, {**GOOD, "relaxation": relaxation})
+    code, out, err = run("screen", file)
+    assert code == 1
+    assert "Not one relaxation converged" in err
+    # The model knows ternary oxides, which these are.
+    assert "unlike" not in out
+    page = (tmp_path / "runs/mine/report.html").read_text()
+    assert "4 jobs failed: RuntimeError: no O here" in page
+    assert "No relaxation ended" in page
+    assert "test double" not in page.split("<script")[0]
+
+
+@pytest.mark.parametrize(
+    ("template", "substitution", "words"),
+    [
+        ({"elements": ["Xe"]}, {}, "no template passes the filters of 'templates'"),
+        ({}, {"kind": "species", "pools": {"Xe": ["Ca"]}}, "the 'substitutions' apply to none of"),
+        ({}, {"kind": "maps", "maps": [{"Ca": "Na", "Ti": "Mg"}]}, "not charge-balanced); widen"),
+    ],
+)
+def test_why_there_is_no_candidate(run, tmp_path, monkeypatch, template, substitution, words):
+    monkeypatch.chdir(tmp_path)
+    content = dict(GOOD)
+    content["templates"] = [{**GOOD["templates"][0], "prototypes": ["AB3C_cP5_221_a_c_b"], **template}]
+    content["substitutions"] = [substitution or GOOD["substitutions"][0]]
+    code, _, err = run("screen", write(tmp_path, content))
+    assert code == 2
+    assert words in err
 
 
 def test_report_of_a_campaign_that_was_stopped_is_that_of_what_is_there(run, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 from pymatgen.core import Composition
 
 from cryslator_flows.relaxation.counting.outputs import ENGINES
-from cryslator_flows.relaxation.formation import formation_energies
+from cryslator_flows.relaxation.formation import formation_energies, relaxed_energies
 
 if TYPE_CHECKING:
     from cryslator_flows.schemas import RelaxationComparison
@@ -37,6 +37,8 @@ class Agreement:
         Predicted minus engine, in eV/atom.
     held : int
         Candidates whose 90 % interval holds the engine's energy.
+    left_out : int
+        Relaxed candidates that alone decide about the energy of an element, so that a fit says nothing about them.
     """
 
     engine: str
@@ -46,6 +48,7 @@ class Agreement:
     mean_absolute_error: float
     mean_error: float
     held: int
+    left_out: int
 
     @property
     def engine_label(self) -> str:
@@ -107,4 +110,5 @@ def compare_energies(
         mean_absolute_error=float(np.abs(errors).mean()),
         mean_error=float(errors.mean()),
         held=int((np.abs(errors) <= np.array([uncertainties[name][1] for name in names])).sum()),
+        left_out=len(relaxed_energies(comparisons)) - len(names),
     )

@@ -51,6 +51,10 @@ class PageContent:
         Energies of the elements by the engine, in eV/atom.
     unfinished : int
         Jobs that wait or run.
+    failed : int
+        Jobs that failed.
+    reasons : list of str
+        Why, each reason once.
     job_command : str or None
         Command that tells about a job when its uuid is added, as in ``jf -p PROJECT job info``.
     """
@@ -61,6 +65,8 @@ class PageContent:
     settings: dict[str, Any] = field(default_factory=dict)
     element_energies: dict[str, float] = field(default_factory=dict)
     unfinished: int = 0
+    failed: int = 0
+    reasons: list[str] = field(default_factory=list)
     job_command: str | None = None
 
 
