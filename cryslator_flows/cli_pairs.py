@@ -37,6 +37,9 @@ def pairs(
         typer.Option(help="By formula of the target, as given by the source, or none: one file."),
     ] = Split.FORMULA,
     seed: Annotated[int, typer.Option(help="Another one gives another split.")] = 0,
+    intermediates: Annotated[
+        int, typer.Option(min=0, help="store, vasp: ionic steps that are further unrelaxed crystals of a target.")
+    ] = 0,
     project: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +65,7 @@ def pairs(
 
     energies = None if element_energies is None else read_element_energies(element_energies)
     maker = PairsMaker(output, split, seed, energies)
-    options = ReaderOptions(seed=seed)
+    options = ReaderOptions(intermediates, seed=seed)
     with progress_bars() as progress:
         bar = progress.add_task("pairs", total=None, note="")
         summary = maker.make(

@@ -10,6 +10,8 @@ class Kind(StrEnum):
     """A kind of source."""
 
     CAMPAIGN = "campaign"
+    STORE = "store"
+    VASP = "vasp"
 
 
 class Split(StrEnum):

@@ -7,8 +7,13 @@ from pathlib import Path
 
 from cryslator_flows.pairs.kinds import Kind, ReaderOptions
 from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.pairs.store import read_store
+from cryslator_flows.pairs.vasp import read_vasp_runs
 
 Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | Dropped]]
 
 # Campaigns are read by `campaign.pairs`.
-READERS: dict[Kind, Reader] = {}
+READERS: dict[Kind, Reader] = {
+    Kind.STORE: lambda path, options: read_store(path, options.intermediates),
+    Kind.VASP: lambda path, options: read_vasp_runs(path, options.intermediates),
+}
