@@ -80,13 +80,11 @@ def pairs(
 
 
 def _read(kind: Kind, source: str, project: str | None, options: ReaderOptions) -> Iterator[RawPair | Dropped]:
-    if kind is Kind.CAMPAIGN:
-        from cryslator_flows.campaign.pairs import campaign_pairs
-
-        return campaign_pairs(source, project)
+    # By this import maggma knows the stores of campaigns by name as well.
+    from cryslator_flows.campaign.pairs import campaign_pairs
     from cryslator_flows.pairs.readers import READERS
 
-    return READERS[kind](Path(source), options)
+    return campaign_pairs(source, project) if kind is Kind.CAMPAIGN else READERS[kind](Path(source), options)
 
 
 def _print_summary(summary: PairsSummary) -> None:

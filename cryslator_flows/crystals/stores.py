@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.errors import StoreError
@@ -34,6 +35,7 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
 
     try:
         store = JobStore.from_dict_spec({"docs_store": spec}).docs_store
+        store.key = spec.get("key", _default_key(store))
         store.connect()
     except Exception as error:
         raise StoreError(
@@ -41,6 +43,12 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
             "give 'type' and arguments as in a jobflow.yaml"
         ) from error
     return store
+
+
+def _default_key(store: Store) -> str:
+    """The key that a store has if none is given; a JobStore makes it uuid."""
+    declared = (signature(kind).parameters.get("key") for kind in type(store).__mro__[:-1])
+    return next(str(parameter.default) for parameter in declared if parameter is not None)
 
 
 def absolute_paths(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
