@@ -19,6 +19,14 @@ class Kind(StrEnum):
     ISOSTRUCTURAL = "isostructural"
 
 
+# Options that are for some kinds only.
+OPTIONS = {
+    "intermediates": (Kind.STORE, Kind.VASP),
+    "max-per-target": (Kind.ISOSTRUCTURAL,),
+    "project": (Kind.CAMPAIGN,),
+}
+
+
 class Split(StrEnum):
     """How pairs are shared out to training, validation and test."""
 
@@ -43,7 +51,7 @@ class ReaderOptions:
         Called with what a reader is at, where it takes long before the first pair.
     """
 
-    intermediates: int = 0
-    max_per_target: int = 4
-    seed: int = 0
+    intermediates: int
+    max_per_target: int
+    seed: int
     report: Callable[[str], None] = lambda _: None
