@@ -10,6 +10,9 @@ class Kind(StrEnum):
     """A kind of source."""
 
     CAMPAIGN = "campaign"
+    XMNO = "xmno"
+    DEEPRELAX = "deeprelax"
+    MPF = "mpf"
 
 
 class Split(StrEnum):

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cryslator_flows.pairs.deeprelax import read_deeprelax
 from cryslator_flows.pairs.kinds import Kind, ReaderOptions
+from cryslator_flows.pairs.mpf import read_mpf
 from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.pairs.xmno import read_xmno
 
 Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | Dropped]]
 
 # Campaigns are read by `campaign.pairs`.
-READERS: dict[Kind, Reader] = {}
+READERS: dict[Kind, Reader] = {
+    Kind.XMNO: lambda path, _: read_xmno(path),
+    Kind.DEEPRELAX: lambda path, _: read_deeprelax(path),
+    Kind.MPF: lambda path, options: read_mpf(path, options.intermediates),
+}

@@ -3,8 +3,8 @@
     cryslator pairs xmno ARCHIVE -o xmno/ --split given
     python workflows/paper-xmno/reproduce.py xmno/
 
-Writes models, checkpoints and RESULTS.md into the folder of the pairs. Stop it at any time: the same command goes on from
-the last epoch, and finished models are not trained again.
+Writes models, checkpoints and RESULTS.md into the folder of the pairs. Stop it at any time: the same command goes on
+from the last epoch, and finished models are not trained again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from cryslator_flows.console import err, progress_bars, quiet
-from cryslator_flows.errors import CryslatorError
+from cryslator_flows.errors import CryslatorError, DataError
 from cryslator_flows.translator.evaluate import INPUTS, Evaluation, Input
 from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE
 from cryslator_flows.translator.recipe import Recipe
@@ -36,6 +36,7 @@ MATCH: dict[tuple[str, Input], str] = {
     (PAPER, "intermediate"): "about 87 %",
     (PAPER, "relaxed"): "about 99 %",
 }
+FILES = ("pairs-train.jsonl.gz", "pairs-val.jsonl.gz", "pairs-test.jsonl.gz")
 NOT_PUBLISHED = "not published as a number"
 
 
@@ -76,11 +77,11 @@ def results(models: list[Path]) -> str:
     """The table as Markdown: rows of each model's scores on the test pairs, as in the paper's Figures 2 and 4."""
     evaluations = [Evaluation.model_validate(json.loads((model / METRICS).read_text())["test"][0]) for model in models]
     scores = {(score.method, score.input): score for evaluation in evaluations for score in evaluation.scores}
+    counts = f"{evaluations[0].n_targets} test crystals, {evaluations[0].n_energies} with a formation energy."
     lines = [
         "# The paper's X-Mn-O pairs",
         "",
-        f"{evaluations[0].n_targets} test crystals, {evaluations[0].n_energies} with a formation energy. "
-        "Match: StructureMatcher with 0.2/0.3/5, scaled, as in the paper.",
+        f"{counts} Match: StructureMatcher with 0.2/0.3/5, scaled, as in the paper.",
         "",
         "| input | method | MAE (eV/atom) | in the paper | match | in the paper |",
         "|---|---|---|---|---|---|",
@@ -104,7 +105,17 @@ def results(models: list[Path]) -> str:
 
 
 def main(data: Path, recipes: Path) -> None:
-    """Train all recipes, one after the other, then print and write the table."""
+    """Train all recipes, one after the other, then print and write the table.
+
+    Raises
+    ------
+    DataError
+        Files of pairs are missing, or something in them or in a recipe is wrong.
+    """
+    if missing := [name for name in FILES if not (data / name).is_file()]:
+        raise DataError(
+            f"{data}: no {missing[0]} in it; make it with `cryslator pairs xmno ARCHIVE -o {data} --split given`"
+        )
     models = [train_model(path, data) for path in sorted(recipes.glob("*.yaml"))]
     table = results(models)
     (data / "RESULTS.md").write_text(table)
@@ -120,6 +131,8 @@ if __name__ == "__main__":
     try:
         main(arguments.data, arguments.recipes)
     except CryslatorError as error:
-        sys.exit(f"{error}")
+        print(error, file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit("Stopped. The same command goes on from the last epoch.")
+        print("Stopped. The same command goes on from the last epoch.", file=sys.stderr)
+        sys.exit(130)
