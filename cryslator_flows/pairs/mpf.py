@@ -51,7 +51,7 @@ def read_mpf(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
     ----------
     path : Path
         A block, the folder of both, or the archive that figshare gives. Blocks are read one after the other, each
-        whole.
+        whole, which takes about eight times its size of memory.
     intermediates : int
         So many frames between first and last, evenly spaced, make further pairs of the same target.
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class Record:
     """Stands for an object of pymatgen: its attributes as pickled, and no behaviour of its own."""
 
+    __slots__ = ("arguments", "state")
     arguments: tuple[Any, ...]
+    state: dict[str, Any]
 
     def __new__(cls, *arguments: Any) -> Record:
         """Keep what the object is made from."""
@@ -33,6 +35,8 @@ class Record:
 
 class StructureRecord(Record):
     """Stands for a `Structure`."""
+
+    __slots__ = ()
 
     def build(self) -> Structure:
         """The structure.
@@ -52,6 +56,8 @@ class StructureRecord(Record):
 
 class SpecieRecord(Record):
     """Stands for an `Element`, which is made from its symbol, or for a `Species`, which has one."""
+
+    __slots__ = ()
 
     def symbol(self) -> str:
         """Symbol of the element; oxidation states are left out."""
