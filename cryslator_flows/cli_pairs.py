@@ -37,6 +37,9 @@ def pairs(
         typer.Option(help="By formula of the target, as given by the source, or none: one file."),
     ] = Split.FORMULA,
     seed: Annotated[int, typer.Option(help="Another one gives another split.")] = 0,
+    intermediates: Annotated[
+        int, typer.Option(min=0, help="mpf, store, vasp: ionic steps that are further unrelaxed crystals of a target.")
+    ] = 0,
     project: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +65,7 @@ def pairs(
 
     energies = None if element_energies is None else read_element_energies(element_energies)
     maker = PairsMaker(output, split, seed, energies)
-    options = ReaderOptions(seed=seed)
+    options = ReaderOptions(intermediates, seed=seed)
     with progress_bars() as progress:
         bar = progress.add_task("pairs", total=None, note="")
         summary = maker.make(
@@ -77,13 +80,11 @@ def pairs(
 
 
 def _read(kind: Kind, source: str, project: str | None, options: ReaderOptions) -> Iterator[RawPair | Dropped]:
-    if kind is Kind.CAMPAIGN:
-        from cryslator_flows.campaign.pairs import campaign_pairs
-
-        return campaign_pairs(source, project)
+    # By this import maggma knows the stores of campaigns by name as well.
+    from cryslator_flows.campaign.pairs import campaign_pairs
     from cryslator_flows.pairs.readers import READERS
 
-    return READERS[kind](Path(source), options)
+    return campaign_pairs(source, project) if kind is Kind.CAMPAIGN else READERS[kind](Path(source), options)
 
 
 def _print_summary(summary: PairsSummary) -> None:

@@ -10,6 +10,8 @@ class Kind(StrEnum):
     """A kind of source."""
 
     CAMPAIGN = "campaign"
+    STORE = "store"
+    VASP = "vasp"
     XMNO = "xmno"
     DEEPRELAX = "deeprelax"
     MPF = "mpf"

@@ -24,6 +24,7 @@ from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.archive import ARCHIVES, unpacked
 from cryslator_flows.pairs.cif_folder import visible_files
 from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.pairs.trajectory import evenly_spaced
 from cryslator_flows.pairs.unpickle import StructureRecord, read_pickle
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def read_block(block: Path, intermediates: int) -> Iterator[RawPair | Dropped]:
         last = frames[-1]
         columns = {"energy_per_atom": last.energy / len(last.structure)}
         yield RawPair(name, name, frames[0].structure, last.structure, columns)
-        middle = np.linspace(0, len(frames) - 1, intermediates + 2).round().astype(int)[1:-1]
-        for index in sorted(set(middle.tolist()) - {0, len(frames) - 1}):
+        for index in evenly_spaced(len(frames), intermediates):
             yield RawPair(f"{name}, frame {index}", name, frames[index].structure, last.structure, columns)
 
 

@@ -9,12 +9,16 @@ from cryslator_flows.pairs.deeprelax import read_deeprelax
 from cryslator_flows.pairs.kinds import Kind, ReaderOptions
 from cryslator_flows.pairs.mpf import read_mpf
 from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.pairs.store import read_store
+from cryslator_flows.pairs.vasp import read_vasp_runs
 from cryslator_flows.pairs.xmno import read_xmno
 
 Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | Dropped]]
 
 # Campaigns are read by `campaign.pairs`.
 READERS: dict[Kind, Reader] = {
+    Kind.STORE: lambda path, options: read_store(path, options.intermediates),
+    Kind.VASP: lambda path, options: read_vasp_runs(path, options.intermediates),
     Kind.XMNO: lambda path, _: read_xmno(path),
     Kind.DEEPRELAX: lambda path, _: read_deeprelax(path),
     Kind.MPF: lambda path, options: read_mpf(path, options.intermediates),

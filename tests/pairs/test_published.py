@@ -40,6 +40,14 @@ def test_from_files_to_pairs(tmp_path, run, made, kind, write, split, kept, drop
         assert getattr(record, "energy_per_atom", None) == (pytest.approx(energy) if kind == "mpf" else None)
 
 
+def test_intermediates(tmp_path, run, made):
+    write_mpf(tmp_path / "mpf", made[:8])
+    code, *_ = run("pairs", "mpf", tmp_path / "mpf", "-o", tmp_path / "out", "--intermediates", 1, "--split", "none")
+    assert code == 0
+    records = list(read_records(tmp_path / "out/pairs.jsonl.gz", PairRecord))
+    assert [record.target for record in records] == [f"mp-{number}" for number in range(8) for _ in range(2)]
+
+
 def test_a_malicious_pickle_leaves_files_as_they_are(tmp_path, run, made):
     write_mpf(tmp_path / "mpf", made[:8])
     assert run("pairs", "mpf", tmp_path / "mpf", "-o", tmp_path / "out")[0] == 0
