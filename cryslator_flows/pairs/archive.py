@@ -71,6 +71,8 @@ def _unpack_zip(source: Path, folder: Path, endings: tuple[str, ...]) -> None:
 
 
 def _unpack_tar(source: Path, folder: Path, endings: tuple[str, ...]) -> None:
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError(f"{source}: Python 3.11.4 or later is needed to unpack it; unpack it and give the folder")
     with tarfile.open(source) as archive:
         for member in archive:
             try:

@@ -8,6 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pymatgen.core import Lattice, Species, Structure
 
 from cryslator_flows.errors import DataError
@@ -40,6 +42,18 @@ def test_first_and_last_frame(tmp_path, made, protocol):
         assert same(pair.unrelaxed, unrelaxed)
         assert same(pair.relaxed, relaxed)
         assert pair.columns == {"energy_per_atom": pytest.approx(energy)}
+
+
+@given(order=st.permutations(range(3)))
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_the_order_of_frames_in_the_file_does_not_matter(tmp_path, made, order):
+    entry = relaxation("mp-1", *made[0][1:])
+    shuffled = {key: [values[index] for index in order] for key, values in entry.items()}
+    (tmp_path / "block_0.p").write_bytes(pickle.dumps({"mp-1": shuffled}))
+    (pair,) = read_mpf(tmp_path / "block_0.p")
+    assert same(pair.unrelaxed, made[0][1])
+    assert same(pair.relaxed, made[0][2])
+    assert pair.columns == {"energy_per_atom": pytest.approx(made[0][3])}
 
 
 def test_block_folder_and_archive(tmp_path, made):

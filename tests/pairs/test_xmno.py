@@ -163,3 +163,10 @@ def test_tar_members_that_lead_out_are_refused(tmp_path, members):
     with pytest.raises(DataError, match="do not trust this file"):
         list(read_xmno(tmp_path / "bad.tar.gz"))
     assert [path.name for path in tmp_path.iterdir()] == ["bad.tar.gz"]
+
+
+def test_no_tar_archives_before_python_has_a_filter(release, tmp_path, monkeypatch):
+    archive = shutil.make_archive(str(tmp_path / "XMnO"), "gztar", tmp_path, "data")
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(DataError, match=r"Python 3\.11\.4 or later is needed"):
+        by_name(tmp_path / archive)

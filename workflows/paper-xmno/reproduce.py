@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryslator_flows.console import err, progress_bars, quiet
 from cryslator_flows.errors import CryslatorError, DataError
@@ -20,6 +21,10 @@ from cryslator_flows.translator.evaluate import INPUTS, Evaluation, Input
 from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE
 from cryslator_flows.translator.recipe import Recipe
 from cryslator_flows.translator.train import train
+
+if TYPE_CHECKING:
+    from cryslator_flows.translator.fit import Progress
+    from cryslator_flows.translator.reference.stages import StageProgress
 
 HERE = Path(__file__).parent
 PAPER = "cryslator-2023-xmno"
@@ -47,6 +52,11 @@ def train_model(recipe_file: Path, data: Path) -> Path:
     -------
     Path
         The model folder.
+
+    Raises
+    ------
+    DataError
+        The recipe or a file of pairs is wrong.
     """
     recipe = Recipe.from_file(recipe_file, data)
     folder = data / "models" / recipe.name
@@ -54,22 +64,23 @@ def train_model(recipe_file: Path, data: Path) -> Path:
     if (folder / CARD).exists() and (folder / RECIPE).read_text() == recipe_file.read_text():
         err.print(f"{recipe.name} is trained already")
         return folder
+    if recipe.test is None:
+        raise DataError(f"{recipe_file}, test: not there; name the pairs that models are scored on")
     with progress_bars() as progress:
-        bar = progress.add_task(recipe.name, total=100, note="")
+        fitting = progress.add_task(recipe.name, total=100, note="")
         scoring = progress.add_task("scoring", total=None, visible=False, note="")
 
-        def score(name: str, done: int, total: int) -> None:
+        def report(epoch: Progress | StageProgress) -> None:
+            progress.console.print(epoch.describe(), highlight=False, markup=False)
+            report_step(epoch.done)
+
+        def report_step(done: float) -> None:
+            progress.update(fitting, completed=round(100 * done))
+
+        def report_scoring(name: str, done: int, total: int) -> None:
             progress.update(scoring, completed=done, total=total, visible=True, note=name)
 
-        train(
-            recipe,
-            recipe_file,
-            folder,
-            data / "runs" / recipe.name,
-            lambda epoch: progress.console.print(epoch.describe(), highlight=False, markup=False),
-            lambda done: progress.update(bar, completed=round(100 * done)),
-            score,
-        )
+        train(recipe, recipe_file, folder, data / "runs" / recipe.name, report, report_step, report_scoring)
     return folder
 
 
