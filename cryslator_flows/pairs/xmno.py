@@ -15,6 +15,9 @@ github.com/ShbYu/HotRelax: ``read_xmno.py``):
   formation energy in eV/atom. The tables of the split also have rows of ``ID_unrelaxed``. HotRelax calls them
   ``train.txt``, ``valid.txt`` and ``test.txt``;
 - graphs and coordinates as JSON and NumPy files, which are not needed here.
+
+The tables of the split are those of the structure predictors. The generator's is drawn by the code from
+``id_prop_relaxed.csv``: shuffled, 80/10/10.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.archive import ARCHIVES, unpacked
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 TABLE = re.compile(r"id_prop.*\.(csv|txt)|(train|val|valid|test)\.(csv|txt)", flags=re.IGNORECASE)
 SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?:id|idation|ing)?(?![a-z])")
 ROW = re.compile(r"(?P<name>.+?)(_(?P<which>unrelaxed|relaxed))?(\.cif)?", flags=re.IGNORECASE)
+RELAXED, SEED = "id_prop_relaxed.csv", 1234
 TEMPLATE = re.compile(r"(mp-\d+)_")
 ROUNDING = 1e-3  # eV/atom, between two tables
 SUFFIXES = (".cif", ".csv", ".txt", *ARCHIVES)
@@ -55,7 +61,8 @@ def read_xmno(path: Path) -> Iterator[RawPair | Dropped]:
     """Pairs of the paper's X-Mn-O release.
 
     Folders may be nested, letters large or small; tables may have a header and further columns. The formation energy
-    is that of rows of the relaxed crystal. A pair without one is kept without.
+    is that of rows of the relaxed crystal. A pair without one is kept without. If no table tells the split, it is drawn
+    as the paper's code does for its generator, see `draw_splits`.
 
     Parameters
     ----------
@@ -65,9 +72,8 @@ def read_xmno(path: Path) -> Iterator[RawPair | Dropped]:
     Yields
     ------
     RawPair or Dropped
-        Pairs in alphabetical order. Columns: ``formation_energy_per_atom`` in eV/atom; ``split`` (train, val or test)
-        by the table that names the pair; ``template``, its identifier in the Materials Project, if the name begins
-        with one.
+        Pairs in alphabetical order. Columns: ``formation_energy_per_atom`` in eV/atom; ``split`` (train, val or test);
+        ``template``, its identifier in the Materials Project, if the name begins with one.
 
     Raises
     ------
@@ -81,9 +87,14 @@ def read_xmno(path: Path) -> Iterator[RawPair | Dropped]:
             inside = [file.name for file in files if file.name.lower().endswith(ARCHIVES)]
             fix = f"unpack {inside[0]} first" if inside else "give the folder or archive that holds them"
             raise DataError(f"{path}: no files ..._unrelaxed.cif and ..._relaxed.cif in it; {fix}")
-        tables = read_tables(file for file in files if TABLE.fullmatch(file.name))
+        tables = [file for file in files if TABLE.fullmatch(file.name)]
+        all_known = read_tables(tables)
+        if not any(known.splits for known in all_known.values()):
+            for table in tables:
+                if table.name.lower() == RELAXED:
+                    draw_splits(table, all_known)
         for key, pair in pairs.items():
-            known = tables.get(key, Known())
+            known = all_known.get(key, Known())
             if len(known.splits) > 1:
                 yield Dropped(pair.name, "tables put it into several splits")
             elif known.energies and max(known.energies) - min(known.energies) > ROUNDING:
@@ -128,6 +139,20 @@ def read_tables(tables: Iterable[Path]) -> dict[str, Known]:
             if energy is not None and (match["which"] or "relaxed").lower() == "relaxed":
                 entry.energies.append(energy)
     return known
+
+
+def draw_splits(table: Path, known: dict[str, Known]) -> None:
+    """Add to `known` the split that the paper's code draws for its generator.
+
+    The rows of the table are shuffled by NumPy's legacy generator with the seed 1234; of N rows, the first int(0.8 N)
+    are train, the next int(0.1 N) val, the others test.
+    """
+    matches = [ROW.fullmatch(row[0]) for row in read_rows(table)]
+    names = [match["name"].casefold() for match in matches if match and match["which"]]
+    np.random.RandomState(SEED).shuffle(names)
+    train, val = int(len(names) * 0.8), int(len(names) * 0.1)
+    for index, name in enumerate(names):
+        known[name].splits.add("train" if index < train else "val" if index < train + val else "test")
 
 
 def energy_column(first: list[str]) -> int:

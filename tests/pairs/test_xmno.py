@@ -5,6 +5,7 @@ import shutil
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 
 from cryslator_flows.errors import DataError
@@ -111,6 +112,18 @@ def test_pairs_without_energy_are_kept(release, made):
     assert all(isinstance(item, RawPair) for item in found.values())
     energies = {name: item.columns.get("formation_energy_per_atom") for name, item in found.items()}
     assert {name: energy for name, energy in energies.items() if energy is not None} == {names[2]: -2}
+
+
+def test_without_tables_of_a_split_it_is_that_of_the_generator(release, made):
+    """As the paper's code draws it: rows shuffled with the seed 1234, then consecutive parts."""
+    for table in release.rglob("id_prop_*_all.csv"):
+        table.unlink()
+    rows = [[f"{name}_relaxed", str(energy)] for name, *_, energy in made]
+    np.random.seed(1234)  # noqa: NPY002
+    np.random.shuffle(rows)  # noqa: NPY002
+    expected = [row[0].removesuffix("_relaxed") for row in rows]
+    found = by_name(release)
+    assert [found[name].columns["split"] for name in expected] == ["train"] * 8 + ["val"] + ["test"]
 
 
 def test_nothing_to_read(tmp_path):
