@@ -54,7 +54,10 @@ def unpacked(source: Path, suffixes: Iterable[str]) -> Iterator[Path]:
                 _unpack_zip(source, folder, endings)
             else:
                 _unpack_tar(source, folder, endings)
-        except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError) as error:
+        except DataError:
+            raise
+        # Bytes that are no archive can raise anything.
+        except Exception as error:
             raise DataError(f"{source}: cannot be unpacked ({one_line(error)}); download it again") from error
         yield folder
 

@@ -1,12 +1,17 @@
 """The X-Mn-O release of the paper, in the layout that the code of others reads."""
 
+import contextlib
 import io
 import shutil
 import tarfile
 import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.raw import Dropped, RawPair
@@ -139,6 +144,30 @@ def test_nothing_to_read(tmp_path):
     (tmp_path / "cifs.rar").write_bytes(b"")
     with pytest.raises(DataError, match="neither a folder nor an archive"):
         list(read_xmno(tmp_path / "cifs.rar"))
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory, made):
+    folder = tmp_path_factory.mktemp("archives")
+    write_xmno(folder / "data", made[:2])
+    return [Path(shutil.make_archive(str(folder / "a"), kind, folder, "data")) for kind in ("zip", "gztar", "xztar")]
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_archive_is_one_clear_error_or_lacks_nothing_else(archives, data):
+    archive = data.draw(st.sampled_from(archives))
+    content = bytearray(archive.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:place]
+    else:
+        content[place] ^= data.draw(st.integers(1, 255))
+    with TemporaryDirectory() as name:
+        damaged = Path(name) / archive.name
+        damaged.write_bytes(content)
+        with contextlib.suppress(DataError):
+            list(read_xmno(damaged))
 
 
 @pytest.mark.parametrize("name", ["../outside_relaxed.cif", "/outside_relaxed.cif", "a\\..\\..\\outside_relaxed.cif"])
