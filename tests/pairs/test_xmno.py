@@ -155,7 +155,7 @@ def archives(tmp_path_factory, made):
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_damaged_archive_is_one_clear_error_or_lacks_nothing_else(archives, data):
+def test_a_damaged_archive_raises_nothing_but_one_clear_error(archives, data):
     archive = data.draw(st.sampled_from(archives))
     content = bytearray(archive.read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
