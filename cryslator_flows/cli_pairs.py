@@ -40,6 +40,9 @@ def pairs(
     intermediates: Annotated[
         int, typer.Option(min=0, help="mpf, store, vasp: ionic steps that are further unrelaxed crystals of a target.")
     ] = 0,
+    max_per_target: Annotated[
+        int, typer.Option(min=1, help="isostructural: templates, the nearest ones, for each relaxed crystal.")
+    ] = 4,
     project: Annotated[
         str | None,
         typer.Option(
@@ -65,13 +68,13 @@ def pairs(
 
     energies = None if element_energies is None else read_element_energies(element_energies)
     maker = PairsMaker(output, split, seed, energies)
-    options = ReaderOptions(intermediates, seed=seed)
     with progress_bars() as progress:
         bar = progress.add_task("pairs", total=None, note="")
+        options = ReaderOptions(intermediates, max_per_target, seed, lambda note: progress.update(bar, note=note))
         summary = maker.make(
             _read(kind, source, project, options), kind.value, source, lambda: progress.update(bar, advance=1)
         )
-        progress.update(bar, total=summary.read)
+        progress.update(bar, total=summary.read, note="")
     _print_summary(summary)
     if not summary.kept:
         err.print(f"No pair is left of {summary.read} in {plain(source)}: {shown(output / 'dropped.jsonl')} says why.")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Kind(StrEnum):
@@ -12,6 +16,7 @@ class Kind(StrEnum):
     CAMPAIGN = "campaign"
     STORE = "store"
     VASP = "vasp"
+    ISOSTRUCTURAL = "isostructural"
     XMNO = "xmno"
     DEEPRELAX = "deeprelax"
     MPF = "mpf"
@@ -37,8 +42,11 @@ class ReaderOptions:
         How many templates a relaxed crystal is paired with.
     seed : int
         Decides between equally near templates.
+    report : callable
+        Called with what a reader is at, where it takes long before the first pair.
     """
 
     intermediates: int = 0
     max_per_target: int = 4
     seed: int = 0
+    report: Callable[[str], None] = lambda _: None

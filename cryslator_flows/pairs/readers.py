@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cryslator_flows.pairs.deeprelax import read_deeprelax
+from cryslator_flows.pairs.isostructural import read_isostructural
 from cryslator_flows.pairs.kinds import Kind, ReaderOptions
 from cryslator_flows.pairs.mpf import read_mpf
 from cryslator_flows.pairs.raw import Dropped, RawPair
@@ -19,6 +20,9 @@ Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | Dropped]]
 READERS: dict[Kind, Reader] = {
     Kind.STORE: lambda path, options: read_store(path, options.intermediates),
     Kind.VASP: lambda path, options: read_vasp_runs(path, options.intermediates),
+    Kind.ISOSTRUCTURAL: lambda path, options: read_isostructural(
+        path, options.max_per_target, options.seed, options.report
+    ),
     Kind.XMNO: lambda path, _: read_xmno(path),
     Kind.DEEPRELAX: lambda path, _: read_deeprelax(path),
     Kind.MPF: lambda path, options: read_mpf(path, options.intermediates),
