@@ -13,13 +13,13 @@ from cryslator_flows.crystals.files import one_line
 from cryslator_flows.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 @contextmanager
-def unpacked(source: Path, suffixes: Iterable[str]) -> Iterator[Path]:
+def unpacked(source: Path, suffixes: Iterable[str], report: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
     """A folder as it is, or what an archive holds in a temporary folder that lives as long as the context.
 
     Parameters
@@ -28,6 +28,8 @@ def unpacked(source: Path, suffixes: Iterable[str]) -> Iterator[Path]:
         A folder, or a ``.zip`` or ``.tar[.gz|.bz2|.xz]`` file.
     suffixes : iterable of str
         Only members with these endings are unpacked, whatever the case of their letters.
+    report : callable
+        Called with what takes a while.
 
     Yields
     ------
@@ -49,6 +51,7 @@ def unpacked(source: Path, suffixes: Iterable[str]) -> Iterator[Path]:
     endings = tuple(suffix.lower() for suffix in suffixes)
     with TemporaryDirectory(prefix="cryslator-") as name:
         folder = Path(name)
+        report(f"unpacking {source.name}")
         try:
             if source.name.lower().endswith(".zip"):
                 _unpack_zip(source, folder, endings)
@@ -59,6 +62,7 @@ def unpacked(source: Path, suffixes: Iterable[str]) -> Iterator[Path]:
         # Bytes that are no archive can raise anything.
         except Exception as error:
             raise DataError(f"{source}: cannot be unpacked ({one_line(error)}); download it again") from error
+        report("")
         yield folder
 
 

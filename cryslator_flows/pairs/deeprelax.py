@@ -19,7 +19,7 @@ from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.tables import read_rows, to_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cryslator_flows.pairs.raw import RawPair
@@ -29,13 +29,15 @@ PATTERNS = {"atoms_id": LONG, "mp_id": SHORT}
 ENERGIES = ("formation_energy_per_atom", "energy_per_atom")
 
 
-def read_deeprelax(path: Path) -> Iterator[RawPair | Dropped]:
+def read_deeprelax(path: Path, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
     """Pairs of a data folder of DeepRelax.
 
     Parameters
     ----------
     path : Path
         The folder with the tables or one that holds it, or an archive (``.zip``, ``.tar.gz``) of it.
+    report : callable
+        Called with what takes a while.
 
     Yields
     ------
@@ -48,7 +50,7 @@ def read_deeprelax(path: Path) -> Iterator[RawPair | Dropped]:
     DataError
         There are no such tables, or a table lacks the column of identifiers.
     """
-    with unpacked(path, (".cif", ".csv")) as folder:
+    with unpacked(path, (".cif", ".csv"), report) as folder:
         files = visible_files(folder)
         tables = [Table(file) for file in find_tables(files, path)]
         root = tables[0].file.parent

@@ -28,7 +28,7 @@ from cryslator_flows.pairs.trajectory import evenly_spaced
 from cryslator_flows.pairs.unpickle import StructureRecord, read_pickle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pymatgen.core import Structure
@@ -45,7 +45,9 @@ class Frame:
     energy: float
 
 
-def read_mpf(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
+def read_mpf(
+    path: Path, intermediates: int = 0, report: Callable[[str], None] = lambda _: None
+) -> Iterator[RawPair | Dropped]:
     """Pairs of the first and last frame of each relaxation in MPF.2021.2.8.
 
     Parameters
@@ -55,6 +57,8 @@ def read_mpf(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
         whole, which takes about eight times its size of memory.
     intermediates : int
         So many frames between first and last, evenly spaced, make further pairs of the same target.
+    report : callable
+        Called with what takes a while.
 
     Yields
     ------
@@ -68,19 +72,21 @@ def read_mpf(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
         There is no block, a block is damaged or no such dictionary, or it names a class that is no structure or array.
     """
     if path.is_file() and not path.name.lower().endswith(ARCHIVES):
-        yield from read_block(path, intermediates)
+        yield from read_block(path, intermediates, report)
         return
-    with unpacked(path, PICKLES) as folder:
+    with unpacked(path, PICKLES, report) as folder:
         blocks = [file for file in visible_files(folder) if file.name.lower().endswith(PICKLES)]
         if not blocks:
             raise DataError(f"{path}: no block_0.p or block_1.p in it; give the files or the folder that holds them")
         for block in blocks:
-            yield from read_block(block, intermediates)
+            yield from read_block(block, intermediates, report)
 
 
-def read_block(block: Path, intermediates: int) -> Iterator[RawPair | Dropped]:
+def read_block(block: Path, intermediates: int, report: Callable[[str], None]) -> Iterator[RawPair | Dropped]:
     """Pairs of one pickle."""
+    report(f"reading {block.name}")
     content = read_pickle(block)
+    report("")
     if not isinstance(content, dict):
         raise DataError(f"{block}: holds a {type(content).__name__}, not a dictionary by identifier; give block_0.p")
     for key in list(content):

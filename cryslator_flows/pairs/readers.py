@@ -23,7 +23,7 @@ READERS: dict[Kind, Reader] = {
     Kind.ISOSTRUCTURAL: lambda path, options: read_isostructural(
         path, options.max_per_target, options.seed, options.report
     ),
-    Kind.XMNO: lambda path, _: read_xmno(path),
-    Kind.DEEPRELAX: lambda path, _: read_deeprelax(path),
-    Kind.MPF: lambda path, options: read_mpf(path, options.intermediates),
+    Kind.XMNO: lambda path, options: read_xmno(path, options.report),
+    Kind.DEEPRELAX: lambda path, options: read_deeprelax(path, options.report),
+    Kind.MPF: lambda path, options: read_mpf(path, options.intermediates, options.report),
 }

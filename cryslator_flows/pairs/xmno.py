@@ -35,7 +35,7 @@ from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.tables import read_rows, to_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from cryslator_flows.pairs.raw import RawPair
@@ -57,7 +57,7 @@ class Known:
     splits: set[str] = field(default_factory=set)
 
 
-def read_xmno(path: Path) -> Iterator[RawPair | Dropped]:
+def read_xmno(path: Path, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
     """Pairs of the paper's X-Mn-O release.
 
     Folders may be nested, letters large or small; tables may have a header and further columns. The formation energy
@@ -68,6 +68,8 @@ def read_xmno(path: Path) -> Iterator[RawPair | Dropped]:
     ----------
     path : Path
         The folder, or the archive (``.zip``, ``.tar.gz``) as downloaded.
+    report : callable
+        Called with what takes a while.
 
     Yields
     ------
@@ -80,7 +82,7 @@ def read_xmno(path: Path) -> Iterator[RawPair | Dropped]:
     DataError
         The archive is damaged, a table cannot be read, or there are no pairs.
     """
-    with unpacked(path, SUFFIXES) as folder:
+    with unpacked(path, SUFFIXES, report) as folder:
         files = visible_files(folder)
         pairs = find_pairs(files)
         if not pairs:

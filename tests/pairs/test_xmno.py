@@ -54,6 +54,9 @@ def test_pairs_with_energy_and_split(release, made):
 @pytest.mark.parametrize("kind", ["zip", "gztar"])
 def test_archives_as_downloaded(release, tmp_path, kind):
     archive = shutil.make_archive(str(tmp_path / "XMnO"), kind, tmp_path, "data")
+    said = []
+    assert len(list(read_xmno(Path(archive), said.append))) == 10
+    assert said == [f"unpacking {Path(archive).name}", ""]
     assert {name: pair.columns for name, pair in by_name(tmp_path / archive).items()} == {
         name: pair.columns for name, pair in by_name(release).items()
     }
