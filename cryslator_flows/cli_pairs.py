@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cryslator_flows.console import err, out, plain, progress_bars, quiet, shown
-from cryslator_flows.pairs.kinds import Kind, ReaderOptions, Split
+from cryslator_flows.pairs.kinds import OPTIONS, Kind, ReaderOptions, Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +38,19 @@ def pairs(
     ] = Split.FORMULA,
     seed: Annotated[int, typer.Option(help="Another one gives another split.")] = 0,
     intermediates: Annotated[
-        int, typer.Option(min=0, help="mpf, store, vasp: ionic steps that are further unrelaxed crystals of a target.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="mpf, store, vasp: ionic steps that are further unrelaxed crystals of a target.",
+            show_default=False,
+        ),
+    ] = None,
     max_per_target: Annotated[
-        int, typer.Option(min=1, help="isostructural: templates, the nearest ones, for each relaxed crystal.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            min=1, help="isostructural: templates, the nearest ones, for each relaxed crystal.", show_default="4"
+        ),
+    ] = None,
     project: Annotated[
         str | None,
         typer.Option(
@@ -51,6 +59,12 @@ def pairs(
     ] = None,
 ) -> None:
     """Make pairs of unrelaxed and relaxed crystals to train from.
+
+    PATH is for `campaign` its name, folder or file, for `vasp` a folder with `vasprun.xml` files in it or below, for
+    `store` a YAML file with `store` (type and arguments of a maggma store of task documents) and `criteria`, and for
+    `isostructural` files or lines of relaxed crystals, each of which is paired with isostructural ones. For published
+    data it is the folder or archive: for `xmno` the X-Mn-O pairs of the paper, for `deeprelax` data in the layout of
+    DeepRelax, for `mpf` MPF.2021.2.8.
 
     Of each pair the sites, axes, images and orientation are matched; what is too different to be one relaxation, or
     broken, is dropped and counted by reason. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training
@@ -62,6 +76,9 @@ def pairs(
 
     Example: `cryslator pairs campaign my-perovskites -o own/`
     """
+    for name, value in {"intermediates": intermediates, "max-per-target": max_per_target, "project": project}.items():
+        if value is not None and kind not in OPTIONS[name]:
+            raise typer.BadParameter(f"--{name} is for {' and '.join(OPTIONS[name])}, not for {kind}; leave it out")
     quiet()
     from cryslator_flows.pairs.energies import read_element_energies
     from cryslator_flows.pairs.make import PairsMaker
@@ -70,7 +87,9 @@ def pairs(
     maker = PairsMaker(output, split, seed, energies)
     with progress_bars() as progress:
         bar = progress.add_task("pairs", total=None, note="")
-        options = ReaderOptions(intermediates, max_per_target, seed, lambda note: progress.update(bar, note=note))
+        options = ReaderOptions(
+            intermediates or 0, max_per_target or 4, seed, lambda note: progress.update(bar, note=note)
+        )
         summary = maker.make(
             _read(kind, source, project, options), kind.value, source, lambda: progress.update(bar, advance=1)
         )

@@ -22,6 +22,14 @@ class Kind(StrEnum):
     MPF = "mpf"
 
 
+# Options that are for some kinds only.
+OPTIONS = {
+    "intermediates": (Kind.STORE, Kind.VASP, Kind.MPF),
+    "max-per-target": (Kind.ISOSTRUCTURAL,),
+    "project": (Kind.CAMPAIGN,),
+}
+
+
 class Split(StrEnum):
     """How pairs are shared out to training, validation and test."""
 
@@ -46,7 +54,7 @@ class ReaderOptions:
         Called with what a reader is at, where it takes long before the first pair.
     """
 
-    intermediates: int = 0
-    max_per_target: int = 4
-    seed: int = 0
+    intermediates: int
+    max_per_target: int
+    seed: int
     report: Callable[[str], None] = lambda _: None
