@@ -40,7 +40,9 @@ def pairs(
     intermediates: Annotated[
         int | None,
         typer.Option(
-            min=0, help="store, vasp: ionic steps that are further unrelaxed crystals of a target.", show_default=False
+            min=0,
+            help="mpf, store, vasp: ionic steps that are further unrelaxed crystals of a target.",
+            show_default=False,
         ),
     ] = None,
     max_per_target: Annotated[
@@ -60,7 +62,9 @@ def pairs(
 
     PATH is for `campaign` its name, folder or file, for `vasp` a folder with `vasprun.xml` files in it or below, for
     `store` a YAML file with `store` (type and arguments of a maggma store of task documents) and `criteria`, and for
-    `isostructural` files or lines of relaxed crystals, each of which is paired with isostructural ones.
+    `isostructural` files or lines of relaxed crystals, each of which is paired with isostructural ones. For published
+    data it is the folder or archive: for `xmno` the X-Mn-O pairs of the paper, for `deeprelax` data in the layout of
+    DeepRelax, for `mpf` MPF.2021.2.8.
 
     Of each pair the sites, axes, images and orientation are matched; what is too different to be one relaxation, or
     broken, is dropped and counted by reason. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training

@@ -17,11 +17,14 @@ class Kind(StrEnum):
     STORE = "store"
     VASP = "vasp"
     ISOSTRUCTURAL = "isostructural"
+    XMNO = "xmno"
+    DEEPRELAX = "deeprelax"
+    MPF = "mpf"
 
 
 # Options that are for some kinds only.
 OPTIONS = {
-    "intermediates": (Kind.STORE, Kind.VASP),
+    "intermediates": (Kind.STORE, Kind.VASP, Kind.MPF),
     "max-per-target": (Kind.ISOSTRUCTURAL,),
     "project": (Kind.CAMPAIGN,),
 }

@@ -38,7 +38,11 @@ class Recipe(StrictModel):
     train: Path = Field(description="Training pairs, .jsonl or .jsonl.gz")
     val: Path = Field(description="Pairs for model selection, .jsonl or .jsonl.gz")
     test: Path | None = Field(None, description="Pairs the finished model is scored on, once")
-    relaxed: Path | None = Field(None, description="Relaxed crystals to denoise; rows of other splits are left out")
+    relaxed: Path | None = Field(
+        None,
+        description="Relaxed crystals to denoise; rows of other splits are left out. The paper's system learns from "
+        "those of the pairs if left out",
+    )
     target: str = Field(
         FORMATION_ENERGY, description="Field of the records that is predicted beside the structure, per crystal"
     )
