@@ -54,7 +54,7 @@ def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> 
         color, marker = MARKERS[item.start]
         figure["data"].append({
             "type": "scatter", "mode": "markers", "x": x, "y": y, "name": item.start, "text": names,
-            "marker": {"color": color, "symbol": {"o": "circle", "s": "square"}[marker], "size": 9},
+            "marker": {"color": color, "symbol": {"o": "circle", "s": "square", "D": "diamond"}[marker], "size": 9},
             "hovertemplate": f"%{{text}}<br>unrelaxed %{{x}}, {item.start} %{{y}} {item.quantity}<extra></extra>",
         })  # fmt: skip
     return figures
