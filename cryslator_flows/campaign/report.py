@@ -30,8 +30,9 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 SHORT_OUTCOMES: dict[Outcome, str] = {
     "same minimum": "same", "ended lower": "lower", "ended higher": "higher", "unconverged": "unfinished",
 }  # fmt: skip
-MARKERS: dict[Start, tuple[str, str]] = {
-    "translated": ("#2a9d8f", "o"), "mlip": ("#e76f51", "s"), "translated_mlip": ("#6a4c93", "D"),
+# Colour, shape and diameter in points: later starts are drawn smaller, above those whose steps they share.
+MARKERS: dict[Start, tuple[str, str, float]] = {
+    "translated": ("#2a9d8f", "o", 8), "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#6a4c93", "D", 4),
 }  # fmt: skip
 # Ends as signs, where words for all starts would not fit into a table.
 ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}
@@ -337,16 +338,16 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
         title = [f"{summary.campaign}, {', '.join(summary.engines)}"]
         for item, pairs in series:
             unrelaxed, other = zip(*pairs, strict=True)
-            color, marker = MARKERS[item.start]
-            axis.scatter(
-                unrelaxed, other, s=46, color=color, marker=marker, edgecolor="white", zorder=3, label=item.start
-            )
+            color, marker, size = MARKERS[item.start]
+            edge = {"edgecolor": "white", "linewidth": 0.7, "zorder": 3}
+            axis.scatter(unrelaxed, other, s=size**2, color=color, marker=marker, label=item.start, **edge)
             title.append(f"{item.start}: saving {item.saving:+.0%} ({describe_interval(item)}, {item.n_pairs} pairs)")
         name = series[0][0].start if len(series) == 1 else "other"
         words = "shaded: fewer steps\nthan from the\nunrelaxed start"
         axis.text(0.03, 0.97, words, va="top", color="#1d6f66", transform=axis.transAxes)
         if len(series) > 1:
-            axis.legend(frameon=False)
+            # Below the plot, where it hides no pair.
+            axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(series))
         axis.set(
             xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal",
             xlabel=f"{quantity} from the unrelaxed start", ylabel=f"{quantity} from the {name} start",

@@ -66,7 +66,7 @@ class CompareMaker(Maker):
         """
         relaxations = []
         for start in documents:
-            relaxation = self._relaxation(start, documents[start], job_uuids[start])
+            relaxation = read_relaxation(start, documents[start], job_uuids[start])
             if potentials and start in potentials:
                 relaxation = _with_potential(relaxation, potentials[start])
             spent = _spent(campaign, candidate.candidate_id, start)
@@ -85,26 +85,37 @@ class CompareMaker(Maker):
             endings=compare_ends(relaxations, self.energy_tolerance),
         )
 
-    @staticmethod
-    def _relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Relaxation:
-        if not documents or any(document is None for document in documents):
-            return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")
-        last = documents[-1]
-        structure, energy = get(last, "structure"), get(last, "output.energy")
-        if structure is None or energy is None:
-            return Relaxation(start=start, job_uuids=uuids, error="the last job left no structure or energy")
-        try:
-            cost, error = total_cost(documents), None
-        except CountingError as problem:
-            cost, error = None, str(problem)
-        return Relaxation(
-            start=start,
-            job_uuids=uuids,
-            structure=structure,
-            energy_per_atom=energy / len(structure),
-            cost=cost,
-            error=error,
-        )
+
+def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Relaxation:
+    """Read where a relaxation ended and what it cost.
+
+    Parameters
+    ----------
+    start : str
+        What it started from.
+    documents : list
+        The task documents of its jobs in the order they ran; None for a job that failed.
+    uuids : list of str
+        The uuids of those jobs.
+    """
+    if not documents or any(document is None for document in documents):
+        return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")
+    last = documents[-1]
+    structure, energy = get(last, "structure"), get(last, "output.energy")
+    if structure is None or energy is None:
+        return Relaxation(start=start, job_uuids=uuids, error="the last job left no structure or energy")
+    try:
+        cost, error = total_cost(documents), None
+    except CountingError as problem:
+        cost, error = None, str(problem)
+    return Relaxation(
+        start=start,
+        job_uuids=uuids,
+        structure=structure,
+        energy_per_atom=energy / len(structure),
+        cost=cost,
+        error=error,
+    )
 
 
 def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:
