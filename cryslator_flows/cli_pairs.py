@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cryslator_flows.console import err, out, plain, progress_bars, quiet, shown
-from cryslator_flows.pairs.kinds import Kind, ReaderOptions, Split
+from cryslator_flows.pairs.kinds import OPTIONS, Kind, ReaderOptions, Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,18 @@ def pairs(
         typer.Option(help="By formula of the target, as given by the source, or none: one file."),
     ] = Split.FORMULA,
     seed: Annotated[int, typer.Option(help="Another one gives another split.")] = 0,
+    intermediates: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="store, vasp: ionic steps that are further unrelaxed crystals of a target.", show_default=False
+        ),
+    ] = None,
+    max_per_target: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="isostructural: templates, the nearest ones, for each relaxed crystal.", show_default="4"
+        ),
+    ] = None,
     project: Annotated[
         str | None,
         typer.Option(
@@ -45,6 +57,10 @@ def pairs(
     ] = None,
 ) -> None:
     """Make pairs of unrelaxed and relaxed crystals to train from.
+
+    PATH is for `campaign` its name, folder or file, for `vasp` a folder with `vasprun.xml` files in it or below, for
+    `store` a YAML file with `store` (type and arguments of a maggma store of task documents) and `criteria`, and for
+    `isostructural` files or lines of relaxed crystals, each of which is paired with isostructural ones.
 
     Of each pair the sites, axes, images and orientation are matched; what is too different to be one relaxation, or
     broken, is dropped and counted by reason. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training
@@ -56,19 +72,24 @@ def pairs(
 
     Example: `cryslator pairs campaign my-perovskites -o own/`
     """
+    for name, value in {"intermediates": intermediates, "max-per-target": max_per_target, "project": project}.items():
+        if value is not None and kind not in OPTIONS[name]:
+            raise typer.BadParameter(f"--{name} is for {' and '.join(OPTIONS[name])}, not for {kind}; leave it out")
     quiet()
     from cryslator_flows.pairs.energies import read_element_energies
     from cryslator_flows.pairs.make import PairsMaker
 
     energies = None if element_energies is None else read_element_energies(element_energies)
     maker = PairsMaker(output, split, seed, energies)
-    options = ReaderOptions(seed=seed)
     with progress_bars() as progress:
         bar = progress.add_task("pairs", total=None, note="")
+        options = ReaderOptions(
+            intermediates or 0, max_per_target or 4, seed, lambda note: progress.update(bar, note=note)
+        )
         summary = maker.make(
             _read(kind, source, project, options), kind.value, source, lambda: progress.update(bar, advance=1)
         )
-        progress.update(bar, total=summary.read)
+        progress.update(bar, total=summary.read, note="")
     _print_summary(summary)
     if not summary.kept:
         err.print(f"No pair is left of {summary.read} in {plain(source)}: {shown(output / 'dropped.jsonl')} says why.")
@@ -77,13 +98,11 @@ def pairs(
 
 
 def _read(kind: Kind, source: str, project: str | None, options: ReaderOptions) -> Iterator[RawPair | Dropped]:
-    if kind is Kind.CAMPAIGN:
-        from cryslator_flows.campaign.pairs import campaign_pairs
-
-        return campaign_pairs(source, project)
+    # By this import maggma knows the stores of campaigns by name as well.
+    from cryslator_flows.campaign.pairs import campaign_pairs
     from cryslator_flows.pairs.readers import READERS
 
-    return READERS[kind](Path(source), options)
+    return campaign_pairs(source, project) if kind is Kind.CAMPAIGN else READERS[kind](Path(source), options)
 
 
 def _print_summary(summary: PairsSummary) -> None:

@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from cryslator_flows.schemas import read_strict
 from cryslator_flows.translator.ablate import AblationPlan
 from cryslator_flows.translator.card import ABLATIONS, FEATURE_MAP, FEATURE_NUMBERS, model_card
 from cryslator_flows.translator.evaluate import Evaluation
@@ -18,7 +19,7 @@ from cryslator_flows.translator.pretrained import (
     ModelFolder,
     list_models,
 )
-from cryslator_flows.translator.recipe import Recipe, read_strict
+from cryslator_flows.translator.recipe import Recipe
 from tests.conftest import ROOT
 
 MODELS = [path.parent for path in sorted(ROOT.glob(f"models/*/{CONFIG}"))]

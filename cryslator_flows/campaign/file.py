@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from cryslator_flows.campaign.stages import RemoteSettings
+from cryslator_flows.crystals.stores import absolute_paths
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Symbol
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
@@ -32,9 +33,6 @@ TAGS = {
     "source": ("aflow", "files", "store", "materials-project"),
     "kind": ("maps", "species", "roles", "predicted"),
 }
-
-# Arguments of maggma's embedded stores that are paths.
-STORE_PATHS = ("path", "database_path", "paths")
 
 
 class EnumerationSettings(StrictModel):
@@ -163,7 +161,7 @@ class Campaign(StrictModel):
             if isinstance(source, FileTemplates):
                 source.path = folder / source.path
             elif isinstance(source, StoreTemplates):
-                source.store = _absolute_paths(source.store, folder)
+                source.store = absolute_paths(source.store, folder)
         if (folder / campaign.model).is_dir():
             campaign.model = str(folder / campaign.model)
         references = campaign.selection.references
@@ -333,17 +331,6 @@ def _read_yaml(path: Path) -> Any:
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "syntax error"
         raise CampaignError(f"{path}{where}: not valid YAML ({problem}); check indentation and colons") from error
-
-
-def _absolute_paths(store: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Store arguments with the file names of maggma's embedded stores counted from `folder`."""
-    changed = dict(store)
-    for key in STORE_PATHS:
-        if isinstance(store.get(key), list):
-            changed[key] = [str(folder / value) for value in store[key]]
-        elif key in store:
-            changed[key] = str(folder / store[key])
-    return changed
 
 
 def _read_references(path: Path) -> dict[str, float]:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Kind(StrEnum):
     """A kind of source."""
 
     CAMPAIGN = "campaign"
+    STORE = "store"
+    VASP = "vasp"
+    ISOSTRUCTURAL = "isostructural"
+
+
+# Options that are for some kinds only.
+OPTIONS = {
+    "intermediates": (Kind.STORE, Kind.VASP),
+    "max-per-target": (Kind.ISOSTRUCTURAL,),
+    "project": (Kind.CAMPAIGN,),
+}
 
 
 class Split(StrEnum):
@@ -32,8 +47,11 @@ class ReaderOptions:
         How many templates a relaxed crystal is paired with.
     seed : int
         Decides between equally near templates.
+    report : callable
+        Called with what a reader is at, where it takes long before the first pair.
     """
 
-    intermediates: int = 0
-    max_per_target: int = 4
-    seed: int = 0
+    intermediates: int
+    max_per_target: int
+    seed: int
+    report: Callable[[str], None] = lambda _: None

@@ -104,3 +104,10 @@ def test_a_campaign_that_is_not_there_or_has_nothing_yet(run, tmp_path, monkeypa
     assert not (tmp_path / "own").exists()
     code, _, err = run("pairs", "campain", "mine", "-o", "own")
     assert (code, "campaign" in err) == (2, True)
+
+
+def test_options_of_other_kinds_are_refused(run, tmp_path):
+    code, _, err = run("pairs", "campaign", "mine", "-o", tmp_path, "--intermediates", 3)
+    assert (code, "--intermediates is for store and vasp, not for campaign" in err) == (2, True)
+    code, _, err = run("pairs", "vasp", tmp_path, "-o", tmp_path, "--max-per-target", 3)
+    assert (code, "--max-per-target is for isostructural, not for vasp" in err) == (2, True)
