@@ -154,7 +154,7 @@ def check_yaml(text, folder):
         Campaign.model_validate(WHOLE | content).to_maker()
     elif name and name[1] == ".atomate2.yaml":
         assert set(content) <= set(Atomate2Settings.model_fields)
-    elif name and "train" in content:
+    elif name and ("train" in content or "pairs" in content):
         Recipe.from_file(folder / name[1])
     elif name:
         Campaign.from_file(folder / name[1]).to_flow()
