@@ -1,4 +1,4 @@
-"""Translations per second, side by side: in batches, one at a time, and against relaxations with CHGNet; where time goes.
+"""Translations per second, side by side: in batches, one at a time, against relaxations with CHGNet; where time goes.
 
 Example: python tests/benchmarks/translate.py
 
@@ -30,7 +30,7 @@ from cryslator_flows.translator.translator import ATOMS_PER_BATCH, Translator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-METALS = "Li Na K Mg Ca Sr Ba Ti V Cr Mn Fe Co Ni Zn Al Ga Y La Zr Nb".split()
+METALS = ["Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Zn", "Al", "Ga", "Y", "La"]
 
 
 def oxides(number: int) -> list[Structure]:
