@@ -180,7 +180,7 @@ class Campaign(StrictModel):
 
     def changed_keys(self, content: str) -> list[str]:
         """Keys of the campaign file that are not what they were when `content` was taken, but for what reports use."""
-        before, now = json.loads(content), json.loads(self.content())
+        before, now = json.loads(_with_new_keys(content)), json.loads(self.content())
         for settings in (before.get("relaxation"), now["relaxation"]):
             if settings is not None:
                 settings.pop("element_energies", None)
@@ -318,6 +318,14 @@ class Campaign(StrictModel):
                 cuts=Cuts(**self.selection.model_dump(exclude={"control_share"})), relax_maker=relax_selected
             ),
         )
+
+
+def _with_new_keys(content: str) -> str:
+    """The content of a campaign that an older version started, with the keys that it did not know at their defaults."""
+    try:
+        return Campaign.model_validate_json(content).content()
+    except ValidationError:
+        return content
 
 
 def _read_yaml(path: Path) -> Any:
