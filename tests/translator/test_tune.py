@@ -24,8 +24,17 @@ from cryslator_flows.translator.tune_data import TuneData
 
 OLD, NEW, ANIONS = ["Li", "Na", "K", "Rb"], ["Cu", "Ag", "Au", "Tl"], ["F", "Cl", "Br", "I"]
 LENGTH = {"Li": 1.2, "Na": 1.5, "K": 1.8, "Rb": 1.9, "Cu": 0.8, "Ag": 1.0, "Au": 1.1, "Tl": 1.6,
-          "F": 1.6, "Cl": 2.0, "Br": 2.2, "I": 2.4}  # fmt: skip
-ENERGY = {**dict.fromkeys(OLD, -1.0), **dict.fromkeys(NEW, 0.5), "F": -2.0, "Cl": -1.5, "Br": -1.2, "I": -1.0}
+          "Mn": 1.3, "F": 1.6, "Cl": 2.0, "Br": 2.2, "I": 2.4, "At": 2.5}  # fmt: skip
+ENERGY = {
+    **dict.fromkeys(OLD, -1.0),
+    **dict.fromkeys(NEW, 0.5),
+    "F": -2.0,
+    "Cl": -1.5,
+    "Br": -1.2,
+    "I": -1.0,
+    "Mn": 0.2,
+    "At": -0.8,
+}
 TUNE = TuneConfig(epochs=3, batch_size=16, learning_rate=5e-3, warmup_steps=10, ema_decay=0.9, threads=1)
 
 
