@@ -7,12 +7,13 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from cryslator_flows.schemas import StrictModel, read_strict
+from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.fit import FitConfig
 from cryslator_flows.translator.network import NetworkConfig
 from cryslator_flows.translator.pretrained import FORMATION_ENERGY
 from cryslator_flows.translator.reference.fit import ReferenceFitConfig
 from cryslator_flows.translator.reference.network import ReferenceConfig
+from cryslator_flows.yaml_files import read_strict
 
 
 class CardText(StrictModel):
