@@ -157,7 +157,7 @@ def check_yaml(text, folder):
         assert set(content) <= set(Atomate2Settings.model_fields)
     elif name and "store" in content:
         StoreSource.model_validate(content)
-    elif name and "train" in content:
+    elif name and ("train" in content or "pairs" in content):
         Recipe.from_file(folder / name[1])
     elif name:
         Campaign.from_file(folder / name[1]).to_flow()

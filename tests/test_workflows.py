@@ -1,6 +1,7 @@
 """What lies in workflows/ runs as it is."""
 
 import gzip
+import importlib
 import json
 import os
 import re
@@ -25,10 +26,13 @@ from cryslator_flows.campaign.stages import RemoteSettings
 from cryslator_flows.campaign.submit import missing_ledgers, stage_configs
 from cryslator_flows.relaxation.gpaw import LOG
 from cryslator_flows.schemas import STAGES
+from cryslator_flows.translator.pretrained import ModelFolder
 from cryslator_flows.translator.recipe import Recipe
 from tests.conftest import ROOT
 from tests.pairs.miniature import make_pairs, write_xmno
 from tests.translator.test_evaluate import pair
+from tests.translator.test_tune import salt
+from tests.translator.test_tune import write as write_pairs
 
 
 @pytest.mark.slow
@@ -179,6 +183,65 @@ def test_published_results_are_those_of_the_rows(tmp_path):
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert Counter(row["start"] for row in rows).total() == 3 * len({row["candidate_id"] for row in rows})
     assert all(row["ionic_steps"] == len(row["electronic_steps"]) for row in rows if row["electronic_steps"])
+
+
+def test_published_results_of_fine_tuning_are_those_of_the_rows(tmp_path):
+    folder = ROOT / "workflows/fine-tuning"
+    shutil.copy(folder / "results.jsonl", tmp_path)
+    subprocess.run([sys.executable, folder / "report.py", tmp_path / "results.jsonl"], check=True)
+    assert (tmp_path / "RESULTS.md").read_text() == (folder / "RESULTS.md").read_text()
+    base, *fits = (json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines())
+    assert base["pairs"] == 0
+    assert {fit["pairs"] for fit in fits} == {25, 100, 400}
+    assert all(fit["drawn"]["train_pairs"] + fit["drawn"]["val_pairs"] == fit["pairs"] for fit in fits)
+
+
+@pytest.mark.slow
+def test_fine_tuning_is_measured_on_what_was_held_out(tmp_path, monkeypatch):
+    """The whole script on small salts, with small fits: stopped between two of them, it goes on."""
+    for file in ("measure.py", "report.py", "recipe.yaml", "base/recipe.yaml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "workflows/fine-tuning" / file, tmp_path / file)
+    for file, change in (
+        ("recipe.yaml", {"tune": {"epochs": 1}}),
+        ("base/recipe.yaml", {"fit": {"epochs": 2}, "network": {"width": 16, "vectors": 4, "translator_layers": 1}}),
+    ):
+        content = yaml.safe_load((tmp_path / file).read_text())
+        for key, value in change.items():
+            content[key] |= value
+        (tmp_path / file).write_text(yaml.safe_dump(content))
+    data = tmp_path / "data"
+    data.mkdir()
+    halves = {"train": ["F", "Cl", "Br"], "val": ["I"], "test": ["At"]}
+    for name, anions in halves.items():
+        rows = [
+            salt(cation, anion, start, substitution={"Na": cation})
+            for cation in ("K", "Mn", "Li")
+            for anion in anions
+            for start in (3.2, 3.8)
+        ]
+        rows.append(salt("Rb", anions[0], 3.5, substitution={"Mn": "Rb"}))
+        write_pairs(data / f"mp_oxide_pairs_{name}.jsonl.gz", rows)
+    relaxed = {"species": ["Mn", "F"], "lattice_parameters": [3, 3, 3, 90, 90, 90], "frac": [[0, 0, 0], [0.5] * 3]}
+    with gzip.open(data / "mp_oxide_relaxed.jsonl.gz", "wt") as lines:
+        lines.writelines(json.dumps({**relaxed, "species": [name, "F"]}) + "\n" for name in ("Mn", "K"))
+    monkeypatch.syspath_prepend(tmp_path)
+    measure = importlib.import_module("measure")
+    runs = tmp_path / "runs"
+    monkeypatch.setattr(sys, "argv", ["measure.py", str(data), "--runs", str(runs)])
+    for fits in ([(4, 0, True)], [(4, 0, True), (4, 0, False), (6, 1, True)]):
+        monkeypatch.setattr(measure, "FITS", fits)
+        measure.main()
+        rows = [json.loads(line) for line in (runs / "results.jsonl").read_text().splitlines()]
+        assert [row["pairs"] for row in rows] == [0, *(fit[0] for fit in fits)]
+    assert rows[0]["training_pairs"] == 12
+    assert [row["test"]["targets"] for row in rows] == [2] * 4
+    assert [row["old_test"]["targets"] for row in rows] == [2] * 4
+    assert "Mn" not in ModelFolder(runs / "base").config().elements
+    assert "Mn" in ModelFolder(runs / "models/mn-4-seed0").config().elements
+    subprocess.run([sys.executable, tmp_path / "report.py", runs / "results.jsonl"], check=True)
+    assert "**4 pairs** (one seed only)" in (runs / "RESULTS.md").read_text()
+    assert (runs / "error.png").stat().st_size > 10_000
 
 
 def run_measurement(folder):

@@ -61,6 +61,19 @@ class SelectionSettings(StrictModel):
     )
 
 
+class MlipSettings(StrictModel):
+    """The interatomic potential that relaxes structures before they are starts."""
+
+    maker: str = Field(
+        "chgnet",
+        description="'chgnet', or the import path of an atomate2 maker of any potential, as in "
+        "'atomate2.forcefields.jobs.ForceFieldRelaxMaker' and 'atomate2.torchsim.core.TorchSimOptimizeMaker'",
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of the maker, `force_field_name: MACE-MP-0` for instance"
+    )
+
+
 class RelaxationSettings(StrictModel):
     """How selected candidates are relaxed."""
 
@@ -81,7 +94,13 @@ class RelaxationSettings(StrictModel):
     starts: tuple[Start, ...] = Field(
         ("unrelaxed", "translated"),
         min_length=1,
-        description="What the control share starts from: unrelaxed, translated, mlip (relaxed with CHGNet first)",
+        description="What the control share starts from: unrelaxed, translated, and these two relaxed with an "
+        "interatomic potential first, mlip and translated_mlip. The other candidates start from the translated "
+        "structure, or from the last of the starts if that is none of them",
+    )
+    mlip: MlipSettings = Field(
+        default_factory=lambda: MlipSettings(),
+        description="The potential of the starts mlip and translated_mlip",
     )
     element_energies: dict[Symbol, float] = Field(
         default_factory=dict,
@@ -161,7 +180,7 @@ class Campaign(StrictModel):
 
     def changed_keys(self, content: str) -> list[str]:
         """Keys of the campaign file that are not what they were when `content` was taken, but for what reports use."""
-        before, now = json.loads(content), json.loads(self.content())
+        before, now = json.loads(_with_new_keys(content)), json.loads(self.content())
         for settings in (before.get("relaxation"), now["relaxation"]):
             if settings is not None:
                 settings.pop("element_energies", None)
@@ -259,7 +278,7 @@ class Campaign(StrictModel):
         ModelError
             The model does not exist.
         """
-        from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+        from cryslator_flows.flows.comparison import PRERELAXED, RelaxationComparisonFlowMaker
         from cryslator_flows.flows.screening import ScreeningFlowMaker
         from cryslator_flows.jobs.compare import CompareMaker
         from cryslator_flows.jobs.enumerate import EnumerateMaker
@@ -277,12 +296,16 @@ class Campaign(StrictModel):
             relax_maker = build_relax_maker(self.relaxation.maker, self.relaxation.kwargs)
             if self.relaxation.vasp is not None:
                 relax_maker = apply_vasp_settings(relax_maker, self.relaxation.vasp)
+            comparison_maker = RelaxationComparisonFlowMaker(
+                relax_maker=relax_maker,
+                guard=self.relaxation.guard,
+                compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
+            )
+            if not PRERELAXED.keys().isdisjoint(self.relaxation.starts):
+                potential = self.relaxation.mlip
+                comparison_maker.mlip_maker = build_relax_maker(potential.maker, potential.kwargs, "relaxation.mlip")
             relax_selected = RelaxSelectedMaker(
-                comparison_maker=RelaxationComparisonFlowMaker(
-                    relax_maker=relax_maker,
-                    guard=self.relaxation.guard,
-                    compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
-                ),
+                comparison_maker=comparison_maker,
                 control_share=self.selection.control_share,
                 control_starts=self.relaxation.starts,
             )
@@ -295,6 +318,14 @@ class Campaign(StrictModel):
                 cuts=Cuts(**self.selection.model_dump(exclude={"control_share"})), relax_maker=relax_selected
             ),
         )
+
+
+def _with_new_keys(content: str) -> str:
+    """The content of a campaign that an older version started, with the keys that it did not know at their defaults."""
+    try:
+        return Campaign.model_validate_json(content).content()
+    except ValidationError:
+        return content
 
 
 def _read_yaml(path: Path) -> Any:

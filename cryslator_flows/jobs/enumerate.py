@@ -16,7 +16,11 @@ from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
 
 if TYPE_CHECKING:
-    from jobflow import Job
+    from collections.abc import Callable, Iterator
+
+    from jobflow import Job, OutputReference
+
+    from cryslator_flows.crystals.packing import PackedCandidates
 
 # Documents that one job reads at most: some 20 MB of shortlists.
 PARTS_PER_JOB = 25
@@ -81,35 +85,78 @@ class EnumerateMaker(Maker):
             rescale_volume=self.rescale_volume,
         )
         jobs: list[Job] = []
-        for number, packed in enumerate(enumeration.chunks(self.chunk_size), 1):
+        for number, packed in enumerate(some_chunks(enumeration, self.chunk_size), 1):
             translate = self.translate_maker.make(packed, cuts)
             translate.append_name(f" {number}")
             place(translate, "translate", self.stage_configs)
             jobs.append(translate)
+        parts, gathers = gather_in_tree(
+            [work.output for work in jobs], lambda group: self.gather_maker.make(group, cuts)
+        )
+        for gather in gathers:
+            place(gather, "select", self.stage_configs)
         counts = enumeration.counts
-        if not jobs:
-            rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
-            if not counts.templates:
-                reason = (
-                    "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
-                )
-            elif not counts.enumerated:
-                reason = (
-                    f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
-                    "cations are others; mend one of the two"
-                )
-            else:
-                reason = (
-                    f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
-                    f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
-                )
-            raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
-        parts = jobs
-        while len(parts) > PARTS_PER_JOB:
-            groups = in_chunks(parts, PARTS_PER_JOB)
-            parts = [self.gather_maker.make([part.output for part in group], cuts) for group in groups]
-            for gather in parts:
-                place(gather, "select", self.stage_configs)
-            jobs = [*jobs, *parts]
-        output = {"counts": counts, "parts": [part.output for part in parts]}
-        return Response(output={"counts": counts}, replace=Flow(jobs, output=output, name="translate chunks"))
+        output = {"counts": counts, "parts": parts}
+        return Response(
+            output={"counts": counts}, replace=Flow([*jobs, *gathers], output=output, name="translate chunks")
+        )
+
+
+def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidates]:
+    """The chunks of an enumeration that must not be empty.
+
+    Parameters
+    ----------
+    enumeration : Enumeration
+        The candidates.
+    size : int
+        Candidates in a chunk, about.
+
+    Raises
+    ------
+    StructureError
+        No candidate is left; the message says which keys of a campaign file to mend.
+    """
+    yield from enumeration.chunks(size)
+    counts = enumeration.counts
+    if counts.unique:
+        return
+    rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
+    if not counts.templates:
+        reason = "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
+    elif not counts.enumerated:
+        reason = (
+            f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
+            "cations are others; mend one of the two"
+        )
+    else:
+        reason = (
+            f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
+            f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
+        )
+    raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
+
+
+def gather_in_tree(
+    outputs: list[OutputReference], gather: Callable[[list[OutputReference]], Job]
+) -> tuple[list[OutputReference], list[Job]]:
+    """Gather the outputs of many jobs by jobs that read 25 each, until there are no more than 25.
+
+    Parameters
+    ----------
+    outputs : list of OutputReference
+        The outputs.
+    gather : callable
+        Makes the job that gathers some of them, or some of what such jobs gathered.
+
+    Returns
+    -------
+    tuple
+        The outputs that hold all, and the jobs that gather.
+    """
+    gathers: list[Job] = []
+    while len(outputs) > PARTS_PER_JOB:
+        made = [gather(group) for group in in_chunks(outputs, PARTS_PER_JOB)]
+        gathers += made
+        outputs = [work.output for work in made]
+    return outputs, gathers

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from jobflow import JobConfig, Maker, OnMissing, job
 
 from cryslator_flows.errors import CampaignError
-from cryslator_flows.relaxation.savings import count_outcomes, measure_all_savings
+from cryslator_flows.relaxation.savings import count_outcomes, count_prerelaxations, measure_all_savings
 from cryslator_flows.schemas import CampaignSummary, Digests, EnumerationCounts, RelaxationComparison, TranslationStats
 
 PACKAGES = ("cryslator-flows", "atomate2", "jobflow", "pymatgen", "torch", "custodian", "maggma")
@@ -92,6 +92,7 @@ def summarize(
         engines=sorted({cost.engine for cost in costs}),
         savings=measure_all_savings(comparisons),
         translation_seconds=stats.seconds,
+        prerelaxations=count_prerelaxations(comparisons),
         reused=sum(comparison.reused_from is not None for comparison in comparisons),
         versions={**{name: version(name) for name in PACKAGES}, **stats.models},
     )

@@ -9,7 +9,7 @@ from cryslator_flows.pairs.align import align_all
 from cryslator_flows.pairs.energies import with_formation_energies
 from cryslator_flows.pairs.kinds import Split
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.split import drop_leakage, split_as_given, split_by_formula
+from cryslator_flows.pairs.split import drop_leakage, split_as_given, split_records
 from cryslator_flows.pairs.write import PairsSummary, count_reasons, write_pairs, write_summary
 
 if TYPE_CHECKING:
@@ -109,5 +109,5 @@ class PairFolder:
         if self.split is Split.NONE:
             return {"": records}, []
         given, dropped = split_as_given(records) if self.split is Split.GIVEN else (None, [])
-        parts, leaked = drop_leakage(given or split_by_formula(records, self.seed))
+        parts, leaked = drop_leakage(given or split_records(records, self.seed))
         return parts, dropped + leaked

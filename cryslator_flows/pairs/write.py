@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from cryslator_flows.errors import StoreError
-from cryslator_flows.pairs.split import formula_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +55,7 @@ def count_part(records: list[PairRecord]) -> PartCounts:
     return PartCounts(
         pairs=len(records),
         targets=len({record.target for record in records}),
-        formulas=len({formula_of(record) for record in records}),
+        formulas=len({record.reduced_formula for record in records}),
         formation_energies=sum(record.formation_energy_per_atom is not None for record in records),
         energies=sum((record.model_extra or {}).get("energy_per_atom") is not None for record in records),
     )
