@@ -91,12 +91,16 @@ class LoadedModel:
         self.network = folder.network().to(self.device)
         self.calibration = folder.calibration().to(self.device, torch.float64)
 
+    def to_single(self, crystals: Crystals) -> Crystals:
+        """Crystals as the network takes them: on its device, in single precision."""
+        there = crystals.to(self.device)
+        return replace(there, lattices=there.lattices.float(), frac=there.frac.float())
+
     @torch.inference_mode()
     def predict(self, crystals: Crystals) -> Outcome:
         """Translate a batch of `to_crystals`."""
+        raw = in_double(self.network.translate(self.to_single(crystals)))
         crystals = crystals.to(self.device)
-        single = replace(crystals, lattices=crystals.lattices.float(), frac=crystals.frac.float())
-        raw = in_double(self.network.translate(single))
         features = self.network.crystal_features(raw, crystals)[1]
         distance = self.calibration.distance(features)
         prediction = self.calibration.settle(raw, crystals)
