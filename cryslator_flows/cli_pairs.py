@@ -77,19 +77,22 @@ def pairs(
             raise typer.BadParameter(f"--{name} is for {' and '.join(OPTIONS[name])}, not for {kind}; leave it out")
     quiet()
     from cryslator_flows.pairs.energies import read_element_energies
-    from cryslator_flows.pairs.make import PairsMaker
+    from cryslator_flows.pairs.make import PairFolder
 
     energies = None if element_energies is None else read_element_energies(element_energies)
-    maker = PairsMaker(output, split, seed, energies)
-    with progress_bars() as progress:
-        bar = progress.add_task("pairs", total=None, note="")
-        options = ReaderOptions(
-            intermediates or 0, max_per_target or 4, seed, lambda note: progress.update(bar, note=note)
-        )
-        summary = maker.make(
-            _read(kind, source, project, options), kind.value, source, lambda: progress.update(bar, advance=1)
-        )
-        progress.update(bar, total=summary.read, note="")
+    pair_folder = PairFolder(output, split, seed, energies)
+    try:
+        with progress_bars() as progress:
+            bar = progress.add_task("pairs", total=None, note="")
+            options = ReaderOptions(
+                intermediates or 0, max_per_target or 4, seed, lambda note: progress.update(bar, note=note)
+            )
+            read = _read(kind, source, project, options)
+            summary = pair_folder.fill(read, kind.value, source, lambda: progress.update(bar, advance=1))
+            progress.update(bar, total=summary.read, note="")
+    except KeyboardInterrupt:
+        err.print("Stopped. Nothing was written.")
+        raise typer.Exit(130) from None
     _print_summary(summary)
     if not summary.kept:
         err.print(f"No pair is left of {summary.read} in {plain(source)}: {shown(output / 'dropped.jsonl')} says why.")
@@ -120,6 +123,8 @@ def _print_summary(summary: PairsSummary) -> None:
     table.add_section()
     table.add_row("read", str(summary.read))
     out.print(table)
+    for name in (name for name, part in summary.files.items() if not part.pairs):
+        err.print(f"[yellow]note:[/] no pair is left for {name}")
     known = sum(part.formation_energies for part in summary.files.values())
     energies = sum(part.energies for part in summary.files.values())
     if summary.kept and known < summary.kept:

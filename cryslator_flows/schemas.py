@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pymatgen.core import Structure
-
-from cryslator_flows.errors import DataError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Start = Literal["unrelaxed", "translated", "mlip", "translated_mlip"]
 STARTS: tuple[Start, ...] = get_args(Start)
@@ -36,39 +30,6 @@ class StrictModel(BaseModel):
                 raise ValueError(f"unknown key {key!r}; {hint}")
             return {key: value for key, value in data.items() if not str(key).startswith("@")}
         return data
-
-
-Content = TypeVar("Content", bound=StrictModel)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-
-
-def read_strict(path: Path, kind: type[Content]) -> Content:
-    """Read a YAML file that users write by hand.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read or a field is wrong; the message names both.
-    """
-    try:
-        return kind.model_validate(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "file"
-        raise DataError(f"{path}, {where}: {first['msg']}; fields: {', '.join(kind.model_fields)}") from error
 
 
 class Template(BaseModel):

@@ -5,7 +5,6 @@ import zipfile
 
 import pytest
 
-from cryslator_flows.schemas import read_strict
 from cryslator_flows.translator.ablate import AblationPlan
 from cryslator_flows.translator.card import ABLATIONS, FEATURE_MAP, FEATURE_NUMBERS, model_card
 from cryslator_flows.translator.evaluate import Evaluation
@@ -20,6 +19,7 @@ from cryslator_flows.translator.pretrained import (
     list_models,
 )
 from cryslator_flows.translator.recipe import Recipe
+from cryslator_flows.yaml_files import read_strict
 from tests.conftest import ROOT
 
 MODELS = [path.parent for path in sorted(ROOT.glob(f"models/*/{CONFIG}"))]

@@ -11,7 +11,7 @@ from pymatgen.core import Composition
 from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.schemas import read_yaml
+from cryslator_flows.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

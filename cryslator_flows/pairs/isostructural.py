@@ -18,8 +18,8 @@ from cryslator_flows.crystals.substitution import substitute
 from cryslator_flows.errors import DataError, StructureError
 from cryslator_flows.pairs.raw import Dropped, RawPair
 from cryslator_flows.pairs.store import read_store
-from cryslator_flows.schemas import read_yaml
 from cryslator_flows.translator.records import RelaxedRecord, read_lines, read_records
+from cryslator_flows.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PairsMaker:
-    """Makes files of pairs.
+class PairFolder:
+    """A folder of files of pairs.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class PairsMaker:
     element_energies: dict[str, float] | None = None
     limits: PairLimits | None = None
 
-    def make(
+    def fill(
         self,
         pairs: Iterable[RawPair | Dropped],
         kind: str,

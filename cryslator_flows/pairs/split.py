@@ -30,8 +30,8 @@ def formula_of(record: PairRecord) -> str:
 def split_by_formula(records: Iterable[PairRecord], seed: int = 0) -> Parts:
     """All pairs of one reduced formula go to one part: 0.8 of the formulas to train, 0.1 each to val and test.
 
-    A hash of seed and formula decides, so that a formula stays where it is when more pairs come. Only where val or test
-    would be empty a formula of train is moved there, as long as train keeps one.
+    A hash of seed and formula decides, so that a formula stays where it is when more pairs come. Only where a part
+    would be empty a formula of the largest one is moved there.
 
     Parameters
     ----------
@@ -53,10 +53,12 @@ def split_by_formula(records: Iterable[PairRecord], seed: int = 0) -> Parts:
         formula: "test" if draw < TEST_SHARE else "val" if draw < TEST_SHARE + VAL_SHARE else "train"
         for formula, draw in draws.items()
     }
-    for part in ("val", "test"):
-        rest = [formula for formula, other in part_of.items() if other == "train"]
-        if part not in part_of.values() and len(rest) > 1:
-            part_of[min(rest, key=draws.__getitem__)] = part
+    for part in PARTS:
+        sizes = Counter(part_of.values())
+        largest = max(PARTS, key=lambda name: sizes[name])
+        # Train comes first, and may take the only one.
+        if not sizes[part] and sizes[largest] > (part != "train"):
+            part_of[min((name for name in part_of if part_of[name] == largest), key=draws.__getitem__)] = part
     parts: Parts = {part: [] for part in PARTS}
     for formula, rows in by_formula.items():
         parts[part_of[formula]].extend(rows)

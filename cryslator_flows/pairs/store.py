@@ -19,7 +19,8 @@ from cryslator_flows.pairs.trajectory import (
     trajectory_pairs,
 )
 from cryslator_flows.relaxation.counting import count_steps
-from cryslator_flows.schemas import StrictModel, read_strict
+from cryslator_flows.schemas import StrictModel
+from cryslator_flows.yaml_files import read_strict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from cryslator_flows.errors import DataError
-from cryslator_flows.schemas import StrictModel, read_strict
+from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.card import ABLATIONS
 from cryslator_flows.translator.evaluate import first_of_each_target
 from cryslator_flows.translator.network import Network
@@ -18,6 +18,7 @@ from cryslator_flows.translator.prepare import pair_row, prepare, to_pairs
 from cryslator_flows.translator.records import PairRecord, read_records
 from cryslator_flows.translator.train import train_network
 from cryslator_flows.translator.validation import validate
+from cryslator_flows.yaml_files import read_strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

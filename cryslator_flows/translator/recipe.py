@@ -6,12 +6,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cryslator_flows.schemas import StrictModel, read_strict
+from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.fit import FitConfig
 from cryslator_flows.translator.network import NetworkConfig
 from cryslator_flows.translator.pretrained import FORMATION_ENERGY
 from cryslator_flows.translator.reference.fit import ReferenceFitConfig
 from cryslator_flows.translator.reference.network import ReferenceConfig
+from cryslator_flows.yaml_files import read_strict
 
 
 class CardText(StrictModel):

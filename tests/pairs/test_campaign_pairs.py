@@ -5,6 +5,8 @@ import json
 import pytest
 import yaml
 
+from cryslator_flows.pairs.kinds import Kind
+from cryslator_flows.pairs.readers import READERS
 from cryslator_flows.translator.records import PairRecord, read_records
 from tests.campaign import test_started as started
 
@@ -58,7 +60,11 @@ def test_formation_energies(run, tmp_path, campaign):
     assert run("pairs", "campaign", "campaign.yaml", "-o", "own")[0] == 0
     own = {row.target: row for row in rows(tmp_path / "own")}
     code, _, err = run("pairs", "campaign", "mine", "-o", "given", "--element-energies", "mine.yaml")
-    assert (code, "note" in err) == (0, False)
+    assert (code, "have a formation energy" in err, "no pair is left for pairs-test.jsonl.gz" in err) == (
+        0,
+        False,
+        True,
+    )
     for row in rows(tmp_path / "given"):
         assert row.formation_energy_per_atom == pytest.approx(own[row.target].formation_energy_per_atom + 1)
         counts = {symbol: row.species.count(symbol) / len(row.species) for symbol in set(row.species)}
@@ -111,3 +117,13 @@ def test_options_of_other_kinds_are_refused(run, tmp_path):
     assert (code, "--intermediates is for store and vasp, not for campaign" in err) == (2, True)
     code, _, err = run("pairs", "vasp", tmp_path, "-o", tmp_path, "--max-per-target", 3)
     assert (code, "--max-per-target is for isostructural, not for vasp" in err) == (2, True)
+
+
+def test_ctrl_c(run, tmp_path, monkeypatch):
+    def interrupted(path, options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(READERS, Kind.VASP, interrupted)
+    code, _, err = run("pairs", "vasp", tmp_path, "-o", tmp_path / "own")
+    assert (code, "Stopped. Nothing was written." in err) == (130, True)
+    assert not (tmp_path / "own").exists()
