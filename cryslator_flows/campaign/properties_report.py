@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryslator_flows.schemas import PropertyComparison, PropertyErrors, Start
 
 COLORS: dict[Start, str] = {
-    "unrelaxed": "#8d99ae", "translated": "#2a9d8f", "mlip": "#e9a03b", "translated_mlip": "#6a4c93",
+    "unrelaxed": "#8d99ae", "translated": "#2a9d8f", "mlip": "#e9a03b", "translated_mlip": "#9b5de5",
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ SHORT_OUTCOMES: dict[Outcome, str] = {
 }  # fmt: skip
 # Colour, shape and diameter in points: later starts are drawn smaller, above those whose steps they share.
 MARKERS: dict[Start, tuple[str, str, float]] = {
-    "translated": ("#2a9d8f", "o", 8), "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#6a4c93", "D", 4),
+    "translated": ("#2a9d8f", "o", 8), "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#9b5de5", "D", 4),
 }  # fmt: skip
 # Ends as signs, where words for all starts would not fit into a table.
 ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}

@@ -279,7 +279,7 @@ def grown_pairs(job_store: JobStore, name: str) -> Iterator[RawPair | Dropped]:
     Yields
     ------
     RawPair or Dropped
-        One for each candidate of the chunks that have ended, as `cryslator_flows.pairs.make.PairsMaker` takes them.
+        One for each candidate of the chunks that have ended, as `cryslator_flows.pairs.make.PairFolder` takes them.
     """
     # Not just "pairs": jobflow would move metadata of that name to the additional store with the pairs of a chunk.
     found = job_store.query({"metadata.pairs_flow": name, "output.@class": PairsChunk.__name__}, ["uuid", "index"])

@@ -20,7 +20,7 @@ from cryslator_flows.jobs import enumerate as enumerate_module
 from cryslator_flows.jobs.pairs import CountPairsMaker, GrowPairsMaker, grown_pairs
 from cryslator_flows.jobs.select import LANES
 from cryslator_flows.pairs.grown import GrownPairs, PairCounts, PairsChunk
-from cryslator_flows.pairs.make import PairsMaker
+from cryslator_flows.pairs.make import PairFolder
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.translator.records import PairRecord, read_records
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
@@ -154,7 +154,7 @@ def test_relax_maker_of_several_jobs(store, tmp_path, candidates):
 
 def test_files_that_train_reads(store, tmp_path):
     grow(GENTLE, store, tmp_path / "jobs", element_energies=ENERGIES)
-    summary = PairsMaker(tmp_path / "files").make(grown_pairs(store, "grown"), "flow", "grown")
+    summary = PairFolder(tmp_path / "files").fill(grown_pairs(store, "grown"), "flow", "grown")
     records = [record for name in summary.files for record in read_records(tmp_path / "files" / name, PairRecord)]
     assert len(records) == summary.kept > 0
     stored = {pair["target"]: pair for chunk in chunks(store) for pair in chunk.pairs}

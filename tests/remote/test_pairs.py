@@ -3,13 +3,14 @@
 import pytest
 
 from cryslator_flows.crystals.enumeration import Enumeration
+from cryslator_flows.crystals.substitution import RolePools
+from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.flows.pairs import PairsFlowMaker
 from cryslator_flows.jobs.pairs import GrowPairsMaker, grown_pairs
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.schemas import RelaxationComparison
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
-from tests.flows.test_screening import SPACES, TEMPLATES
 from tests.flows.test_starts import candidate_of, translation_of
 
 pytestmark = pytest.mark.slow
@@ -17,11 +18,13 @@ pytestmark = pytest.mark.slow
 
 def test_pairs_grow_around_failed_relaxations(jfr_project):
     relax_maker = FussyRelaxMaker(fails_with="Sr", relax_cell=False)
-    maker = PairsFlowMaker("grown", relax_maker, grow_maker=GrowPairsMaker(chunk_size=4))
-    jfr_project.submit(maker.make(TEMPLATES, SPACES))
+    maker = PairsFlowMaker("grown", relax_maker, grow_maker=GrowPairsMaker(chunk_size=1))
+    templates = [AflowTemplates(elements=["O"], anonymous_formulas=["ABC3"], max_atoms=5)]
+    spaces = [RolePools(kind="roles", cations=[["Mn"], ["Ca", "Sr"]])]
+    jfr_project.submit(maker.make(templates, spaces))
     jfr_project.run(900)
     store = jfr_project.controller.jobstore
-    candidates = {item.candidate_id: item for item in Enumeration(TEMPLATES[0].load(), SPACES)}
+    candidates = {item.candidate_id: item for item in Enumeration(templates[0].load(), spaces)}
     found = {item.name: item for item in grown_pairs(store, "grown")}
     assert found.keys() == candidates.keys()
     for name, item in found.items():
