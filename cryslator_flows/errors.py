@@ -14,7 +14,19 @@ class CryslatorError(Exception):
 
 
 class StructureError(CryslatorError, ValueError):
-    """A structure that cannot be read, translated or substituted."""
+    """A structure that cannot be read, translated or substituted.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, where, and what to do.
+    cause : str
+        The kind of fault in a few words, equal for equal faults, to be counted.
+    """
+
+    def __init__(self, message: str, cause: str = "not a crystal") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class ModelError(CryslatorError, ValueError):

@@ -35,27 +35,34 @@ def check_structure(structure: Structure, source: str = "structure") -> None:
         or an atom without neighbour within 6 angstrom.
     """
     if not len(structure):
-        raise StructureError(f"{source}, sites: no atoms; give a structure with at least one site")
+        raise StructureError(f"{source}, sites: no atoms; give a structure with at least one site", "no atoms")
     if len(structure) > MAX_ATOMS:
         raise StructureError(
-            f"{source}, sites: {len(structure)} atoms, at most {MAX_ATOMS}; give the primitive cell or a smaller one"
+            f"{source}, sites: {len(structure)} atoms, at most {MAX_ATOMS}; give the primitive cell or a smaller one",
+            f"over {MAX_ATOMS} atoms",
         )
     if not structure.is_ordered:
         site = next(index for index, site in enumerate(structure) if not site.is_ordered)
         raise StructureError(
             f"{source}, site {site}: disordered ({structure[site].species_string}); "
-            "order it first, with pymatgen's OrderDisorderedStructureTransformation for instance"
+            "order it first, with pymatgen's OrderDisorderedStructureTransformation for instance",
+            "disordered",
         )
     for index, site in enumerate(structure):
         if isinstance(site.specie, DummySpecies):
             raise StructureError(
-                f"{source}, site {index}: {site.species_string!r} is no element; replace it with an element symbol"
+                f"{source}, site {index}: {site.species_string!r} is no element; replace it with an element symbol",
+                "no element",
             )
     if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
-        raise StructureError(f"{source}, lattice or coordinates: not a number (NaN or infinite); mend the file")
+        raise StructureError(
+            f"{source}, lattice or coordinates: not a number (NaN or infinite); mend the file", "not a number"
+        )
     lengths = structure.lattice.abc
     if min(lengths) < 1e-3 or structure.volume < 1e-3 * math.prod(lengths):
-        raise StructureError(f"{source}, lattice: cell volume {structure.volume:.3g} A^3 is zero; mend the lattice")
+        raise StructureError(
+            f"{source}, lattice: cell volume {structure.volume:.3g} A^3 is zero; mend the lattice", "flat cell"
+        )
     centers, points, _, distances = structure.get_neighbor_list(MAX_DISTANCE, exclude_self=True)
     nearest = np.full(len(structure), np.inf)
     np.minimum.at(nearest, centers, distances)
@@ -64,11 +71,13 @@ def check_structure(structure: Structure, source: str = "structure") -> None:
         other = int(points[centers == index][distances[centers == index].argmin()])
         raise StructureError(
             f"{source}, sites {index} and {other}: only {nearest[index]:.3f} A apart, under {MIN_DISTANCE} A; "
-            "remove the duplicate site or mend the coordinates"
+            "remove the duplicate site or mend the coordinates",
+            "atoms nearly coincide",
         )
     if not np.isfinite(nearest).all():
         index = int(np.isinf(nearest).argmax())
         raise StructureError(
             f"{source}, site {index} ({structure[index].specie}): isolated, no neighbour within {MAX_DISTANCE} A; "
-            "only connected crystals can be translated"
+            "only connected crystals can be translated",
+            "isolated atom",
         )

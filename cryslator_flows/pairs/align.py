@@ -1,0 +1,288 @@
+"""Bring the unrelaxed and the relaxed crystal of a pair to the same sites, axes, images and orientation."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.core import Element, Lattice, Structure
+from pymatgen.util.coord import pbc_shortest_vectors
+from scipy.linalg import polar
+from scipy.optimize import linear_sum_assignment
+
+from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.errors import StructureError
+from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.translator.records import Geometry, PairRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from cryslator_flows.pairs.raw import RawPair
+
+    Array = NDArray[np.floating]
+
+# Sites and axes as given are not doubted where they differ less than this from the unrelaxed crystal's: strain, and
+# displacement over the cube root of the volume per atom.
+SURE = 0.02
+# Other axes are looked for among lattices of up to this much strain, the nearest first.
+STRAINS = (0.1, 0.2, 0.4)
+# What is nearer by less than this is not worth another order of sites: rounding of files.
+NOISE = 1e-6
+DECIMALS = 8
+
+
+@dataclass(frozen=True)
+class PairLimits:
+    """How far apart an unrelaxed and a relaxed crystal may be to count as one relaxation.
+
+    Parameters
+    ----------
+    max_strain : float
+        Largest absolute principal logarithmic strain.
+    max_volume : float
+        Largest absolute logarithm of the ratio of volumes.
+    max_shift : float
+        Farthest that an atom moves, strain and drift apart, in angstrom.
+    """
+
+    max_strain: float = 0.35
+    max_volume: float = 0.6
+    max_shift: float = 1.5
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A way to read the relaxed crystal in terms of the unrelaxed one.
+
+    Parameters
+    ----------
+    strain : array
+        Logarithmic strain from the unrelaxed to the relaxed cell, [3, 3], symmetric.
+    shift : array
+        Fractional displacements of the sites of the unrelaxed crystal, drift removed, [atoms, 3].
+    distances : array
+        How far each atom moves in the unrelaxed cell, [atoms] in angstrom.
+    length : float
+        Cube root of the unrelaxed volume per atom, in angstrom.
+    """
+
+    strain: Array
+    shift: Array
+    distances: Array
+    length: float
+
+    @property
+    def cost(self) -> float:
+        """Squared deformation: of the cell, and of the sites in units of `length`."""
+        return float((self.strain**2).sum() + (self.distances**2).mean() / self.length**2)
+
+    def excess(self, limits: PairLimits) -> str | None:
+        """Which limit it exceeds; None if none."""
+        principal = np.linalg.eigvalsh(self.strain)
+        if abs(principal.sum()) > limits.max_volume:
+            return f"ln of the volume ratio over {limits.max_volume:g}"
+        if abs(principal).max() > limits.max_strain:
+            return f"strain over {limits.max_strain:g}"
+        if self.distances.max() > limits.max_shift:
+            return f"an atom moves over {limits.max_shift:g} A"
+        return None
+
+
+def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropped:
+    """Align the relaxed crystal of a pair with the unrelaxed one.
+
+    Of all choices of equivalent lattice vectors (mirrored ones included), orders of sites of one element, images and
+    origins, the relaxed crystal is described by those that deform the unrelaxed crystal least; what is given is kept
+    where nothing is nearer. With rows as lattice vectors F = L_u^-1 L_r = V R (polar decomposition), the relaxed cell
+    is written as L_u V: the unrelaxed one strained without rotation.
+
+    Parameters
+    ----------
+    pair : RawPair
+        The pair as its source holds it.
+    limits : PairLimits or None
+        How far apart the two may be.
+
+    Returns
+    -------
+    PairRecord or Dropped
+        The pair with the same atoms in the same order, sites as in the unrelaxed crystal; or why there is none.
+    """
+    for which, structure in (("unrelaxed", pair.unrelaxed), ("relaxed", pair.relaxed)):
+        try:
+            check_structure(structure)
+        except StructureError as error:
+            return Dropped(pair.name, f"{which} crystal: {error.cause}")
+    unrelaxed, relaxed = _elements_only(pair.unrelaxed), _elements_only(pair.relaxed)
+    if unrelaxed.reduced_formula != relaxed.reduced_formula:
+        return Dropped(pair.name, "another composition")
+    if unrelaxed.composition != relaxed.composition:
+        return Dropped(pair.name, "another number of atoms")
+    alignment = best_alignment(unrelaxed, relaxed)
+    if (reason := alignment.excess(limits or PairLimits())) is not None:
+        return Dropped(pair.name, reason)
+    values, vectors = np.linalg.eigh(alignment.strain)
+    stretch = (vectors * np.exp(values)) @ vectors.T
+    return PairRecord.model_validate(
+        {
+            **pair.columns,
+            "target": pair.target,
+            "species": [site.specie.symbol for site in unrelaxed],
+            "unrelaxed": _geometry(unrelaxed.lattice.matrix, unrelaxed.frac_coords),
+            "relaxed": _geometry(unrelaxed.lattice.matrix @ stretch, unrelaxed.frac_coords + alignment.shift),
+        }
+    )
+
+
+def align_all(pairs: Iterable[RawPair | Dropped], limits: PairLimits | None = None) -> Iterator[PairRecord | Dropped]:
+    """Align pairs one by one; what a source dropped passes through."""
+    for pair in pairs:
+        yield pair if isinstance(pair, Dropped) else align(pair, limits)
+
+
+def to_records(
+    pairs: Iterable[RawPair | Dropped], limits: PairLimits | None = None
+) -> tuple[list[PairRecord], Counter[str]]:
+    """Align pairs and count why others are none.
+
+    Parameters
+    ----------
+    pairs : iterable of RawPair or Dropped
+        What a source yields.
+    limits : PairLimits or None
+        How far apart an unrelaxed and a relaxed crystal may be.
+
+    Returns
+    -------
+    tuple
+        The records, and how many were dropped for which reason.
+    """
+    records: list[PairRecord] = []
+    reasons: Counter[str] = Counter()
+    for item in align_all(pairs, limits):
+        if isinstance(item, Dropped):
+            reasons[item.reason] += 1
+        else:
+            records.append(item)
+    return records, reasons
+
+
+def best_alignment(unrelaxed: Structure, relaxed: Structure) -> Alignment:
+    """The alignment that deforms the unrelaxed crystal least.
+
+    Parameters
+    ----------
+    unrelaxed, relaxed : Structure
+        Crystals of the same elements, each with the same number of atoms.
+    """
+    best = given = _given_order(unrelaxed, relaxed)
+    if given is not None and given.cost < SURE**2:
+        return given
+    species = np.array(unrelaxed.atomic_numbers)
+    others = np.array(relaxed.atomic_numbers)
+    for reach in STRAINS:
+        for lattice, strain in _lattices_near(unrelaxed.lattice, relaxed.lattice, reach):
+            if best is not None and (strain**2).sum() > best.cost - NOISE:
+                break
+            frac = lattice.get_fractional_coords(relaxed.cart_coords)
+            for shift in _matched_sites(unrelaxed, species, frac, others):
+                found = _alignment(unrelaxed, strain, shift)
+                if best is None or found.cost < best.cost - NOISE:
+                    best = found
+        if best is not None and best.cost < reach**2:
+            break
+    if best is None:
+        frac = relaxed.frac_coords
+        shifts = _matched_sites(unrelaxed, species, frac, others)
+        strain = _strain(unrelaxed.lattice, relaxed.lattice)
+        best = min((_alignment(unrelaxed, strain, shift) for shift in shifts), key=lambda item: item.cost)
+    return best
+
+
+def _elements_only(structure: Structure) -> Structure:
+    """The structure without oxidation states, properties and labels."""
+    symbols = [Element.from_Z(site.specie.Z).symbol for site in structure]
+    return Structure(structure.lattice, symbols, structure.frac_coords)
+
+
+def _geometry(lattice: Array, frac: Array) -> Geometry:
+    return Geometry.model_validate(
+        {"lattice": np.round(lattice, DECIMALS).tolist(), "frac": np.round(frac, DECIMALS).tolist()}
+    )
+
+
+def _strain(start: Lattice, end: Lattice) -> Array:
+    """H = log V of F = L_start^-1 L_end = V R, [3, 3]."""
+    _, stretch = polar(np.linalg.solve(start.matrix, end.matrix), side="left")
+    values, vectors = np.linalg.eigh(stretch)
+    return np.asarray((vectors * np.log(values)) @ vectors.T)
+
+
+def _alignment(unrelaxed: Structure, strain: Array, shift: Array) -> Alignment:
+    distances = np.linalg.norm(shift @ unrelaxed.lattice.matrix, axis=1)
+    return Alignment(strain, shift, distances, (unrelaxed.volume / len(unrelaxed)) ** (1 / 3))
+
+
+def _given_order(unrelaxed: Structure, relaxed: Structure) -> Alignment | None:
+    """Sites and axes as they are given; None if the elements are in another order."""
+    if unrelaxed.atomic_numbers != relaxed.atomic_numbers:
+        return None
+    change = relaxed.frac_coords - unrelaxed.frac_coords
+    # As if each atom in turn stood still: one of them stands nearly still in the right images.
+    shifts = (_without_drift(change - change[atom]) for atom in range(len(change)))
+    strain = _strain(unrelaxed.lattice, relaxed.lattice)
+    return min((_alignment(unrelaxed, strain, shift) for shift in shifts), key=lambda item: item.cost)
+
+
+def _without_drift(change: Array) -> Array:
+    """Fractional differences to the nearest images, freed of their mean."""
+    change = change - np.round(change)
+    return np.asarray(change - change.mean(axis=0))
+
+
+def _lattices_near(unrelaxed: Lattice, relaxed: Lattice, reach: float) -> list[tuple[Lattice, Array]]:
+    """Choices of lattice vectors of the relaxed crystal like those of the unrelaxed one, least strained first."""
+    scaled = unrelaxed.scale(relaxed.volume)
+    found = scaled_mappings(relaxed, scaled, reach)
+    strained = [(lattice, _strain(unrelaxed, lattice)) for lattice in found]
+    return sorted(strained, key=lambda item: round(float((item[1] ** 2).sum()), 9))
+
+
+def scaled_mappings(lattice: Lattice, other: Lattice, reach: float) -> Iterator[Lattice]:
+    """Primitive choices of lattice vectors of `lattice` that are like `other` up to a strain of about `reach`."""
+    angle = math.degrees(1.5 * reach)
+    for mapped, _, numbers in lattice.find_all_mappings(other, math.expm1(reach), angle, skip_rotation_matrix=True):
+        if abs(round(np.linalg.det(numbers))) == 1:
+            yield mapped
+
+
+def _matched_sites(unrelaxed: Structure, species: Array, frac: Array, others: Array) -> Iterator[Array]:
+    """Fractional displacements for each origin that puts one atom of the rarest element upon another."""
+    counts = Counter(species.tolist())
+    rarest = min(counts, key=lambda number: (counts[number], number))
+    anchor = int(np.argmax(species == rarest))
+    for candidate in np.flatnonzero(others == rarest):
+        drift = frac[candidate] - unrelaxed.frac_coords[anchor]
+        for _ in range(2):
+            moved = frac - drift
+            order = _assign(unrelaxed, species, moved, others)
+            shift = _without_drift(moved[order] - unrelaxed.frac_coords)
+            change = moved[order] - unrelaxed.frac_coords
+            drift = drift + (change - np.round(change)).mean(axis=0)
+        yield shift
+
+
+def _assign(unrelaxed: Structure, species: Array, frac: Array, others: Array) -> NDArray[np.intp]:
+    """For each site of the unrelaxed crystal the site of its element in `frac`, squared distances least in total."""
+    order = np.empty(len(species), dtype=np.intp)
+    for number in np.unique(species):
+        rows, columns = np.flatnonzero(species == number), np.flatnonzero(others == number)
+        _, squares = pbc_shortest_vectors(unrelaxed.lattice, unrelaxed.frac_coords[rows], frac[columns], return_d2=True)
+        order[rows] = columns[linear_sum_assignment(squares)[1]]
+    return order

@@ -1,0 +1,105 @@
+"""Pairs from the relaxations that a campaign compared."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from pymatgen.core import Composition
+
+from cryslator_flows.pairs.align import align
+from cryslator_flows.pairs.energies import formation_energy_per_atom
+from cryslator_flows.pairs.raw import Dropped, RawPair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cryslator_flows.pairs.align import PairLimits
+    from cryslator_flows.schemas import Relaxation, RelaxationComparison
+
+
+def comparison_pairs(
+    comparisons: Iterable[RelaxationComparison],
+    element_energies: dict[str, float],
+    limits: PairLimits | None = None,
+) -> Iterator[RawPair | Dropped]:
+    """Pair each unrelaxed structure with the lowest relaxed one that can be aligned with it, whatever its start.
+
+    Parameters
+    ----------
+    comparisons : iterable of RelaxationComparison
+        The relaxed candidates, all by one engine with one setting.
+    element_energies : dict
+        Energies of the elements by that engine, in eV/atom; formation energies are left out where one is missing.
+    limits : PairLimits or None
+        How far apart the two structures may be.
+
+    Yields
+    ------
+    RawPair or Dropped
+        One for each comparison. Relaxations that failed, did not converge or were made by a test double of an engine
+        make no pair.
+    """
+    for comparison in comparisons:
+        yield _pair(comparison, element_energies, limits)
+
+
+def _pair(
+    comparison: RelaxationComparison, element_energies: dict[str, float], limits: PairLimits | None
+) -> RawPair | Dropped:
+    name, unrelaxed = comparison.candidate_id, comparison.unrelaxed_structure
+    if unrelaxed is None:
+        return Dropped(name, "no unrelaxed structure")
+    reasons = {item.start: _unusable(item) for item in comparison.relaxations}
+    usable = [item for item in comparison.relaxations if reasons[item.start] is None]
+    if not usable:
+        # The reason of the start that came farthest.
+        order = ("not converged", "made by a test double of the engine", "relaxation failed")
+        return Dropped(name, min(filter(None, reasons.values()), key=order.index, default="relaxation failed"))
+    composition = unrelaxed.composition
+    columns: dict[str, Any] = {"template": comparison.template_id, "substitution": comparison.substitution}
+    if (formula := template_formula(composition, comparison.substitution)) is not None:
+        columns["template_formula"] = formula
+    failures: list[Dropped] = []
+    for item in sorted(usable, key=lambda item: item.energy_per_atom or 0):
+        known = {"energy_per_atom": item.energy_per_atom}
+        energy = formation_energy_per_atom(composition, item.energy_per_atom, element_energies)
+        if energy is not None:
+            known["formation_energy_per_atom"] = energy
+        pair = RawPair(name, name, unrelaxed, item.structure, {**columns, **known})
+        aligned = align(pair, limits)
+        if not isinstance(aligned, Dropped):
+            return pair
+        failures.append(aligned)
+    return failures[0]
+
+
+def _unusable(relaxation: Relaxation) -> str | None:
+    cost, energy = relaxation.cost, relaxation.energy_per_atom
+    if cost is not None and cost.synthetic:
+        return "made by a test double of the engine"
+    if cost is None or relaxation.structure is None or energy is None or not math.isfinite(energy):
+        return "relaxation failed"
+    return None if cost.converged else "not converged"
+
+
+def template_formula(composition: Composition, substitution: dict[str, str]) -> str | None:
+    """Reduced formula of the template that a substitution made a crystal from.
+
+    Parameters
+    ----------
+    composition : Composition
+        Of the substituted crystal.
+    substitution : dict
+        Template element to new element.
+
+    Returns
+    -------
+    str or None
+        None where two elements of the template became one, since it cannot be told apart any more.
+    """
+    before = {new: old for old, new in substitution.items()}
+    amounts = composition.get_el_amt_dict()
+    if len(before) < len(substitution) or not set(amounts) <= set(before):
+        return None
+    return str(Composition({before[symbol]: amount for symbol, amount in amounts.items()}).reduced_formula)

@@ -1,0 +1,79 @@
+"""Formation energies of pairs, from energies of an engine and of the elements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from pymatgen.core import Composition
+
+from cryslator_flows.crystals.substitution import Symbol
+from cryslator_flows.errors import DataError
+from cryslator_flows.pairs.raw import Dropped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from cryslator_flows.pairs.raw import RawPair
+
+
+def read_element_energies(path: Path) -> dict[str, float]:
+    """Read a YAML or JSON file of element symbols and their energies in eV/atom.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or it is no such map.
+    """
+    try:
+        return TypeAdapter(dict[Symbol, FiniteFloat]).validate_python(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][:1])) or "file"
+        raise DataError(
+            f"{path}, {where}: {first['msg']}; give energies in eV/atom by element, as in 'Mn: -9.1'"
+        ) from error
+
+
+def formation_energy_per_atom(
+    composition: Composition, energy_per_atom: float | None, element_energies: dict[str, float]
+) -> float | None:
+    """Formation energy in eV/atom: the energy minus those of the elements, all by one engine with one setting.
+
+    Parameters
+    ----------
+    composition : Composition
+        Of the crystal.
+    energy_per_atom : float or None
+        Its energy, in eV/atom.
+    element_energies : dict
+        Symbol to energy of the element, in eV/atom.
+
+    Returns
+    -------
+    float or None
+        None where the energy, or that of an element, is not known.
+    """
+    shares = composition.fractional_composition.get_el_amt_dict()
+    if energy_per_atom is None or not set(shares) <= set(element_energies):
+        return None
+    return energy_per_atom - sum(share * element_energies[symbol] for symbol, share in shares.items())
+
+
+def with_formation_energies(
+    pairs: Iterable[RawPair | Dropped], element_energies: dict[str, float]
+) -> Iterator[RawPair | Dropped]:
+    """Add formation energies to pairs with an ``energy_per_atom``, where the energies of all elements are known."""
+    for pair in pairs:
+        if not isinstance(pair, Dropped):
+            energy = formation_energy_per_atom(
+                pair.relaxed.composition, pair.columns.get("energy_per_atom"), element_energies
+            )
+            if energy is not None:
+                pair = replace(pair, columns={**pair.columns, "formation_energy_per_atom": energy})
+        yield pair
