@@ -129,8 +129,12 @@ def train(
     run_dir: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints; runs/train-NAME if left out.", show_default=False)
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--from", help="Fine-tune this model, by name or folder, on the pairs.", show_default=False),
+    ] = None,
 ) -> None:
-    """Train a model from a recipe.
+    """Train a model from a recipe, or fine-tune one.
 
     Prepares one tensor file from the recipe's pairs, fits the network until the recipe's epochs or minutes are spent,
     calibrates its uncertainty on the validation pairs, and writes the model folder with its card. Stop it at any time:
@@ -143,17 +147,30 @@ def train(
     `python -m cryslator_flows.translator.fit RUN_DIR/prepared.npz RUN_DIR` (for the paper's system
     `cryslator_flows.translator.reference.fit`); bring the folder back and run this command again to write the model.
 
+    With `--from`, the new model starts from the weights of another, with its network and target, by the settings under
+    `tune` of the recipe. Old pairs (`replay`) keep old knowledge. A training pair that tells of the validation or test
+    pairs is an error. The card compares both models on new and on old test pairs.
+
     Example: `cryslator train models/cryslator-oxides/recipe.yaml --data pairs/`
     """
     quiet()
+    from cryslator_flows.errors import DataError
+    from cryslator_flows.translator.pretrained import find_model
     from cryslator_flows.translator.recipe import Recipe
     from cryslator_flows.translator.train import train as run_training
+    from cryslator_flows.translator.tune import tune_by_recipe
 
     content = Recipe.from_file(recipe, data)
     folder = output or Path("models") / content.name
     work = run_dir or Path("runs") / f"train-{content.name}"
+    if base is None and "tune" in content.model_fields_set:
+        raise DataError(
+            f"{recipe}, tune: for fine-tuning alone; name the model to start from with --from, or leave it out"
+        )
     with _fit_bar() as (report, report_step, progress):
-        model = run_training(content, recipe, folder, work, report, report_step, _bar_per_name(progress))
+        files = content, recipe, folder, work
+        reports = report, report_step, _bar_per_name(progress)
+        model = run_training(*files, *reports) if base is None else tune_by_recipe(find_model(base), *files, *reports)
     out.print(f"Written: {model.path}")
 
 

@@ -193,7 +193,7 @@ def test_reference_is_trained_evaluated_beside_the_others_ablated_and_mapped(run
     ("content", "words"),
     [
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "trian": 1}, "did you mean 'train'"),
-        ({"name": "a", "val": "x.jsonl"}, "train: Field required"),
+        ({"name": "a", "val": "x.jsonl"}, "no pairs: name files under train and val"),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl"}, "x.jsonl: cannot be read"),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"epoch": 1}}, "fit.epoch"),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"weights": {"enrgy": 1}}}, "fit.weights.enrgy"),

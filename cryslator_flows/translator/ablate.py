@@ -16,7 +16,7 @@ from cryslator_flows.translator.evaluate import first_of_each_target
 from cryslator_flows.translator.network import Network
 from cryslator_flows.translator.prepare import pair_row, prepare, to_pairs
 from cryslator_flows.translator.recipe import read_strict
-from cryslator_flows.translator.records import PairRecord, read_records
+from cryslator_flows.translator.splits import read_test
 from cryslator_flows.translator.train import train_network
 from cryslator_flows.translator.validation import validate
 
@@ -93,11 +93,9 @@ def ablate(
         Plan or recipe is wrong.
     """
     plan = read_strict(plan_file, AblationPlan)
-    if recipe.test is None:
+    if not (records := read_test(recipe)):
         raise DataError(f"{plan_file}: the recipe names no test pairs to score variants on; add `test:` to it")
-    test = to_pairs(
-        pair_row(record, recipe.target) for record in first_of_each_target(read_records(recipe.test, PairRecord))
-    )
+    test = to_pairs(pair_row(record, recipe.target) for record in first_of_each_target(records))
     recipes = [vary(recipe, (plan.network, plan.fit), (variant.network, variant.fit)) for variant in plan.variants]
     rows = []
     for index, (variant, varied) in enumerate(zip(plan.variants, recipes, strict=True)):

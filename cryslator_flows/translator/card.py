@@ -48,7 +48,7 @@ def model_card(folder: Path, text: CardText) -> str:
         ),
         f"## Aim\n\n{text.aim.strip()}",
         f"## Data\n\n{text.data.strip()}",
-        _training(metrics["training"], config.unit),
+        _tuning(metrics, config.unit) if "tuning" in metrics else _training(metrics["training"], config.unit),
     ]
     if text.deviations:
         parts.append("## Deviations from the paper\n\n" + "\n".join(f"- {line.strip()}" for line in text.deviations))
@@ -61,6 +61,11 @@ def model_card(folder: Path, text: CardText) -> str:
         )
         parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations]
         parts.append(_uncertainty(evaluations[0], config.name, config.unit))
+    if "old_test" in metrics:
+        evaluations = [Evaluation.model_validate(part) for part in metrics["old_test"]]
+        what = "formation energy" if config.target == FORMATION_ENERGY else config.target
+        parts.append("## Old test pairs\n\nWhat fine-tuning did to old knowledge, in the same columns.")
+        parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations]
     if (folder / FEATURE_NUMBERS).is_file():
         parts.append(_feature_map(json.loads((folder / FEATURE_NUMBERS).read_text())))
     if (folder / ABLATIONS).is_file():
@@ -85,6 +90,37 @@ def _training(training: dict[str, Any], unit: str) -> str:
         f"{best['energy_mae']:.3f} {unit}, "
         f"volume error {best['volume_error']:.1%}, displacement {best['displacement']:.3f} A."
     )
+
+
+def _tuning(metrics: dict[str, Any], unit: str) -> str:
+    """How a model was fine-tuned, and what the validation pairs said of it."""
+    training, tuning = metrics["training"], metrics["tuning"]
+    pairs, formulas, replay = tuning["new_pairs"], tuning["new_formulas"], tuning["replay"]
+    sources = [f"{replay['pairs']:,} old pairs"] * bool(replay["pairs"])
+    sources += [f"{replay['own_translations']:,} of the base's own translations"] * bool(replay["own_translations"])
+    source = f"{tuning['base']}, version `{tuning['base_version']}`"
+    words = [
+        f"Fine-tuned from {source}, on {pairs['train']:,} new pairs of {formulas['train']:,} formulas.",
+        f"{training['minutes']:.1f} minutes; `cryslator train recipe.yaml --from {tuning['base']}` makes it again.",
+        f"Replay: {' and '.join(sources)}, {replay['share']:.0%} of every batch."
+        if sources
+        else "No old pairs were replayed: what the base knew of other crystals may be lost.",
+    ]
+    if tuning["left_out"]:
+        words.append(f"{tuning['left_out']:,} pairs that tell of validation or test pairs were left out.")
+    best = training["best"]
+    found = best["validation"]
+    words.append(
+        f"Selection and calibration: {pairs['val']:,} new pairs of {formulas['val']:,} formulas and "
+        f"{replay['val']:,} old ones."
+    )
+    kept = f"the weights are those of epoch {best['epoch']}" if best["epoch"] else "no epoch was better than the base"
+    words.append(
+        f"Mean ratio of the errors to the base's: {found['score']:.3f}; {kept}. On the new validation pairs: energy "
+        f"MAE {found['energy_mae']:.3f} {unit}, volume error {found['volume_error']:.1%}, displacement "
+        f"{found['displacement']:.3f} A."
+    )
+    return "## Training\n\n" + " ".join(words)
 
 
 def _scores(evaluation: Evaluation, what: str, unit: str) -> str:

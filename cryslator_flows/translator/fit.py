@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from cryslator_flows.translator.pairs import Augmentation, Pairs, concatenate, f
 from cryslator_flows.translator.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True)
@@ -162,18 +162,10 @@ class Fit:
         # Every epoch starts from its own seed, so that a resumed fit draws what an unbroken one draws.
         torch.manual_seed(config.seed + 1 + self.epoch)
         generator = torch.Generator().manual_seed(config.seed + 1 + self.epoch)
-        order = torch.randperm(len(self.pairs), generator=generator)
-        n_noisy = min(round(config.batch_size * config.denoising_share), len(self.relaxed))
-        n_pairs = config.batch_size - n_noisy
         self.network.train()
         steps = 0
-        for chunk in order.split(n_pairs):
-            began = time.perf_counter()
-            batch = self.pairs.take(chunk)
-            if n_noisy:
-                rows = torch.randint(len(self.relaxed), (n_noisy,), generator=generator)
-                batch = concatenate(batch, self.relaxed.take(rows))
-            denoise = torch.arange(len(batch)) >= len(chunk)
+        began = time.perf_counter()
+        for batch, denoise in self.draw(generator):
             inputs = config.augmentation.draw(batch, denoise, generator).to(self.device)
             on_device = Pairs(**{name: value.to(self.device) for name, value in vars(batch).items()})
             terms, prediction, goal = loss_terms(self.network, self.average, inputs, on_device, self.scales)
@@ -190,8 +182,9 @@ class Fit:
                 report_step(self.done)
             if self.done >= 1:
                 break
+            began = time.perf_counter()
         self.epoch += 1
-        validation = validate(self.average, self.validation)
+        validation = self.validate()
         if validation["score"] < self.best:
             self.best = validation["score"]
             self.best_weights = {name: value.clone() for name, value in self.average.state_dict().items()}
@@ -199,6 +192,24 @@ class Fit:
         progress = Progress(self.epoch, self.seconds / 60, self.done, loss, validation)
         self.history.append(progress)
         return progress
+
+    def draw(self, generator: torch.Generator) -> Iterator[tuple[Pairs, Tensor]]:
+        """The batches of an epoch, each with what is True where an example is to be denoised, [pairs]."""
+        n_noisy = min(round(self.config.batch_size * self.config.denoising_share), len(self.relaxed))
+        for chunk in torch.randperm(len(self.pairs), generator=generator).split(self.config.batch_size - n_noisy):
+            batch = self.pairs.take(chunk)
+            if n_noisy:
+                rows = torch.randint(len(self.relaxed), (n_noisy,), generator=generator)
+                batch = concatenate(batch, self.relaxed.take(rows))
+            yield batch, torch.arange(len(batch)) >= len(chunk)
+
+    def validate(self) -> dict[str, float]:
+        """Errors on the validation pairs; the lowest ``score`` is that of the best weights."""
+        return validate(self.average, self.validation)
+
+    def decay(self) -> float:
+        """Share of the running average that the next step leaves: small at first, as it starts from noise."""
+        return min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
 
     def _update(self, total: Tensor) -> None:
         """One step of the optimiser and of the running average; a step that is not finite is left out."""
@@ -213,7 +224,7 @@ class Fit:
         if torch.isfinite(norm):
             self.optimizer.step()
         self.step += 1
-        decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = self.decay()
         with torch.no_grad():
             averages: list[Tensor] = [*self.average.parameters()]
             weights: list[Tensor] = [*self.network.parameters()]
@@ -275,6 +286,9 @@ class Fit:
         self.history = [Progress(**row) for row in state["history"]]
 
 
+State = TypeVar("State", bound=Fit)
+
+
 def thin(pairs: Pairs, share: float, seed: int) -> Pairs:
     """A random share of pairs, at least one if there are any."""
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
@@ -286,7 +300,8 @@ def fit(
     run_dir: Path,
     report: Callable[[Progress], None],
     report_step: Callable[[float], None] | None = None,
-) -> Fit:
+    kind: type[State] = Fit,  # type: ignore[assignment]
+) -> State:
     """Fit a network to a prepared tensor file, or go on where an earlier run stopped.
 
     Parameters
@@ -299,6 +314,8 @@ def fit(
         Called after every epoch.
     report_step : callable or None
         Called after every step with the share done.
+    kind : type of Fit
+        What the fit is.
 
     Returns
     -------
@@ -313,7 +330,7 @@ def fit(
     if config.threads:
         torch.set_num_threads(config.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    state = Fit(arrays, NetworkConfig(**settings["network"]), config, device)
+    state = kind(arrays, NetworkConfig(**settings["network"]), config, device)
     run_dir.mkdir(parents=True, exist_ok=True)
     checkpoint = run_dir / "checkpoint.npz"
     if checkpoint.exists():

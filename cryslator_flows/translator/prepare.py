@@ -12,9 +12,11 @@ from pymatgen.core import Element
 from scipy.optimize import nnls
 
 from cryslator_flows.errors import DataError
+from cryslator_flows.translator.checkpoint import write_arrays
 from cryslator_flows.translator.network import MAX_ATOMIC_NUMBER
 from cryslator_flows.translator.pairs import Pairs, to_arrays
 from cryslator_flows.translator.records import PairRecord, RelaxedRecord, read_records
+from cryslator_flows.translator.splits import read_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -144,6 +146,25 @@ def fit_element_volumes(pairs: Pairs) -> NDArray[np.float32]:
     return volumes.astype(np.float32)
 
 
+def training_pairs(records: list[PairRecord], target: str, source: str) -> Pairs:
+    """Tensors of the pairs that are trained on.
+
+    Raises
+    ------
+    DataError
+        No pair has a number under the target.
+    """
+    pairs = to_pairs(pair_row(record, target) for record in records)
+    if pairs.energy.isnan().all():
+        raise DataError(f"{source}: no pair has a number under {target!r}, the target of the recipe")
+    return pairs
+
+
+def settings_array(settings: dict[str, Any]) -> NDArray[np.uint8]:
+    """Settings as `fit` reads them back."""
+    return np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8)
+
+
 def prepare(recipe: Recipe, path: Path) -> None:
     """Write the tensor file that `fit` reads: pairs, element tables and settings.
 
@@ -159,14 +180,9 @@ def prepare(recipe: Recipe, path: Path) -> None:
     DataError
         A file of the recipe cannot be read or holds a wrong record.
     """
-    train, val = [*read_records(recipe.train, PairRecord)], [*read_records(recipe.val, PairRecord)]
-    for path_of, records in ((recipe.train, train), (recipe.val, val)):
-        if not records:
-            raise DataError(f"{path_of}: no pairs in it; give a file with at least one")
-    pairs = to_pairs(pair_row(record, recipe.target) for record in train)
-    if pairs.energy.isnan().all():
-        raise DataError(f"{recipe.train}: no pair has a number under {recipe.target!r}, the target of the recipe")
-    groups = {"train": target_indices(train), "val": target_indices(val)}
+    parts = read_split(recipe)
+    pairs = training_pairs(parts.train, recipe.target, str(recipe.train or recipe.pairs))
+    groups = {"train": target_indices(parts.train), "val": target_indices(parts.val)}
     targets = pairs.take(first_rows(groups["train"]))
     relaxed = [] if recipe.relaxed is None else read_records(recipe.relaxed, RelaxedRecord)
     radii = [1.0] + [element_radius(Element.from_Z(number)) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
@@ -176,14 +192,13 @@ def prepare(recipe: Recipe, path: Path) -> None:
         settings["reference"] = {"network": asdict(recipe.reference.network), "fit": asdict(recipe.reference.fit)}
     arrays: dict[str, Any] = {
         **to_arrays(pairs, "train"),
-        **to_arrays(to_pairs(pair_row(record, recipe.target) for record in val), "val"),
+        **to_arrays(to_pairs(pair_row(record, recipe.target) for record in parts.val), "val"),
         **{f"targets/{name}": rows.numpy() for name, rows in groups.items()},
         **to_arrays(alone, "relaxed"),
         "elements/table": element_table(),
         "elements/radii": np.asarray(radii, dtype=np.float32),
         "elements/volumes": fit_element_volumes(targets),
-        "settings": np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8),
+        "settings": settings_array(settings),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    write_arrays(path, arrays)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.schemas import StrictModel
@@ -54,13 +54,56 @@ class ReferenceRecipe(StrictModel):
     fit: ReferenceFitConfig = Field(default_factory=ReferenceFitConfig)
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TuneConfig(StrictModel):
+    """How `cryslator train --from` fine-tunes a model, in place of `fit`."""
+
+    replay: Path | None = Field(
+        None,
+        description="Old pairs, .jsonl or .jsonl.gz, seen again so that old knowledge is kept: those that the base was "
+        "trained on, or unrelaxed crystals (lines without `relaxed`), whose translation by the base then stands for "
+        "the relaxed crystal",
+    )
+    replay_share: Share = Field(0.5, description="Share of old pairs in a batch")
+    old_val: Path | None = Field(
+        None,
+        description="Old pairs for model selection and calibration, beside the new ones; a tenth of the formulas of "
+        "`replay` if left out",
+    )
+    old_test: Path | None = Field(None, description="Old pairs that base and tuned model are scored on at the end")
+    epochs: int = Field(20, ge=1, description="Passes over the new pairs at most, each of 50 steps at least")
+    minutes: float = Field(30.0, gt=0, description="Training time at most, over all resumed runs together")
+    batch_size: int = Field(32, ge=2, description="Pairs in a step, old ones included")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak of the schedule: linear warm-up, then cosine decay")
+    warmup_steps: int = Field(50, ge=1, description="Steps of the warm-up")
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="Decay of the running average of the weights, which starts at the base"
+    )
+    seed: int = Field(0, description="Of all random numbers, and of the split of `replay`")
+    threads: int = Field(0, ge=0, description="Torch threads; 0 leaves torch's own choice")
+
+    def to_fit(self) -> FitConfig:
+        """Settings of the fit; no weight decay, which pulls to zero and not to the base."""
+        own = {"epochs", "minutes", "batch_size", "learning_rate", "warmup_steps", "ema_decay", "seed", "threads"}
+        return FitConfig(**self.model_dump(include=own), weight_decay=0.0, denoising_share=0.0)
+
+
 class Recipe(StrictModel):
     """What a model is trained from and how; the file ``recipe.yaml`` of a model folder."""
 
     name: str = Field(description="Name of the model, that of its folder", pattern=r"^[a-z0-9][a-z0-9.-]*$")
-    train: Path = Field(description="Training pairs, .jsonl or .jsonl.gz")
-    val: Path = Field(description="Pairs for model selection, .jsonl or .jsonl.gz")
+    train: Path | None = Field(None, description="Training pairs, .jsonl or .jsonl.gz; with `val`, or else `pairs`")
+    val: Path | None = Field(None, description="Pairs for model selection, .jsonl or .jsonl.gz")
     test: Path | None = Field(None, description="Pairs the finished model is scored on, once")
+    pairs: Path | None = Field(
+        None, description="All pairs, .jsonl or .jsonl.gz, in place of the three: split by formula of the target"
+    )
+    shares: tuple[Share, Share, Share] = Field(
+        (0.8, 0.1, 0.1),
+        description="Shares of the formulas of `pairs` for training, validation and test; one formula each at least",
+    )
     relaxed: Path | None = Field(None, description="Relaxed crystals to denoise; rows of other splits are left out")
     target: str = Field(
         FORMATION_ENERGY, description="Field of the records that is predicted beside the structure, per crystal"
@@ -69,9 +112,22 @@ class Recipe(StrictModel):
     card: CardText = Field(default_factory=lambda: CardText(), description="What the model card says in words")
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="Shape of the network")
     fit: FitConfig = Field(default_factory=FitConfig, description="How the network is fitted")
+    tune: TuneConfig = Field(
+        default_factory=lambda: TuneConfig(), description="How a model is fine-tuned, with `--from`; fit is not used"
+    )
     reference: ReferenceRecipe | None = Field(
         None, description="Train the paper's system instead; network and fit are not used"
     )
+
+    @model_validator(mode="after")
+    def _one_source_of_pairs(self) -> Recipe:
+        if self.pairs is None and (self.train is None or self.val is None):
+            raise ValueError("no pairs: name files under train and val, or one file under pairs")
+        if self.pairs is not None and (self.train, self.val, self.test) != (None, None, None):
+            raise ValueError("pairs is split into train, val and test; leave those out, or leave out pairs")
+        if self.shares[0] == 0 or self.shares[1] == 0:
+            raise ValueError("shares of training and validation must be above 0")
+        return self
 
     @classmethod
     def from_file(cls, path: Path, data_dir: Path | None = None) -> Recipe:
@@ -83,7 +139,8 @@ class Recipe(StrictModel):
             The file cannot be read or a field is wrong; the message names both.
         """
         recipe = read_strict(path, cls)
-        for name in ("train", "val", "test", "relaxed"):
-            if (value := getattr(recipe, name)) is not None:
-                setattr(recipe, name, (data_dir or path.parent) / value)
+        for part in (recipe, recipe.tune):
+            for name, value in dict(part).items():
+                if isinstance(value, Path):
+                    setattr(part, name, (data_dir or path.parent) / value)
         return recipe

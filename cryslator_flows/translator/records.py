@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pymatgen.core import Element, Lattice, Structure
+from pymatgen.core import Composition, Element, Lattice, Structure
 
 from cryslator_flows.errors import DataError
 
@@ -60,6 +61,26 @@ class PairRecord(BaseModel):
         geometry: Geometry = getattr(self, which)
         return Structure(Lattice(geometry.lattice), self.species, geometry.frac)
 
+    @property
+    def reduced_formula(self) -> str:
+        """Reduced formula of the target."""
+        return str(Composition(Counter(self.species)).reduced_formula)
+
+
+class UnrelaxedRecord(BaseModel):
+    """An unrelaxed crystal that nobody relaxed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    species: Species
+    unrelaxed: Geometry
+
+    @model_validator(mode="after")
+    def _same_atoms(self) -> UnrelaxedRecord:
+        if (count := len(self.unrelaxed.frac)) != len(self.species):
+            raise ValueError(f"unrelaxed.frac has {count} rows for {len(self.species)} species")
+        return self
+
 
 class RelaxedRecord(BaseModel):
     """A relaxed crystal alone."""
@@ -99,6 +120,22 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
         raise DataError(f"{path}: cannot be read ({error}); give a .jsonl or .jsonl.gz file") from error
 
 
+def check_record(path: Path, number: int, row: Any, kind: type[Record]) -> Record:
+    """A record of what `read_lines` gave.
+
+    Raises
+    ------
+    DataError
+        The record misses a field; the message names file, line and field.
+    """
+    try:
+        return kind.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "record"
+        raise DataError(f"{path}, line {number}, {where}: {first['msg']}; mend or remove that line") from error
+
+
 def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
     """Checked records of a ``.jsonl`` or ``.jsonl.gz`` file.
 
@@ -108,9 +145,4 @@ def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
         The file cannot be read or a record misses a field; the message names file, line and field.
     """
     for number, row in read_lines(path):
-        try:
-            yield kind.model_validate(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "record"
-            raise DataError(f"{path}, line {number}, {where}: {first['msg']}; mend or remove that line") from error
+        yield check_record(path, number, row, kind)

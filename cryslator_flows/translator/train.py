@@ -12,22 +12,23 @@ from pymatgen.core import Element
 from cryslator_flows.translator.calibration import calibrate
 from cryslator_flows.translator.card import model_card
 from cryslator_flows.translator.evaluate import INPUTS, evaluate
-from cryslator_flows.translator.fit import fit
+from cryslator_flows.translator.fit import Fit, fit
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.network import Network
 from cryslator_flows.translator.pairs import from_arrays, load_arrays
 from cryslator_flows.translator.prepare import first_rows, prepare
 from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE, ModelConfig, save_model
-from cryslator_flows.translator.records import PairRecord, read_records
 from cryslator_flows.translator.reference.fit import fit_reference
+from cryslator_flows.translator.splits import read_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cryslator_flows.translator.calibration import Calibration
     from cryslator_flows.translator.fit import Progress
     from cryslator_flows.translator.pretrained import ModelFolder
-    from cryslator_flows.translator.recipe import Recipe
+    from cryslator_flows.translator.recipe import CardText, Recipe
     from cryslator_flows.translator.reference.network import ReferenceNetwork
     from cryslator_flows.translator.reference.stages import StageProgress
 
@@ -89,10 +90,14 @@ def train(
 
 
 def train_network(
-    prepared: Path, run_dir: Path, report: Callable[[Progress], None], report_step: Callable[[float], None] | None
+    prepared: Path,
+    run_dir: Path,
+    report: Callable[[Progress], None],
+    report_step: Callable[[float], None] | None,
+    kind: type[Fit] = Fit,
 ) -> Trained:
     """Fit today's network; parameters as in `fit`."""
-    state = fit(prepared, run_dir, report, report_step)
+    state = fit(prepared, run_dir, report, report_step, kind)
     state.network.load_state_dict(state.best_weights)
     best = min(state.history, key=lambda progress: progress.validation["score"])
     summary = {
@@ -160,19 +165,29 @@ def export(
         network=asdict(trained.network.config),
         elements=[Element.from_Z(int(number)).symbol for number in torch.unique(pairs.numbers)],
     )
-    text = recipe_file.read_text()
     weights = trained.network.state_dict()
     if recipe.reference is not None:
         # A reference need not be stored to the last digit; scores are those of what is stored.
         weights |= {name: value.half() for name, value in trained.network.named_parameters()}
     model = save_model(folder, config, weights, calibration)
-    (folder / RECIPE).write_text(text)
-    metrics: dict[str, Any] = {
+    (folder / RECIPE).write_text(recipe_file.read_text())
+    metrics = describe_model(model, trained, calibration, len(torch.unique(targets))) | {
+        "training": {"pairs": len(pairs), "relaxed_crystals": len(relaxed), **trained.summary},
+    }
+    if test := read_test(recipe):
+        scored = evaluate([LoadedModel(model)], test, INPUTS, report_scoring)
+        metrics["test"] = [part.model_dump() for part in scored]
+    write_metrics(folder, metrics, recipe.card)
+    return model
+
+
+def describe_model(model: ModelFolder, trained: Trained, calibration: Calibration, n_targets: int) -> dict[str, Any]:
+    """What ``metrics.json`` says of any model: version, size, and what `n_targets` validation targets taught."""
+    return {
         "model_version": model.version(),
         "parameters": sum(weight.numel() for weight in trained.network.parameters()),
-        "training": {"pairs": len(pairs), "relaxed_crystals": len(relaxed), **trained.summary},
         "calibration": {
-            "targets": len(torch.unique(targets)),
+            "targets": n_targets,
             "rest_volume": calibration.rest_volume.tolist(),
             "rest_shift": calibration.rest_shift.tolist(),
             "scale": calibration.scale.tolist(),
@@ -180,9 +195,9 @@ def export(
             "limit": float(calibration.limit),
         },
     }
-    if recipe.test is not None:
-        scored = evaluate([LoadedModel(model)], read_records(recipe.test, PairRecord), INPUTS, report_scoring)
-        metrics["test"] = [part.model_dump() for part in scored]
+
+
+def write_metrics(folder: Path, metrics: dict[str, Any], card: CardText) -> None:
+    """Write ``metrics.json`` of a model, and the card made from it."""
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / CARD).write_text(model_card(folder, recipe.card))
-    return model
+    (folder / CARD).write_text(model_card(folder, card))

@@ -1,0 +1,169 @@
+"""Which pairs are trained on, selected on and tested on: by formula, and without telling the test set."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryslator_flows.errors import DataError
+from cryslator_flows.translator.records import PairRecord, check_record, read_lines, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from cryslator_flows.translator.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pairs by what they are for.
+
+    Parameters
+    ----------
+    train, val, test : list of PairRecord
+        The parts.
+    """
+
+    train: list[PairRecord]
+    val: list[PairRecord]
+    test: list[PairRecord]
+
+
+def place_of(formula: str, seed: int) -> float:
+    """Number from 0 to 1 that depends on nothing but a formula and a seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{formula}".encode()).digest()[:8], "big") / 2**64
+
+
+def split_by_formula(
+    records: Iterable[PairRecord], shares: Sequence[float], seed: int = 0, source: str = "pairs"
+) -> Split:
+    """Split pairs by the reduced formula of their target.
+
+    A formula's part depends on the formula alone, so that it stays where it is when pairs are added; only where a part
+    would be empty, the nearest formula goes there.
+
+    Parameters
+    ----------
+    records : iterable of PairRecord
+        The pairs.
+    shares : sequence of float
+        Shares of the formulas for training, validation and test.
+    seed : int
+        Another seed, another split.
+    source : str
+        What the pairs are called in an error.
+
+    Returns
+    -------
+    Split
+        At least one formula in every part whose share is not zero.
+
+    Raises
+    ------
+    DataError
+        There are fewer formulas than parts.
+    """
+    by_formula: dict[str, list[PairRecord]] = {}
+    for record in records:
+        by_formula.setdefault(record.reduced_formula, []).append(record)
+    order = sorted(by_formula, key=lambda formula: place_of(formula, seed))
+    needed = sum(share > 0 for share in shares)
+    if len(order) < needed:
+        raise DataError(
+            f"{source}: {len(order)} formulas for {needed} parts, shares {list(shares)}; give pairs of at least "
+            f"{needed} formulas, or name files of your own under train, val and test"
+        )
+    _, val, test = (share / sum(shares) for share in shares)
+    places = [place_of(formula, seed) for formula in order]
+    n_val = max(sum(place < val for place in places), int(val > 0))
+    n_test = max(sum(place >= 1 - test for place in places), int(test > 0))
+    while n_val + n_test >= len(order):
+        n_val, n_test = (n_val - 1, n_test) if n_val > n_test else (n_val, n_test - 1)
+    ends = n_val, len(order) - n_test
+    parts = order[ends[0] : ends[1]], order[: ends[0]], order[ends[1] :]
+    return Split(*([record for formula in part for record in by_formula[formula]] for part in parts))
+
+
+def read_split(recipe: Recipe) -> Split:
+    """The pairs of a recipe.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, holds a wrong record or too few pairs.
+    """
+    if recipe.pairs is not None:
+        return split_by_formula(read_records(recipe.pairs, PairRecord), recipe.shares, source=str(recipe.pairs))
+    assert recipe.train is not None
+    assert recipe.val is not None
+    train, val = [*read_records(recipe.train, PairRecord)], [*read_records(recipe.val, PairRecord)]
+    for path, records in ((recipe.train, train), (recipe.val, val)):
+        if not records:
+            raise DataError(f"{path}: no pairs in it; give a file with at least one")
+    return Split(train, val, [] if recipe.test is None else [*read_records(recipe.test, PairRecord)])
+
+
+def read_test(recipe: Recipe) -> list[PairRecord]:
+    """The test pairs of a recipe, none if it has none."""
+    if recipe.pairs is not None:
+        return read_split(recipe).test
+    return [] if recipe.test is None else [*read_records(recipe.test, PairRecord)]
+
+
+class HeldOut:
+    """What training must not know.
+
+    Parameters
+    ----------
+    val, test : iterable of PairRecord
+        The pairs that are selected on, and those that are tested on.
+    """
+
+    def __init__(self, val: Iterable[PairRecord], test: Iterable[PairRecord]) -> None:
+        self.validation = {record.reduced_formula for record in val}
+        self.tested: set[str] = set()
+        self.targets: set[str] = set()
+        for record in test:
+            self.tested.add(record.reduced_formula)
+            self.targets.add(record.target)
+
+    def leak(self, record: PairRecord) -> str | None:
+        """Why a training pair tells what it must not, None if it does not.
+
+        Its target has a formula that is selected on or tested on, or its template is a target of the test: the
+        template's cell, not rescaled, is what the unrelaxed crystal is made of.
+        """
+        formula, columns = record.reduced_formula, record.model_extra or {}
+        if formula in self.tested:
+            return f"target's formula {formula} is one of the test pairs"
+        if formula in self.validation:
+            return f"target's formula {formula} is one of the validation pairs"
+        for name, known in (("template", self.targets), ("template_formula", self.tested)):
+            if columns.get(name) in known:
+                return f"{name} {columns[name]} is a target of the test pairs"
+        return None
+
+    def without_leaks(self, records: Iterable[PairRecord]) -> list[PairRecord]:
+        """The pairs that tell nothing."""
+        return [record for record in records if self.leak(record) is None]
+
+    def refuse_leaks(self, path: Path) -> None:
+        """Check a file of training pairs.
+
+        Raises
+        ------
+        DataError
+            A pair tells what it must not; the message names its line.
+        """
+        leaks = []
+        for number, row in read_lines(path):
+            if reason := self.leak(check_record(path, number, row, PairRecord)):
+                leaks.append((number, reason))
+        if leaks:
+            (number, reason), more = leaks[0], len(leaks) - 1
+            raise DataError(
+                f"{path}, line {number}: the {reason}{f', and so for {more} more pairs' if more else ''}; remove the "
+                "pair, name one file as `pairs` to have it split by formula, or make the files with `cryslator pairs`"
+            )
