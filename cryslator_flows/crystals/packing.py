@@ -43,6 +43,7 @@ NUMBERS = (
     "domain_distance",
 )
 FLAGS = ("atoms_too_close", "out_of_domain")
+MADE_FROM = ("template", "symbols", "probability")
 
 
 def encode_columns(arrays: Arrays) -> str:
@@ -138,7 +139,9 @@ class TranslatedCandidates(PackedCandidates):
             Reduced formula and translation of each of these.
         """
         translations = [translation for _, translation in rows]
-        arrays = {name: column[np.array(kept, dtype=int)] for name, column in packed.arrays().items()}
+        # Of candidates that were translated before, only what they are made from.
+        columns = packed.arrays()
+        arrays = {name: columns[name][np.array(kept, dtype=int)] for name in MADE_FROM}
         arrays["candidate_id"] = np.array([str(item.candidate_id) for item in translations], dtype=np.str_)
         arrays["formula"] = np.array([formula for formula, _ in rows], dtype=np.str_)
         for name in NUMBERS:
@@ -228,6 +231,9 @@ class Shortlist(BaseModel):
     """Translated candidates that may be selected, and how many there were."""
 
     shortlist: TranslatedCandidates = Field(description="Candidates that no cut excludes so far")
+    batch: TranslatedCandidates | None = Field(
+        None, description="Candidates that the next round of active learning may relax; None without rounds"
+    )
     stats: TranslationStats = Field(description="Of all candidates, shortlisted or not")
 
 
@@ -246,7 +252,10 @@ class Selection(BaseModel):
     """What a campaign relaxes."""
 
     n_selected: int = Field(description="Number of candidates selected")
-    candidate_ids: list[str] = Field(description="The selected candidates, lowest predicted formation energy first")
+    candidate_ids: list[str] = Field(
+        description="The selected candidates, lowest predicted formation energy first, then those that only rounds of "
+        "active learning chose"
+    )
     stats: TranslationStats = Field(description="Of all candidates of the campaign")
     remaining: TranslatedCandidates | None = Field(
         None, description="Selected candidates that are left to further flows; None if this one takes all"

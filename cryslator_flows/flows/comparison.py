@@ -57,7 +57,7 @@ class RelaxationComparisonFlowMaker(Maker):
     symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
 
-    def settings_key(self, model_name: str, model_version: str) -> str:
+    def settings_key(self, model_name: str, model_version: str, starts: Sequence[Start] = ("translated",)) -> str:
         """Hash of everything but the candidate that decides how a relaxation goes.
 
         Parameters
@@ -66,6 +66,8 @@ class RelaxationComparisonFlowMaker(Maker):
             The model that translates.
         model_version : str
             Its version.
+        starts : sequence of str
+            The starts. Where none of them is the translated structure, the model does not count.
 
         Returns
         -------
@@ -73,7 +75,8 @@ class RelaxationComparisonFlowMaker(Maker):
             16 hexadecimal digits. Versions of the packages do not count.
         """
         makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
-        content = _without_versions(jsanitize([*makers, model_name, model_version], strict=True))
+        model = [model_name, model_version] if "translated" in starts else []
+        content = _without_versions(jsanitize([*makers, *model], strict=True))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def make(
@@ -141,7 +144,7 @@ class RelaxationComparisonFlowMaker(Maker):
             documents,
             job_uuids,
             campaign,
-            self.settings_key(translation.model_name, translation.model_version),
+            self.settings_key(translation.model_name, translation.model_version, starts),
         )
         compare.append_name(f" {candidate.reduced_formula}")
         place(compare, "compare", configs)

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker, Response, job
 
-from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
+from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource
-from cryslator_flows.errors import StructureError
+from cryslator_flows.errors import CampaignError, StructureError
+from cryslator_flows.jobs.acquisition import Acquisition
 from cryslator_flows.jobs.gather import GatherMaker
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.schemas import RoundsSoFar
 
 if TYPE_CHECKING:
     from jobflow import Job
 
-# Documents that one job reads at most: some 20 MB of shortlists.
-PARTS_PER_JOB = 25
+    from cryslator_flows.crystals.packing import PackedCandidates
 
 
 @dataclass
@@ -28,7 +29,8 @@ class EnumerateMaker(Maker):
 
     The job replaces itself by one translation job for each chunk and, beyond 25 chunks, by jobs that gather the
     shortlists of 25 others. Its output holds the `EnumerationCounts` under ``counts``, stored before the first
-    translation starts, and under ``parts`` the `Shortlist` documents that hold all that may be selected.
+    translation starts, under ``parts`` the `Shortlist` documents that hold all that may be selected, and under
+    ``so_far`` the jobs that rounds of active learning go on from, see `RoundsSoFar`.
 
     Parameters
     ----------
@@ -44,6 +46,8 @@ class EnumerateMaker(Maker):
         Maker of the translation jobs.
     gather_maker : GatherMaker
         Maker of the jobs that gather shortlists.
+    elements : list of str or None
+        Elements whose energy by the engine is known, where rounds of active learning need it for all; None otherwise.
     stage_configs : dict
         For each stage the ``manager_config`` of its jobs, see `place`.
     """
@@ -54,10 +58,17 @@ class EnumerateMaker(Maker):
     chunk_size: int = 2000
     translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
     gather_maker: GatherMaker = field(default_factory=GatherMaker)
+    elements: list[str] | None = None
     stage_configs: StageConfigs = field(default_factory=dict)
 
     @job
-    def make(self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace], cuts: Cuts) -> Response:
+    def make(
+        self,
+        templates: list[AnyTemplateSource],
+        substitutions: list[SubstitutionSpace],
+        cuts: Cuts,
+        acquisition: Acquisition | None = None,
+    ) -> Response:
         """Enumerate.
 
         Parameters
@@ -68,11 +79,15 @@ class EnumerateMaker(Maker):
             Substitution spaces, see `cryslator_flows.crystals.substitution`.
         cuts : Cuts
             What may be selected, for the shortlists.
+        acquisition : Acquisition or None
+            What the first round of active learning may relax; None without rounds.
 
         Raises
         ------
         StructureError
             No candidate is left, or a source of templates does not exist.
+        CampaignError
+            A candidate has an element that `elements` lacks.
         """
         enumeration = Enumeration(
             (template for source in templates for template in source.load()),
@@ -82,7 +97,8 @@ class EnumerateMaker(Maker):
         )
         jobs: list[Job] = []
         for number, packed in enumerate(enumeration.chunks(self.chunk_size), 1):
-            translate = self.translate_maker.make(packed, cuts)
+            self._check_elements(packed)
+            translate = self.translate_maker.make(packed, cuts, acquisition)
             translate.append_name(f" {number}")
             place(translate, "translate", self.stage_configs)
             jobs.append(translate)
@@ -104,12 +120,21 @@ class EnumerateMaker(Maker):
                     f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
                 )
             raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
-        parts = jobs
-        while len(parts) > PARTS_PER_JOB:
-            groups = in_chunks(parts, PARTS_PER_JOB)
-            parts = [self.gather_maker.make([part.output for part in group], cuts) for group in groups]
-            for gather in parts:
-                place(gather, "select", self.stage_configs)
-            jobs = [*jobs, *parts]
-        output = {"counts": counts, "parts": [part.output for part in parts]}
-        return Response(output={"counts": counts}, replace=Flow(jobs, output=output, name="translate chunks"))
+        parts, gathers = self.gather_maker.gather_all(jobs, cuts, acquisition, self.stage_configs)
+        output = {
+            "counts": counts,
+            "parts": [part.output for part in parts],
+            "so_far": RoundsSoFar(chunks=[job.uuid for job in jobs], parts=[part.uuid for part in parts]),
+        }
+        flow = Flow([*jobs, *gathers], output=output, name="translate chunks")
+        return Response(output={"counts": counts}, replace=flow)
+
+    def _check_elements(self, packed: PackedCandidates) -> None:
+        if self.elements is None:
+            return
+        new = {symbol for text in packed.arrays()["symbols"] for symbol in str(text).split()[1::2]}
+        if lacking := sorted(new - set(self.elements)):
+            raise CampaignError(
+                f"rounds: relaxation.element_energies lacks {', '.join(lacking)}, which candidates have; rounds learn "
+                "formation energies by the engine, so give the energy of every element by the same engine and settings"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from jobflow import Maker, job
 
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.defaults import DEFAULT_MODEL
+from cryslator_flows.jobs.acquisition import Acquisition
 from cryslator_flows.jobs.selection import Cuts
-from cryslator_flows.schemas import Candidate, Rejection, TranslationStats
+from cryslator_flows.schemas import Candidate, Rejection, TranslationStats, TunedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +38,15 @@ class TranslateMaker(Maker):
     name: str = "translate"
     model_name: str = DEFAULT_MODEL
 
-    @job(data=["translated", "shortlist"], output_schema=TranslatedChunk)
-    def make(self, packed: PackedCandidates, cuts: Cuts) -> TranslatedChunk:
+    @job(data=["translated", "shortlist", "batch"], output_schema=TranslatedChunk)
+    def make(
+        self,
+        packed: PackedCandidates,
+        cuts: Cuts,
+        acquisition: Acquisition | None = None,
+        model: TunedModel | None = None,
+        rejections: list[Rejection] | None = None,
+    ) -> TranslatedChunk:
         """Translate a chunk.
 
         Parameters
@@ -46,6 +55,12 @@ class TranslateMaker(Maker):
             What to translate.
         cuts : Cuts
             What may be selected, for the shortlist.
+        acquisition : Acquisition or None
+            What the next round of active learning may relax; None without rounds.
+        model : TunedModel or None
+            Translates instead of `model_name`; it is written to the job's own folder.
+        rejections : list of Rejection or None
+            For a chunk that was translated before: what could not be translated then, and is not tried again.
 
         Returns
         -------
@@ -59,9 +74,11 @@ class TranslateMaker(Maker):
         """
         from cryslator_flows.errors import StructureError
         from cryslator_flows.translator.translator import Translator
+        from cryslator_flows.translator.travel import unpack_model
 
         began = perf_counter()
-        translator = Translator.from_pretrained(self.model_name)
+        folder = self.model_name if model is None else unpack_model(model, Path.cwd()).path
+        translator = Translator.from_pretrained(folder)
         waiting: list[Candidate] = []
 
         def structures() -> Iterator[Structure]:
@@ -69,11 +86,11 @@ class TranslateMaker(Maker):
                 waiting.append(candidate)
                 yield candidate.structure
 
-        kept, rows, rejections = [], [], []
+        kept, rows, rejected = [], [], list(rejections or ())
         for position, result in enumerate(translator.translate_stream(structures())):
             candidate = waiting[position]
             if isinstance(result, StructureError):
-                rejections.append(Rejection(candidate_id=candidate.candidate_id, reason=str(result)))
+                rejected.append(Rejection(candidate_id=candidate.candidate_id, reason=str(result)))
             else:
                 kept.append(position)
                 translation = result.model_copy(update={"candidate_id": candidate.candidate_id})
@@ -82,10 +99,11 @@ class TranslateMaker(Maker):
         return TranslatedChunk(
             translated=translated,
             shortlist=cuts.shortlist(translated),
-            rejections=rejections,
+            batch=None if acquisition is None else acquisition.choose(translated),
+            rejections=rejected,
             stats=TranslationStats(
                 n_translated=len(rows),
-                n_rejected=len(rejections),
+                n_rejected=len(rejected),
                 n_out_of_domain=sum(translation.out_of_domain for _, translation in rows),
                 seconds=(perf_counter() - began) / packed.n_candidates,
                 models={translator.name: translator.version},

@@ -69,7 +69,7 @@ def target_value(record: PairRecord | RelaxedRecord, target: str) -> float:
 def target_indices(records: list[PairRecord]) -> torch.Tensor:
     """Number of the target of each pair, counted in order of appearance, [pairs]."""
     numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(record.target, len(numbers)) for record in records])
+    return torch.tensor([numbers.setdefault(record.target, len(numbers)) for record in records], dtype=torch.long)
 
 
 def first_rows(targets: torch.Tensor) -> torch.Tensor:
