@@ -218,15 +218,6 @@ class Digests(BaseModel):
     comparisons: list[RelaxationComparison] = Field(default_factory=list, description="See `digest`")
 
 
-class RoundsSoFar(BaseModel):
-    """Where rounds of active learning go on: the jobs that hold the newest translations, and what was learnt."""
-
-    chunks: list[str] = Field(description="Uuids of the newest translation jobs")
-    parts: list[str] = Field(description="Uuids of the jobs whose shortlists have all that may be selected")
-    compared: list[str] = Field(default_factory=list, description="Uuids of the jobs with the relaxations so far")
-    learned: list[str] = Field(default_factory=list, description="Uuid of the job that learnt, for each round so far")
-
-
 class TunedModel(BaseModel):
     """A model that was fine-tuned in a campaign, files and all: workers need not share a disk."""
 
@@ -253,18 +244,21 @@ class RoundOutcome(BaseModel):
     lowest: str | None = Field(None, description="The candidate that has it")
     lowest_formula: str | None = Field(None, description="Its reduced formula")
     pairs: int = Field(description="Training pairs of all rounds so far")
-    dropped: dict[str, int] = Field(default_factory=dict, description="Relaxed candidates that made no pair, by reason")
+    dropped: dict[str, int] = Field(
+        default_factory=dict, description="Candidates of the batch without a pair, by reason"
+    )
     model_name: str = Field(description="The model that translates after this round")
     model_version: str = Field(description="Its version")
     metrics: dict[str, float] = Field(default_factory=dict, description="What the fine-tuning says of itself")
     not_learnt: str | None = Field(None, description="Why the model is still the one before; None if it learnt")
 
 
-class LearnedRound(BaseModel):
-    """What a round of active learning hands on."""
+class Learned(BaseModel):
+    """What rounds of active learning know so far; each hands it on to the next."""
 
-    outcome: RoundOutcome
-    digests: Digests = Field(description="The relaxations of its batch")
+    outcomes: list[RoundOutcome] = Field(description="Of each round")
+    digests: Digests = Field(description="What they relaxed")
+    records: list[dict[str, Any]] = Field(description="Training pairs, each a `PairRecord`")
     model: TunedModel | None = Field(None, description="Translates from now on; None for the campaign's own model")
 
 

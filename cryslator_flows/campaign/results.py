@@ -14,7 +14,7 @@ from cryslator_flows.jobs.summarize import summarize
 from cryslator_flows.schemas import (
     CampaignSummary,
     EnumerationCounts,
-    LearnedRound,
+    Learned,
     RelaxationComparison,
     RoundOutcome,
     TranslationStats,
@@ -56,7 +56,7 @@ def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[
         # The embedded store has an index for stages, and relaxations leave large documents.
         "metadata.stage": {"$in": ["enumerate", "translate", "select", "learn", "summarize"]},
         "$or": [
-            {"output.@class": {"$in": [kind.__name__ for kind in (TranslatedChunk, LearnedRound, CampaignSummary)]}},
+            {"output.@class": {"$in": [kind.__name__ for kind in (TranslatedChunk, Learned, CampaignSummary)]}},
             {"output.counts.@class": EnumerationCounts.__name__},
             {"output.n_selected": {"$exists": True}},
         ],
@@ -100,7 +100,8 @@ def summarize_rows(label: str, rows: list[Row], comparisons: list[RelaxationComp
         Its comparisons.
     """
     outputs = [row["output"] for row in rows if not _is(row, CampaignSummary)]
-    rounds = [RoundOutcome.model_validate(row["output"]["outcome"]) for row in rows if _is(row, LearnedRound)]
+    learned = [row["output"]["outcomes"] for row in rows if _is(row, Learned)]
+    rounds = [RoundOutcome.model_validate(outcome) for outcome in learned[-1]] if learned else []
     return summarize(
         label,
         next(EnumerationCounts.model_validate(output["counts"]) for output in outputs[::-1] if "counts" in output),

@@ -43,7 +43,6 @@ NUMBERS = (
     "domain_distance",
 )
 FLAGS = ("atoms_too_close", "out_of_domain")
-MADE_FROM = ("template", "symbols", "probability")
 
 
 def encode_columns(arrays: Arrays) -> str:
@@ -139,9 +138,7 @@ class TranslatedCandidates(PackedCandidates):
             Reduced formula and translation of each of these.
         """
         translations = [translation for _, translation in rows]
-        # Of candidates that were translated before, only what they are made from.
-        columns = packed.arrays()
-        arrays = {name: columns[name][np.array(kept, dtype=int)] for name in MADE_FROM}
+        arrays = {name: column[np.array(kept, dtype=int)] for name, column in packed.arrays().items()}
         arrays["candidate_id"] = np.array([str(item.candidate_id) for item in translations], dtype=np.str_)
         arrays["formula"] = np.array([formula for formula, _ in rows], dtype=np.str_)
         for name in NUMBERS:
@@ -242,6 +239,9 @@ class TranslatedChunk(Shortlist):
 
     translated: TranslatedCandidates = Field(description="All candidates that were translated")
     rejections: list[Rejection] = Field(description="Candidates that could not be translated, and why")
+    packed: PackedCandidates | None = Field(
+        None, description="What was to be translated, for rounds of active learning, which do it again"
+    )
 
     def rows(self) -> Iterator[Row]:
         """Candidates with their translations, in the order of enumeration."""

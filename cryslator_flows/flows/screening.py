@@ -91,7 +91,8 @@ class ScreeningFlowMaker(Maker):
         place(enumeration, "enumerate", configs)
         jobs, parts, digests, outcomes = [enumeration], enumeration.output["parts"], None, None
         if rounds is not None:
-            first = rounds.make(parts, enumeration.output["so_far"], self.name, list(known))
+            enumerated = enumeration.output
+            first = rounds.make(parts, enumerated["part_uuids"], enumerated["chunks"], self.name, list(known))
             first.append_name(" 1", dynamic=False)
             place(first, "select", configs)
             jobs.append(first)

@@ -15,7 +15,6 @@ from cryslator_flows.jobs.gather import GatherMaker
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.schemas import RoundsSoFar
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -29,8 +28,8 @@ class EnumerateMaker(Maker):
 
     The job replaces itself by one translation job for each chunk and, beyond 25 chunks, by jobs that gather the
     shortlists of 25 others. Its output holds the `EnumerationCounts` under ``counts``, stored before the first
-    translation starts, under ``parts`` the `Shortlist` documents that hold all that may be selected, and under
-    ``so_far`` the jobs that rounds of active learning go on from, see `RoundsSoFar`.
+    translation starts, under ``parts`` the `Shortlist` documents that hold all that may be selected, and for rounds of
+    active learning under ``part_uuids`` the uuids of their jobs and under ``chunks`` what is translated again.
 
     Parameters
     ----------
@@ -121,10 +120,12 @@ class EnumerateMaker(Maker):
                 )
             raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
         parts, gathers = self.gather_maker.gather_all(jobs, cuts, acquisition, self.stage_configs)
+        chunks = [] if acquisition is None else [job.output.packed for job in jobs]
         output = {
             "counts": counts,
             "parts": [part.output for part in parts],
-            "so_far": RoundsSoFar(chunks=[job.uuid for job in jobs], parts=[part.uuid for part in parts]),
+            "chunks": chunks,
+            "part_uuids": [part.uuid for part in parts],
         }
         flow = Flow([*jobs, *gathers], output=output, name="translate chunks")
         return Response(output={"counts": counts}, replace=flow)

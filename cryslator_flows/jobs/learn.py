@@ -13,7 +13,7 @@ from jobflow import JobConfig, Maker, OnMissing, job
 
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.relaxation.formation import formation_energies
-from cryslator_flows.schemas import Digests, LearnedRound, RelaxationComparison, RoundOutcome, TunedModel
+from cryslator_flows.schemas import Digests, Learned, RelaxationComparison, RoundOutcome
 from cryslator_flows.translator.pretrained import find_model
 
 if TYPE_CHECKING:
@@ -58,33 +58,30 @@ class LearnMaker(Maker):
     replay_share: float = 0.5
     seed: int = 0
 
-    @job(data=["files"], output_schema=LearnedRound, config=JobConfig(on_missing_references=OnMissing.NONE))
+    @job(
+        data=["files", "records", "digests"],
+        output_schema=Learned,
+        config=JobConfig(on_missing_references=OnMissing.NONE),
+    )
     def make(
-        self,
-        number: int,
-        campaign: str,
-        batch: list[str],
-        comparisons: list[RelaxationComparison | None],
-        before: TunedModel | None,
-    ) -> LearnedRound:
+        self, campaign: str, batch: list[str], comparisons: list[RelaxationComparison | None], before: Learned | None
+    ) -> Learned:
         """Learn.
 
         Parameters
         ----------
-        number : int
-            Number of the round, from 1.
         campaign : str
             Name of the campaign.
         batch : list of str
             The candidates of this round.
         comparisons : list of RelaxationComparison or None
-            Of all rounds so far; None where the comparison itself failed.
-        before : TunedModel or None
-            The model that predicted this batch; None for the campaign's own.
+            Of this round; None where the comparison itself failed.
+        before : Learned or None
+            From the round before, whose model predicted this batch; None for the first round.
 
         Returns
         -------
-        LearnedRound
+        Learned
             With the fine-tuned model, or with the one before and the reason.
 
         Raises
@@ -97,47 +94,58 @@ class LearnMaker(Maker):
         from cryslator_flows.pairs.align import align_all
         from cryslator_flows.pairs.comparisons import comparison_pairs
         from cryslator_flows.pairs.raw import Dropped
+        from cryslator_flows.translator.records import PairRecord
         from cryslator_flows.translator.travel import pack_model, unpack_model
 
+        before = before or Learned(outcomes=[], digests=Digests(), records=[])
         done = [comparison for comparison in comparisons if comparison is not None]
-        newest = [comparison for comparison in done if comparison.candidate_id in set(batch)]
-        records: list[PairRecord] = []
+        records = [PairRecord.model_validate(record) for record in before.records]
         dropped: Counter[str] = Counter()
         for pair in align_all(comparison_pairs(done, self.element_energies)):
             if isinstance(pair, Dropped):
                 dropped[pair.reason] += 1
             else:
                 records.append(pair)
-        base = find_model(self.model_name)
-        told: dict[str, Any] = {"pairs": len(records), "dropped": dict(dropped)}
-        model = before
+        number, base, model = len(before.outcomes) + 1, find_model(self.model_name), before.model
+        told: dict[str, Any] = {"pairs": len(records), "dropped": dict(dropped), **self._lowest(done, before)}
+        errors = self._errors(done)
         if len(records) < LEAST_PAIRS:
-            told["not_learnt"] = (
-                f"{len(records)} training pairs from {len(done)} relaxed candidates, at least {LEAST_PAIRS} are needed"
-            )
+            told["not_learnt"] = f"{len(records)} training pairs so far, at least {LEAST_PAIRS} are needed"
         else:
-            last = base if before is None else unpack_model(before, Path("before"))
-            tuned = self._tune(f"{campaign}-round-{number}", base, last, records, self._ratios(newest))
+            last = base if model is None else unpack_model(model, Path("before"))
+            ratios = [error / uncertainty for error, uncertainty in errors if uncertainty]
+            tuned = self._tune(f"{campaign}-round-{number}", base, last, records, ratios)
             model, told["metrics"] = pack_model(tuned, base.config().name), _metrics(tuned, base)
-        energies = self._energies(done)
-        lowest = min(energies, key=lambda name: energies[name], default=None)
-        errors = [error for error, _ in self._errors(newest)]
-        return LearnedRound(
-            outcome=RoundOutcome(
-                round=number,
-                batch=batch,
-                relaxed=len(errors),
-                energy_error=float(np.mean(errors)) if errors else None,
-                lowest_energy=None if lowest is None else energies[lowest],
-                lowest=lowest,
-                lowest_formula=next((item.reduced_formula for item in done if item.candidate_id == lowest), None),
-                model_name=base.config().name if model is None else model.name,
-                model_version=base.version() if model is None else model.version,
-                **told,
-            ),
-            digests=Digests(comparisons=[comparison.digest() for comparison in newest]),
+        outcome = RoundOutcome(
+            round=number,
+            batch=batch,
+            relaxed=len(errors),
+            energy_error=float(np.mean([error for error, _ in errors])) if errors else None,
+            model_name=base.config().name if model is None else model.name,
+            model_version=base.version() if model is None else model.version,
+            **told,
+        )
+        digests = [comparison.digest() for comparison in done]
+        return Learned(
+            outcomes=[*before.outcomes, outcome],
+            digests=Digests(comparisons=[*before.digests.comparisons, *digests]),
+            records=[record.model_dump() for record in records],
             model=model,
         )
+
+    def _lowest(self, comparisons: list[RelaxationComparison], before: Learned) -> dict[str, Any]:
+        """The most stable candidate so far, as fields of `RoundOutcome`."""
+        energies, formulas = (
+            self._energies(comparisons),
+            {item.candidate_id: item.reduced_formula for item in comparisons},
+        )
+        found = [(energy, name, formulas[name]) for name, energy in energies.items()]
+        found += [
+            (item.lowest_energy, item.lowest or "", item.lowest_formula or "")
+            for item in before.outcomes
+            if item.lowest_energy is not None
+        ]
+        return dict(zip(("lowest_energy", "lowest", "lowest_formula"), min(found, default=(None,) * 3), strict=True))
 
     def _energies(self, comparisons: list[RelaxationComparison]) -> dict[str, float]:
         """Formation energies by the engine of all that converged."""
@@ -152,9 +160,6 @@ class LearnMaker(Maker):
             for item in comparisons
             if item.candidate_id in energies
         ]
-
-    def _ratios(self, comparisons: list[RelaxationComparison]) -> list[float]:
-        return [error / uncertainty for error, uncertainty in self._errors(comparisons) if uncertainty]
 
     def _tune(
         self, name: str, base: ModelFolder, last: ModelFolder, records: list[PairRecord], ratios: list[float]

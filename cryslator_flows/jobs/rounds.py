@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Maker, OutputReference, Response, job
 
-from cryslator_flows.crystals.packing import Shortlist
+from cryslator_flows.crystals.packing import PackedCandidates, Shortlist
 from cryslator_flows.jobs.acquisition import Acquisition
 from cryslator_flows.jobs.gather import GatherMaker, join_batches
 from cryslator_flows.jobs.learn import LearnMaker
@@ -15,7 +15,7 @@ from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.schemas import RelaxationComparison, RoundsSoFar
+from cryslator_flows.schemas import Learned, RelaxationComparison
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -64,7 +64,13 @@ class RoundMaker(Maker):
 
     @job
     def make(
-        self, parts: list[Shortlist], so_far: RoundsSoFar, campaign: str, known: list[RelaxationComparison]
+        self,
+        parts: list[Shortlist],
+        part_uuids: list[str],
+        chunks: list[PackedCandidates],
+        campaign: str,
+        known: list[RelaxationComparison],
+        learned: Learned | None = None,
     ) -> Response:
         """Make a round.
 
@@ -72,48 +78,46 @@ class RoundMaker(Maker):
         ----------
         parts : list of Shortlist
             What it may relax.
-        so_far : RoundsSoFar
-            Where the rounds before it left off.
+        part_uuids : list of str
+            Uuids of the jobs that they are from.
+        chunks : list of PackedCandidates
+            All candidates.
         campaign : str
             Name of the campaign.
         known : list of RelaxationComparison
             Relaxations of other campaigns; what one of them has is not relaxed again.
+        learned : Learned or None
+            From the round before; None for the first one.
         """
-        number = len(so_far.learned) + 1
+        number = 1 + (len(learned.outcomes) if learned else 0)
         batch = self.acquisition.choose(join_batches(parts)) if number <= self.rounds else None
         if batch is None or not batch.n_candidates:
-            return Response(output=_ended(so_far))
+            return Response(output=_ended(part_uuids, learned))
         names = batch.arrays()["candidate_id"].tolist()
         formulas = set(batch.arrays()["formula"].tolist())
         relevant = [comparison for comparison in known if comparison.reduced_formula in formulas]
         relaxations = self.relax_maker.comparisons(batch, campaign, relevant)
         for flow in relaxations:
             flow.update_metadata({"round": number}, dynamic=True)
-        compared = [*so_far.compared, *(flow.output.uuid for flow in relaxations)]
-        before = OutputReference(so_far.learned[-1]).model if so_far.learned else None
-        learn = self.learn_maker.make(number, campaign, names, [OutputReference(uuid) for uuid in compared], before)
+        learn = self.learn_maker.make(campaign, names, [flow.output for flow in relaxations], learned)
         acquisition = self.acquisition.excluding(names)
         translations = [
-            self.translate_maker.make(
-                OutputReference(uuid).translated,
-                self.cuts,
-                acquisition,
-                OutputReference(learn.uuid).model,
-                OutputReference(uuid).rejections,
-            )
-            for uuid in so_far.chunks
+            self.translate_maker.make(packed, self.cuts, acquisition, OutputReference(learn.uuid).model)
+            for packed in chunks
         ]
         newest, gathers = self.gather_maker.gather_all(
             translations, self.cuts, acquisition, self.stage_configs, round=number
         )
         self._place(number, learn, translations)
-        now = RoundsSoFar(
-            chunks=[translation.uuid for translation in translations],
-            parts=[part.uuid for part in newest],
-            compared=compared,
-            learned=[*so_far.learned, learn.uuid],
+        following = replace(self, acquisition=acquisition).make(
+            [part.output for part in newest],
+            [part.uuid for part in newest],
+            # Not `chunks`: references stay small. jobflow-remote has none to jobs of earlier rounds.
+            [translation.output.packed for translation in translations],
+            campaign,
+            known,
+            OutputReference(learn.uuid),
         )
-        following = replace(self, acquisition=acquisition).make([part.output for part in newest], now, campaign, known)
         following.name = f"{self.name} {number + 1}" if number < self.rounds else f"end of {self.name}s"
         place(following, "select", self.stage_configs)
         jobs: list[Flow | Job] = [*relaxations, learn, *translations, *gathers, following]
@@ -130,11 +134,10 @@ class RoundMaker(Maker):
             place(translation, "translate", self.stage_configs, round=number)
 
 
-def _ended(so_far: RoundsSoFar) -> dict[str, Any]:
-    """The output of all rounds, in references: nothing is copied."""
-    learned = [OutputReference(uuid) for uuid in so_far.learned]
+def _ended(part_uuids: list[str], learned: Learned | None) -> dict[str, Any]:
+    """The output of all rounds; shortlists are references, so that they are not copied."""
     return {
-        "parts": [OutputReference(uuid) for uuid in so_far.parts],
-        "digests": [reference.digests for reference in learned],
-        "outcomes": [reference.outcome for reference in learned],
+        "parts": [OutputReference(uuid) for uuid in part_uuids],
+        "digests": [learned.digests] if learned else [],
+        "outcomes": learned.outcomes if learned else [],
     }

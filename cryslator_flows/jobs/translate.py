@@ -38,14 +38,13 @@ class TranslateMaker(Maker):
     name: str = "translate"
     model_name: str = DEFAULT_MODEL
 
-    @job(data=["translated", "shortlist", "batch"], output_schema=TranslatedChunk)
+    @job(data=["translated", "shortlist", "batch", "packed"], output_schema=TranslatedChunk)
     def make(
         self,
         packed: PackedCandidates,
         cuts: Cuts,
         acquisition: Acquisition | None = None,
         model: TunedModel | None = None,
-        rejections: list[Rejection] | None = None,
     ) -> TranslatedChunk:
         """Translate a chunk.
 
@@ -59,8 +58,6 @@ class TranslateMaker(Maker):
             What the next round of active learning may relax; None without rounds.
         model : TunedModel or None
             Translates instead of `model_name`; it is written to the job's own folder.
-        rejections : list of Rejection or None
-            For a chunk that was translated before: what could not be translated then, and is not tried again.
 
         Returns
         -------
@@ -86,11 +83,11 @@ class TranslateMaker(Maker):
                 waiting.append(candidate)
                 yield candidate.structure
 
-        kept, rows, rejected = [], [], list(rejections or ())
+        kept, rows, rejections = [], [], []
         for position, result in enumerate(translator.translate_stream(structures())):
             candidate = waiting[position]
             if isinstance(result, StructureError):
-                rejected.append(Rejection(candidate_id=candidate.candidate_id, reason=str(result)))
+                rejections.append(Rejection(candidate_id=candidate.candidate_id, reason=str(result)))
             else:
                 kept.append(position)
                 translation = result.model_copy(update={"candidate_id": candidate.candidate_id})
@@ -100,10 +97,11 @@ class TranslateMaker(Maker):
             translated=translated,
             shortlist=cuts.shortlist(translated),
             batch=None if acquisition is None else acquisition.choose(translated),
-            rejections=rejected,
+            rejections=rejections,
+            packed=None if acquisition is None else packed,
             stats=TranslationStats(
                 n_translated=len(rows),
-                n_rejected=len(rejected),
+                n_rejected=len(rejections),
                 n_out_of_domain=sum(translation.out_of_domain for _, translation in rows),
                 seconds=(perf_counter() - began) / packed.n_candidates,
                 models={translator.name: translator.version},

@@ -14,7 +14,7 @@ from cryslator_flows.campaign.frames import CampaignFrames
 from cryslator_flows.campaign.run import CampaignRun
 from cryslator_flows.campaign.status import local_status
 from cryslator_flows.errors import CampaignError
-from cryslator_flows.schemas import LearnedRound, RoundOutcome
+from cryslator_flows.schemas import Learned, RoundOutcome
 from tests.campaign.test_file import GOOD, write
 from tests.campaign.test_run import CLI
 from tests.conftest import ROOT
@@ -93,9 +93,9 @@ def test_killed_rounds_go_on_where_they_were(tmp_path, tiny_model, run):
     folder = CampaignFolder(tmp_path / "run")
     with folder.opened():
         status = local_status(folder)
-        learnt = [item.outcome.round for item in documents(folder)]
+        learnt = [[each.round for each in item.outcomes] for item in documents(folder)]
         before = folder.results().current_summary([])
-    assert (learnt, status.rounds[1]["waiting"], sorted(status.rounds)) == ([1], 0, [1, 2])
+    assert (learnt, status.rounds[1]["waiting"], sorted(status.rounds)) == ([[1]], 0, [1, 2])
     assert status.rounds[2]["waiting"] > 0
     second = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert second.returncode == 0, second.stderr
@@ -146,8 +146,8 @@ def test_killed_rounds_go_on_where_they_were(tmp_path, tiny_model, run):
 
 
 def documents(folder):
-    rows = folder.job_store.query({"output.@class": LearnedRound.__name__}, load=True)
-    return [LearnedRound.model_validate(row["output"]) for row in rows]
+    rows = folder.job_store.query({"output.@class": Learned.__name__}, load=True)
+    return [Learned.model_validate(row["output"]) for row in rows]
 
 
 @pytest.mark.slow

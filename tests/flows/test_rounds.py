@@ -15,7 +15,7 @@ from cryslator_flows.errors import CampaignError, ModelError
 from cryslator_flows.jobs.acquisition import Acquisition
 from cryslator_flows.jobs.learn import LearnMaker
 from cryslator_flows.jobs.rounds import RoundMaker
-from cryslator_flows.schemas import CampaignSummary, LearnedRound, RelaxationComparison
+from cryslator_flows.schemas import CampaignSummary, Learned, RelaxationComparison
 from cryslator_flows.translator.travel import pack_model, unpack_model
 from tests.flows.makers import FussyRelaxMaker, PairPotentialRelaxMaker
 from tests.flows.test_screening import SPACES, TEMPLATES, screening, table
@@ -46,8 +46,9 @@ def test_two_rounds(store, tmp_path, tiny_model):
     """Each relaxes what the newest model finds, learns from all so far, and leaves the rest to the next."""
     maker = with_rounds(screening(PairPotentialRelaxMaker(sigma=2.2), tiny_model, top_k=4), tiny_model)
     run_locally(maker.make(TEMPLATES, SPACES), store=store, create_folders=True, root_dir=tmp_path, log=False)
-    learned = [document for _, document in documents(store, LearnedRound)]
-    first, second = (item.outcome for item in learned)
+    learned = [document for _, document in documents(store, Learned)]
+    first, second = learned[-1].outcomes
+    assert learned[0].outcomes == [first]
     assert [item.round for item in (first, second)] == [1, 2]
     assert len({*first.batch, *second.batch}) == 6
     assert (first.pairs, second.pairs) == (3, 6)
@@ -57,7 +58,7 @@ def test_two_rounds(store, tmp_path, tiny_model):
     assert second.lowest_energy <= first.lowest_energy
 
     # The tuned model's files are in the additional store, and small documents remain.
-    row = store.query_one({"output.@class": LearnedRound.__name__})
+    row = store.query_one({"output.@class": Learned.__name__})
     assert "blob_uuid" in row["output"]["model"]["files"]
 
     # Candidates are translated three times over, each time all of them, and by the newest model.
@@ -88,7 +89,7 @@ def test_a_round_without_pairs_says_so_and_goes_on(store, tmp_path, tiny_model):
     assert sum(len(item.batch) for item in summary.rounds) == summary.translated == summary.selected
     for outcome in summary.rounds:
         assert (outcome.model_name, outcome.model_version) == ("tiny", tiny_model.version())
-        assert outcome.not_learnt.startswith("0 training pairs from ")
+        assert outcome.not_learnt.startswith("0 training pairs so far")
         assert outcome.energy_error is outcome.lowest_energy is None
 
 
