@@ -18,7 +18,7 @@ def test_rounds_from_submission_to_report(run, jfr_project, tmp_path, monkeypatc
     """The same as on this machine; learning has a worker of its own, and the tuned model gets to the others."""
     monkeypatch.chdir(tmp_path)
     rounds = {"number": 2, "batch": 3, "fine_tune": {"epochs": 1}}
-    file = write(tmp_path, {**content(tiny_model, rounds=rounds), "enumeration": {"chunk_size": 5}})
+    file = write(tmp_path, {**content(tiny_model, rounds=rounds), "selection": {"top_k": 1}})
     code, _, err = run("submit", file, "--worker", "default=local", "--worker", "learn=gpu")
     assert code == 0, err
     jfr_project.run(900)
@@ -27,7 +27,7 @@ def test_rounds_from_submission_to_report(run, jfr_project, tmp_path, monkeypatc
     status = remote_status(project, "mine")
     assert status.totals["done"] == status.totals.total()
     assert sorted(status.rounds) == [1, 2]
-    assert {sum(counts.values()) for counts in status.rounds.values()} == {3 * 2 + 1 + 2}
+    assert {sum(counts.values()) for counts in status.rounds.values()} == {3 * 2 + 1 + 1}
 
     results = CampaignResults(project.job_store, "mine")
     summary = results.stored_summary()

@@ -87,17 +87,17 @@ def results(rows: list[dict[str, Any]], rounds: list[dict[str, Any]]) -> str:
     until, found = [], []
     for number in SOUGHT:
         sought = most_stable(rows, number)
-        spent = {name: max(order[index] for index in sought) for name, order in ways.items()}
-        mean = np.mean([spent[name] for name in learning])
-        each = ", ".join(str(spent[name]) for name in learning)
+        last = {name: max(order[index] for index in sought) for name, order in ways.items()}
+        mean = np.mean([last[name] for name in learning])
+        each = ", ".join(str(last[name]) for name in learning)
         until.append(
-            [str(number), f"{mean:.1f} ({each})", str(spent["one-shot"]), f"{random_until_all(pool, number):.1f}"]
+            [str(number), f"{mean:.1f} ({each})", str(last["one-shot"]), f"{random_until_all(pool, number):.1f}"]
         )
         for budget in (8, 16, 24, 40):
             shares = [100 * recall(sought, ways[name], pool)[budget] for name in (*learning, "one-shot")]
             cells = [f"{np.mean(shares[:-1]):.0f} %", f"{shares[-1]:.0f} %", f"{100 * budget / pool:.0f} %"]
             found.append([str(number), str(budget), *cells])
-    energies = {row["candidate_id"]: row["energy"] for row in rows}
+    prototypes = [row["id"] for row in read("templates.jsonl")]
     errors = [abs(row["predicted"] - row["energy"]) for row in rows if row["energy"] is not None]
     by_round: dict[int, list[dict[str, Any]]] = {}
     for row in rounds:
@@ -110,11 +110,12 @@ def results(rows: list[dict[str, Any]], rounds: list[dict[str, Any]]) -> str:
         factor = ", ".join("-" if value is None else f"{value:.2f}" for value in factors)
         values = ", ".join(f"{value:.3f}" for value in known)
         progress.append([str(number), f"{np.mean(known):.3f} ({values})", pairs, factor])
-    best = [
-        [rows[index]["formula"], rows[index]["template"], f"{energies[rows[index]['candidate_id']]:.3f}",
-         f"{rows[index]['predicted']:.3f}", *(str(order[index]) for order in ways.values())]
-        for index in most_stable(rows, SHOWN)
-    ]  # fmt: skip
+    best = []
+    for index in most_stable(rows, SHOWN):
+        row = rows[index]
+        prototype = prototypes[int(row["template"].split()[-1]) - 1]
+        spent = [str(order[index]) for order in ways.values()]
+        best.append([row["formula"], prototype, f"{row['energy']:.3f}", f"{row['predicted']:.3f}", *spent])
     return f"""# Rounds of active learning on ternary sulfides: results
 
 Written by `report.py` from `results.jsonl` and `rounds.jsonl`. What was asked, and how, was written down before:
