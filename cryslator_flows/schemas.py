@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 
 Start = Literal["unrelaxed", "translated", "mlip", "translated_mlip"]
 STARTS: tuple[Start, ...] = get_args(Start)
-Stage = Literal["enumerate", "translate", "select", "relax", "compare", "summarize"]
+Stage = Literal["enumerate", "translate", "select", "relax", "compare", "learn", "summarize"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -185,6 +185,10 @@ class RelaxationComparison(BaseModel):
     substitution: dict[str, str] = Field(description="Template element to new element")
     reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
     formation_energy_per_atom: float = Field(description="Predicted by the translator, in eV/atom")
+    formation_energy_uncertainty: float | None = Field(
+        None, description="As stated with it, see `Translation`, in eV/atom; None in old documents"
+    )
+    formation_energy_uncertainty_90: float | None = Field(None, description="The same for 90 %")
     unrelaxed_structure: Structure | None = Field(None, description="The candidate; None in a digest")
     translated_structure: Structure | None = Field(None, description="Its translation; None in a digest")
     settings: str = Field("", description="Hash of all settings of the relaxations and of the model")
@@ -217,6 +221,50 @@ class Digests(BaseModel):
     """What a chain of waves of relaxations hands on: its comparisons without their structures."""
 
     comparisons: list[RelaxationComparison] = Field(default_factory=list, description="See `digest`")
+
+
+class TunedModel(BaseModel):
+    """A model that was fine-tuned in a campaign, files and all: workers need not share a disk."""
+
+    name: str = Field(description="Name of the model, the campaign's with the round")
+    version: str = Field(description="Leading digits of the SHA-256 of its weights and calibration")
+    base: str = Field(description="Name of the model it was fine-tuned from")
+    files: dict[str, str] = Field(description="Its files by name, each in base64")
+
+
+class RoundOutcome(BaseModel):
+    """What a round of active learning relaxed and learnt."""
+
+    round: int = Field(description="Number of the round, from 1")
+    batch: list[str] = Field(description="The candidates that it relaxed")
+    relaxed: int = Field(description="How many of them converged from at least one start")
+    energy_error: float | None = Field(
+        None,
+        description="Mean absolute error of the formation energies that were predicted for the batch before it was "
+        "relaxed, in eV/atom; None where nothing converged",
+    )
+    lowest_energy: float | None = Field(
+        None, description="Lowest formation energy by the engine so far, in eV/atom; None where nothing converged"
+    )
+    lowest: str | None = Field(None, description="The candidate that has it")
+    lowest_formula: str | None = Field(None, description="Its reduced formula")
+    pairs: int = Field(description="Training pairs of all rounds so far")
+    dropped: dict[str, int] = Field(
+        default_factory=dict, description="Candidates of the batch without a pair, by reason"
+    )
+    model_name: str = Field(description="The model that translates after this round")
+    model_version: str = Field(description="Its version")
+    metrics: dict[str, float] = Field(default_factory=dict, description="What the fine-tuning says of itself")
+    not_learnt: str | None = Field(None, description="Why the model is still the one before; None if it learnt")
+
+
+class Learned(BaseModel):
+    """What rounds of active learning know so far; each hands it on to the next."""
+
+    outcomes: list[RoundOutcome] = Field(description="Of each round")
+    digests: Digests = Field(description="What they relaxed")
+    records: list[dict[str, Any]] = Field(description="Training pairs, each a `PairRecord`")
+    model: TunedModel | None = Field(None, description="Translates from now on; None for the campaign's own model")
 
 
 Quantity = Literal["electronic steps", "electronic steps x k-points", "ionic steps"]
@@ -275,6 +323,7 @@ class CampaignSummary(BaseModel):
     )
     engines: list[str] = Field(description="Codes and interatomic potentials that relaxed")
     savings: list[Savings] = Field(description="For each start and each kind of step the engine has")
+    rounds: list[RoundOutcome] = Field(default_factory=list, description="Rounds of active learning, if it has any")
     translation_seconds: float | None = Field(
         description="Mean wall time of translating one candidate, in s; None where unknown"
     )

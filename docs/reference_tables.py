@@ -41,6 +41,7 @@ BOUNDS = {
 }
 DOCUMENTS: tuple[type[BaseModel], ...] = (
     schemas.CampaignSummary,
+    schemas.RoundOutcome,
     schemas.RelaxationComparison,
     schemas.Translation,
     schemas.Candidate,

@@ -57,7 +57,7 @@ def export_campaign(results: CampaignResults, folder: Path) -> dict[Path, int]:
         candidates = folder / "candidates.csv", folder / "candidates.jsonl"
         number = write_candidates(candidates[0], _write_selected(folder, chosen, chunks), candidates[1])
         written = dict.fromkeys(candidates, number)
-        relaxations = relaxations_frame(comparisons)
+        relaxations = relaxations_frame(comparisons, results.rounds_of())
         relaxations.to_csv(folder / "relaxations.csv", index=False)
         relaxations.to_json(folder / "relaxations.jsonl", orient="records", lines=True)
         written |= dict.fromkeys((folder / "relaxations.csv", folder / "relaxations.jsonl"), len(relaxations))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from cryslator_flows.campaign.rounds import RoundSettings
 from cryslator_flows.campaign.stages import RemoteSettings
 from cryslator_flows.crystals.stores import absolute_paths
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Symbol
@@ -105,7 +106,7 @@ class RelaxationSettings(StrictModel):
     element_energies: dict[Symbol, float] = Field(
         default_factory=dict,
         description="Energies of the elements by the same engine and settings, in eV/atom, from which reports make "
-        "formation energies; may be added when the campaign has ended",
+        "formation energies; may be added when the campaign has ended, but where there are `rounds`, which learn them",
     )
 
 
@@ -137,9 +138,23 @@ class Campaign(StrictModel):
     relaxation: RelaxationSettings | None = Field(
         default_factory=lambda: RelaxationSettings(), description="How the selected are relaxed; null to stop before"
     )
+    rounds: RoundSettings | None = Field(
+        None,
+        description="Rounds of active learning before the selection: relax a batch, fine-tune the model on it, "
+        "translate again; null for none",
+    )
     jobflow_remote: RemoteSettings = Field(
         default_factory=lambda: RemoteSettings(), description="Where `cryslator submit` has the stages run"
     )
+
+    @model_validator(mode="after")
+    def _rounds_learn_formation_energies(self) -> Campaign:
+        if self.rounds is not None and not self.element_energies:
+            raise ValueError(
+                "rounds: they learn formation energies by the engine, so they need relaxation.element_energies: the "
+                "energy of every element by the same engine and settings, in eV/atom"
+            )
+        return self
 
     @classmethod
     def from_file(cls, path: Path) -> Campaign:
@@ -164,6 +179,11 @@ class Campaign(StrictModel):
                 source.store = absolute_paths(source.store, folder)
         if (folder / campaign.model).is_dir():
             campaign.model = str(folder / campaign.model)
+        rounds = campaign.rounds
+        if rounds is not None and rounds.replay is not None:
+            rounds.replay = folder / rounds.replay
+            if not rounds.replay.is_file():
+                raise CampaignError(f"{path}, rounds.replay: {rounds.replay} does not exist; give a file of pairs")
         references = campaign.selection.references
         if isinstance(references, Path):
             campaign.selection.references = _read_references(folder / references)
@@ -181,7 +201,8 @@ class Campaign(StrictModel):
     def changed_keys(self, content: str) -> list[str]:
         """Keys of the campaign file that are not what they were when `content` was taken, but for what reports use."""
         before, now = json.loads(_with_new_keys(content)), json.loads(self.content())
-        for settings in (before.get("relaxation"), now["relaxation"]):
+        # Rounds learn from the energies of the elements, else they are for reports only.
+        for settings in (before.get("relaxation"), now["relaxation"]) if self.rounds is None else ():
             if settings is not None:
                 settings.pop("element_energies", None)
         return [key for key in now if now[key] != before.get(key)]
@@ -289,7 +310,7 @@ class Campaign(StrictModel):
         from cryslator_flows.relaxation.engines import build_relax_maker
         from cryslator_flows.translator.pretrained import find_model
 
-        folder = find_model(self.model)
+        folder, rounds = find_model(self.model), self.rounds
         folder.config()
         relax_selected = None
         if self.relaxation is not None:
@@ -312,11 +333,16 @@ class Campaign(StrictModel):
         return ScreeningFlowMaker(
             name=self.name,
             enumerate_maker=EnumerateMaker(
-                **self.enumeration.model_dump(), translate_maker=TranslateMaker(model_name=self.model)
+                **self.enumeration.model_dump(),
+                translate_maker=TranslateMaker(model_name=self.model),
+                elements=None if rounds is None else sorted(self.element_energies),
             ),
             select_maker=SelectMaker(
                 cuts=Cuts(**self.selection.model_dump(exclude={"control_share"})), relax_maker=relax_selected
             ),
+            round_maker=None
+            if rounds is None or relax_selected is None
+            else rounds.to_maker(self.model, relax_selected, self.element_energies),
         )
 
 

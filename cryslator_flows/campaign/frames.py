@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates
-from cryslator_flows.schemas import Savings, Translation
+from cryslator_flows.schemas import RoundOutcome, Savings, Translation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,8 +28,9 @@ RELAXATION_COLUMNS = [
     "candidate_id", "formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
     "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
     "wall_time", "prerelaxation_engine", "prerelaxation_ionic_steps", "prerelaxation_wall_time", "dir_name", "error",
-    "reused_from", "job_uuids",
+    "round", "reused_from", "job_uuids",
 ]  # fmt: skip
+ROUND_COLUMNS = [name for name in RoundOutcome.model_fields if name not in ("round", "metrics", "dropped")]
 # Columns in which many candidates have the same text.
 SHARED_TEXTS = ("formula", "template_id", "substitution", "unknown_elements", "model_name", "model_version")
 FUNNEL = ["enumerated", "unique", "translated", "selected", "relaxed"]
@@ -40,6 +41,7 @@ RELAXATION_TYPES = {
     "n_kpoints": "Int64",
     "attempts": "Int64",
     "prerelaxation_ionic_steps": "Int64",
+    "round": "Int64",
     "converged": "boolean",
     "synthetic": "boolean",
 }
@@ -60,6 +62,9 @@ class CampaignFrames:
         See `relaxations_frame`.
     savings : DataFrame
         A row for each kind of step and start, columns as the fields of `Savings`.
+    rounds : DataFrame
+        A row for each ``round`` of active learning, columns as the fields of `RoundOutcome`, and what the fine-tuning
+        says of itself; empty without rounds.
     funnel : Series
         Number of candidates after each stage; missing for the selection and the relaxation before the selection.
     comparisons : dict
@@ -71,6 +76,7 @@ class CampaignFrames:
     candidates: pd.DataFrame
     relaxations: pd.DataFrame
     savings: pd.DataFrame
+    rounds: pd.DataFrame
     funnel: pd.Series
     comparisons: dict[str, RelaxationComparison]
 
@@ -85,7 +91,7 @@ class CampaignFrames:
         """
         comparisons = results.comparisons()
         summary = results.current_summary(comparisons)
-        relaxations = relaxations_frame(comparisons)
+        relaxations = relaxations_frame(comparisons, results.rounds_of())
         candidates = _candidates_frame(results.chunks())
         converged = relaxations.loc[relaxations["converged"].fillna(False), "candidate_id"]
         candidates["relaxed"] = candidates.index.isin(converged)
@@ -100,16 +106,24 @@ class CampaignFrames:
             stages |= {"selected": summary.selected, "relaxed": summary.relaxed}
         funnel = pd.Series(stages, FUNNEL, dtype="Int64", name="candidates")
         by_id = {item.candidate_id: item for item in comparisons}
-        return cls(summary, candidates, relaxations, savings, funnel, by_id)
+        return cls(summary, candidates, relaxations, savings, _rounds_frame(summary.rounds), funnel, by_id)
 
 
-def relaxations_frame(comparisons: list[RelaxationComparison]) -> pd.DataFrame:
+def _rounds_frame(outcomes: list[RoundOutcome]) -> pd.DataFrame:
+    rows = [item.model_dump(include={"round", *ROUND_COLUMNS}) | item.metrics for item in outcomes]
+    metrics = dict.fromkeys(name for item in outcomes for name in item.metrics)
+    return pd.DataFrame(rows, columns=["round", *ROUND_COLUMNS, *metrics]).set_index("round")
+
+
+def relaxations_frame(comparisons: list[RelaxationComparison], rounds: dict[str, int]) -> pd.DataFrame:
     """A row for each relaxation of each candidate.
 
     Parameters
     ----------
     comparisons : list of RelaxationComparison
         The relaxed candidates.
+    rounds : dict
+        The round of active learning that relaxed a candidate, for those that one did.
 
     Returns
     -------
@@ -119,9 +133,12 @@ def relaxations_frame(comparisons: list[RelaxationComparison]) -> pd.DataFrame:
         what a potential spent before (``prerelaxation_...``) and the jobs that ran it. What is unknown is missing,
         never 0.
     """
-    return pd.DataFrame(
-        [row for comparison in comparisons for row in _relaxation_rows(comparison)], columns=RELAXATION_COLUMNS
-    ).astype(RELAXATION_TYPES)
+    rows = [
+        row | {"round": rounds.get(comparison.candidate_id)}
+        for comparison in comparisons
+        for row in _relaxation_rows(comparison)
+    ]
+    return pd.DataFrame(rows, columns=RELAXATION_COLUMNS).astype(RELAXATION_TYPES)
 
 
 def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any]]:

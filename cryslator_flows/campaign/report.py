@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryslator_flows.crystals.packing import TranslatedChunk
-    from cryslator_flows.schemas import CampaignSummary, Prerelaxations, Quantity, RelaxationComparison, Savings, Start
+    from cryslator_flows.schemas import (
+        CampaignSummary,
+        Prerelaxations,
+        Quantity,
+        RelaxationComparison,
+        RoundOutcome,
+        Savings,
+        Start,
+    )
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 SHORT_OUTCOMES: dict[Outcome, str] = {
@@ -60,16 +68,42 @@ def funnel_table(summary: CampaignSummary) -> Table:
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     reused = f"; {summary.reused} by another campaign" if summary.reused else ""
     unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
+    in_rounds = f"; {sum(len(item.batch) for item in summary.rounds)} by rounds" if summary.rounds else ""
     doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
     for stage, number, remark in (
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
-        ("selected", summary.selected, "by predicted formation energy"),
+        ("selected", summary.selected, f"by predicted formation energy{in_rounds}"),
         ("relaxed", summary.relaxed, f"converged from at least one start{reused}{doubles}" if summary.relaxed else ""),
     ):
         table.add_row(stage, str(number), remark)
     return table
+
+
+def rounds_table(summary: CampaignSummary) -> Table:
+    """What each round of active learning relaxed and learnt."""
+    table = _table(
+        "Rounds of active learning", ">round", ">relaxed", ">converged", ">error (eV/atom)", ">pairs so far",
+        ">lowest so far", "",
+    )  # fmt: skip
+    for item in summary.rounds:
+        error = "-" if item.energy_error is None else f"{item.energy_error:.3f}"
+        table.add_row(
+            str(item.round), str(len(item.batch)), str(item.relaxed), error, str(item.pairs), *describe_lowest(item)
+        )
+    table.caption = "Error: of the formation energies predicted for a batch before it was relaxed, mean absolute."
+    for item in summary.rounds:
+        if item.not_learnt is not None:
+            table.caption += f"\nRound {item.round} learnt nothing: {item.not_learnt}."
+    return table
+
+
+def describe_lowest(outcome: RoundOutcome) -> tuple[str, str]:
+    """Lowest formation energy by the engine up to a round, in eV/atom, and whose it is."""
+    if outcome.lowest_energy is None:
+        return "-", ""
+    return f"{outcome.lowest_energy:.3f}", outcome.lowest_formula or ""
 
 
 def ends_table(summary: CampaignSummary) -> Table:
@@ -268,7 +302,7 @@ def _sign(comparison: RelaxationComparison, start: Start) -> str:
 
 def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Group:
     """All tables of a campaign."""
-    tables = [funnel_table(summary)]
+    tables = [funnel_table(summary), *([rounds_table(summary)] if summary.rounds else [])]
     if comparisons:
         tables += [candidates_table(comparisons), ends_table(summary)]
     return Group(*(part for table in tables for part in (table, "")), savings_table(summary))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
@@ -10,7 +11,14 @@ from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, Tr
 from cryslator_flows.errors import CampaignError, nearest
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
-from cryslator_flows.schemas import CampaignSummary, EnumerationCounts, RelaxationComparison, TranslationStats
+from cryslator_flows.schemas import (
+    CampaignSummary,
+    EnumerationCounts,
+    Learned,
+    RelaxationComparison,
+    RoundOutcome,
+    TranslationStats,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +35,7 @@ def campaign_labels(job_store: JobStore) -> list[str]:
 
 
 def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[Row]]:
-    """Documents of enumeration, translation, selection and summary, without their big objects.
+    """Documents of enumeration, translation, selection, learning and summary, without their big objects.
 
     Parameters
     ----------
@@ -40,14 +48,15 @@ def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[
     -------
     dict
         For each campaign that was enumerated its documents, oldest first: of a job the one with the highest index,
-        of a campaign that ran in several flows those of the last flow that enumerated.
+        of a campaign that ran in several flows those of the last flow that enumerated; of translations only those of
+        the last round of active learning that has translated all chunks again.
     """
     criteria = {
         "metadata.campaign": {"$ne": None} if label is None else label,
         # The embedded store has an index for stages, and relaxations leave large documents.
-        "metadata.stage": {"$in": ["enumerate", "translate", "select", "summarize"]},
+        "metadata.stage": {"$in": ["enumerate", "translate", "select", "learn", "summarize"]},
         "$or": [
-            {"output.@class": {"$in": [TranslatedChunk.__name__, CampaignSummary.__name__]}},
+            {"output.@class": {"$in": [kind.__name__ for kind in (TranslatedChunk, Learned, CampaignSummary)]}},
             {"output.counts.@class": EnumerationCounts.__name__},
             {"output.n_selected": {"$exists": True}},
         ],
@@ -63,7 +72,19 @@ def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[
         flows.setdefault((campaign, flow_uuid), []).append(row)
         if "@class" not in row["output"] and "counts" in row["output"]:
             newest[campaign] = flow_uuid
-    return {campaign: flows[campaign, flow_uuid] for campaign, flow_uuid in newest.items()}
+    return {campaign: _newest_translations(flows[campaign, flow_uuid]) for campaign, flow_uuid in newest.items()}
+
+
+def _newest_translations(rows: list[Row]) -> list[Row]:
+    """Rows without the chunks that a later round translated again, and without those of a round that is not through."""
+    chunks = Counter(_round(row) for row in rows if _is(row, TranslatedChunk))
+    newest = max((number for number in chunks if chunks[number] == chunks[0]), default=0)
+    return [row for row in rows if not _is(row, TranslatedChunk) or _round(row) == newest]
+
+
+def _round(row: Row) -> int:
+    """The round of active learning that a document is of; 0 before the first."""
+    return int(row["metadata"].get("round") or 0)
 
 
 def summarize_rows(label: str, rows: list[Row], comparisons: list[RelaxationComparison]) -> CampaignSummary:
@@ -79,6 +100,8 @@ def summarize_rows(label: str, rows: list[Row], comparisons: list[RelaxationComp
         Its comparisons.
     """
     outputs = [row["output"] for row in rows if not _is(row, CampaignSummary)]
+    learned = [row["output"]["outcomes"] for row in rows if _is(row, Learned)]
+    rounds = [RoundOutcome.model_validate(outcome) for outcome in learned[-1]] if learned else []
     return summarize(
         label,
         next(EnumerationCounts.model_validate(output["counts"]) for output in outputs[::-1] if "counts" in output),
@@ -87,6 +110,7 @@ def summarize_rows(label: str, rows: list[Row], comparisons: list[RelaxationComp
         ),
         next((output["n_selected"] for output in outputs[::-1] if "n_selected" in output), 0),
         comparisons,
+        rounds,
     )
 
 
@@ -156,7 +180,7 @@ class CampaignResults:
         return self.job_store.query_one({"metadata.campaign": self.label}, ["uuid"], load=False) is None
 
     def stages(self) -> list[Row]:
-        """The documents of enumeration, translation, selection and summary, see `stage_rows`.
+        """The documents of enumeration, translation, selection, learning and summary, see `stage_rows`.
 
         Raises
         ------
@@ -182,6 +206,12 @@ class CampaignResults:
         latest = {item.candidate_id: item for item in self._load(rows, RelaxationComparison)}
         return sorted(latest.values(), key=lambda item: (item.formation_energy_per_atom, item.candidate_id))
 
+    def rounds_of(self) -> dict[str, int]:
+        """The round of active learning that relaxed a candidate, for those that one did, also if it is not through."""
+        criteria = {"metadata.campaign": self.label, "metadata.stage": "compare", "metadata.round": {"$ne": None}}
+        rows = self.job_store.query(criteria, ["metadata"], load=False)
+        return {row["metadata"]["candidate_id"]: _round(row) for row in rows}
+
     def selection(self) -> Selection | None:
         """What the campaign selected; None before."""
         criteria = {
@@ -204,7 +234,7 @@ class CampaignResults:
         return None if selection is None else selection.remaining
 
     def chunks(self) -> Iterator[TranslatedChunk]:
-        """The translated chunks, one in memory at a time."""
+        """The translated chunks, of the newest round of active learning, one in memory at a time."""
         return self._load([row for row in self.stages() if _is(row, TranslatedChunk)], TranslatedChunk)
 
     def stored_summary(self) -> CampaignSummary | None:

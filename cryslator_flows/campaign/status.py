@@ -76,6 +76,8 @@ class CampaignStatus:
         Where it runs, for people to read.
     counts : dict
         For each stage, and ``other``, the number of jobs in each state.
+    rounds : dict
+        For each round of active learning that has begun, the same.
     failed : list of FailedJob
         The failed jobs, or the first of them.
     reruns : list of str
@@ -93,6 +95,7 @@ class CampaignStatus:
     label: str
     place: str
     counts: dict[str, Counter[State]] = field(default_factory=lambda: defaultdict(Counter))
+    rounds: dict[int, Counter[State]] = field(default_factory=lambda: defaultdict(Counter))
     failed: list[FailedJob] = field(default_factory=list)
     reruns: list[str] = field(default_factory=list)
     skips: list[str] = field(default_factory=list)
@@ -133,12 +136,20 @@ def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
     jobs = project.controller.jobs
     pipeline = [
         {"$match": {"job.metadata.campaign": label}},
-        {"$group": {"_id": {"stage": "$job.metadata.stage", "state": "$state"}, "jobs": {"$sum": 1}}},
+        {
+            "$group": {
+                "_id": {"stage": "$job.metadata.stage", "round": "$job.metadata.round", "state": "$state"},
+                "jobs": {"$sum": 1},
+            }
+        },
     ]
     status = CampaignStatus(label, f"jobflow-remote project {project.name}")
     for group in jobs.aggregate(pipeline):
         stage = group["_id"].get("stage") or OTHER
-        status.counts[stage][REMOTE_STATES.get(group["_id"]["state"], "running")] += group["jobs"]
+        state = REMOTE_STATES.get(group["_id"]["state"], "running")
+        status.counts[stage][state] += group["jobs"]
+        if number := group["_id"].get("round"):
+            status.rounds[number][state] += group["jobs"]
     if not status.counts:
         known = project.controller.flows.distinct("metadata.campaign")
         raise CampaignError(
@@ -227,6 +238,8 @@ def local_status(folder: CampaignFolder) -> CampaignStatus:
             began = (folder.path / "jobs" / f"{job['uuid']}-{job['index']}").is_dir()
             state = "running" if began and is_running else "waiting"
         status.counts[job["metadata"].get("stage", OTHER)][state] += 1
+        if number := job["metadata"].get("round"):
+            status.rounds[number][state] += 1
         if state == "failed":
             status.failed.append(FailedJob(job["uuid"], job["name"], ended[entry]["reason"]))
             again = "" if ended[entry]["stage"] else " --rerun-failed"
@@ -255,22 +268,28 @@ def _jobs(flow: Row) -> Iterator[Row]:
 
 def status_report(status: CampaignStatus) -> Group:
     """The status as tables."""
-    shown = [state for state in STATES if state not in ("skipped", "stopped") or status.totals[state]]
-    title = f"Jobs of {status.label}, {status.place}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("stage")
-    for state in shown:
-        table.add_column(state, justify="right")
-    for stage in (*STAGES, OTHER):
-        if stage in status.counts:
-            table.add_row(stage, *(str(status.counts[stage][state]) for state in shown))
-    parts: list[Table | Text] = [table]
+    stages = {stage: status.counts[stage] for stage in (*STAGES, OTHER) if stage in status.counts}
+    parts: list[Table | Text] = [_counts_table(f"Jobs of {status.label}, {status.place}", "stage", stages, status)]
+    if status.rounds:
+        rounds = {str(number): status.rounds[number] for number in sorted(status.rounds)}
+        parts.append(_counts_table("Those of the rounds of active learning", "round", rounds, status))
     if status.remaining:
         words = f"{status.remaining} more candidates are selected; submit them with: cryslator submit CAMPAIGN_FILE"
         parts.append(Text(words))
     if status.failed:
         parts.append(_failures_table(status))
     return Group(*parts)
+
+
+def _counts_table(title: str, name: str, rows: dict[str, Counter[State]], status: CampaignStatus) -> Table:
+    shown = [state for state in STATES if state not in ("skipped", "stopped") or status.totals[state]]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(name)
+    for state in shown:
+        table.add_column(state, justify="right")
+    for row, counts in rows.items():
+        table.add_row(row, *(str(counts[state]) for state in shown))
+    return table
 
 
 def _failures_table(status: CampaignStatus) -> Table:

@@ -249,11 +249,20 @@ def _model_folder(campaign: Campaign) -> Iterator[tuple[str, str]]:
         yield "model", str(folder)
 
 
+def _learnt_from(campaign: Campaign) -> Iterator[tuple[str, str]]:
+    """Key and path of what rounds of active learning read from the disk."""
+    if campaign.rounds is not None:
+        yield from _model_folder(campaign)
+        if campaign.rounds.replay is not None:
+            yield "rounds.replay", str(campaign.rounds.replay)
+
+
 def _hidden_files(campaign: Campaign, project: RemoteProject, configs: StageConfigs) -> Iterator[str]:
     """Notes on files of this machine that workers on other machines need."""
     needed: dict[str, Iterator[tuple[str, str]]] = {
         "enumerate": _template_files(campaign),
         "translate": _model_folder(campaign),
+        "learn": _learnt_from(campaign),
     }
     for stage, files in needed.items():
         worker = configs[stage]["worker"]

@@ -228,6 +228,9 @@ class Shortlist(BaseModel):
     """Translated candidates that may be selected, and how many there were."""
 
     shortlist: TranslatedCandidates = Field(description="Candidates that no cut excludes so far")
+    batch: TranslatedCandidates | None = Field(
+        None, description="Candidates that the next round of active learning may relax; None without rounds"
+    )
     stats: TranslationStats = Field(description="Of all candidates, shortlisted or not")
 
 
@@ -236,6 +239,9 @@ class TranslatedChunk(Shortlist):
 
     translated: TranslatedCandidates = Field(description="All candidates that were translated")
     rejections: list[Rejection] = Field(description="Candidates that could not be translated, and why")
+    packed: PackedCandidates | None = Field(
+        None, description="What was to be translated, for rounds of active learning, which do it again"
+    )
 
     def rows(self) -> Iterator[Row]:
         """Candidates with their translations, in the order of enumeration."""
@@ -246,7 +252,10 @@ class Selection(BaseModel):
     """What a campaign relaxes."""
 
     n_selected: int = Field(description="Number of candidates selected")
-    candidate_ids: list[str] = Field(description="The selected candidates, lowest predicted formation energy first")
+    candidate_ids: list[str] = Field(
+        description="The selected candidates, lowest predicted formation energy first, then those that only rounds of "
+        "active learning chose"
+    )
     stats: TranslationStats = Field(description="Of all candidates of the campaign")
     remaining: TranslatedCandidates | None = Field(
         None, description="Selected candidates that are left to further flows; None if this one takes all"

@@ -63,7 +63,7 @@ class RelaxationComparisonFlowMaker(Maker):
     symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
 
-    def settings_key(self, model_name: str, model_version: str) -> str:
+    def settings_key(self, model_name: str, model_version: str, starts: Sequence[Start] = ("translated",)) -> str:
         """Hash of everything but the candidate that decides how a relaxation goes.
 
         Parameters
@@ -72,6 +72,8 @@ class RelaxationComparisonFlowMaker(Maker):
             The model that translates.
         model_version : str
             Its version.
+        starts : sequence of str
+            The starts. Where none of them comes from the translated structure, the model does not count.
 
         Returns
         -------
@@ -79,7 +81,8 @@ class RelaxationComparisonFlowMaker(Maker):
             16 hexadecimal digits. Versions of the packages do not count.
         """
         makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
-        content = _without_versions(jsanitize([*makers, model_name, model_version], strict=True))
+        model = [model_name, model_version] if {"translated", "translated_mlip"} & {*starts} else []
+        content = _without_versions(jsanitize([*makers, *model], strict=True))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def make(
@@ -150,7 +153,7 @@ class RelaxationComparisonFlowMaker(Maker):
             documents,
             job_uuids,
             campaign,
-            self.settings_key(translation.model_name, translation.model_version),
+            self.settings_key(translation.model_name, translation.model_version, starts),
             potentials,
         )
         compare.append_name(f" {candidate.reduced_formula}")

@@ -10,6 +10,7 @@ from jobflow import Flow, Maker
 from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.jobs.rounds import RoundMaker
 from cryslator_flows.jobs.select import SelectMaker, relax_in_lanes
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.summarize import SummarizeMaker
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ScreeningFlowMaker(Maker):
-    """Screen the substitutions of templates: enumerate, translate, select, relax, summarize.
+    """Screen the substitutions of templates: enumerate, translate, perhaps learn in rounds, select, relax, summarize.
 
     The relaxations are made by ``select_maker.relax_maker.comparison_maker.relax_maker``, so atomate2's powerups reach
     it through this maker like through any other.
@@ -43,9 +44,12 @@ class ScreeningFlowMaker(Maker):
         Selects candidates and has them relaxed.
     summarize_maker : SummarizeMaker
         Sums the campaign up.
+    round_maker : RoundMaker or None
+        Makes rounds of active learning between translation and selection; None for none. Its cuts, its relax maker and
+        its stage configurations are those of this maker.
     stage_configs : dict
-        For each stage (enumerate, translate, select, relax, compare, summarize) the ``manager_config`` of its jobs:
-        worker, resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
+        For each stage (enumerate, translate, select, relax, compare, learn, summarize) the ``manager_config`` of its
+        jobs: worker, resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
     """
 
     name: str = "screening"
@@ -54,6 +58,7 @@ class ScreeningFlowMaker(Maker):
         default_factory=lambda: SelectMaker(relax_maker=RelaxSelectedMaker(RelaxationComparisonFlowMaker()))
     )
     summarize_maker: SummarizeMaker = field(default_factory=SummarizeMaker)
+    round_maker: RoundMaker | None = None
     stage_configs: StageConfigs = field(default_factory=dict)
 
     def make(
@@ -79,12 +84,21 @@ class ScreeningFlowMaker(Maker):
             Its output is a `CampaignSummary`.
         """
         configs = self.stage_configs
+        cuts, rounds = self.select_maker.cuts, self._round_maker()
         enumeration = replace(self.enumerate_maker, stage_configs=configs).make(
-            templates, substitutions, self.select_maker.cuts
+            templates, substitutions, cuts, None if rounds is None else rounds.acquisition
         )
         place(enumeration, "enumerate", configs)
+        jobs, parts, digests, outcomes = [enumeration], enumeration.output["parts"], None, None
+        if rounds is not None:
+            enumerated = enumeration.output
+            first = rounds.make(parts, enumerated["part_uuids"], enumerated["chunks"], self.name, list(known))
+            first.append_name(" 1", dynamic=False)
+            place(first, "select", configs)
+            jobs.append(first)
+            parts, digests, outcomes = (first.output[name] for name in ("parts", "digests", "outcomes"))
         select = replace(self.select_maker, relax_maker=self._relax_maker()).make(
-            enumeration.output["parts"], self.name, list(known)
+            parts, self.name, list(known), digests
         )
         place(select, "select", configs)
         summary = self.summarize_maker.make(
@@ -93,9 +107,10 @@ class ScreeningFlowMaker(Maker):
             select.output.stats,
             select.output.n_selected,
             select.output.comparisons,
+            outcomes,
         )
         place(summary, "summarize", configs)
-        flow = Flow([enumeration, select, summary], output=summary.output, name=self.name)
+        flow = Flow([*jobs, select, summary], output=summary.output, name=self.name)
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
 
@@ -131,9 +146,19 @@ class ScreeningFlowMaker(Maker):
         """
         if self.select_maker.relax_maker is None:
             return None
+        relax_maker = self.select_maker.relax_maker
         model = find_model(self.enumerate_maker.translate_maker.model_name)
-        return str(self.select_maker.relax_maker.comparison_maker.settings_key(model.config().name, model.version()))
+        starts = relax_maker.control_starts if relax_maker.control_share else ("translated",)
+        return str(relax_maker.comparison_maker.settings_key(model.config().name, model.version(), starts))
 
     def _relax_maker(self) -> RelaxSelectedMaker | None:
         maker = self.select_maker.relax_maker
         return None if maker is None else replace(maker, stage_configs=self.stage_configs)
+
+    def _round_maker(self) -> RoundMaker | None:
+        relax_maker = self._relax_maker()
+        if self.round_maker is None or relax_maker is None:
+            return None
+        return replace(
+            self.round_maker, cuts=self.select_maker.cuts, relax_maker=relax_maker, stage_configs=self.stage_configs
+        )

@@ -81,6 +81,8 @@ class CompareMaker(Maker):
             substitution=candidate.substitution,
             reduced_formula=candidate.reduced_formula,
             formation_energy_per_atom=translation.formation_energy_per_atom,
+            formation_energy_uncertainty=translation.formation_energy_uncertainty,
+            formation_energy_uncertainty_90=translation.formation_energy_uncertainty_90,
             relaxations=relaxations,
             endings=compare_ends(relaxations, self.energy_tolerance),
         )

@@ -7,23 +7,21 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker, Response, job
 
-from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
+from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource
-from cryslator_flows.errors import StructureError
-from cryslator_flows.jobs.gather import GatherMaker
+from cryslator_flows.errors import CampaignError, StructureError
+from cryslator_flows.jobs.acquisition import Acquisition
+from cryslator_flows.jobs.gather import GatherMaker, gather_in_tree
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from jobflow import Job, OutputReference
+    from jobflow import Job
 
     from cryslator_flows.crystals.packing import PackedCandidates
-
-# Documents that one job reads at most: some 20 MB of shortlists.
-PARTS_PER_JOB = 25
 
 
 @dataclass
@@ -32,7 +30,8 @@ class EnumerateMaker(Maker):
 
     The job replaces itself by one translation job for each chunk and, beyond 25 chunks, by jobs that gather the
     shortlists of 25 others. Its output holds the `EnumerationCounts` under ``counts``, stored before the first
-    translation starts, and under ``parts`` the `Shortlist` documents that hold all that may be selected.
+    translation starts, under ``parts`` the `Shortlist` documents that hold all that may be selected, and for rounds of
+    active learning under ``part_uuids`` the uuids of their jobs and under ``chunks`` what is translated again.
 
     Parameters
     ----------
@@ -48,6 +47,8 @@ class EnumerateMaker(Maker):
         Maker of the translation jobs.
     gather_maker : GatherMaker
         Maker of the jobs that gather shortlists.
+    elements : list of str or None
+        Elements whose energy by the engine is known, where rounds of active learning need it for all; None otherwise.
     stage_configs : dict
         For each stage the ``manager_config`` of its jobs, see `place`.
     """
@@ -58,10 +59,17 @@ class EnumerateMaker(Maker):
     chunk_size: int = 2000
     translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
     gather_maker: GatherMaker = field(default_factory=GatherMaker)
+    elements: list[str] | None = None
     stage_configs: StageConfigs = field(default_factory=dict)
 
     @job
-    def make(self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace], cuts: Cuts) -> Response:
+    def make(
+        self,
+        templates: list[AnyTemplateSource],
+        substitutions: list[SubstitutionSpace],
+        cuts: Cuts,
+        acquisition: Acquisition | None = None,
+    ) -> Response:
         """Enumerate.
 
         Parameters
@@ -72,11 +80,15 @@ class EnumerateMaker(Maker):
             Substitution spaces, see `cryslator_flows.crystals.substitution`.
         cuts : Cuts
             What may be selected, for the shortlists.
+        acquisition : Acquisition or None
+            What the first round of active learning may relax; None without rounds.
 
         Raises
         ------
         StructureError
             No candidate is left, or a source of templates does not exist.
+        CampaignError
+            A candidate has an element that `elements` lacks.
         """
         enumeration = Enumeration(
             (template for source in templates for template in source.load()),
@@ -86,20 +98,35 @@ class EnumerateMaker(Maker):
         )
         jobs: list[Job] = []
         for number, packed in enumerate(some_chunks(enumeration, self.chunk_size), 1):
-            translate = self.translate_maker.make(packed, cuts)
+            self._check_elements(packed)
+            translate = self.translate_maker.make(packed, cuts, acquisition)
             translate.append_name(f" {number}")
             place(translate, "translate", self.stage_configs)
             jobs.append(translate)
+        counts = enumeration.counts
         parts, gathers = gather_in_tree(
-            [work.output for work in jobs], lambda group: self.gather_maker.make(group, cuts)
+            [work.output for work in jobs], lambda group: self.gather_maker.make(group, cuts, acquisition)
         )
         for gather in gathers:
             place(gather, "select", self.stage_configs)
-        counts = enumeration.counts
-        output = {"counts": counts, "parts": parts}
-        return Response(
-            output={"counts": counts}, replace=Flow([*jobs, *gathers], output=output, name="translate chunks")
-        )
+        output = {
+            "counts": counts,
+            "parts": parts,
+            "chunks": [] if acquisition is None else [work.output.packed for work in jobs],
+            "part_uuids": [part.uuid for part in parts],
+        }
+        flow = Flow([*jobs, *gathers], output=output, name="translate chunks")
+        return Response(output={"counts": counts}, replace=flow)
+
+    def _check_elements(self, packed: PackedCandidates) -> None:
+        if self.elements is None:
+            return
+        new = {symbol for text in packed.arrays()["symbols"] for symbol in str(text).split()[1::2]}
+        if lacking := sorted(new - set(self.elements)):
+            raise CampaignError(
+                f"rounds: relaxation.element_energies lacks {', '.join(lacking)}, which candidates have; rounds learn "
+                "formation energies by the engine, so give the energy of every element by the same engine and settings"
+            )
 
 
 def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidates]:
@@ -135,28 +162,3 @@ def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidate
             f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
         )
     raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
-
-
-def gather_in_tree(
-    outputs: list[OutputReference], gather: Callable[[list[OutputReference]], Job]
-) -> tuple[list[OutputReference], list[Job]]:
-    """Gather the outputs of many jobs by jobs that read 25 each, until there are no more than 25.
-
-    Parameters
-    ----------
-    outputs : list of OutputReference
-        The outputs.
-    gather : callable
-        Makes the job that gathers some of them, or some of what such jobs gathered.
-
-    Returns
-    -------
-    tuple
-        The outputs that hold all, and the jobs that gather.
-    """
-    gathers: list[Job] = []
-    while len(outputs) > PARTS_PER_JOB:
-        made = [gather(group) for group in in_chunks(outputs, PARTS_PER_JOB)]
-        gathers += made
-        outputs = [work.output for work in made]
-    return outputs, gathers

@@ -83,18 +83,33 @@ class RelaxSelectedMaker(Maker):
         if not selected.n_candidates:
             return Response(output=so_far)
         n_wave = min(self.wave_size, selected.n_candidates)
+        flows = self.comparisons(selected.take(range(n_wave)), campaign, known)
+        rest = selected.take(range(n_wave, selected.n_candidates))
+        following = self.make(rest, campaign, known, [flow.output for flow in flows], so_far)
+        place(following, "select", self.stage_configs)
+        return Response(replace=Flow([*flows, following], output=following.output, name="relax wave"))
+
+    def comparisons(
+        self, chosen: TranslatedCandidates, campaign: str, known: list[RelaxationComparison]
+    ) -> list[Flow | Job]:
+        """What relaxes candidates and compares their starts; each has a `RelaxationComparison` as its output.
+
+        Parameters
+        ----------
+        chosen : TranslatedCandidates
+            The candidates.
+        campaign, known
+            As in `make`.
+        """
         flows: list[Flow | Job] = []
-        for candidate, translation in selected.take(range(n_wave)).rows():
+        for candidate, translation in chosen.rows():
             control = is_control(candidate.candidate_id, self.control_share)
             starts: list[Start] = list(self.control_starts) if control else [self.other_start]
-            settings = self.comparison_maker.settings_key(translation.model_name, translation.model_version)
+            settings = self.comparison_maker.settings_key(translation.model_name, translation.model_version, starts)
             if (relaxed := find_known(candidate, starts, settings, known)) is not None:
                 reuse = self.reuse_maker.make(relaxed, candidate, translation, starts, campaign)
                 place(reuse, "compare", self.stage_configs, candidate_id=candidate.candidate_id)
                 flows.append(reuse)
             else:
                 flows.append(self.comparison_maker.make(candidate, translation, starts, campaign, self.stage_configs))
-        rest = selected.take(range(n_wave, selected.n_candidates))
-        following = self.make(rest, campaign, known, [flow.output for flow in flows], so_far)
-        place(following, "select", self.stage_configs)
-        return Response(replace=Flow([*flows, following], output=following.output, name="relax wave"))
+        return flows

@@ -60,6 +60,8 @@ class ReuseMaker(Maker):
                 "template_id": candidate.template_id,
                 "substitution": candidate.substitution,
                 "formation_energy_per_atom": translation.formation_energy_per_atom,
+                "formation_energy_uncertainty": translation.formation_energy_uncertainty,
+                "formation_energy_uncertainty_90": translation.formation_energy_uncertainty_90,
                 "unrelaxed_structure": candidate.structure,
                 "translated_structure": translation.structure,
                 "relaxations": [item for item in relaxed.relaxations if item.start in starts],

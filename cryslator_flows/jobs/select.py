@@ -48,7 +48,13 @@ class SelectMaker(Maker):
     relax_maker: RelaxSelectedMaker | None = None
 
     @job(data=["remaining"])
-    def make(self, parts: list[Shortlist], campaign: str, known: list[RelaxationComparison]) -> Response:
+    def make(
+        self,
+        parts: list[Shortlist],
+        campaign: str,
+        known: list[RelaxationComparison],
+        before: list[Digests] | None = None,
+    ) -> Response:
         """Select.
 
         Parameters
@@ -59,17 +65,25 @@ class SelectMaker(Maker):
             Name of the campaign.
         known : list of RelaxationComparison
             Relaxations of other campaigns; what one of them has is not relaxed again.
+        before : list of Digests or None
+            What rounds of active learning relaxed: selected whatever the cuts say now, and not relaxed again.
         """
-        selected = self.cuts.select(TranslatedCandidates.join([part.shortlist for part in parts]))
+        chosen = self.cuts.select(TranslatedCandidates.join([part.shortlist for part in parts]))
+        names = chosen.arrays()["candidate_id"].tolist()
+        relaxed = [item.candidate_id for digests in before or () for item in digests.comparisons]
+        is_relaxed = set(relaxed)
+        selected = chosen.take([index for index, name in enumerate(names) if name not in is_relaxed])
         taken, left = selected, None
         if self.relax_maker is not None and self.max_relaxed is not None and selected.n_candidates > self.max_relaxed:
             taken = selected.take(range(self.max_relaxed))
             left = selected.take(range(self.max_relaxed, selected.n_candidates))
+        candidate_ids = [*dict.fromkeys([*names, *relaxed])]
         selection = Selection(
-            n_selected=selected.n_candidates,
-            candidate_ids=selected.arrays()["candidate_id"].tolist(),
+            n_selected=len(candidate_ids),
+            candidate_ids=candidate_ids,
             stats=add_stats([part.stats for part in parts]),
             remaining=left,
+            comparisons=list(before or ()),
         )
         if self.relax_maker is None or not selected.n_candidates:
             return Response(output=selection)
@@ -77,7 +91,7 @@ class SelectMaker(Maker):
         output = {
             "n_selected": selection.n_selected,
             "stats": selection.stats,
-            "comparisons": [lane.output for lane in lanes],
+            "comparisons": [*selection.comparisons, *(lane.output for lane in lanes)],
         }
         return Response(output=selection, replace=Flow(lanes, output=output, name="relax selected"))
 

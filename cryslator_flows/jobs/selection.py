@@ -122,11 +122,11 @@ class Cuts(MSONable):
             kept = kept[energies[kept] <= self.max_formation_energy]
         kept = kept[np.lexsort((columns["candidate_id"][kept], energies[kept]))]
         if self.per_composition is not None:
-            kept = kept[_number_among_equals(formulas[kept]) < self.per_composition]
+            kept = kept[number_among_equals(formulas[kept]) < self.per_composition]
         return candidates.take(kept[:top_k])
 
 
-def _number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:
+def number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:
     """How many equal values come before each."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]

@@ -10,7 +10,14 @@ from jobflow import JobConfig, Maker, OnMissing, job
 
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.relaxation.savings import count_outcomes, count_prerelaxations, measure_all_savings
-from cryslator_flows.schemas import CampaignSummary, Digests, EnumerationCounts, RelaxationComparison, TranslationStats
+from cryslator_flows.schemas import (
+    CampaignSummary,
+    Digests,
+    EnumerationCounts,
+    RelaxationComparison,
+    RoundOutcome,
+    TranslationStats,
+)
 
 PACKAGES = ("cryslator-flows", "atomate2", "jobflow", "pymatgen", "torch", "custodian", "maggma")
 
@@ -35,6 +42,7 @@ class SummarizeMaker(Maker):
         stats: TranslationStats | None,
         n_selected: int | None,
         comparisons: list[Digests | None] | None,
+        rounds: list[RoundOutcome] | None = None,
     ) -> CampaignSummary:
         """Summarize.
 
@@ -50,6 +58,8 @@ class SummarizeMaker(Maker):
             Number of candidates selected.
         comparisons : list of Digests
             One for each chain of waves; empty if nothing was relaxed.
+        rounds : list of RoundOutcome or None
+            Of the rounds of active learning; None without.
 
         Raises
         ------
@@ -59,7 +69,7 @@ class SummarizeMaker(Maker):
         if counts is None or stats is None or n_selected is None or comparisons is None:
             raise CampaignError("nothing to summarize: enumeration, translation or selection failed, see there")
         done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
-        return summarize(campaign, counts, stats, n_selected, done)
+        return summarize(campaign, counts, stats, n_selected, done, rounds or [])
 
 
 def summarize(
@@ -68,10 +78,12 @@ def summarize(
     stats: TranslationStats,
     n_selected: int,
     comparisons: list[RelaxationComparison],
+    rounds: list[RoundOutcome],
 ) -> CampaignSummary:
     """Funnel, outcomes and savings of a campaign.
 
-    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here.
+    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here, and the rounds, an
+    empty list without.
     """
     relaxations = [item for comparison in comparisons for item in comparison.relaxations]
     costs = [item.cost for item in relaxations if item.cost]
@@ -91,6 +103,7 @@ def summarize(
         synthetic=sum(cost.synthetic for cost in costs),
         engines=sorted({cost.engine for cost in costs}),
         savings=measure_all_savings(comparisons),
+        rounds=rounds,
         translation_seconds=stats.seconds,
         prerelaxations=count_prerelaxations(comparisons),
         reused=sum(comparison.reused_from is not None for comparison in comparisons),

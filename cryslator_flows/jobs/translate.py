@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from jobflow import Maker, job
 
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.defaults import DEFAULT_MODEL
+from cryslator_flows.jobs.acquisition import Acquisition
 from cryslator_flows.jobs.selection import Cuts
-from cryslator_flows.schemas import Candidate, Rejection, TranslationStats
+from cryslator_flows.schemas import Candidate, Rejection, TranslationStats, TunedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +38,14 @@ class TranslateMaker(Maker):
     name: str = "translate"
     model_name: str = DEFAULT_MODEL
 
-    @job(data=["translated", "shortlist"], output_schema=TranslatedChunk)
-    def make(self, packed: PackedCandidates, cuts: Cuts) -> TranslatedChunk:
+    @job(data=["translated", "shortlist", "batch", "packed"], output_schema=TranslatedChunk)
+    def make(
+        self,
+        packed: PackedCandidates,
+        cuts: Cuts,
+        acquisition: Acquisition | None = None,
+        model: TunedModel | None = None,
+    ) -> TranslatedChunk:
         """Translate a chunk.
 
         Parameters
@@ -46,6 +54,10 @@ class TranslateMaker(Maker):
             What to translate.
         cuts : Cuts
             What may be selected, for the shortlist.
+        acquisition : Acquisition or None
+            What the next round of active learning may relax; None without rounds.
+        model : TunedModel or None
+            Translates instead of `model_name`; it is written to the job's own folder.
 
         Returns
         -------
@@ -59,9 +71,11 @@ class TranslateMaker(Maker):
         """
         from cryslator_flows.errors import StructureError
         from cryslator_flows.translator.translator import Translator
+        from cryslator_flows.translator.travel import unpack_model
 
         began = perf_counter()
-        translator = Translator.from_pretrained(self.model_name)
+        folder = self.model_name if model is None else unpack_model(model, Path.cwd()).path
+        translator = Translator.from_pretrained(folder)
         waiting: list[Candidate] = []
 
         def structures() -> Iterator[Structure]:
@@ -82,7 +96,9 @@ class TranslateMaker(Maker):
         return TranslatedChunk(
             translated=translated,
             shortlist=cuts.shortlist(translated),
+            batch=None if acquisition is None else acquisition.choose(translated),
             rejections=rejections,
+            packed=None if acquisition is None else packed,
             stats=TranslationStats(
                 n_translated=len(rows),
                 n_rejected=len(rejections),

@@ -19,10 +19,11 @@ class PairPotentialRelaxMaker(LennardJonesRelaxMaker):
     """Lennard-Jones crystal: real relaxations in milliseconds."""
 
     name: str = "pair potential relax"
+    sigma: float = 1.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.calculator_kwargs = {"sigma": 1.9, "epsilon": 0.3, "rc": 6.0, "smooth": True}
+        self.calculator_kwargs = {"sigma": self.sigma, "epsilon": 0.3, "rc": 6.0, "smooth": True}
         self.optimizer_kwargs = {"optimizer": "BFGS"}
         self.relax_kwargs = {"fmax": 0.02}
 

@@ -85,7 +85,8 @@ def compare_energies(
     comparisons : list of RelaxationComparison
         The relaxed candidates.
     uncertainties : dict
-        By candidate, half widths of the predicted 68 % and 90 % intervals, in eV/atom.
+        By candidate, half widths of the predicted 68 % and 90 % intervals, in eV/atom; for comparisons that do not
+        say themselves.
     element_energies : dict
         Energies of the elements by the engine, in eV/atom.
 
@@ -95,6 +96,12 @@ def compare_energies(
         None where the engine's formation energies cannot be told, see `formation_energies`, or where several engines
         relaxed the candidates.
     """
+    # What was stated before a candidate was relaxed counts: rounds of active learning translate again afterwards.
+    uncertainties = uncertainties | {
+        item.candidate_id: (item.formation_energy_uncertainty, item.formation_energy_uncertainty_90)
+        for item in comparisons
+        if item.formation_energy_uncertainty is not None and item.formation_energy_uncertainty_90 is not None
+    }
     engines = measured_engines(comparisons)
     found = formation_energies(comparisons, element_energies) if len(engines) == 1 else None
     predicted = {item.candidate_id: item.formation_energy_per_atom for item in comparisons}

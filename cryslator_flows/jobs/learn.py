@@ -1,0 +1,200 @@
+"""Job that fine-tunes the model of a campaign on what its rounds relaxed."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jobflow import JobConfig, Maker, OnMissing, job
+
+from cryslator_flows.defaults import DEFAULT_MODEL
+from cryslator_flows.relaxation.formation import formation_energies
+from cryslator_flows.schemas import Digests, Learned, RelaxationComparison, RoundOutcome
+from cryslator_flows.translator.pretrained import find_model
+
+if TYPE_CHECKING:
+    from cryslator_flows.translator.pretrained import ModelFolder
+    from cryslator_flows.translator.records import PairRecord
+
+# A pair or two teach their own energy and little else.
+LEAST_PAIRS = 3
+
+
+@dataclass
+class LearnMaker(Maker):
+    """Fine-tune the campaign's model on the pairs of all rounds so far.
+
+    Each round starts from the campaign's own model, not from the last tuned one, so that what was learnt from early
+    rounds is not learnt several times over. All pairs are trained on; none are held out to select an epoch by, since
+    the next batch is predicted before it is relaxed, and says how good the model is. How it is calibrated:
+    `track_calibration`.
+
+    Parameters
+    ----------
+    name : str
+        The job name.
+    model_name : str
+        Name or folder of the campaign's model.
+    element_energies : dict
+        Energies of the elements by the engine, in eV/atom.
+    replay : str or None
+        File of old pairs that are seen again, where the job runs.
+    epochs, minutes, learning_rate, batch_size, replay_share, seed
+        As in `TuneConfig`.
+    """
+
+    name: str = "learn"
+    model_name: str = DEFAULT_MODEL
+    element_energies: dict[str, float] = field(default_factory=dict)
+    replay: str | None = None
+    epochs: int = 4
+    minutes: float = 10.0
+    learning_rate: float = 3e-4
+    batch_size: int = 16
+    replay_share: float = 0.5
+    seed: int = 0
+
+    @job(
+        data=["files", "records", "digests"],
+        output_schema=Learned,
+        config=JobConfig(on_missing_references=OnMissing.NONE),
+    )
+    def make(
+        self, campaign: str, batch: list[str], comparisons: list[RelaxationComparison | None], before: Learned | None
+    ) -> Learned:
+        """Learn.
+
+        Parameters
+        ----------
+        campaign : str
+            Name of the campaign.
+        batch : list of str
+            The candidates of this round.
+        comparisons : list of RelaxationComparison or None
+            Of this round; None where the comparison itself failed.
+        before : Learned or None
+            From the round before, whose model predicted this batch; None for the first round.
+
+        Returns
+        -------
+        Learned
+            With the fine-tuned model, or with the one before and the reason.
+
+        Raises
+        ------
+        ModelError
+            The campaign's model does not exist or is damaged.
+        DataError
+            The file of old pairs is wrong.
+        """
+        from cryslator_flows.pairs.align import align_all
+        from cryslator_flows.pairs.comparisons import comparison_pairs
+        from cryslator_flows.pairs.raw import Dropped
+        from cryslator_flows.translator.records import PairRecord
+        from cryslator_flows.translator.travel import pack_model, unpack_model
+
+        before = before or Learned(outcomes=[], digests=Digests(), records=[])
+        done = [comparison for comparison in comparisons if comparison is not None]
+        records = [PairRecord.model_validate(record) for record in before.records]
+        dropped: Counter[str] = Counter()
+        for pair in align_all(comparison_pairs(done, self.element_energies)):
+            if isinstance(pair, Dropped):
+                dropped[pair.reason] += 1
+            else:
+                records.append(pair)
+        number, base, model = len(before.outcomes) + 1, find_model(self.model_name), before.model
+        told: dict[str, Any] = {"pairs": len(records), "dropped": dict(dropped), **self._lowest(done, before)}
+        errors = self._errors(done)
+        if len(records) < LEAST_PAIRS:
+            told["not_learnt"] = f"{len(records)} training pairs so far, at least {LEAST_PAIRS} are needed"
+        else:
+            last = base if model is None else unpack_model(model, Path("before"))
+            ratios = [error / uncertainty for error, uncertainty in errors if uncertainty]
+            tuned = self._tune(f"{campaign}-round-{number}", base, last, records, ratios)
+            model, told["metrics"] = pack_model(tuned, base.config().name), _metrics(tuned, base)
+        outcome = RoundOutcome(
+            round=number,
+            batch=batch,
+            relaxed=len(errors),
+            energy_error=float(np.mean([error for error, _ in errors])) if errors else None,
+            model_name=base.config().name if model is None else model.name,
+            model_version=base.version() if model is None else model.version,
+            **told,
+        )
+        digests = [comparison.digest() for comparison in done]
+        return Learned(
+            outcomes=[*before.outcomes, outcome],
+            digests=Digests(comparisons=[*before.digests.comparisons, *digests]),
+            records=[record.model_dump() for record in records],
+            model=model,
+        )
+
+    def _lowest(self, comparisons: list[RelaxationComparison], before: Learned) -> dict[str, Any]:
+        """The most stable candidate so far, as fields of `RoundOutcome`."""
+        energies, formulas = (
+            self._energies(comparisons),
+            {item.candidate_id: item.reduced_formula for item in comparisons},
+        )
+        found = [(energy, name, formulas[name]) for name, energy in energies.items()]
+        found += [
+            (item.lowest_energy, item.lowest or "", item.lowest_formula or "")
+            for item in before.outcomes
+            if item.lowest_energy is not None
+        ]
+        return dict(zip(("lowest_energy", "lowest", "lowest_formula"), min(found, default=(None,) * 3), strict=True))
+
+    def _energies(self, comparisons: list[RelaxationComparison]) -> dict[str, float]:
+        """Formation energies by the engine of all that converged."""
+        found = formation_energies(comparisons, self.element_energies)
+        return {} if found is None else found.energies
+
+    def _errors(self, comparisons: list[RelaxationComparison]) -> list[tuple[float, float | None]]:
+        """Absolute errors of what was predicted, each with the uncertainty that was stated, both in eV/atom."""
+        energies = self._energies(comparisons)
+        return [
+            (abs(item.formation_energy_per_atom - energies[item.candidate_id]), item.formation_energy_uncertainty)
+            for item in comparisons
+            if item.candidate_id in energies
+        ]
+
+    def _tune(
+        self, name: str, base: ModelFolder, last: ModelFolder, records: list[PairRecord], ratios: list[float]
+    ) -> ModelFolder:
+        """Fine-tune in the folder of the job; if it was stopped there, go on."""
+        from cryslator_flows.translator.recipe import TuneConfig
+        from cryslator_flows.translator.replay import read_replay
+        from cryslator_flows.translator.splits import Split
+        from cryslator_flows.translator.tracking import track_calibration
+        from cryslator_flows.translator.tune import fine_tune
+        from cryslator_flows.translator.tune_data import TuneData
+
+        replay = [] if self.replay is None else read_replay(Path(self.replay))
+        settings = TuneConfig(
+            epochs=self.epochs,
+            minutes=self.minutes,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            replay_share=self.replay_share,
+            seed=self.seed,
+        )
+        data = TuneData(Split(records, records, []), replay, [], [], left_out=0)
+        run_dir = Path("fine-tuning")
+        tuned = fine_tune(base, data, Path(name), run_dir, settings)
+        shutil.rmtree(run_dir)
+        return track_calibration(tuned, base, last, [record.structure("unrelaxed") for record in records], ratios)
+
+
+def _metrics(tuned: ModelFolder, base: ModelFolder) -> dict[str, float]:
+    """What tells how the fine-tuning went."""
+    training = tuned.metrics()["training"]
+    widths = tuned.calibration().quantiles / base.calibration().quantiles
+    return {
+        "minutes": training["minutes"],
+        "epochs": training["epochs"],
+        "training_energy_error": training["best"]["validation"]["energy_mae"],
+        "uncertainty_factor": float(widths[0]),
+    }
