@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from jobflow import JobConfig, Maker, OnMissing, job
 
@@ -18,6 +19,9 @@ from cryslator_flows.schemas import (
     RoundOutcome,
     TranslationStats,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGES = ("cryslator-flows", "atomate2", "jobflow", "pymatgen", "torch", "custodian", "maggma")
 
@@ -78,7 +82,7 @@ def summarize(
     stats: TranslationStats,
     n_selected: int,
     comparisons: list[RelaxationComparison],
-    rounds: list[RoundOutcome],
+    rounds: Sequence[RoundOutcome] = (),
 ) -> CampaignSummary:
     """Funnel, outcomes and savings of a campaign.
 
@@ -103,7 +107,7 @@ def summarize(
         synthetic=sum(cost.synthetic for cost in costs),
         engines=sorted({cost.engine for cost in costs}),
         savings=measure_all_savings(comparisons),
-        rounds=rounds,
+        rounds=list(rounds),
         translation_seconds=stats.seconds,
         prerelaxations=count_prerelaxations(comparisons),
         reused=sum(comparison.reused_from is not None for comparison in comparisons),
