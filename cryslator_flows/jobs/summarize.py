@@ -86,8 +86,8 @@ def summarize(
 ) -> CampaignSummary:
     """Funnel, outcomes and savings of a campaign.
 
-    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here, and the rounds, an
-    empty list without.
+    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here, and the rounds, none
+    by default.
     """
     relaxations = [item for comparison in comparisons for item in comparison.relaxations]
     costs = [item.cost for item in relaxations if item.cost]
