@@ -156,8 +156,8 @@ In brackets the change over the base. From the unrelaxed structure, first pair o
   template holds manganese.
 - Replay: {fit["replay"]:,} old training pairs, drawn at random. {tune.epochs} epochs of 50 steps for every size,
   {tune.batch_size} pairs in a step, learning rate {tune.learning_rate:g}.
-- The draws of one seed hold each other only in part. Differences between seeds are as large as they are in the tables:
-  with two or three of them no interval is given.
+- Where a line says one seed only, the luck of the draw is in the number; two seeds, too, are too few for an interval.
+- With few pairs, the two or so formulas that are selected on say little about which epoch is best.
 - Templates and site mappings of these pairs were found with the targets known, see the card of
   [cryslator-oxides](../../models/cryslator-oxides/README.md): a selection to keep in mind beside any number here.
 
