@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from jobflow import JobConfig, Maker, OnMissing, job
 
@@ -18,6 +19,9 @@ from cryslator_flows.schemas import (
     RoundOutcome,
     TranslationStats,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGES = ("cryslator-flows", "atomate2", "jobflow", "pymatgen", "torch", "custodian", "maggma")
 
@@ -69,7 +73,7 @@ class SummarizeMaker(Maker):
         if counts is None or stats is None or n_selected is None or comparisons is None:
             raise CampaignError("nothing to summarize: enumeration, translation or selection failed, see there")
         done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
-        return summarize(campaign, counts, stats, n_selected, done, rounds or [])
+        return summarize(campaign, counts, stats, n_selected, done, rounds or ())
 
 
 def summarize(
@@ -78,12 +82,11 @@ def summarize(
     stats: TranslationStats,
     n_selected: int,
     comparisons: list[RelaxationComparison],
-    rounds: list[RoundOutcome],
+    rounds: Sequence[RoundOutcome] = (),
 ) -> CampaignSummary:
     """Funnel, outcomes and savings of a campaign.
 
-    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here, and the rounds, an
-    empty list without.
+    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here.
     """
     relaxations = [item for comparison in comparisons for item in comparison.relaxations]
     costs = [item.cost for item in relaxations if item.cost]
@@ -103,7 +106,7 @@ def summarize(
         synthetic=sum(cost.synthetic for cost in costs),
         engines=sorted({cost.engine for cost in costs}),
         savings=measure_all_savings(comparisons),
-        rounds=rounds,
+        rounds=list(rounds),
         translation_seconds=stats.seconds,
         reused=sum(comparison.reused_from is not None for comparison in comparisons),
         versions={**{name: version(name) for name in PACKAGES}, **stats.models},
