@@ -13,6 +13,7 @@ import typer
 from cryslator_flows.cli_campaigns import app as campaigns_app
 from cryslator_flows.cli_campaigns import print_report
 from cryslator_flows.cli_models import app as models_app
+from cryslator_flows.cli_pairs import app as pairs_app
 from cryslator_flows.console import MODEL_HELP, err, out, plain, progress_bars, quiet
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CryslatorError
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(campaigns_app)
 app.add_typer(models_app)
+app.add_typer(pairs_app)
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pymatgen.core import Structure
 
-Start = Literal["unrelaxed", "translated", "mlip"]
-STARTS: tuple[Start, ...] = ("unrelaxed", "translated", "mlip")
+Start = Literal["unrelaxed", "translated", "mlip", "translated_mlip"]
+STARTS: tuple[Start, ...] = get_args(Start)
 Stage = Literal["enumerate", "translate", "select", "relax", "compare", "learn", "summarize"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -157,6 +157,11 @@ class Relaxation(BaseModel):
     structure: Structure | None = Field(None, description="Relaxed structure; None if the relaxation failed")
     energy_per_atom: float | None = Field(None, description="Final energy of the engine, in eV/atom")
     cost: RelaxationCost | None = Field(None, description="What it cost, also if it failed; None where nothing tells")
+    prerelaxation: RelaxationCost | None = Field(
+        None,
+        description="What the interatomic potential spent to make the start, never part of `cost`; "
+        "None for other starts and where nothing tells",
+    )
     error: str | None = Field(None, description="Why there is no result")
 
 
@@ -287,6 +292,17 @@ class Savings(BaseModel):
         return 1 - self.saving
 
 
+class Prerelaxations(BaseModel):
+    """What an interatomic potential spent to make the structures of one start."""
+
+    start: Start = Field(description="The start, `mlip` or `translated_mlip`")
+    engines: list[str] = Field(description="Interatomic potentials")
+    n_candidates: int = Field(description="Candidates whose cost is known")
+    unconverged: int = Field(description="How many of these the potential did not relax to its criterion")
+    ionic_steps: float | None = Field(None, description="Mean ionic steps of a candidate; None where one is unknown")
+    seconds: float | None = Field(None, description="Mean wall time of a candidate, in s; None where one is unknown")
+
+
 class CampaignSummary(BaseModel):
     """The funnel of a campaign and what translation saved."""
 
@@ -311,10 +327,13 @@ class CampaignSummary(BaseModel):
     translation_seconds: float | None = Field(
         description="Mean wall time of translating one candidate, in s; None where unknown"
     )
+    prerelaxations: list[Prerelaxations] = Field(
+        default_factory=list, description="What interatomic potentials spent to make starts, not part of the savings"
+    )
     versions: dict[str, str] = Field(description="Versions of the packages and of the model")
 
 
-Calculated = Literal["unrelaxed", "translated", "mlip", "relaxed"]
+Calculated = Literal["unrelaxed", "translated", "mlip", "translated_mlip", "relaxed"]
 
 
 class DensityOfStates(BaseModel):

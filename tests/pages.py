@@ -24,6 +24,7 @@ from markdown_it import MarkdownIt
 
 from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.cli import app as cryslator
+from cryslator_flows.pairs.store import StoreSource
 from cryslator_flows.translator.recipe import Recipe
 from cryslator_flows.translator.records import PairRecord
 from tests.conftest import ROOT
@@ -154,7 +155,9 @@ def check_yaml(text, folder):
         Campaign.model_validate(WHOLE | content).to_maker()
     elif name and name[1] == ".atomate2.yaml":
         assert set(content) <= set(Atomate2Settings.model_fields)
-    elif name and "train" in content:
+    elif name and "store" in content:
+        StoreSource.model_validate(content)
+    elif name and ("train" in content or "pairs" in content):
         Recipe.from_file(folder / name[1])
     elif name:
         Campaign.from_file(folder / name[1]).to_flow()

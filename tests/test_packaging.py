@@ -18,7 +18,8 @@ from cryslator_flows.translator.pretrained import (
     ModelFolder,
     list_models,
 )
-from cryslator_flows.translator.recipe import Recipe, read_strict
+from cryslator_flows.translator.recipe import Recipe
+from cryslator_flows.yaml_files import read_strict
 from tests.conftest import ROOT
 
 MODELS = [path.parent for path in sorted(ROOT.glob(f"models/*/{CONFIG}"))]

@@ -1,6 +1,7 @@
 """What lies in workflows/ runs as it is."""
 
 import gzip
+import importlib
 import json
 import os
 import re
@@ -25,9 +26,13 @@ from cryslator_flows.campaign.stages import RemoteSettings
 from cryslator_flows.campaign.submit import missing_ledgers, stage_configs
 from cryslator_flows.relaxation.gpaw import LOG
 from cryslator_flows.schemas import STAGES
+from cryslator_flows.translator.pretrained import ModelFolder
 from cryslator_flows.translator.recipe import Recipe
 from tests.conftest import ROOT
+from tests.pairs.miniature import make_pairs, write_xmno
 from tests.translator.test_evaluate import pair
+from tests.translator.test_tune import salt
+from tests.translator.test_tune import write as write_pairs
 
 
 @pytest.mark.slow
@@ -51,7 +56,15 @@ def test_any_property(tmp_path, perovskite):
 
 
 PROJECTS = sorted(ROOT.glob("workflows/jobflow-remote/*.yaml"))
-CAMPAIGNS = [path for path in ROOT.glob("workflows/**/*.yaml") if path.stem != "recipe" and path not in PROJECTS]
+PAPER = ROOT / "workflows/paper-xmno"
+RECIPES = [*ROOT.glob("workflows/*/recipe.yaml"), *sorted(PAPER.glob("*.yaml"))]
+CAMPAIGNS = [path for path in ROOT.glob("workflows/**/*.yaml") if path not in (*RECIPES, *PROJECTS)]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=str)
+def test_recipes_are_read(path):
+    recipe = Recipe.from_file(path)
+    assert path.stem in (recipe.name, "recipe")
 
 
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=str)
@@ -86,6 +99,82 @@ def test_the_cluster_has_what_the_docs_submit_to(tmp_path, monkeypatch):
     assert list(missing_ledgers(campaign.to_maker(), project, configs)) == []
 
 
+def small_recipes(folder):
+    """The recipes of the paper's data with networks and times of a test."""
+    changes = {
+        "cryslator-xmno": {
+            "network": {"width": 16, "vectors": 8, "encoder_layers": 1, "translator_layers": 1},
+            "fit": {"epochs": 2, "threads": 1},
+        },
+        "cryslator-2023-xmno": {
+            "reference": {
+                "network": {
+                    "width": 16, "layers": 2, "feature": 64, "channels": 2,
+                    "cell_width": 8, "cell_layers": 1, "position_width": 8, "position_layers": 1,
+                },
+                "fit": {
+                    "energy_minutes": 0.02, "translation_minutes": 0.02, "cell_minutes": 0.02, "position_minutes": 0.02,
+                    "threads": 1,
+                },
+            },
+        },
+    }  # fmt: skip
+    folder.mkdir()
+    for path in PAPER.glob("*.yaml"):
+        (folder / path.name).write_text(json.dumps(yaml.safe_load(path.read_text()) | changes[path.stem]))
+
+
+@pytest.mark.slow
+def test_paper_on_a_miniature_archive(tmp_path, run):
+    """Two commands from the archive to the table; the second is killed on its way, and given again."""
+    write_xmno(tmp_path / "release" / "data", make_pairs(40))
+    archive = shutil.make_archive(str(tmp_path / "XMnO"), "zip", tmp_path / "release")
+    data = tmp_path / "xmno"
+    code, out, _ = run("pairs", "xmno", archive, "-o", data, "--split", "given")
+    assert code == 0
+    assert "pairs-train.jsonl.gz 32 32 " in out
+    small_recipes(tmp_path / "recipes")
+    command = [sys.executable, PAPER / "reproduce.py", data, "--recipes", tmp_path / "recipes"]
+    process = subprocess.Popen(command)
+    while process.poll() is None and not (data / "runs/cryslator-2023-xmno/translation.npz").exists():
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    first = data / "runs/cryslator-2023-xmno/energy-R.npz"
+    assert not (data / "RESULTS.md").exists()
+    written = first.stat().st_mtime_ns
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert first.stat().st_mtime_ns == written
+    table = (data / "RESULTS.md").read_text()
+    assert table in result.stdout
+    rows = {
+        tuple(row[:2]): row[2:] for row in (line.strip("| ").split(" | ") for line in table.splitlines()) if row[1:]
+    }
+    methods = ["input copied", "volume only", "cryslator-2023-xmno", "GCN_R", "GCN_U", "GCN_R+U", "cryslator-xmno"]
+    kinds = ["unrelaxed", "intermediate", "relaxed"]
+    assert set(rows) == {("input", "method"), *((kind, method) for kind in kinds for method in methods)}
+    published = {key: row[1] for key, row in rows.items() if key[1].startswith("GCN") and row[1][0].isdigit()}
+    assert published == {("relaxed", "GCN_R"): "0.014", ("unrelaxed", "GCN_R"): "0.84", ("unrelaxed", "GCN_U"): "0.057"}
+    assert rows["unrelaxed", "GCN_R+U"][1] == "not published as a number"
+    metrics = json.loads((data / "models/cryslator-2023-xmno/metrics.json").read_text())
+    assert metrics["training"]["relaxed_crystals"] == 32
+    by_name = {(row["input"], row["method"]): row["energy_mae"] for row in metrics["test"][0]["scores"]}
+    assert float(rows["relaxed", "GCN_R"][0]) == pytest.approx(by_name["relaxed", "GCN_R"], abs=1e-4)
+    assert rows["unrelaxed", "cryslator-2023-xmno"][3] == "84 %"
+    # Finished models stay as they are.
+    weights = {path: path.stat().st_mtime_ns for path in data.rglob("model.safetensors")}
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout == result.stdout
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("model.safetensors")} == weights
+
+
+def test_paper_without_its_pairs(tmp_path):
+    result = subprocess.run([sys.executable, PAPER / "reproduce.py", tmp_path], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "no pairs-train.jsonl.gz in it" in result.stderr
+    assert "cryslator pairs xmno" in result.stderr
+
+
 def test_published_results_are_those_of_the_rows(tmp_path):
     folder = ROOT / "workflows/dft-savings"
     shutil.copy(folder / "results.jsonl", tmp_path)
@@ -113,6 +202,65 @@ def test_published_rounds_are_those_of_the_rows(tmp_path):
         assert len(seeds) == len(ways)
         assert float(mean) == pytest.approx(sum(seeds) / len(seeds), abs=0.05)
         assert all(int(number) <= float(value) <= len(rows) for value in (*seeds, one_shot, random))
+
+
+def test_published_results_of_fine_tuning_are_those_of_the_rows(tmp_path):
+    folder = ROOT / "workflows/fine-tuning"
+    shutil.copy(folder / "results.jsonl", tmp_path)
+    subprocess.run([sys.executable, folder / "report.py", tmp_path / "results.jsonl"], check=True)
+    assert (tmp_path / "RESULTS.md").read_text() == (folder / "RESULTS.md").read_text()
+    base, *fits = (json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines())
+    assert base["pairs"] == 0
+    assert {fit["pairs"] for fit in fits} == {25, 100, 400}
+    assert all(fit["drawn"]["train_pairs"] + fit["drawn"]["val_pairs"] == fit["pairs"] for fit in fits)
+
+
+@pytest.mark.slow
+def test_fine_tuning_is_measured_on_what_was_held_out(tmp_path, monkeypatch):
+    """The whole script on small salts, with small fits: stopped between two of them, it goes on."""
+    for file in ("measure.py", "report.py", "recipe.yaml", "base/recipe.yaml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "workflows/fine-tuning" / file, tmp_path / file)
+    for file, change in (
+        ("recipe.yaml", {"tune": {"epochs": 1}}),
+        ("base/recipe.yaml", {"fit": {"epochs": 2}, "network": {"width": 16, "vectors": 4, "translator_layers": 1}}),
+    ):
+        content = yaml.safe_load((tmp_path / file).read_text())
+        for key, value in change.items():
+            content[key] |= value
+        (tmp_path / file).write_text(yaml.safe_dump(content))
+    data = tmp_path / "data"
+    data.mkdir()
+    halves = {"train": ["F", "Cl", "Br"], "val": ["I"], "test": ["At"]}
+    for name, anions in halves.items():
+        rows = [
+            salt(cation, anion, start, substitution={"Na": cation})
+            for cation in ("K", "Mn", "Li")
+            for anion in anions
+            for start in (3.2, 3.8)
+        ]
+        rows.append(salt("Rb", anions[0], 3.5, substitution={"Mn": "Rb"}))
+        write_pairs(data / f"mp_oxide_pairs_{name}.jsonl.gz", rows)
+    relaxed = {"species": ["Mn", "F"], "lattice_parameters": [3, 3, 3, 90, 90, 90], "frac": [[0, 0, 0], [0.5] * 3]}
+    with gzip.open(data / "mp_oxide_relaxed.jsonl.gz", "wt") as lines:
+        lines.writelines(json.dumps({**relaxed, "species": [name, "F"]}) + "\n" for name in ("Mn", "K"))
+    monkeypatch.syspath_prepend(tmp_path)
+    measure = importlib.import_module("measure")
+    runs = tmp_path / "runs"
+    monkeypatch.setattr(sys, "argv", ["measure.py", str(data), "--runs", str(runs)])
+    for fits in ([(4, 0, True)], [(4, 0, True), (4, 0, False), (6, 1, True)]):
+        monkeypatch.setattr(measure, "FITS", fits)
+        measure.main()
+        rows = [json.loads(line) for line in (runs / "results.jsonl").read_text().splitlines()]
+        assert [row["pairs"] for row in rows] == [0, *(fit[0] for fit in fits)]
+    assert rows[0]["training_pairs"] == 12
+    assert [row["test"]["targets"] for row in rows] == [2] * 4
+    assert [row["old_test"]["targets"] for row in rows] == [2] * 4
+    assert "Mn" not in ModelFolder(runs / "base").config().elements
+    assert "Mn" in ModelFolder(runs / "models/mn-4-seed0").config().elements
+    subprocess.run([sys.executable, tmp_path / "report.py", runs / "results.jsonl"], check=True)
+    assert "**4 pairs** (one seed only)" in (runs / "RESULTS.md").read_text()
+    assert (runs / "error.png").stat().st_size > 10_000
 
 
 def run_measurement(folder):

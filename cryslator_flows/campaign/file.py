@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cryslator_flows.campaign.rounds import RoundSettings
 from cryslator_flows.campaign.stages import RemoteSettings
+from cryslator_flows.crystals.stores import absolute_paths
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Symbol
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
 from cryslator_flows.defaults import DEFAULT_MODEL
@@ -33,9 +34,6 @@ TAGS = {
     "source": ("aflow", "files", "store", "materials-project"),
     "kind": ("maps", "species", "roles", "predicted"),
 }
-
-# Arguments of maggma's embedded stores that are paths.
-STORE_PATHS = ("path", "database_path", "paths")
 
 
 class EnumerationSettings(StrictModel):
@@ -64,6 +62,19 @@ class SelectionSettings(StrictModel):
     )
 
 
+class MlipSettings(StrictModel):
+    """The interatomic potential that relaxes structures before they are starts."""
+
+    maker: str = Field(
+        "chgnet",
+        description="'chgnet', or the import path of an atomate2 maker of any potential, as in "
+        "'atomate2.forcefields.jobs.ForceFieldRelaxMaker' and 'atomate2.torchsim.core.TorchSimOptimizeMaker'",
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of the maker, `force_field_name: MACE-MP-0` for instance"
+    )
+
+
 class RelaxationSettings(StrictModel):
     """How selected candidates are relaxed."""
 
@@ -84,7 +95,13 @@ class RelaxationSettings(StrictModel):
     starts: tuple[Start, ...] = Field(
         ("unrelaxed", "translated"),
         min_length=1,
-        description="What the control share starts from: unrelaxed, translated, mlip (relaxed with CHGNet first)",
+        description="What the control share starts from: unrelaxed, translated, and these two relaxed with an "
+        "interatomic potential first, mlip and translated_mlip. The other candidates start from the translated "
+        "structure, or from the last of the starts if that is none of them",
+    )
+    mlip: MlipSettings = Field(
+        default_factory=lambda: MlipSettings(),
+        description="The potential of the starts mlip and translated_mlip",
     )
     element_energies: dict[Symbol, float] = Field(
         default_factory=dict,
@@ -159,7 +176,7 @@ class Campaign(StrictModel):
             if isinstance(source, FileTemplates):
                 source.path = folder / source.path
             elif isinstance(source, StoreTemplates):
-                source.store = _absolute_paths(source.store, folder)
+                source.store = absolute_paths(source.store, folder)
         if (folder / campaign.model).is_dir():
             campaign.model = str(folder / campaign.model)
         rounds = campaign.rounds
@@ -183,7 +200,7 @@ class Campaign(StrictModel):
 
     def changed_keys(self, content: str) -> list[str]:
         """Keys of the campaign file that are not what they were when `content` was taken, but for what reports use."""
-        before, now = json.loads(content), json.loads(self.content())
+        before, now = json.loads(_with_new_keys(content)), json.loads(self.content())
         # Rounds learn from the energies of the elements, else they are for reports only.
         for settings in (before.get("relaxation"), now["relaxation"]) if self.rounds is None else ():
             if settings is not None:
@@ -282,7 +299,7 @@ class Campaign(StrictModel):
         ModelError
             The model does not exist.
         """
-        from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+        from cryslator_flows.flows.comparison import PRERELAXED, RelaxationComparisonFlowMaker
         from cryslator_flows.flows.screening import ScreeningFlowMaker
         from cryslator_flows.jobs.compare import CompareMaker
         from cryslator_flows.jobs.enumerate import EnumerateMaker
@@ -300,12 +317,16 @@ class Campaign(StrictModel):
             relax_maker = build_relax_maker(self.relaxation.maker, self.relaxation.kwargs)
             if self.relaxation.vasp is not None:
                 relax_maker = apply_vasp_settings(relax_maker, self.relaxation.vasp)
+            comparison_maker = RelaxationComparisonFlowMaker(
+                relax_maker=relax_maker,
+                guard=self.relaxation.guard,
+                compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
+            )
+            if not PRERELAXED.keys().isdisjoint(self.relaxation.starts):
+                potential = self.relaxation.mlip
+                comparison_maker.mlip_maker = build_relax_maker(potential.maker, potential.kwargs, "relaxation.mlip")
             relax_selected = RelaxSelectedMaker(
-                comparison_maker=RelaxationComparisonFlowMaker(
-                    relax_maker=relax_maker,
-                    guard=self.relaxation.guard,
-                    compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
-                ),
+                comparison_maker=comparison_maker,
                 control_share=self.selection.control_share,
                 control_starts=self.relaxation.starts,
             )
@@ -325,6 +346,14 @@ class Campaign(StrictModel):
         )
 
 
+def _with_new_keys(content: str) -> str:
+    """The content of a campaign that an older version started, with the keys that it did not know at their defaults."""
+    try:
+        return Campaign.model_validate_json(content).content()
+    except ValidationError:
+        return content
+
+
 def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text())
@@ -336,17 +365,6 @@ def _read_yaml(path: Path) -> Any:
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "syntax error"
         raise CampaignError(f"{path}{where}: not valid YAML ({problem}); check indentation and colons") from error
-
-
-def _absolute_paths(store: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Store arguments with the file names of maggma's embedded stores counted from `folder`."""
-    changed = dict(store)
-    for key in STORE_PATHS:
-        if isinstance(store.get(key), list):
-            changed[key] = [str(folder / value) for value in store[key]]
-        elif key in store:
-            changed[key] = str(folder / store[key])
-    return changed
 
 
 def _read_references(path: Path) -> dict[str, float]:

@@ -27,7 +27,8 @@ CANDIDATE_COLUMNS = ["candidate_id", "formula", "template_id", "substitution", "
 RELAXATION_COLUMNS = [
     "candidate_id", "formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
     "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
-    "wall_time", "dir_name", "error", "round", "reused_from", "job_uuids",
+    "wall_time", "prerelaxation_engine", "prerelaxation_ionic_steps", "prerelaxation_wall_time", "dir_name", "error",
+    "round", "reused_from", "job_uuids",
 ]  # fmt: skip
 ROUND_COLUMNS = [name for name in RoundOutcome.model_fields if name not in ("round", "metrics", "dropped")]
 # Columns in which many candidates have the same text.
@@ -40,6 +41,7 @@ RELAXATION_TYPES = {
     "n_kpoints": "Int64",
     "attempts": "Int64",
     "round": "Int64",
+    "prerelaxation_ionic_steps": "Int64",
     "converged": "boolean",
     "synthetic": "boolean",
 }
@@ -127,8 +129,9 @@ def relaxations_frame(comparisons: list[RelaxationComparison], rounds: dict[str,
     -------
     DataFrame
         Candidate, start, how it ended compared with the unrelaxed start (``outcome``; None for the unrelaxed start
-        itself), energies in eV/atom, what it cost (as in `RelaxationCost`, electronic steps summed, wall time in s)
-        and the jobs that ran it. What is unknown is missing, never 0.
+        itself), energies in eV/atom, what it cost (as in `RelaxationCost`, electronic steps summed, wall time in s),
+        what a potential spent before (``prerelaxation_...``) and the jobs that ran it. What is unknown is missing,
+        never 0.
     """
     rows = [
         row | {"round": rounds.get(comparison.candidate_id)}
@@ -152,6 +155,8 @@ def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any
         if cost is not None:
             row |= cost.model_dump(exclude={"electronic_steps", "discarded_electronic_steps"})
             row["electronic_steps"] = cost.total_electronic_steps
+        if (before := item.prerelaxation) is not None:
+            row |= {f"prerelaxation_{name}": getattr(before, name) for name in ("engine", "ionic_steps", "wall_time")}
         yield row
 
 

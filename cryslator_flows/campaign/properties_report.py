@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from cryslator_flows.schemas import PropertyComparison, PropertyErrors, Start
 
-COLORS: dict[Start, str] = {"unrelaxed": "#8d99ae", "translated": "#2a9d8f", "mlip": "#e9a03b"}
+COLORS: dict[Start, str] = {
+    "unrelaxed": "#8d99ae", "translated": "#2a9d8f", "mlip": "#e9a03b", "translated_mlip": "#9b5de5",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ def _draw(axis: Any, quantity: Quantity, errors: dict[Start, list[float]]) -> No
     axis.set_title(f"{quantity.name}, n = {n_pairs}", fontsize=10.5)
     axis.set_ylabel(quantity.unit.replace("A", "Å") or "fraction of the cell")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_xticks(range(len(errors)), list(errors))
+    axis.set_xticks(range(len(errors)), [start.replace("_", "_\n") for start in errors])
     axis.set_xlim(-0.6, len(errors) - 0.4)
     if not n_pairs:
         axis.text(0.5, 0.5, "unknown", ha="center", color="0.5", transform=axis.transAxes)

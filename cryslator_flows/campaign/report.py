@@ -13,6 +13,7 @@ from cryslator_flows.relaxation.savings import (
     LEAST_PAIRS,
     compared_starts,
     count_outcomes,
+    count_prerelaxations,
     measure_all_savings,
     paired_steps,
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.schemas import (
         CampaignSummary,
+        Prerelaxations,
         Quantity,
         RelaxationComparison,
         RoundOutcome,
@@ -36,7 +38,12 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 SHORT_OUTCOMES: dict[Outcome, str] = {
     "same minimum": "same", "ended lower": "lower", "ended higher": "higher", "unconverged": "unfinished",
 }  # fmt: skip
-MARKERS: dict[Start, tuple[str, str]] = {"translated": ("#2a9d8f", "o"), "mlip": ("#e76f51", "s")}
+# Colour, shape and diameter in points: later starts are drawn smaller, above those whose steps they share.
+MARKERS: dict[Start, tuple[str, str, float]] = {
+    "translated": ("#2a9d8f", "o", 8), "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#9b5de5", "D", 4),
+}  # fmt: skip
+# Ends as signs, where words for all starts would not fit into a table.
+ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -124,6 +131,18 @@ def _mean(steps: float) -> str:
     return f"{steps:.{2 if steps < 100 else 1 if steps < 1000 else 0}f}"
 
 
+def describe_prerelaxations(prerelaxations: list[Prerelaxations]) -> list[str]:
+    """A sentence for each start that an interatomic potential made: what that took."""
+    sentences = []
+    for item in prerelaxations:
+        steps = "?" if item.ionic_steps is None else f"{item.ionic_steps:.1f}"
+        seconds = "?" if item.seconds is None else f"{item.seconds:.2g}"
+        beyond = f"; {item.unconverged} of {item.n_candidates} unfinished" if item.unconverged else ""
+        words = f"{', '.join(item.engines)} took {steps} ionic steps, {seconds} s per candidate"
+        sentences.append(f"Before {item.start}: {words}{beyond}.")
+    return sentences
+
+
 def _describe_translation(seconds: float) -> str:
     return f"Translation: {seconds:.2g} s per candidate."
 
@@ -137,12 +156,17 @@ def savings_table(summary: CampaignSummary) -> Table:
     table = _table(
         f"Mean steps, unrelaxed -> other start, of pairs that reached the same minimum "
         f"({', '.join(summary.engines) or 'no engine'})",
-        "steps", "start", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
+        "steps, start", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
     )  # fmt: skip
+    # The only column that may take two lines.
+    table.columns[0].no_wrap = False
+    quantity = None
     for item in summary.savings:
+        if item.quantity != quantity:
+            quantity = item.quantity
+            table.add_row(quantity.replace(" steps", ""))
         table.add_row(
-            item.quantity.replace(" steps", ""),
-            item.start,
+            f" {item.start}",
             str(item.n_pairs),
             f"{_mean(item.mean_unrelaxed)} -> {_mean(item.mean)}",
             f"{item.saving:+.0%}",
@@ -151,13 +175,14 @@ def savings_table(summary: CampaignSummary) -> Table:
             f"{item.share_slower:.0%}",
         )
     if not summary.savings:
-        table.add_row("none", "-", "0", *"-----")
+        table.add_row("none", "0", *"-----")
     notes = [
         "Saving: 1 - ratio of totals. Interval: paired bootstrap. p: Wilcoxon test.",
         "Slower: share of the pairs that took more steps.",
     ]
     if summary.translation_seconds is not None:
         notes.append(_describe_translation(summary.translation_seconds))
+    notes += describe_prerelaxations(summary.prerelaxations)
     if summary.synthetic:
         notes.append(f"{summary.synthetic} relaxations by a test double of the engine are left out: not a measurement.")
     elif not summary.savings:
@@ -187,8 +212,8 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
     Returns
     -------
     str
-        A row for each kind of step and start, then a row for each start, then the cost of translation. Relaxations by
-        a test double of an engine are in the second table only.
+        A row for each kind of step and start, then a row for each start, then the costs of translation and of
+        potentials. Relaxations by a test double of an engine are in the second table only.
     """
     savings = [
         [
@@ -214,6 +239,7 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
     parts = [_markdown(columns, savings), _markdown(["start", *OUTCOMES], ends)]
     if translation_seconds is not None:
         parts.append(_describe_translation(translation_seconds))
+    parts += describe_prerelaxations(count_prerelaxations(comparisons))
     return "\n\n".join(parts) + "\n"
 
 
@@ -239,14 +265,24 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
     starts = compared_starts(comparisons)
     costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
     electronic = any(cost.total_electronic_steps is not None for cost in costs)
-    table = _table(
+    many = len(starts) > 2
+    title = (
         f"Selected: predicted formation energy, {'ionic/electronic' if electronic else 'ionic'} steps of each start "
-        "(+: unfinished)",
-        "formula", "template", ">eV/atom", ">unrelaxed",
-        *(column for start in starts for column in (f">{start}", "ends")),
-    )  # fmt: skip
+        "(+: unfinished)"
+    )
+    if many:
+        title += "\nEnds: = the same, < a lower, > a higher minimum than from the unrelaxed start"
+        columns = [">" + start.replace("_", "_\n") for start in starts]
+    else:
+        columns = [column for start in starts for column in (f">{start}", "ends")]
+    table = _table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
+    # Too narrow a terminal takes from the templates first; one word stays on one line.
+    table.columns[1].no_wrap = False
     for item in comparisons:
-        cells = [cell for start in starts for cell in (describe_steps(item, start), _end(item, start))]
+        if many:
+            cells = [describe_steps(item, start) + _sign(item, start) for start in starts]
+        else:
+            cells = [cell for start in starts for cell in (describe_steps(item, start), _end(item, start))]
         energy = f"{item.formation_energy_per_atom:.3f}"
         table.add_row(item.reduced_formula, item.template_id, energy, describe_steps(item, "unrelaxed"), *cells)
     return table
@@ -257,6 +293,11 @@ def _end(comparison: RelaxationComparison, start: Start) -> str:
     if ending is None or ending.outcome == "not compared":
         return "-"
     return SHORT_OUTCOMES.get(ending.outcome, ending.outcome)
+
+
+def _sign(comparison: RelaxationComparison, start: Start) -> str:
+    ending = comparison.ending(start)
+    return "" if ending is None else ENDS.get(ending.outcome, "")
 
 
 def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Group:
@@ -331,16 +372,16 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
         title = [f"{summary.campaign}, {', '.join(summary.engines)}"]
         for item, pairs in series:
             unrelaxed, other = zip(*pairs, strict=True)
-            color, marker = MARKERS[item.start]
-            axis.scatter(
-                unrelaxed, other, s=46, color=color, marker=marker, edgecolor="white", zorder=3, label=item.start
-            )
+            color, marker, size = MARKERS[item.start]
+            edge = {"edgecolor": "white", "linewidth": 0.7, "zorder": 3}
+            axis.scatter(unrelaxed, other, s=size**2, color=color, marker=marker, label=item.start, **edge)
             title.append(f"{item.start}: saving {item.saving:+.0%} ({describe_interval(item)}, {item.n_pairs} pairs)")
         name = series[0][0].start if len(series) == 1 else "other"
         words = "shaded: fewer steps\nthan from the\nunrelaxed start"
         axis.text(0.03, 0.97, words, va="top", color="#1d6f66", transform=axis.transAxes)
         if len(series) > 1:
-            axis.legend(frameon=False)
+            # Below the plot, where it hides no pair.
+            axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(series))
         axis.set(
             xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal",
             xlabel=f"{quantity} from the unrelaxed start", ylabel=f"{quantity} from the {name} start",

@@ -73,12 +73,14 @@ class CampaignRun:
         Raises
         ------
         CampaignError
-            The campaign file changed since the campaign was started, or enumeration or translation failed.
+            The campaign file changed since the campaign was started, a potential is not installed, or enumeration or
+            translation failed.
         StoreError
             The folder cannot be written or another process runs there.
         """
         with sole_owner(self.folder.path), self.folder.opened() as folder:
             self._check_unchanged()
+            self._check_installed()
             run = LocalRun(folder.job_store, folder.journal, folder.path / "jobs", report)
             run.run(self.campaign.to_flow(list(self._known())), rerun_failed)
             self.failures = run.failures()
@@ -104,6 +106,18 @@ class CampaignRun:
                 f"{self.folder.path}; change it back, or give another folder with --output "
                 f"and, to keep what was relaxed with the same settings, --reuse {self.folder.path}"
             )
+
+    def _check_installed(self) -> None:
+        """Refuse a campaign whose interatomic potentials are not installed: all its relaxations would fail here."""
+        from cryslator_flows.flows.comparison import PRERELAXED
+        from cryslator_flows.relaxation.engines import check_installed
+
+        relax_maker = self.campaign.to_maker().select_maker.relax_maker
+        if relax_maker is not None:
+            comparison_maker = relax_maker.comparison_maker
+            check_installed(comparison_maker.relax_maker)
+            if not PRERELAXED.keys().isdisjoint(relax_maker.control_starts):
+                check_installed(comparison_maker.mlip_maker, "relaxation.mlip")
 
     def _summary(self) -> CampaignSummary:
         results = self.folder.results()

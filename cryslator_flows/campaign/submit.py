@@ -10,9 +10,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 from jobflow import Flow, OutputReference
 
-from cryslator_flows.campaign.file import STORE_PATHS
 from cryslator_flows.campaign.remote import RELAXED_PER_FLOW, part_name, remaining_parts
 from cryslator_flows.campaign.results import CampaignResults, load_comparisons, relaxed_before
+from cryslator_flows.crystals.stores import STORE_PATHS
 from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
 from cryslator_flows.errors import ProjectError
 from cryslator_flows.relaxation.recorder import record_relax_maker

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
+from functools import lru_cache
 
 import numpy as np
 import spglib
 from pymatgen.core import Structure
-from scipy.linalg import sqrtm
-from scipy.stats import circmean
 
 from cryslator_flows.errors import StructureError
 
@@ -46,16 +46,16 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
             f"symmetrize: sites of {structure.formula} and of its reference {reference.formula} do not correspond; "
             "give the same sites in the same order"
         )
-    before = np.asarray(reference.frac_coords, dtype=float)
-    rotations, translations = _operations(reference)
-    images = before @ rotations.transpose(0, 2, 1) + translations[:, None, :]
-    # sources[k, j]: the site that operation k takes to site j.
-    distances = _fractional_distances(images, before, reference.lattice.matrix, reference.species)
-    sources = distances.argmin(axis=1)
+    before = np.ascontiguousarray(reference.frac_coords, dtype=float)
+    cell = np.ascontiguousarray(reference.lattice.matrix, dtype=float)
+    # Candidates of one template differ by their elements alone, and then have the same operations.
+    kinds: dict[object, int] = {}
+    numbers = tuple(kinds.setdefault(species, len(kinds) + 1) for species in reference.species)
+    rotations, translations, sources = _operations(cell.tobytes(), before.tobytes(), numbers)
 
     moved = np.asarray(structure.frac_coords, dtype=float) - before
     # Their common shift first: around half a cell, atoms would otherwise be wrapped to both sides.
-    moved -= circmean(moved, high=0.5, low=-0.5, axis=0)
+    moved -= np.angle(np.exp(2j * np.pi * moved).mean(axis=0)) / (2 * np.pi)
     moved -= np.round(moved)
     after = before + moved - moved.mean(axis=0)
     mapped = after @ rotations.transpose(0, 2, 1) + translations[:, None, :]
@@ -65,32 +65,49 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
     # The symmetric stretch of the reference cell that gives the averaged metric: no rotation is left in it.
     matrix = structure.lattice.matrix
     metric = np.mean(rotations.transpose(0, 2, 1) @ (matrix @ matrix.T) @ rotations, axis=0)
-    inverse = np.linalg.inv(reference.lattice.matrix)
-    lattice = reference.lattice.matrix @ np.real(sqrtm(inverse @ metric @ inverse.T))
+    inverse = np.linalg.inv(cell)
+    squares, axes = np.linalg.eigh(inverse @ metric @ inverse.T)
+    lattice = cell @ (axes * np.sqrt(squares)) @ axes.T
 
     return Structure(lattice, reference.species, mapped.mean(axis=0), site_properties=reference.site_properties)
 
 
-def _operations(structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations [n, 3, 3] and translations [n, 3] on fractional columns; the identity alone where spglib finds none."""
-    numbers = [species.Z for species in structure.species]
+@lru_cache(maxsize=256)
+def _operations(cell: bytes, frac: bytes, numbers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What symmetry does to a crystal; the identity alone where spglib finds nothing.
+
+    Parameters
+    ----------
+    cell, frac : bytes
+        Lattice vectors [3, 3] and fractional coordinates [atoms, 3].
+    numbers : tuple of int
+        A number for each kind of site, [atoms].
+
+    Returns
+    -------
+    tuple of arrays
+        Rotations [n, 3, 3] and translations [n, 3] on fractional columns, and the site that each operation takes to
+        each site, [n, atoms].
+    """
+    lattice, sites = np.frombuffer(cell).reshape(3, 3), np.frombuffer(frac).reshape(-1, 3)
+    rotations, translations = np.eye(3)[None], np.zeros((1, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            found = spglib.get_symmetry_dataset((structure.lattice.matrix, structure.frac_coords, numbers), SYMPREC)
-        except spglib.SpglibError:
-            found = None
-    if found is None:
-        return np.eye(3)[None], np.zeros((1, 3))
-    return np.asarray(found.rotations, dtype=float), np.asarray(found.translations, dtype=float)
+        with suppress(spglib.SpglibError):
+            found = spglib.get_symmetry_dataset((lattice.tolist(), sites.tolist(), numbers), SYMPREC)
+            if found is not None:
+                rotations = np.asarray(found.rotations, dtype=float)
+                translations = np.asarray(found.translations, dtype=float)
+    images = sites @ rotations.transpose(0, 2, 1) + translations[:, None, :]
+    return rotations, translations, _fractional_distances(images, sites, lattice, numbers).argmin(axis=1)
 
 
 def _fractional_distances(
-    images: np.ndarray, sites: np.ndarray, lattice: np.ndarray, species: list[object]
+    images: np.ndarray, sites: np.ndarray, lattice: np.ndarray, numbers: tuple[int, ...]
 ) -> np.ndarray:
-    """Distances [operation, image, site] in angstrom, infinite between different elements."""
+    """Distances [operation, image, site] in angstrom, infinite between different kinds."""
     difference = images[:, :, None, :] - sites[None, None, :, :]
     difference -= np.round(difference)
     distances = np.linalg.norm(difference @ lattice, axis=-1)
-    different = np.array([[one != other for other in species] for one in species])
+    different = np.not_equal.outer(numbers, numbers)
     return np.where(different[None], np.inf, distances)

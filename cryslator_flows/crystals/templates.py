@@ -11,8 +11,9 @@ from pymatgen.core import Composition, Structure
 
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.files import read_structures, structure_from_dict
+from cryslator_flows.crystals.stores import open_store
 from cryslator_flows.crystals.substitution import Symbol
-from cryslator_flows.errors import StoreError, StructureError
+from cryslator_flows.errors import StructureError
 from cryslator_flows.schemas import StrictModel, Template
 
 if TYPE_CHECKING:
@@ -111,18 +112,10 @@ class StoreTemplates(TemplateSource):
     id_key: str = Field("uuid", description="Where a document has its identifier")
 
     def _read(self) -> Iterator[Template | StructureError]:
-        from jobflow import JobStore
         from monty.json import MontyDecoder
         from pydash import get
 
-        try:
-            store = JobStore.from_dict_spec({"docs_store": self.store}).docs_store
-            store.connect()
-        except Exception as error:
-            raise StoreError(
-                f"template store {self.store.get('type')!r}: cannot be opened ({type(error).__name__}: {error}); "
-                "give 'type' and arguments as in a jobflow.yaml"
-            ) from error
+        store = open_store(self.store, "template store")
         found = 0
         for document in store.query(self.criteria, [self.structure_key, self.id_key]):
             found += 1

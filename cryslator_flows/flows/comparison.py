@@ -14,7 +14,7 @@ from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.jobs.following import end_with_first_failure
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
-from cryslator_flows.relaxation.engines import build_relax_maker
+from cryslator_flows.relaxation.engines import build_relax_maker, chgnet_maker
 from cryslator_flows.relaxation.guard import guard_relax_maker, look_often
 from cryslator_flows.relaxation.pinning import pin_kpoints
 from cryslator_flows.relaxation.recorder import record_relax_maker
@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 
     from cryslator_flows.schemas import Candidate, Start, Translation
 
+# Starts that an interatomic potential makes, and of what.
+PRERELAXED: dict[Start, Start] = {"mlip": "unrelaxed", "translated_mlip": "translated"}
+
 
 @dataclass
 class RelaxationComparisonFlowMaker(Maker):
-    """Relax a candidate from its unrelaxed, its translated and perhaps its potential-relaxed structure and compare.
+    """Relax a candidate from its unrelaxed, its translated and perhaps potential-relaxed structures and compare.
 
-    All starts are relaxed by the same maker with the k-points of the unrelaxed cell.
+    All starts are relaxed by the same maker with the k-points of the unrelaxed cell. The starts ``mlip`` and
+    ``translated_mlip`` are the unrelaxed and the translated structure, each relaxed with an interatomic potential
+    first; where that fails, the relaxation from that start alone has failed.
 
     Parameters
     ----------
@@ -43,7 +48,8 @@ class RelaxationComparisonFlowMaker(Maker):
     guard : GuardLimits or None
         When VASP goes back from another start to the unrelaxed structure, see `TranslatedStartGuard`; None for never.
     mlip_maker : Maker
-        Relaxes the unrelaxed structure with an interatomic potential, for the start ``mlip``.
+        Relaxes with an interatomic potential, for the starts ``mlip`` and ``translated_mlip``; like `relax_maker` any
+        maker with ``make(structure, prev_dir=None)``. CHGNet if left out.
     symmetrize_maker : SymmetrizeMaker
         Takes the numerical noise of that relaxation out again.
     compare_maker : CompareMaker
@@ -53,7 +59,7 @@ class RelaxationComparisonFlowMaker(Maker):
     name: str = "relaxation comparison"
     relax_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
     guard: GuardLimits | None = field(default_factory=GuardLimits)
-    mlip_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
+    mlip_maker: Maker = field(default_factory=chgnet_maker)
     symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
 
@@ -67,7 +73,7 @@ class RelaxationComparisonFlowMaker(Maker):
         model_version : str
             Its version.
         starts : sequence of str
-            The starts. Where none of them is the translated structure, the model does not count.
+            The starts. Where none of them is or comes from the translated structure, the model does not count.
 
         Returns
         -------
@@ -75,7 +81,7 @@ class RelaxationComparisonFlowMaker(Maker):
             16 hexadecimal digits. Versions of the packages do not count.
         """
         makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
-        model = [model_name, model_version] if "translated" in starts else []
+        model = [model_name, model_version] if {"translated", "translated_mlip"}.intersection(starts) else []
         content = _without_versions(jsanitize([*makers, *model], strict=True))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -96,7 +102,7 @@ class RelaxationComparisonFlowMaker(Maker):
         translation : Translation
             Its translation.
         starts : sequence of str
-            Structures to start from: ``unrelaxed``, ``translated``, ``mlip``.
+            Structures to start from: ``unrelaxed``, ``translated``, ``mlip``, ``translated_mlip``.
         campaign : str
             Name of the campaign, which the records of the runs carry.
         stage_configs : dict or None
@@ -113,16 +119,19 @@ class RelaxationComparisonFlowMaker(Maker):
             "translated": translation.structure,
         }
         jobs: list[Flow | Job] = []
-        if "mlip" in starts:
-            potential = self.mlip_maker.make(candidate.structure, prev_dir=None)
-            handed_on = self.symmetrize_maker.make(
-                OutputReference(potential.output.uuid).structure, candidate.structure
-            )
-            jobs += [potential, handed_on]
-            structures["mlip"] = handed_on.output
-            for job in (potential, handed_on):
-                job.append_name(f" {candidate.reduced_formula}")
-                place(job, "relax", configs, start="mlip")
+        potentials: dict[Start, list[OutputReference]] = {}
+        for start, before in PRERELAXED.items():
+            if start in starts:
+                potential = self.mlip_maker.make(structures[before], prev_dir=None)
+                parts = _jobs_of(potential)
+                end_with_first_failure(parts)
+                potentials[start] = [OutputReference(job.uuid) for job in parts]
+                handed_on = self.symmetrize_maker.make(potentials[start][-1].structure, structures[before])
+                structures[start] = handed_on.output
+                for made in (potential, handed_on):
+                    made.append_name(f" {candidate.reduced_formula} {start}")
+                    place(made, "relax", configs, start=start)
+                jobs += [potential, handed_on]
         relax_maker = look_often(pin_kpoints(self.relax_maker, candidate.structure))
         guarded = relax_maker if self.guard is None else guard_relax_maker(relax_maker, candidate.structure, self.guard)
         documents, job_uuids = {}, {}
@@ -133,7 +142,7 @@ class RelaxationComparisonFlowMaker(Maker):
             relax.append_name(f" {candidate.reduced_formula} {start}")
             place(relax, "relax", configs, start=start)
             jobs.append(relax)
-            parts = [relax] if isinstance(relax, Job) else [job for job, _ in relax.iterflow()]
+            parts = _jobs_of(relax)
             end_with_first_failure(parts)
             job_uuids[start] = [job.uuid for job in parts]
             # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
@@ -145,12 +154,18 @@ class RelaxationComparisonFlowMaker(Maker):
             job_uuids,
             campaign,
             self.settings_key(translation.model_name, translation.model_version, starts),
+            potentials,
         )
         compare.append_name(f" {candidate.reduced_formula}")
         place(compare, "compare", configs)
         flow = Flow([*jobs, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
         flow.update_metadata({"candidate_id": candidate.candidate_id})
         return flow
+
+
+def _jobs_of(work: Flow | Job) -> list[Job]:
+    """The jobs in the order they run."""
+    return [work] if isinstance(work, Job) else [job for job, _ in work.iterflow()]
 
 
 def _without_versions(content: Any) -> Any:

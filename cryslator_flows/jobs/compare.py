@@ -43,6 +43,7 @@ class CompareMaker(Maker):
         job_uuids: dict[Start, list[str]],
         campaign: str,
         settings: str = "",
+        potentials: dict[Start, list[Any]] | None = None,
     ) -> RelaxationComparison:
         """Compare.
 
@@ -60,10 +61,14 @@ class CompareMaker(Maker):
             Name of the campaign, to find the runs in the ledger.
         settings : str
             Hash of the settings of the relaxations.
+        potentials : dict or None
+            For each start that an interatomic potential made the documents of its jobs; None for a job that failed.
         """
         relaxations = []
         for start in documents:
-            relaxation = self._relaxation(start, documents[start], job_uuids[start])
+            relaxation = read_relaxation(start, documents[start], job_uuids[start])
+            if potentials and start in potentials:
+                relaxation = _with_potential(relaxation, potentials[start])
             spent = _spent(campaign, candidate.candidate_id, start)
             relaxations.append(relaxation if spent is None else _with_all_runs(relaxation, spent))
         return RelaxationComparison(
@@ -82,26 +87,47 @@ class CompareMaker(Maker):
             endings=compare_ends(relaxations, self.energy_tolerance),
         )
 
-    @staticmethod
-    def _relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Relaxation:
-        if not documents or any(document is None for document in documents):
-            return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")
-        last = documents[-1]
-        structure, energy = get(last, "structure"), get(last, "output.energy")
-        if structure is None or energy is None:
-            return Relaxation(start=start, job_uuids=uuids, error="the last job left no structure or energy")
-        try:
-            cost, error = total_cost(documents), None
-        except CountingError as problem:
-            cost, error = None, str(problem)
-        return Relaxation(
-            start=start,
-            job_uuids=uuids,
-            structure=structure,
-            energy_per_atom=energy / len(structure),
-            cost=cost,
-            error=error,
-        )
+
+def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Relaxation:
+    """Read where a relaxation ended and what it cost.
+
+    Parameters
+    ----------
+    start : str
+        What it started from.
+    documents : list
+        The task documents of its jobs in the order they ran; None for a job that failed.
+    uuids : list of str
+        The uuids of those jobs.
+    """
+    if not documents or any(document is None for document in documents):
+        return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")
+    last = documents[-1]
+    structure, energy = get(last, "structure"), get(last, "output.energy")
+    if structure is None or energy is None:
+        return Relaxation(start=start, job_uuids=uuids, error="the last job left no structure or energy")
+    try:
+        cost, error = total_cost(documents), None
+    except CountingError as problem:
+        cost, error = None, str(problem)
+    return Relaxation(
+        start=start,
+        job_uuids=uuids,
+        structure=structure,
+        energy_per_atom=energy / len(structure),
+        cost=cost,
+        error=error,
+    )
+
+
+def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:
+    """Write down what the potential spent, and that the relaxation failed where the potential did."""
+    if any(document is None for document in documents):
+        return relaxation.model_copy(update={"error": "the pre-relaxation with the potential failed"})
+    try:
+        return relaxation.model_copy(update={"prerelaxation": total_cost(documents)})
+    except CountingError:
+        return relaxation
 
 
 def _spent(campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker, Response, job
 
-from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace
+from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.errors import CampaignError, StructureError
 from cryslator_flows.jobs.acquisition import Acquisition
@@ -17,9 +17,14 @@ from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
 
 if TYPE_CHECKING:
-    from jobflow import Job
+    from collections.abc import Callable, Iterator
+
+    from jobflow import Job, OutputReference
 
     from cryslator_flows.crystals.packing import PackedCandidates
+
+# Documents that one job reads at most: some 20 MB of shortlists.
+PARTS_PER_JOB = 25
 
 
 @dataclass
@@ -95,40 +100,27 @@ class EnumerateMaker(Maker):
             rescale_volume=self.rescale_volume,
         )
         jobs: list[Job] = []
-        for number, packed in enumerate(enumeration.chunks(self.chunk_size), 1):
+        for number, packed in enumerate(some_chunks(enumeration, self.chunk_size), 1):
             self._check_elements(packed)
             translate = self.translate_maker.make(packed, cuts, acquisition)
             translate.append_name(f" {number}")
             place(translate, "translate", self.stage_configs)
             jobs.append(translate)
+        parts, gathers = gather_in_tree(
+            [work.output for work in jobs], lambda group: self.gather_maker.make(group, cuts, acquisition)
+        )
+        for gather in gathers:
+            place(gather, "select", self.stage_configs)
         counts = enumeration.counts
-        if not jobs:
-            rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
-            if not counts.templates:
-                reason = (
-                    "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
-                )
-            elif not counts.enumerated:
-                reason = (
-                    f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
-                    "cations are others; mend one of the two"
-                )
-            else:
-                reason = (
-                    f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
-                    f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
-                )
-            raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
-        parts, gathers = self.gather_maker.gather_all(jobs, cuts, acquisition, self.stage_configs)
-        chunks = [] if acquisition is None else [job.output.packed for job in jobs]
         output = {
             "counts": counts,
-            "parts": [part.output for part in parts],
-            "chunks": chunks,
+            "parts": parts,
+            "chunks": [] if acquisition is None else [work.output.packed for work in jobs],
             "part_uuids": [part.uuid for part in parts],
         }
-        flow = Flow([*jobs, *gathers], output=output, name="translate chunks")
-        return Response(output={"counts": counts}, replace=flow)
+        return Response(
+            output={"counts": counts}, replace=Flow([*jobs, *gathers], output=output, name="translate chunks")
+        )
 
     def _check_elements(self, packed: PackedCandidates) -> None:
         if self.elements is None:
@@ -139,3 +131,63 @@ class EnumerateMaker(Maker):
                 f"rounds: relaxation.element_energies lacks {', '.join(lacking)}, which candidates have; rounds learn "
                 "formation energies by the engine, so give the energy of every element by the same engine and settings"
             )
+
+
+def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidates]:
+    """The chunks of an enumeration that must not be empty.
+
+    Parameters
+    ----------
+    enumeration : Enumeration
+        The candidates.
+    size : int
+        Candidates in a chunk, about.
+
+    Raises
+    ------
+    StructureError
+        No candidate is left; the message says which keys of a campaign file to mend.
+    """
+    yield from enumeration.chunks(size)
+    counts = enumeration.counts
+    if counts.unique:
+        return
+    rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
+    if not counts.templates:
+        reason = "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
+    elif not counts.enumerated:
+        reason = (
+            f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
+            "cations are others; mend one of the two"
+        )
+    else:
+        reason = (
+            f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
+            f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
+        )
+    raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
+
+
+def gather_in_tree(
+    outputs: list[OutputReference], gather: Callable[[list[OutputReference]], Job]
+) -> tuple[list[OutputReference], list[Job]]:
+    """Gather the outputs of many jobs by jobs that read 25 each, until there are no more than 25.
+
+    Parameters
+    ----------
+    outputs : list of OutputReference
+        The outputs.
+    gather : callable
+        Makes the job that gathers some of them, or some of what such jobs gathered.
+
+    Returns
+    -------
+    tuple
+        The outputs that hold all, and the jobs that gather.
+    """
+    gathers: list[Job] = []
+    while len(outputs) > PARTS_PER_JOB:
+        made = [gather(group) for group in in_chunks(outputs, PARTS_PER_JOB)]
+        gathers += made
+        outputs = [work.output for work in made]
+    return outputs, gathers

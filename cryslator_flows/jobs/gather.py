@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from jobflow import Maker, job
 
-from cryslator_flows.crystals.enumeration import in_chunks
 from cryslator_flows.crystals.packing import Shortlist, TranslatedCandidates
 from cryslator_flows.jobs.acquisition import Acquisition
 from cryslator_flows.jobs.selection import Cuts
-from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.schemas import TranslationStats
-
-if TYPE_CHECKING:
-    from jobflow import Job
-
-# Documents that one job reads at most: some 20 MB of shortlists.
-PARTS_PER_JOB = 25
 
 
 @dataclass
@@ -52,37 +43,6 @@ class GatherMaker(Maker):
             batch=None if acquisition is None else acquisition.choose(join_batches(parts)),
             stats=add_stats([part.stats for part in parts]),
         )
-
-    def gather_all(
-        self, parts: list[Job], cuts: Cuts, acquisition: Acquisition | None, configs: StageConfigs, **metadata: Any
-    ) -> tuple[list[Job], list[Job]]:
-        """Jobs that gather the shortlists of any number of jobs.
-
-        Parameters
-        ----------
-        parts : list of Job
-            Translation jobs.
-        cuts, acquisition
-            As in `make`.
-        configs : dict
-            For each stage the ``manager_config`` of its jobs, see `place`.
-        **metadata
-            Further metadata of the jobs.
-
-        Returns
-        -------
-        list of Job, list of Job
-            25 jobs at most whose shortlists have all that may be selected, and the jobs that gather, none for few
-            parts.
-        """
-        gathers: list[Job] = []
-        while len(parts) > PARTS_PER_JOB:
-            groups = in_chunks(parts, PARTS_PER_JOB)
-            parts = [self.make([part.output for part in group], cuts, acquisition) for group in groups]
-            for gather in parts:
-                place(gather, "select", configs, **metadata)
-            gathers += parts
-        return parts, gathers
 
 
 def join_batches(parts: list[Shortlist]) -> TranslatedCandidates:

@@ -36,7 +36,7 @@ class RelaxSelectedMaker(Maker):
     control_share : float
         Share of the candidates that are relaxed from all starts, to measure the saving.
     control_starts : tuple of str
-        The starts of that share; the other candidates are relaxed from their translated structure alone.
+        The starts of that share; the other candidates are relaxed from `other_start` alone.
     stage_configs : dict
         For each stage the ``manager_config`` of its jobs, see `place`.
     """
@@ -48,6 +48,11 @@ class RelaxSelectedMaker(Maker):
     control_share: float = 1.0
     control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
     stage_configs: StageConfigs = field(default_factory=dict)
+
+    @property
+    def other_start(self) -> Start:
+        """The start of the candidates beside the control share: ``translated`` if it is one, else the last one."""
+        return "translated" if "translated" in self.control_starts else self.control_starts[-1]
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def make(
@@ -99,7 +104,7 @@ class RelaxSelectedMaker(Maker):
         flows: list[Flow | Job] = []
         for candidate, translation in chosen.rows():
             control = is_control(candidate.candidate_id, self.control_share)
-            starts: list[Start] = list(self.control_starts) if control else ["translated"]
+            starts: list[Start] = list(self.control_starts) if control else [self.other_start]
             settings = self.comparison_maker.settings_key(translation.model_name, translation.model_version, starts)
             if (relaxed := find_known(candidate, starts, settings, known)) is not None:
                 reuse = self.reuse_maker.make(relaxed, candidate, translation, starts, campaign)

@@ -9,6 +9,7 @@ from jobflow import Flow, Maker, OutputReference, Response, job
 
 from cryslator_flows.crystals.packing import PackedCandidates, Shortlist
 from cryslator_flows.jobs.acquisition import Acquisition
+from cryslator_flows.jobs.enumerate import gather_in_tree
 from cryslator_flows.jobs.gather import GatherMaker, join_batches
 from cryslator_flows.jobs.learn import LearnMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
@@ -105,12 +106,13 @@ class RoundMaker(Maker):
             self.translate_maker.make(packed, self.cuts, acquisition, OutputReference(learn.uuid).model)
             for packed in chunks
         ]
-        newest, gathers = self.gather_maker.gather_all(
-            translations, self.cuts, acquisition, self.stage_configs, round=number
+        newest, gathers = gather_in_tree(
+            [translation.output for translation in translations],
+            lambda group: self.gather_maker.make(group, self.cuts, acquisition),
         )
-        self._place(number, learn, translations)
+        self._place(number, learn, translations, gathers)
         following = replace(self, acquisition=acquisition).make(
-            [part.output for part in newest],
+            newest,
             [part.uuid for part in newest],
             # Not `chunks`: references stay small. jobflow-remote has none to jobs of earlier rounds.
             [translation.output.packed for translation in translations],
@@ -126,12 +128,14 @@ class RoundMaker(Maker):
             replace=Flow(jobs, output=following.output, name=f"{self.name} {number}"),
         )
 
-    def _place(self, number: int, learn: Job, translations: list[Job]) -> None:
+    def _place(self, number: int, learn: Job, translations: list[Job], gathers: list[Job]) -> None:
         learn.append_name(f" {number}")
         place(learn, "learn", self.stage_configs, round=number)
         for chunk, translation in enumerate(translations, 1):
             translation.append_name(f" {chunk}, round {number}")
             place(translation, "translate", self.stage_configs, round=number)
+        for gather in gathers:
+            place(gather, "select", self.stage_configs, round=number)
 
 
 def _ended(part_uuids: list[str], learned: Learned | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jobflow import JobConfig, Maker, OnMissing, job
 
 from cryslator_flows.errors import CampaignError
-from cryslator_flows.relaxation.savings import count_outcomes, measure_all_savings
+from cryslator_flows.relaxation.savings import count_outcomes, count_prerelaxations, measure_all_savings
 from cryslator_flows.schemas import (
     CampaignSummary,
     Digests,
@@ -108,6 +108,7 @@ def summarize(
         savings=measure_all_savings(comparisons),
         rounds=list(rounds),
         translation_seconds=stats.seconds,
+        prerelaxations=count_prerelaxations(comparisons),
         reused=sum(comparison.reused_from is not None for comparison in comparisons),
         versions={**{name: version(name) for name in PACKAGES}, **stats.models},
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobflow import Maker, job
+from jobflow import JobConfig, Maker, OnMissing, job
 
 from cryslator_flows.crystals.symmetry import symmetrize_like
+from cryslator_flows.errors import StructureError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class SymmetrizeMaker(Maker):
-    """Project a structure on the symmetry of its unrelaxed structure, see `symmetrize_like`.
+    """Project a structure on the symmetry of the one it was made of, see `symmetrize_like`.
+
+    Starts, and fails, also where there is no structure, so that what comes after it need not wait for ever.
 
     Parameters
     ----------
@@ -25,15 +28,22 @@ class SymmetrizeMaker(Maker):
 
     name: str = "symmetrize"
 
-    @job
-    def make(self, structure: Structure, unrelaxed: Structure) -> Structure:
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE))
+    def make(self, structure: Structure | None, before: Structure) -> Structure:
         """Symmetrize.
 
         Parameters
         ----------
-        structure : Structure
-            What an interatomic potential made of the unrelaxed structure.
-        unrelaxed : Structure
-            The unrelaxed structure.
+        structure : Structure or None
+            What an interatomic potential made of `before`; None if it failed.
+        before : Structure
+            The unrelaxed or the translated structure.
+
+        Raises
+        ------
+        StructureError
+            There is no structure.
         """
-        return symmetrize_like(structure, unrelaxed)
+        if structure is None:
+            raise StructureError("no structure to start from: the pre-relaxation with the potential failed")
+        return symmetrize_like(structure, before)

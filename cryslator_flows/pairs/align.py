@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Element, Lattice, Structure
 from pymatgen.util.coord import pbc_shortest_vectors
-from scipy.linalg import polar
 from scipy.optimize import linear_sum_assignment
 
 from cryslator_flows.crystals.check import check_structure
@@ -181,28 +180,53 @@ def best_alignment(unrelaxed: Structure, relaxed: Structure) -> Alignment:
     unrelaxed, relaxed : Structure
         Crystals of the same elements, each with the same number of atoms.
     """
-    best = given = _given_order(unrelaxed, relaxed)
-    if given is not None and given.cost < SURE**2:
-        return given
-    species = np.array(unrelaxed.atomic_numbers)
-    others = np.array(relaxed.atomic_numbers)
+    start, end = _Crystal.of(unrelaxed), _Crystal.of(relaxed)
+    best = _given_order(start, end)
+    if best is not None and best.cost < SURE**2:
+        return best
     for reach in STRAINS:
-        for lattice, strain in _lattices_near(unrelaxed.lattice, relaxed.lattice, reach):
+        for lattice, strain in _lattices_near(start.lattice, end.lattice, reach):
             if best is not None and (strain**2).sum() > best.cost - NOISE:
                 break
-            frac = lattice.get_fractional_coords(relaxed.cart_coords)
-            for shift in _matched_sites(unrelaxed, species, frac, others):
-                found = _alignment(unrelaxed, strain, shift)
+            other = replace(end, lattice=lattice, frac=lattice.get_fractional_coords(relaxed.cart_coords))
+            for shift in _matched_sites(start, other):
+                found = start.moved_by(strain, shift)
                 if best is None or found.cost < best.cost - NOISE:
                     best = found
         if best is not None and best.cost < reach**2:
-            break
+            return best
     if best is None:
-        frac = relaxed.frac_coords
-        shifts = _matched_sites(unrelaxed, species, frac, others)
-        strain = _strain(unrelaxed.lattice, relaxed.lattice)
-        best = min((_alignment(unrelaxed, strain, shift) for shift in shifts), key=lambda item: item.cost)
+        strain = _strains(start.lattice.matrix, end.lattice.matrix)
+        best = min((start.moved_by(strain, shift) for shift in _matched_sites(start, end)), key=lambda item: item.cost)
     return best
+
+
+@dataclass(frozen=True)
+class _Crystal:
+    """A crystal as arrays.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Its lattice.
+    frac : array
+        Fractional coordinates, [atoms, 3].
+    numbers : array
+        Atomic numbers, [atoms].
+    """
+
+    lattice: Lattice
+    frac: Array
+    numbers: NDArray[np.integer]
+
+    @classmethod
+    def of(cls, structure: Structure) -> _Crystal:
+        return cls(structure.lattice, structure.frac_coords, np.array(structure.atomic_numbers))
+
+    def moved_by(self, strain: Array, shift: Array) -> Alignment:
+        matrix = self.lattice.matrix
+        distances = np.linalg.norm(shift @ matrix, axis=1)
+        return Alignment(strain, shift, distances, float(abs(np.linalg.det(matrix)) / len(shift)) ** (1 / 3))
 
 
 def _elements_only(structure: Structure) -> Structure:
@@ -217,27 +241,22 @@ def _geometry(lattice: Array, frac: Array) -> Geometry:
     )
 
 
-def _strain(start: Lattice, end: Lattice) -> Array:
-    """H = log V of F = L_start^-1 L_end = V R, [3, 3]."""
-    _, stretch = polar(np.linalg.solve(start.matrix, end.matrix), side="left")
-    values, vectors = np.linalg.eigh(stretch)
-    return np.asarray((vectors * np.log(values)) @ vectors.T)
+def _strains(start: Array, ends: Array) -> Array:
+    """H = log V of F = L_start^-1 L_end = V R for one or many cells, [..., 3, 3]."""
+    gradients = np.linalg.solve(start, ends)
+    values, vectors = np.linalg.eigh(gradients @ np.swapaxes(gradients, -1, -2))
+    return np.asarray((vectors * (0.5 * np.log(values))[..., None, :]) @ np.swapaxes(vectors, -1, -2))
 
 
-def _alignment(unrelaxed: Structure, strain: Array, shift: Array) -> Alignment:
-    distances = np.linalg.norm(shift @ unrelaxed.lattice.matrix, axis=1)
-    return Alignment(strain, shift, distances, (unrelaxed.volume / len(unrelaxed)) ** (1 / 3))
-
-
-def _given_order(unrelaxed: Structure, relaxed: Structure) -> Alignment | None:
+def _given_order(start: _Crystal, end: _Crystal) -> Alignment | None:
     """Sites and axes as they are given; None if the elements are in another order."""
-    if unrelaxed.atomic_numbers != relaxed.atomic_numbers:
+    if not np.array_equal(start.numbers, end.numbers):
         return None
-    change = relaxed.frac_coords - unrelaxed.frac_coords
+    change = end.frac - start.frac
     # As if each atom in turn stood still: one of them stands nearly still in the right images.
     shifts = (_without_drift(change - change[atom]) for atom in range(len(change)))
-    strain = _strain(unrelaxed.lattice, relaxed.lattice)
-    return min((_alignment(unrelaxed, strain, shift) for shift in shifts), key=lambda item: item.cost)
+    strain = _strains(start.lattice.matrix, end.lattice.matrix)
+    return min((start.moved_by(strain, shift) for shift in shifts), key=lambda item: item.cost)
 
 
 def _without_drift(change: Array) -> Array:
@@ -246,43 +265,38 @@ def _without_drift(change: Array) -> Array:
     return np.asarray(change - change.mean(axis=0))
 
 
-def _lattices_near(unrelaxed: Lattice, relaxed: Lattice, reach: float) -> list[tuple[Lattice, Array]]:
-    """Choices of lattice vectors of the relaxed crystal like those of the unrelaxed one, least strained first."""
-    scaled = unrelaxed.scale(relaxed.volume)
-    found = scaled_mappings(relaxed, scaled, reach)
-    strained = [(lattice, _strain(unrelaxed, lattice)) for lattice in found]
-    return sorted(strained, key=lambda item: round(float((item[1] ** 2).sum()), 9))
+def _lattices_near(start: Lattice, end: Lattice, reach: float) -> list[tuple[Lattice, Array]]:
+    """Lattice vectors of `end` like those of `start` up to a strain of about `reach`, least strained first."""
+    mappings = end.find_all_mappings(
+        start.scale(end.volume), math.expm1(reach), math.degrees(1.5 * reach), skip_rotation_matrix=True
+    )
+    lattices = [mapped for mapped, _, numbers in mappings if abs(round(np.linalg.det(numbers))) == 1]
+    if not lattices:
+        return []
+    strains = _strains(start.matrix, np.array([lattice.matrix for lattice in lattices]))
+    sizes = np.round((strains**2).sum(axis=(1, 2)), 9)
+    return [(lattices[number], strains[number]) for number in np.argsort(sizes, kind="stable")]
 
 
-def scaled_mappings(lattice: Lattice, other: Lattice, reach: float) -> Iterator[Lattice]:
-    """Primitive choices of lattice vectors of `lattice` that are like `other` up to a strain of about `reach`."""
-    angle = math.degrees(1.5 * reach)
-    for mapped, _, numbers in lattice.find_all_mappings(other, math.expm1(reach), angle, skip_rotation_matrix=True):
-        if abs(round(np.linalg.det(numbers))) == 1:
-            yield mapped
-
-
-def _matched_sites(unrelaxed: Structure, species: Array, frac: Array, others: Array) -> Iterator[Array]:
+def _matched_sites(start: _Crystal, end: _Crystal) -> Iterator[Array]:
     """Fractional displacements for each origin that puts one atom of the rarest element upon another."""
-    counts = Counter(species.tolist())
+    counts = Counter(start.numbers.tolist())
     rarest = min(counts, key=lambda number: (counts[number], number))
-    anchor = int(np.argmax(species == rarest))
-    for candidate in np.flatnonzero(others == rarest):
-        drift = frac[candidate] - unrelaxed.frac_coords[anchor]
+    anchor = int(np.argmax(start.numbers == rarest))
+    for candidate in np.flatnonzero(end.numbers == rarest):
+        drift = end.frac[candidate] - start.frac[anchor]
         for _ in range(2):
-            moved = frac - drift
-            order = _assign(unrelaxed, species, moved, others)
-            shift = _without_drift(moved[order] - unrelaxed.frac_coords)
-            change = moved[order] - unrelaxed.frac_coords
+            moved = end.frac - drift
+            change = moved[_assign(start, replace(end, frac=moved))] - start.frac
             drift = drift + (change - np.round(change)).mean(axis=0)
-        yield shift
+        yield _without_drift(change)
 
 
-def _assign(unrelaxed: Structure, species: Array, frac: Array, others: Array) -> NDArray[np.intp]:
-    """For each site of the unrelaxed crystal the site of its element in `frac`, squared distances least in total."""
-    order = np.empty(len(species), dtype=np.intp)
-    for number in np.unique(species):
-        rows, columns = np.flatnonzero(species == number), np.flatnonzero(others == number)
-        _, squares = pbc_shortest_vectors(unrelaxed.lattice, unrelaxed.frac_coords[rows], frac[columns], return_d2=True)
+def _assign(start: _Crystal, end: _Crystal) -> NDArray[np.intp]:
+    """For each site of `start` the site of its element in `end`, squared distances least in total."""
+    order = np.empty(len(start.numbers), dtype=np.intp)
+    for number in np.unique(start.numbers):
+        rows, columns = np.flatnonzero(start.numbers == number), np.flatnonzero(end.numbers == number)
+        _, squares = pbc_shortest_vectors(start.lattice, start.frac[rows], end.frac[columns], return_d2=True)
         order[rows] = columns[linear_sum_assignment(squares)[1]]
     return order

@@ -10,6 +10,7 @@ from pymatgen.core import Composition
 from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.energies import formation_energy_per_atom
 from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.schemas import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,18 +48,46 @@ def comparison_pairs(
 def _pair(
     comparison: RelaxationComparison, element_energies: dict[str, float], limits: PairLimits | None
 ) -> RawPair | Dropped:
-    name, unrelaxed = comparison.candidate_id, comparison.unrelaxed_structure
+    unrelaxed = comparison.unrelaxed_structure
     if unrelaxed is None:
-        return Dropped(name, "no unrelaxed structure")
-    reasons = {item.start: _unusable(item) for item in comparison.relaxations}
-    usable = [item for item in comparison.relaxations if reasons[item.start] is None]
+        return Dropped(comparison.candidate_id, "no unrelaxed structure")
+    candidate = Candidate(
+        **comparison.model_dump(include={"candidate_id", "template_id", "substitution", "reduced_formula"}),
+        structure=unrelaxed,
+        chemsys=unrelaxed.chemical_system,
+    )
+    return relaxed_pair(candidate, comparison.relaxations, element_energies, limits)
+
+
+def relaxed_pair(
+    candidate: Candidate,
+    relaxations: list[Relaxation],
+    element_energies: dict[str, float],
+    limits: PairLimits | None = None,
+) -> RawPair | Dropped:
+    """Pair the unrelaxed structure of a candidate with the lowest relaxed one that can be aligned with it.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The candidate.
+    relaxations : list of Relaxation
+        Its relaxations.
+    element_energies : dict
+        Energies of the elements by the same engine, in eV/atom.
+    limits : PairLimits or None
+        How far apart the two structures may be.
+    """
+    name, unrelaxed = candidate.candidate_id, candidate.structure
+    reasons = {item.start: _unusable(item) for item in relaxations}
+    usable = [item for item in relaxations if reasons[item.start] is None]
     if not usable:
         # The reason of the start that came farthest.
         order = ("not converged", "made by a test double of the engine", "relaxation failed")
         return Dropped(name, min(filter(None, reasons.values()), key=order.index, default="relaxation failed"))
     composition = unrelaxed.composition
-    columns: dict[str, Any] = {"template": comparison.template_id, "substitution": comparison.substitution}
-    if (formula := template_formula(composition, comparison.substitution)) is not None:
+    columns: dict[str, Any] = {"template": candidate.template_id, "substitution": candidate.substitution}
+    if (formula := template_formula(composition, candidate.substitution)) is not None:
         columns["template_formula"] = formula
     failures: list[Dropped] = []
     for item in sorted(usable, key=lambda item: item.energy_per_atom or 0):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from pymatgen.core import Composition
 
 from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,9 +29,7 @@ def read_element_energies(path: Path) -> dict[str, float]:
         The file cannot be read, or it is no such map.
     """
     try:
-        return TypeAdapter(dict[Symbol, FiniteFloat]).validate_python(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        return TypeAdapter(dict[Symbol, FiniteFloat]).validate_python(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"][:1])) or "file"

@@ -8,9 +8,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.relaxation.torchsim import TorchSimRelaxMaker
 
 if TYPE_CHECKING:
     from jobflow import Maker
+
+FORCE_FIELD_MAKER = "atomate2.forcefields.jobs.ForceFieldRelaxMaker"
+TORCH_SIM_MAKER = "atomate2.torchsim.core.TorchSimOptimizeMaker"
 
 CHGNET_DEFAULTS: dict[str, Any] = {
     "force_field_name": "CHGNet",
@@ -19,7 +23,7 @@ CHGNET_DEFAULTS: dict[str, Any] = {
     "ionic_step_data": ("energy",),
 }
 PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "chgnet": ("atomate2.forcefields.jobs.ForceFieldRelaxMaker", "chgnet", CHGNET_DEFAULTS),
+    "chgnet": (FORCE_FIELD_MAKER, "chgnet", CHGNET_DEFAULTS),
     "gpaw": ("cryslator_flows.relaxation.gpaw.GpawRelaxMaker", "gpaw", {}),
     **{
         name: (f"atomate2.vasp.flows.{module}.{name}", "", {})
@@ -32,7 +36,30 @@ PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def build_relax_maker(name: str, kwargs: dict[str, Any]) -> Maker:
+# What pip installs for a module that a maker needs.
+PACKAGES = {
+    "calorine": "calorine",
+    "chgnet": "'cryslator-flows[chgnet]'",
+    "deepmd": "deepmd-kit",
+    "fairchem": "fairchem-core",
+    "mace": "mace-torch",
+    "matgl": "matgl",
+    "mattersim": "mattersim",
+    "nequip": "nequip",
+    "quippy": "quippy-ase",
+    "sevenn": "sevenn",
+    "torch_sim": "'atomate2[torchsim]' (Python 3.12 or later)",
+    "upet": "upet",
+}
+# Modules of atomate2's force fields, by the beginning of the names of `MLFF`.
+FORCE_FIELDS = {
+    "Allegro": "nequip", "CHGNet": "chgnet", "DeepMD": "deepmd", "FAIRChem": "fairchem", "GAP": "quippy",
+    "M3GNet": "matgl", "MACE": "mace", "MatPES": "matgl", "MatterSim": "mattersim", "NEP": "calorine",
+    "Nequip": "nequip", "SevenNet": "sevenn", "UPET": "upet",
+}  # fmt: skip
+
+
+def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation") -> Maker:
     """Build the maker that relaxes structures.
 
     Parameters
@@ -40,9 +67,12 @@ def build_relax_maker(name: str, kwargs: dict[str, Any]) -> Maker:
     name : str
         A preset (``chgnet``, ``gpaw``, ``DoubleRelaxMaker``, ``MPGGADoubleRelaxMaker``,
         ``MPMetaGGADoubleRelaxMaker``) or the import path of an atomate2 maker, as in
-        ``atomate2.vasp.jobs.core.RelaxMaker``.
+        ``atomate2.vasp.jobs.core.RelaxMaker``. For ``atomate2.torchsim.core.TorchSimOptimizeMaker`` it is a
+        `TorchSimRelaxMaker` with these arguments.
     kwargs : dict
         Arguments of the maker; they replace the preset's.
+    key : str
+        Where both stand in the campaign file, for errors.
 
     Returns
     -------
@@ -56,25 +86,83 @@ def build_relax_maker(name: str, kwargs: dict[str, Any]) -> Maker:
     """
     path, package, defaults = PRESETS.get(name, (name, "", {}))
     if package and find_spec(package) is None:
-        raise CampaignError(f"relaxation.maker {name!r}: package not installed; pip install 'cryslator-flows[{name}]'")
+        raise CampaignError(f"{key}.maker {name!r}: package not installed; pip install 'cryslator-flows[{name}]'")
+    if path == TORCH_SIM_MAKER:
+        return _torch_sim_maker(kwargs, key)
     if "." not in path:
         raise CampaignError(
-            f"relaxation.maker {name!r}: neither a known name nor the import path of an atomate2 maker; "
+            f"{key}.maker {name!r}: neither a known name nor the import path of an atomate2 maker; "
             f"{nearest(name, PRESETS)}"
         )
     module, _, attribute = path.rpartition(".")
     try:
         maker_class = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise CampaignError(
-            f"relaxation.maker {name!r}: cannot be imported ({error}); "
-            f"choose from {', '.join(PRESETS)} or give the import path of an atomate2 maker"
-        ) from error
+        hint = f"choose from {', '.join(PRESETS)} or give the import path of an atomate2 maker"
+        if isinstance(error, ImportError) and (missing := str(error.name).partition(".")[0]) in PACKAGES:
+            hint = f"pip install {PACKAGES[missing]}"
+        raise CampaignError(f"{key}.maker {name!r}: cannot be imported ({error}); {hint}") from error
     try:
         maker = maker_class(**{**defaults, **kwargs})
     except (TypeError, ValueError) as error:
-        raise CampaignError(f"relaxation.kwargs: {error}; see the fields of {path}") from error
+        hint = _nearest_force_field(kwargs) if "MLFF" in str(error) else f"see the fields of {path}"
+        raise CampaignError(f"{key}.kwargs: {error}; {hint}") from error
     make = getattr(maker, "make", None)
     if make is None or "prev_dir" not in inspect.signature(make).parameters:
-        raise CampaignError(f"relaxation.maker {name!r}: has no make(structure, prev_dir=None); give a relax maker")
+        raise CampaignError(f"{key}.maker {name!r}: has no make(structure, prev_dir=None); give a relax maker")
+    # So atomate2 calls its makers of other calculations.
+    if any(kind in attribute for kind in ("Static", "MDMaker", "Integrate")):
+        raise CampaignError(f"{key}.maker {name!r}: relaxes nothing; give a relax maker")
+    if path == FORCE_FIELD_MAKER and str(maker.calculator_meta) == "MLFF.Forcefield":
+        raise CampaignError(f"{key}.kwargs: force_field_name is missing; {_nearest_force_field(kwargs)}")
     return maker
+
+
+def chgnet_maker() -> Maker:
+    """The preset ``chgnet``, also where CHGNet is not installed: nobody may ask this maker for a job."""
+    module, _, attribute = FORCE_FIELD_MAKER.rpartition(".")
+    maker: Maker = getattr(import_module(module), attribute)(**CHGNET_DEFAULTS)
+    return maker
+
+
+def check_installed(maker: Maker, key: str = "relaxation") -> None:
+    """Refuse a maker whose interatomic potential cannot be imported here, before its first job fails.
+
+    Parameters
+    ----------
+    maker : Maker
+        From `build_relax_maker`.
+    key : str
+        Where it stands in the campaign file.
+
+    Raises
+    ------
+    CampaignError
+        Its package is not installed; the message has the command that installs it.
+    """
+    model, module = "torch-sim", "torch_sim"
+    if not isinstance(maker, TorchSimRelaxMaker):
+        meta = getattr(maker, "calculator_meta", None)
+        model = str(getattr(meta, "value", meta))
+        by_path = model.partition(".")[0] if isinstance(meta, str) else ""
+        module = next((FORCE_FIELDS[name] for name in FORCE_FIELDS if model.startswith(name)), by_path)
+    if module and find_spec(module) is None:
+        raise CampaignError(f"{key}: {model}: not installed here; pip install {PACKAGES.get(module, module)}")
+
+
+def _torch_sim_maker(settings: dict[str, Any], key: str) -> TorchSimRelaxMaker:
+    """A submit node can do without torch-sim; where it is installed, the settings are checked."""
+    maker = TorchSimRelaxMaker(settings=settings)
+    if find_spec("torch_sim") is not None:
+        try:
+            maker.optimize_maker()
+        except CampaignError as error:
+            raise CampaignError(f"{key}.kwargs: {error}") from error
+    return maker
+
+
+def _nearest_force_field(kwargs: dict[str, Any]) -> str:
+    from atomate2.forcefields.utils import MLFF
+
+    names = [member.value for member in MLFF if member is not MLFF.Forcefield]
+    return nearest(str(kwargs.get("force_field_name")), names)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import bootstrap, norm, t, wilcoxon
 
-from cryslator_flows.schemas import QUANTITIES, STARTS, Savings
+from cryslator_flows.schemas import QUANTITIES, STARTS, Prerelaxations, Savings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from cryslator_flows.schemas import Outcome, Quantity, Relaxation, RelaxationComparison, Start
 
@@ -33,6 +33,31 @@ def count_outcomes(comparisons: list[RelaxationComparison]) -> dict[Start, dict[
         start: dict(Counter(ending.outcome for comparison in comparisons if (ending := comparison.ending(start))))
         for start in compared_starts(comparisons)
     }
+
+
+def count_prerelaxations(comparisons: list[RelaxationComparison]) -> list[Prerelaxations]:
+    """For each start that an interatomic potential made, what that took."""
+    found = []
+    for start in STARTS:
+        relaxations = [relaxation for item in comparisons if (relaxation := item.relaxation(start))]
+        costs = [relaxation.prerelaxation for relaxation in relaxations if relaxation.prerelaxation]
+        if costs:
+            found.append(
+                Prerelaxations(
+                    start=start,
+                    engines=sorted({cost.engine for cost in costs}),
+                    n_candidates=len(costs),
+                    unconverged=sum(not cost.converged for cost in costs),
+                    ionic_steps=_known_mean([cost.ionic_steps for cost in costs]),
+                    seconds=_known_mean([cost.wall_time for cost in costs]),
+                )
+            )
+    return found
+
+
+def _known_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def paired_steps(

@@ -15,10 +15,10 @@ from cryslator_flows.translator.card import ABLATIONS
 from cryslator_flows.translator.evaluate import first_of_each_target
 from cryslator_flows.translator.network import Network
 from cryslator_flows.translator.prepare import pair_row, prepare, to_pairs
-from cryslator_flows.translator.recipe import read_strict
 from cryslator_flows.translator.splits import read_test
 from cryslator_flows.translator.train import train_network
 from cryslator_flows.translator.validation import validate
+from cryslator_flows.yaml_files import read_strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

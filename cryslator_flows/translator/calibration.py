@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from cryslator_flows.translator.network import Prediction, size_of_change
@@ -239,6 +238,8 @@ def calibrate(
 
 def _fit_scale(errors: Tensor, weights: Tensor, energy_scale: Tensor, distance: Tensor) -> Tensor:
     """Coefficients of `sigma` with the largest likelihood under a Laplace distribution, not below zero each."""
+    from scipy.optimize import minimize  # half a second that those who only translate need not wait
+
     # Double precision: the gradient is taken by differences.
     share, size_of = (weights / weights.sum()).double(), errors.double()
     at = energy_scale.double(), distance.double()

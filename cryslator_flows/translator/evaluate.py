@@ -185,8 +185,8 @@ def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kin
         for name in BASELINES:
             gcn, energies = model.network.baseline(name), []
             for batch in split(crystals):
-                there = batch.to(model.device)
-                energies.append(gcn.energy(gcn.encode(there, model.network.find_edges(there))).cpu())
+                there = model.to_single(batch)
+                energies.append(gcn.energy(gcn.encode(there, model.network.find_edges(there))).cpu().double())
             found.append(Predictions(method=f"GCN_{name}", input=kind, energies=torch.cat(energies).numpy()))
     return found
 

@@ -31,7 +31,7 @@ def crystal_features(model: LoadedModel, pairs: Pairs, kind: Input) -> tuple[NDA
     """Encoded and translated features of the inputs of one kind, [crystals, F] each."""
     parts = []
     for batch in split(make_inputs(pairs, kind)):
-        crystals = batch.to(model.device)
+        crystals = model.to_single(batch)
         features = model.network.crystal_features(model.network.translate(crystals), crystals)
         parts.append([part.cpu() for part in features])
     encoded, translated = (torch.cat(column).numpy() for column in zip(*parts, strict=True))

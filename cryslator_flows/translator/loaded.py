@@ -1,9 +1,9 @@
-"""A model folder in memory, ready to predict: network and calibration in double precision."""
+"""A model folder in memory, ready to predict: the network in single precision, all around it in double precision."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -62,6 +62,14 @@ class Outcome:
     distance: Tensor
 
 
+def in_double(prediction: Prediction) -> Prediction:
+    """The same prediction in double precision."""
+    changed: dict[str, Any] = {
+        name: value.double() for name, value in vars(prediction).items() if torch.is_tensor(value)
+    }
+    return replace(prediction, **changed)
+
+
 class LoadedModel:
     """Network and calibration of a model folder.
 
@@ -80,15 +88,19 @@ class LoadedModel:
         self.config = folder.config()
         self.version = folder.version()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        # Double precision, so that rounding stays far below the tolerance with which DFT codes look for symmetry.
-        self.network = folder.network().double().to(self.device)
+        self.network = folder.network().to(self.device)
         self.calibration = folder.calibration().to(self.device, torch.float64)
+
+    def to_single(self, crystals: Crystals) -> Crystals:
+        """Crystals as the network takes them: on its device, in single precision."""
+        there = crystals.to(self.device)
+        return replace(there, lattices=there.lattices.float(), frac=there.frac.float())
 
     @torch.inference_mode()
     def predict(self, crystals: Crystals) -> Outcome:
         """Translate a batch of `to_crystals`."""
+        raw = in_double(self.network.translate(self.to_single(crystals)))
         crystals = crystals.to(self.device)
-        raw = self.network.translate(crystals)
         features = self.network.crystal_features(raw, crystals)[1]
         distance = self.calibration.distance(features)
         prediction = self.calibration.settle(raw, crystals)

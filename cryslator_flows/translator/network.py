@@ -90,24 +90,39 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the atoms of a batch see of each other.
+    """What the atoms of a batch see of each other: as many places for each atom as the most crowded one has neighbours.
+
+    Sums over neighbours are then sums over an axis, which processors do faster than sums by index. Places without a
+    neighbour have weight zero.
 
     Parameters
     ----------
-    edges : Edges
-        The neighbours.
+    senders : Tensor
+        Atom at each place, [atoms x places].
     features : Tensor
-        Features of each edge, [edges, width].
+        Features of each place, [atoms x places, width].
+    weighted : Tensor
+        The same times the weight, and the weight itself, [atoms x places, width + 1].
     weight : Tensor
-        Weight of each edge, [edges, 1].
+        Weight of each place, [atoms, places].
     unit : Tensor
-        Unit vectors from receiver to sender, [edges, 3].
+        Unit vectors from receiver to sender, [atoms, places, 3].
     """
 
-    edges: Edges
+    senders: Tensor
     features: Tensor
+    weighted: Tensor
     weight: Tensor
     unit: Tensor
+
+    def filter(self, layer: nn.Linear) -> Tensor:
+        """A linear layer of the features, times the weight, [atoms, places, outputs]."""
+        weights = torch.cat([layer.weight, layer.bias[:, None]], dim=1)
+        return nn.functional.linear(self.weighted, weights).view(*self.weight.shape, -1)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """What the sender of each place has, [atoms, F] -> [atoms, places, F]."""
+        return values.index_select(0, self.senders).view(*self.weight.shape, -1)
 
 
 def mean_per_crystal(values: Tensor, crystals: Crystals) -> Tensor:
@@ -162,14 +177,13 @@ class Interaction(nn.Module):
 
     def forward(self, s: Tensor, v: Tensor, around: Surroundings) -> tuple[Tensor, Tensor]:
         """New scalars and vectors of every atom."""
-        # s [atoms, F]; v [atoms, 3, G]
-        edges = around.edges
-        weighted = self.filter(around.features) * around.weight
-        message = self.source(self.norm(s))[edges.senders] * weighted  # [edges, F + 2G]
+        # s [atoms, F]; v [atoms, 3, G]; below, K places for neighbours of each atom
+        message = around.gather(self.source(self.norm(s))) * around.filter(self.filter)  # [atoms, K, F + 2G]
         to_s, along, carried = message.split(self.parts, dim=-1)
-        to_v = around.unit[:, :, None] * along[:, None, :] + v[edges.senders] * carried[:, None, :]  # [edges, 3, G]
-        s = s + self.scale * torch.zeros_like(s).index_add_(0, edges.receivers, to_s)
-        v = v + self.scale * torch.zeros_like(v).index_add_(0, edges.receivers, to_v)
+        s = s + self.scale * to_s.sum(dim=1)
+        there = around.gather(v.flatten(1)).unflatten(-1, v.shape[1:])  # [atoms, K, 3, G]
+        to_v = around.unit.transpose(1, 2) @ along + (there * carried[:, :, None, :]).sum(dim=1)  # [atoms, 3, G]
+        v = v + self.scale * to_v
 
         left, right = self.mix(v).chunk(2, dim=-1)  # [atoms, 3, G] each
         norm = (left.square().sum(dim=1) + 1e-8).sqrt()
@@ -242,7 +256,7 @@ class Network(nn.Module):
         return find_edges(crystals, self.config.cutoff, self.config.neighbors)
 
     def look_around(self, crystals: Crystals, edges: Edges) -> Surroundings:
-        """Features of the edges of a batch."""
+        """What every atom of a batch sees."""
         vectors = edges.vectors(crystals)
         length = vectors.norm(dim=-1)  # [edges]
         spacing = (crystals.volumes / crystals.n_atoms) ** (1 / 3)
@@ -252,11 +266,22 @@ class Network(nn.Module):
             self.by_radii(length / (radii[edges.receivers] + radii[edges.senders])),
             self.by_density(length / spacing[crystals.owner[edges.receivers]]),
         ]
+        weight = envelope(length, edges.reach[edges.receivers])
+        features = self.edge(torch.cat(lengths, dim=-1))  # [edges, F]
+
+        count = torch.bincount(edges.receivers, minlength=len(crystals.numbers))
+        places = max(1, int(count.max()))
+        first = torch.cumsum(count, 0) - count
+        place = torch.arange(len(length), device=count.device) - first[edges.receivers] + edges.receivers * places
+        size = len(count) * places
+        features = features.new_zeros(size, features.shape[1]).index_copy(0, place, features)
+        weight = weight.new_zeros(size).index_copy(0, place, weight)
         return Surroundings(
-            edges=edges,
-            features=self.edge(torch.cat(lengths, dim=-1)),
-            weight=envelope(length, edges.reach[edges.receivers])[:, None],
-            unit=vectors / length[:, None],
+            senders=place.new_zeros(size).index_copy(0, place, edges.senders),
+            features=features,
+            weighted=torch.cat([features * weight[:, None], weight[:, None]], dim=-1),
+            weight=weight.view(-1, places),
+            unit=vectors.new_zeros(size, 3).index_copy(0, place, vectors / length[:, None]).view(-1, places, 3),
         )
 
     def encode(self, crystals: Crystals, edges: Edges) -> tuple[Tensor, Tensor, Surroundings]:
@@ -332,14 +357,13 @@ class Network(nn.Module):
 
     def _strain(self, translated: Tensor, around: Surroundings, crystals: Crystals) -> Tensor:
         """H = mean_i a_i I + mean_ij b_ij (u u^T - I/3): symmetric, covariant, size-intensive, [crystals, 3, 3]."""
-        edges, unit = around.edges, around.unit
         isotropic = mean_per_crystal(self.volume_head(translated), crystals)[:, 0]  # [crystals]
         receiving, sending = self.ends(translated).chunk(2, dim=-1)
-        hidden = receiving[edges.receivers] + sending[edges.senders] + self.between(around.features)
-        along = self.shape_head(nn.functional.silu(hidden)) * around.weight  # [edges, 1]
-        eye = torch.eye(3, dtype=unit.dtype, device=unit.device)
-        dyads = unit[:, :, None] * unit[:, None, :] - eye / 3
-        local = dyads.new_zeros(len(translated), 3, 3).index_add_(0, edges.receivers, along[:, :, None] * dyads)
+        lengths = self.between(around.features).view(*around.weight.shape, -1)
+        hidden = receiving[:, None] + around.gather(sending) + lengths  # [atoms, K, F]
+        along = self.shape_head(nn.functional.silu(hidden)) * around.weight[:, :, None]  # [atoms, K, 1]
+        eye = torch.eye(3, dtype=along.dtype, device=along.device)
+        local = around.unit.transpose(1, 2) @ (along * around.unit) - along.sum(dim=1, keepdim=True) * eye / 3
         return isotropic[:, None, None] * eye + mean_per_crystal(local, crystals)
 
 

@@ -14,7 +14,7 @@ from scipy.optimize import nnls
 from cryslator_flows.errors import DataError
 from cryslator_flows.translator.checkpoint import write_arrays
 from cryslator_flows.translator.network import MAX_ATOMIC_NUMBER
-from cryslator_flows.translator.pairs import Pairs, to_arrays
+from cryslator_flows.translator.pairs import Pairs, relaxed_inputs, to_arrays
 from cryslator_flows.translator.records import PairRecord, RelaxedRecord, read_records
 from cryslator_flows.translator.splits import read_split
 
@@ -69,7 +69,8 @@ def target_value(record: PairRecord | RelaxedRecord, target: str) -> float:
 def target_indices(records: list[PairRecord]) -> torch.Tensor:
     """Number of the target of each pair, counted in order of appearance, [pairs]."""
     numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(record.target, len(numbers)) for record in records], dtype=torch.long)
+    rows = [numbers.setdefault(record.target, len(numbers)) for record in records]
+    return torch.tensor(rows, dtype=torch.long)
 
 
 def first_rows(targets: torch.Tensor) -> torch.Tensor:
@@ -187,6 +188,9 @@ def prepare(recipe: Recipe, path: Path) -> None:
     relaxed = [] if recipe.relaxed is None else read_records(recipe.relaxed, RelaxedRecord)
     radii = [1.0] + [element_radius(Element.from_Z(number)) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
     alone = to_pairs(relaxed_row(record, recipe.target) for record in relaxed if record.split == "train")
+    if recipe.relaxed is None and recipe.reference is not None:
+        # The paper's encoder and regressor learn from relaxed crystals: those of its pairs.
+        alone = relaxed_inputs(targets)
     settings = {"network": asdict(recipe.network), "fit": asdict(recipe.fit)}
     if recipe.reference is not None:
         settings["reference"] = {"network": asdict(recipe.reference.network), "fit": asdict(recipe.reference.fit)}

@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from cryslator_flows.errors import DataError
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.fit import FitConfig
 from cryslator_flows.translator.network import NetworkConfig
 from cryslator_flows.translator.pretrained import FORMATION_ENERGY
 from cryslator_flows.translator.reference.fit import ReferenceFitConfig
 from cryslator_flows.translator.reference.network import ReferenceConfig
-
-Content = TypeVar("Content", bound=StrictModel)
-
-
-def read_strict(path: Path, kind: type[Content]) -> Content:
-    """Read a YAML file that users write by hand.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read or a field is wrong; the message names both.
-    """
-    try:
-        return kind.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "file"
-        raise DataError(f"{path}, {where}: {first['msg']}; fields: {', '.join(kind.model_fields)}") from error
+from cryslator_flows.yaml_files import read_strict
 
 
 class CardText(StrictModel):
@@ -104,7 +83,11 @@ class Recipe(StrictModel):
         (0.8, 0.1, 0.1),
         description="Shares of the formulas of `pairs` for training, validation and test; one formula each at least",
     )
-    relaxed: Path | None = Field(None, description="Relaxed crystals to denoise; rows of other splits are left out")
+    relaxed: Path | None = Field(
+        None,
+        description="Relaxed crystals to denoise; rows of other splits are left out. The paper's system learns from "
+        "those of the pairs if left out",
+    )
     target: str = Field(
         FORMATION_ENERGY, description="Field of the records that is predicted beside the structure, per crystal"
     )

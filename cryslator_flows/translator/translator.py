@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 # Atoms in a batch: enough to fill the processor's vector units, small enough to stay in its caches.
 ATOMS_PER_BATCH = 512
 TOO_CLOSE = 0.7
+
+Batch = list[tuple[str, Structure | StructureError]]
 
 
 class Translator:
@@ -127,31 +131,24 @@ class Translator:
         (name, Translation or StructureError)
             One for each row, in order.
         """
-        waiting: list[tuple[str, Structure | StructureError]] = []
-        atoms = 0
-        for name, structure in rows:
-            item = structure
-            if isinstance(item, Structure):
-                try:
-                    check_structure(item, name)
-                    atoms += len(item)
-                except StructureError as error:
-                    item = error
-            waiting.append((name, item))
-            if atoms >= ATOMS_PER_BATCH:
-                yield from self._flush(waiting)
-                waiting, atoms = [], 0
-        yield from self._flush(waiting)
-
-    def _flush(
-        self, waiting: list[tuple[str, Structure | StructureError]]
-    ) -> Iterator[tuple[str, Translation | StructureError]]:
-        good = [item for _, item in waiting if isinstance(item, Structure)]
-        translations = iter(self._translate_batch(good) if good else [])
-        for name, item in waiting:
-            yield name, item if isinstance(item, StructureError) else next(translations)
+        threads = torch.get_num_threads()
+        ahead: deque[tuple[Batch, Future[list[Translation]]]] = deque()
+        # A batch is too small for the threads of one operation to be worth their wake-up; a batch for each is not.
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                for batch in in_batches(rows):
+                    good = [item for _, item in batch if isinstance(item, Structure)]
+                    ahead.append((batch, pool.submit(self._translate_batch, good)))
+                    if len(ahead) > threads:
+                        yield from merge(*ahead.popleft())
+                while ahead:
+                    yield from merge(*ahead.popleft())
+        finally:
+            torch.set_num_threads(threads)
 
     def _translate_batch(self, structures: list[Structure]) -> list[Translation]:
+        if not structures:
+            return []
         crystals = to_crystals(structures)
         outcome = self.model.predict(crystals)
         prediction = outcome.prediction
@@ -182,3 +179,29 @@ class Translator:
                 )
             )
         return results
+
+
+def in_batches(rows: Iterable[tuple[str, Structure | StructureError]]) -> Iterator[Batch]:
+    """Checked rows in batches; a structure that is wrong is replaced by its error."""
+    batch: Batch = []
+    atoms = 0
+    for name, item in rows:
+        checked = item
+        if isinstance(item, Structure):
+            try:
+                check_structure(item, name)
+                atoms += len(item)
+            except StructureError as error:
+                checked = error
+        batch.append((name, checked))
+        if atoms >= ATOMS_PER_BATCH:
+            yield batch
+            batch, atoms = [], 0
+    yield batch
+
+
+def merge(batch: Batch, translated: Future[list[Translation]]) -> Iterator[tuple[str, Translation | StructureError]]:
+    """The rows of a batch with the translations of those that are structures."""
+    translations = iter(translated.result())
+    for name, item in batch:
+        yield name, item if isinstance(item, StructureError) else next(translations)

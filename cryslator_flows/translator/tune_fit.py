@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from math import ceil
+from math import ceil, isnan, nan
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,8 +32,8 @@ class TuneFit(Fit):
     """A fine-tuning in progress; everything as in `Fit` but where it starts, what it draws and how it is selected.
 
     The running average starts at the base. An epoch is one pass over the new pairs, or several where they are few.
-    The score of an epoch is the mean ratio of its errors to those of the base, over energy, volume and displacement,
-    then over new and old validation pairs: 1 for the base, which is the result if nothing is better.
+    The score of an epoch is the ratio of its errors to those of the base, new and old validation pairs weighing the
+    same, averaged over energy, volume and displacement: 1 for the base, which is the result if nothing is better.
     """
 
     def __init__(self, arrays: dict[str, Tensor], network: NetworkConfig, config: FitConfig, device: str) -> None:
@@ -74,15 +74,15 @@ class TuneFit(Fit):
         found = validate(self.average, self.validation)
         if len(self.old_validation):
             found |= {f"old_{name}": value for name, value in validate(self.average, self.old_validation).items()}
-        start = self.start or found
-        scores = []
-        for prefix in ("", "old_") if len(self.old_validation) else ("",):
-            names = [prefix + name for name in COMPARED if found[prefix + name] == found[prefix + name]]
-            # What the base gets right to a hair must not blow the score up.
-            ratios = [max(found[name], 1e-3) / max(start[name], 1e-3) for name in names]
-            scores.append(sum(ratios) / len(ratios))
         found.pop("old_score", None)
-        return {**found, "score": sum(scores) / len(scores)}
+        start = self.start or found
+        ratios = []
+        for name in COMPARED:
+            # Summed before they are divided: what the base does without error on old pairs must not blow the score up.
+            known = [part for part in (name, f"old_{name}") if not isnan(start.get(part, nan))]
+            if known:
+                ratios.append(sum(found[part] for part in known) / max(sum(start[part] for part in known), 1e-3))
+        return {**found, "score": sum(ratios) / len(ratios)}
 
     def decay(self) -> float:
         """Share of the running average that the next step leaves: it starts from the base, so always the same."""

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import yaml
 
@@ -43,6 +45,8 @@ def test_workflows_make_a_flow(path):
         ({"name": "a/b"}, ["name"]),
         ({"relaxation": {"element_energies": {"Mm": -9.0}}}, ["relaxation.element_energies", "'Mm' is no element"]),
         ({"relaxation": {"element_energies": {"Mn": "low"}}}, ["relaxation.element_energies.Mn", "number"]),
+        ({"relaxation": {"starts": ["translated_mlp"]}}, ["relaxation.starts.0", "translated_mlip"]),
+        ({"relaxation": {"mlip": {"maker_": "chgnet"}}}, ["relaxation.mlip", "did you mean 'maker'"]),
         ({"selection": {"references": "missing.yaml"}}, ["missing.yaml", "cannot be read"]),
     ],
 )
@@ -89,3 +93,57 @@ def test_model_and_maker_are_checked_before_anything_runs(tmp_path):
         Campaign.from_file(write(tmp_path, {**GOOD, "model": "cryslator-oxide"})).to_flow()
     with pytest.raises(CampaignError, match="did you mean 'chgnet'"):
         Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"maker": "chgnett"}})).to_flow()
+
+
+POTENTIAL = {"maker": "atomate2.forcefields.jobs.ForceFieldRelaxMaker", "kwargs": {"force_field_name": "MACE-MP-0"}}
+
+
+def comparison_maker(tmp_path, **relaxation):
+    campaign = Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": relaxation}))
+    return campaign.to_maker().select_maker.relax_maker.comparison_maker
+
+
+def test_potential_of_the_starts(tmp_path):
+    assert comparison_maker(tmp_path).mlip_maker.calculator_meta.value == "CHGNet"
+    maker = comparison_maker(tmp_path, starts=["unrelaxed", "translated_mlip"], mlip=POTENTIAL)
+    assert maker.mlip_maker.calculator_meta.value == "MACE-MP-0"
+    assert maker.relax_maker.calculator_meta.value == "CHGNet"
+
+
+def test_settings_change_with_the_potential_that_is_used(tmp_path):
+    def key(**relaxation):
+        return comparison_maker(tmp_path, **relaxation).settings_key("m", "v")
+
+    starts = ["unrelaxed", "mlip"]
+    assert key() == key(mlip=POTENTIAL) == key(starts=starts)
+    assert key(starts=starts, mlip=POTENTIAL) != key(starts=starts)
+    fine = {"kwargs": {"relax_kwargs": {"fmax": 0.01}}}
+    assert key(starts=starts, mlip=fine) != key(starts=starts)
+
+
+@pytest.mark.parametrize(
+    ("mlip", "words"),
+    [
+        ({"maker": "chgnett"}, "relaxation.mlip.maker 'chgnett': .* did you mean 'chgnet'"),
+        ({"maker": POTENTIAL["maker"], "kwargs": {"force_field_name": "MACE"[:3]}}, "did you mean 'MACE'"),
+        (
+            {"maker": "atomate2.forcefields.jobs.ForceFieldStaticMaker", "kwargs": POTENTIAL["kwargs"]},
+            "relaxes nothing",
+        ),
+        ({"maker": "atomate2.vasp.jobs.core.StaticMaker"}, "relaxes nothing"),
+        ({"kwargs": {"fmx": 1}}, "relaxation.mlip.kwargs: .*fmx"),
+    ],
+)
+def test_mistakes_in_the_potential_are_named(tmp_path, mlip, words):
+    with pytest.raises(CampaignError, match=words):
+        comparison_maker(tmp_path, starts=["unrelaxed", "mlip"], mlip=mlip)
+
+
+def test_keys_that_are_new_since_a_campaign_began_change_nothing(tmp_path):
+    campaign = Campaign.from_file(write(tmp_path, {**GOOD, "selection": {"references": {"CaO": -3.29}}}))
+    before = json.loads(campaign.content())
+    del before["relaxation"]["mlip"]
+    assert campaign.changed_keys(json.dumps(before)) == []
+    assert campaign.changed_keys(json.dumps({**before, "key of another version": 1, "model": "other"})) != []
+    campaign.relaxation.mlip.maker = POTENTIAL["maker"]
+    assert campaign.changed_keys(json.dumps(before)) == ["relaxation"]

@@ -23,7 +23,7 @@ from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChu
 from cryslator_flows.jobs.selection import Cuts, energies_above_hull
 from cryslator_flows.schemas import Template, TranslationStats
 from cryslator_flows.translator.pretrained import find_model
-from tests.campaign.test_report import screened, summed
+from tests.campaign.test_report import prerelaxed, screened, summed
 from tests.conftest import chromium
 
 
@@ -154,6 +154,20 @@ def test_large_table_sorts(browser, rutile, template, tmp_path):
     check_quiet(browser)
 
 
+def test_four_starts_are_told_apart(browser, rutile, template, tmp_path):
+    rows = with_structures(prerelaxed(), rutile)
+    path = write_page(tmp_path / "r.html", content(rows, [chunk(40, template)]))
+    load(browser, path)
+    check_quiet(browser)
+    text = browser.find_element("tag name", "body").text
+    assert "Before translated_mlip: MACE-MP-0 took 14.0 ionic steps, 2 s per candidate; 1 of 9 unfinished." in text
+    assert text.count("Steps of a potential are no part of the savings.") == 1
+    colors = browser.execute_script(
+        "return [...document.querySelector('[data-figure=\"steps-ionic steps\"]').data].map(s => s.marker?.color)"
+    )
+    assert len(set(colors[1:])) == len(colors[1:]) == 3
+
+
 def test_export_buttons(browser, template, tmp_path):
     rows = screened()
     made = content(rows, [chunk(40, template)])
@@ -238,8 +252,9 @@ def test_prints_black_on_white_within_the_paper(browser, scheme, rutile, templat
     assert max(browser.execute_script(widths)) > 900
 
 
-def test_page_fits_a_narrow_screen(browser, rutile, template, tmp_path):
-    rows = with_structures(screened(), rutile)
+@pytest.mark.parametrize("rows", [screened(), prerelaxed()], ids=["three starts", "four starts"])
+def test_page_fits_a_narrow_screen(browser, rutile, template, tmp_path, rows):
+    rows = with_structures(rows, rutile)
     path = write_page(tmp_path / "r.html", content(rows, [chunk(40, template)]))
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": True}

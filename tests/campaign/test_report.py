@@ -63,20 +63,26 @@ def cells(text, *beginning):
     return row
 
 
+def savings(text, start):
+    """The rows of a start in the table of savings, in the order of the kinds of steps."""
+    rows = [line.split() for line in text.split("Mean steps")[1].splitlines()]
+    return [row[1:] for row in rows if row[:1] == [start]]
+
+
 def test_ends_and_savings_of_each_start_fit_into_100_columns():
     text = printed(screened())
     assert max(map(len, text.splitlines())) <= 100
     # Template names alone are cut, to their column.
     assert not any("…" in line for line in text.splitlines() if "AFLOW" not in line)
-    assert cells(text, "translated", "6") == ["translated", *"611110"]
-    assert cells(text, "mlip", "6") == ["mlip", *"611100"]
+    assert cells(text, "translated", "6", "1") == ["translated", *"611110"]
+    assert cells(text, "mlip", "6", "1") == ["mlip", *"611100"]
     # Six pairs; 12,000 to 16,500 steps from the unrelaxed, 8,000 to 11,500 from the other start.
     for start in ("translated", "mlip"):
-        row = cells(text, "electronic", start)
-        assert row[2:7] == ["6", "14250", "->", "9750", "+32%"]
-        assert row[-2:] == ["0.031", "0%"]
-        assert "57000" in cells(text, "electronic", "x", "k-points", start)
-        assert cells(text, "ionic", start)[2:7] == ["6", "202.5", "->", "152.5", "+25%"]
+        electronic, weighted, ionic = savings(text, start)
+        assert electronic[:5] == ["6", "14250", "->", "9750", "+32%"]
+        assert electronic[-2:] == ["0.031", "0%"]
+        assert "57000" in weighted
+        assert ionic[:5] == ["6", "202.5", "->", "152.5", "+25%"]
     assert "200/12000" in text
     assert "158/13600+" in text
     assert "failed" in text
@@ -106,9 +112,68 @@ def test_three_real_starts(rutile, tmp_path):
     assert [ending.outcome for ending in row.endings] == ["same minimum"] * 2
     text = printed([row])
     assert cells(text, "TiO2")[2:] == ["-3.100", unrelaxed, translated, "same", mlip, "same"]
-    assert cells(text, "ionic", "translated")[3:6] == [f"{unrelaxed}.00", "->", f"{translated}.00"]
-    assert cells(text, "ionic", "mlip")[3:6] == [f"{unrelaxed}.00", "->", f"{mlip}.00"]
+    for start, steps in (("translated", translated), ("mlip", mlip)):
+        ((_, *means),) = savings(text, start)
+        assert means[:3] == [f"{unrelaxed}.00", "->", f"{steps}.00"]
     assert "needs 5 pairs" in text
+
+
+FOUR = ("translated", "mlip", "translated_mlip")
+
+
+def prerelaxed(**cost):
+    """Campaign with all four starts, and what a potential spent for two of them."""
+    rows = screened(FOUR, **cost)
+    for number, row in enumerate(rows[:9]):
+        for start, steps in (("mlip", 30), ("translated_mlip", 10)):
+            spent = RelaxationCost(engine="MACE-MP-0", ionic_steps=steps + number, wall_time=2.0, converged=number > 0)
+            row.relaxation(start).prerelaxation = spent
+    return rows
+
+
+@pytest.mark.parametrize("electronic", [True, False])
+def test_four_starts_fit_into_80_columns(electronic):
+    rows = prerelaxed() if electronic else prerelaxed(electronic_steps=None)
+    text = printed(rows, width=80)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    # The column of the templates alone is cut.
+    cut = [line.split() for line in text.splitlines() if "…" in line]
+    assert {(row[0], row[2]) for row in cut} - {("formula", "eV/atom")} == {("Ba2SrMn3O12", "0.000")}
+    assert all("…" in row[1] and sum("…" in cell for cell in row) == 1 for row in cut)
+    for start in FOUR:
+        assert len(savings(text, start)) == (3 if electronic else 1)
+        assert savings(text, start)[-1][:5] == ["6", "202.5", "->", "152.5", "+25%"]
+    steps = "150/8000" if electronic else "150"
+    (first,) = (line.split() for line in text.splitlines() if f" {steps} =" in line)
+    assert first[-6:] == [steps, "="] * 3
+    assert " <" in text
+    assert " >" in text
+    assert "158/13600+" in text or "158+" in text
+
+
+def test_what_the_potential_took_is_told_and_saves_nothing():
+    rows = prerelaxed()
+    summary = summed(rows)
+    assert [(item.start, item.engines, item.n_candidates, item.unconverged) for item in summary.prerelaxations] == [
+        ("mlip", ["MACE-MP-0"], 9, 1),
+        ("translated_mlip", ["MACE-MP-0"], 9, 1),
+    ]
+    assert [item.ionic_steps for item in summary.prerelaxations] == [34, 14]
+    for row in rows:
+        for item in row.relaxations:
+            item.prerelaxation = None
+    assert summed(rows).savings == summary.savings
+    assert summed(rows).prerelaxations == []
+    sentence = "Before mlip: MACE-MP-0 took 34.0 ionic steps, 2 s per candidate; 1 of 9 unfinished."
+    assert sentence in printed(prerelaxed())
+    assert sentence in savings_markdown(prerelaxed())
+    assert "Before" not in printed(rows)
+
+
+def test_unknown_costs_of_the_potential_are_no_number():
+    rows = prerelaxed()
+    rows[0].relaxation("mlip").prerelaxation.wall_time = None
+    assert "Before mlip: MACE-MP-0 took 34.0 ionic steps, ? s per candidate" in printed(rows)
 
 
 def test_one_start_and_force_field_steps():
@@ -128,7 +193,7 @@ def test_test_doubles_are_named_and_save_nothing(tmp_path):
     assert summary.synthetic == sum(item.cost is not None for row in rows for item in row.relaxations) == 28
     text = printed(rows)
     assert "28 relaxations by a test double of the engine are left out" in text
-    assert cells(text, "none")[:3] == ["none", "-", "0"]
+    assert cells(text, "none")[:2] == ["none", "0"]
     assert "%" not in text.split("slower")[1].split("Saving:")[0]
     assert "12000" not in text
     assert "synthetic" in text
@@ -145,8 +210,8 @@ def test_guard_is_counted():
         row.relaxation("translated").cost.guard = "forces above 5 eV/A"
     assert summed(rows).guarded == {"translated": 2}
     text = printed(rows)
-    assert cells(text, "translated", "6")[-1] == "2"
-    assert cells(text, "mlip", "6")[-1] == "0"
+    assert cells(text, "translated", "6", "1")[-1] == "2"
+    assert cells(text, "mlip", "6", "1")[-1] == "0"
     assert "sent back to the unrelaxed structure" in text
 
 
@@ -203,4 +268,4 @@ def test_unknown_ionic_steps_are_no_number():
     text = printed([row])
     assert "?/30" in text
     assert "unknown" in text
-    assert cells(text, "none")[:3] == ["none", "-", "0"]
+    assert cells(text, "none")[:2] == ["none", "0"]

@@ -16,6 +16,7 @@ from cryslator_flows.campaign.report import full_report, write_files
 from cryslator_flows.campaign.run import CampaignRun
 from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.errors import CampaignError, StoreError
+from cryslator_flows.relaxation import engines
 from tests.campaign.test_file import GOOD, write
 from tests.conftest import ROOT
 
@@ -248,6 +249,22 @@ def test_files_and_tables(tmp_path):
     for comparison in comparisons:
         assert comparison.reduced_formula in text
     assert "an interatomic potential has none" in " ".join(text.split())
+
+
+def test_potential_that_is_not_installed_is_told_before_the_first_job(tmp_path, monkeypatch):
+    relaxation = {
+        "starts": ["unrelaxed", "mlip"],
+        "mlip": {
+            "maker": "atomate2.forcefields.jobs.ForceFieldRelaxMaker",
+            "kwargs": {"force_field_name": "MACE-MP-0"},
+        },
+    }
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": relaxation}))
+    known = engines.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "mace" else known(name))
+    with pytest.raises(CampaignError, match=r"relaxation.mlip: MACE-MP-0: not installed here; pip install mace-torch"):
+        made.run(tmp_path / "run")
+    assert not (tmp_path / "run" / "jobs").exists()
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from cryslator_flows.relaxation.savings import measure_all_savings
 from cryslator_flows.relaxation.vasp import GuardLimits
 from cryslator_flows.schemas import Candidate, RelaxationComparison, Translation
 from tests.fake_vasp.runs import poll_often
+from tests.flows.makers import PairPotentialRelaxMaker
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,7 @@ def electronic_steps(folders):
     return sum(line.startswith(("DAV:", "RMM:")) for line in lines)
 
 
-def compare(store, unrelaxed, translated, **fields):
+def compare(store, unrelaxed, translated, starts=("unrelaxed", "translated"), **fields):
     """Run the flow in the current folder; returns its document and the folder of each VASP job by its start."""
     candidate = Candidate(
         candidate_id="ab", template_id="t", substitution={}, structure=unrelaxed,
@@ -53,11 +54,11 @@ def compare(store, unrelaxed, translated, **fields):
         model_version="v",
     )  # fmt: skip
     maker = RelaxationComparisonFlowMaker(relax_maker=poll_often(DoubleRelaxMaker()), **fields)
-    flow = maker.make(candidate, translation, ["unrelaxed", "translated"], "oxides")
+    flow = maker.make(candidate, translation, starts, "oxides")
     # A powerup reaches the flow's jobs as it reaches a maker, the second of each start too.
     flow = update_user_incar_settings(flow, {"ENCUT": 610})
     run_locally(flow, store=store, create_folders=True, log=False)
-    folders = {"unrelaxed": [], "translated": []}
+    folders = {start: [] for start in starts}
     for folder in sorted(path.parent for path in Path.cwd().glob("job_*/cryslator.json*")):
         folders[json.loads(contents(folder, "cryslator.json"))["start"]].append(folder)
     return RelaxationComparison.model_validate(store.get_output(flow.jobs[-1].uuid, load=True)), folders
@@ -101,6 +102,33 @@ def test_bad_translation_is_guarded_and_counted(fake_vasp, store, rutile):
     assert cost.discarded_electronic_steps > 0
     assert comparison.relaxation("unrelaxed").cost.guard is None
     assert comparison.ending().outcome == "same minimum"
+
+
+def test_starts_by_a_potential_cost_what_vasp_spent(fake_vasp, store, rutile):
+    """The potential's steps stand beside those of VASP; the guard goes back to the unrelaxed structure here too."""
+    rutile.add_site_property("magmom", [3.0, -3.0, 0.0, 0.0, 0.0, 0.0])
+    rutile.replace_species({"Ti": "Mn"})
+    translated = rutile.copy()
+    translated.scale_lattice(rutile.volume * 1.1)
+    starts = ("unrelaxed", "mlip", "translated_mlip")
+    fields = {"mlip_maker": PairPotentialRelaxMaker(), "guard": GuardLimits(max_pressure=10)}
+    comparison, folders = compare(store, rutile, translated, starts, **fields)
+    first = {start: folders[start][0] for start in starts}
+    for start in starts:
+        relaxation = comparison.relaxation(start)
+        spent = electronic_steps(folders[start]) + relaxation.cost.discarded_electronic_steps
+        assert relaxation.cost.total_electronic_steps == spent > 0
+        assert relaxation.cost.converged
+        for name in ("INCAR", "KPOINTS", "POTCAR"):
+            assert contents(first[start], name) == contents(first["unrelaxed"], name)
+        if start != "unrelaxed":
+            assert relaxation.prerelaxation.engine == "lennardjones"
+            assert relaxation.prerelaxation.electronic_steps is None
+            assert relaxation.prerelaxation.ionic_steps > 1
+            # What the potential makes of an oxide is nothing that VASP would call good.
+            assert "pressure" in relaxation.cost.guard
+            assert comparison.ending(start).outcome == "same minimum"
+    assert comparison.relaxation("unrelaxed").prerelaxation is None
 
 
 def test_failed_start_is_known_by_what_it_spent(fake_vasp, store, rutile, monkeypatch):

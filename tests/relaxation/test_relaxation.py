@@ -1,14 +1,18 @@
 import pytest
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker
+from atomate2.forcefields.utils import MLFF
 from atomate2.vasp.jobs.core import RelaxMaker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.relaxation.comparison import compare_ends
-from cryslator_flows.relaxation.engines import build_relax_maker
+from cryslator_flows.relaxation.engines import FORCE_FIELDS as FORCE_FIELD_MODULES
+from cryslator_flows.relaxation.engines import PACKAGES, build_relax_maker, check_installed
 from cryslator_flows.relaxation.savings import measure_savings, paired_steps
 from cryslator_flows.schemas import Ending, Relaxation, RelaxationComparison, RelaxationCost
+
+FORCE_FIELDS = "atomate2.forcefields.jobs.ForceFieldRelaxMaker"
 
 
 def test_engines():
@@ -21,9 +25,45 @@ def test_engines():
         ("chgnet", {"step": 7}, "step"),
         ("atomate2.common.jobs.transform.build_supercell", {}, "relaxation"),
         ("collections.OrderedDict", {}, "no make"),
+        ("atomate2.forcefields.jobs.ForceFieldStaticMaker", {"force_field_name": "CHGNet"}, "relaxes nothing"),
+        (FORCE_FIELDS, {"force_field_name": "MACE-MP-O"}, r"relaxation.kwargs: .*did you mean 'MACE-MP-0'"),
+        (FORCE_FIELDS, {}, "force_field_name is missing; choose from: Allegro, CHGNet"),
     ):
         with pytest.raises(CampaignError, match=word):
             build_relax_maker(name, kwargs)
+    with pytest.raises(CampaignError, match=r"^relaxation.mlip.kwargs: "):
+        build_relax_maker("chgnet", {"step": 7}, "relaxation.mlip")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "command"),
+    [
+        ({"force_field_name": "MACE-MP-0"}, "pip install mace-torch"),
+        ({"force_field_name": "SevenNet"}, "pip install sevenn"),
+        ({"force_field_name": "MatPES-PBE"}, "pip install matgl"),
+        ({"force_field_name": "CHGNet"}, r"pip install 'cryslator-flows\[chgnet\]'"),
+        ({"calculator_meta": "mace.calculators.MACECalculator"}, "pip install mace-torch"),
+        ({"calculator_meta": "nowhere.Calculator"}, "pip install nowhere"),
+    ],
+)
+def test_potential_that_is_not_installed(monkeypatch, kwargs, command):
+    """A maker can be built where the potential is not installed, as on a submit node; it cannot run there."""
+    maker = build_relax_maker(FORCE_FIELDS, kwargs)
+    monkeypatch.setattr("cryslator_flows.relaxation.engines.find_spec", lambda name: None)
+    with pytest.raises(CampaignError, match=f"^relaxation.mlip: .* {command}$"):
+        check_installed(maker, "relaxation.mlip")
+
+
+def test_what_is_installed_or_needs_no_potential():
+    for maker in (build_relax_maker("chgnet", {}), RelaxMaker(), build_relax_maker("DoubleRelaxMaker", {})):
+        check_installed(maker)
+
+
+def test_every_force_field_of_atomate2_has_its_package():
+    names = [member.value for member in MLFF if member is not MLFF.Forcefield]
+    for name in names:
+        module = next(module for start, module in FORCE_FIELD_MODULES.items() if name.startswith(start))
+        assert module in PACKAGES
 
 
 def test_preset_without_its_package(monkeypatch):

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from cryslator_flows.translator.pairs import from_arrays
+from cryslator_flows.translator.pairs import from_arrays, load_arrays
+from cryslator_flows.translator.prepare import prepare
+from cryslator_flows.translator.recipe import Recipe, ReferenceRecipe
 from cryslator_flows.translator.reference.feature_translation import Discriminator
 from cryslator_flows.translator.reference.fit import ReferenceFitConfig, fit_reference
 from cryslator_flows.translator.reference.network import ReferenceConfig, ReferenceNetwork
+from tests.translator.test_evaluate import pair
 from tests.translator.test_fit import arrays, run_with_torch_and_numpy_alone
 from tests.translator.test_pairs import random_pairs
 
@@ -51,6 +54,21 @@ def test_energy_is_read_off_the_translated_feature():
     prediction = network.translate(crystals)
     assert torch.equal(prediction.energy, network.baseline("R").energy(prediction.translated))
     assert prediction.encoded.abs().max() <= 1
+
+
+def test_relaxed_crystals_are_those_of_the_targets_if_a_recipe_names_none(tmp_path, perovskite):
+    larger = perovskite.copy()
+    larger.scale_lattice(perovskite.volume * 1.1)
+    rows = [pair(larger, perovskite, "a"), pair(perovskite, perovskite, "a"), pair(perovskite, larger, "b")]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = Recipe(name="r", train=tmp_path / "pairs.jsonl", val=tmp_path / "pairs.jsonl", reference=ReferenceRecipe())
+    prepare(recipe, tmp_path / "p.npz")
+    relaxed = from_arrays(load_arrays(tmp_path / "p.npz"), "relaxed")
+    volumes = torch.tensor([perovskite.volume, larger.volume])
+    assert torch.allclose(relaxed.unrelaxed.volumes, volumes)
+    assert torch.allclose(relaxed.relaxed.volumes, volumes)
+    prepare(recipe.model_copy(update={"reference": None}), tmp_path / "p.npz")
+    assert len(from_arrays(load_arrays(tmp_path / "p.npz"), "relaxed")) == 0
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Figure = dict[str, Any]
 LINE = {"type": "scatter", "mode": "lines", "line": {"color": "gray", "width": 1}, "hoverinfo": "skip"}
 BLUE = "#457b9d"
+# What plotly calls the shapes of matplotlib.
+SYMBOLS = {"o": "circle", "s": "square", "D": "diamond"}
 # Above the plot there is room for a legend on the narrowest screen.
 LEGEND = {"showlegend": True, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}}
 
@@ -51,10 +53,10 @@ def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> 
         x, y, names = zip(*pairs, strict=True)
         figure = figures.setdefault(item.quantity, _paired_axes(item.quantity))
         figure["data"][0]["x"] = figure["data"][0]["y"] = [*figure["data"][0]["x"], *_ends([*x, *y])]
-        color, marker = MARKERS[item.start]
+        color, marker, size = MARKERS[item.start]
         figure["data"].append({
             "type": "scatter", "mode": "markers", "x": x, "y": y, "name": item.start, "text": names,
-            "marker": {"color": color, "symbol": {"o": "circle", "s": "square"}[marker], "size": 9},
+            "marker": {"color": color, "symbol": SYMBOLS[marker], "size": size + 2},
             "hovertemplate": f"%{{text}}<br>unrelaxed %{{x}}, {item.start} %{{y}} {item.quantity}<extra></extra>",
         })  # fmt: skip
     return figures

@@ -20,7 +20,12 @@ from cryslator_flows.campaign.page.agreement import (
 from cryslator_flows.campaign.page.phases import draw_hulls
 from cryslator_flows.campaign.page.structures import MOST_STRUCTURES, viewed, viewer_script
 from cryslator_flows.campaign.page.table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
-from cryslator_flows.campaign.report import describe_interval, describe_lowest, describe_steps
+from cryslator_flows.campaign.report import (
+    describe_interval,
+    describe_lowest,
+    describe_prerelaxations,
+    describe_steps,
+)
 from cryslator_flows.errors import StoreError
 
 if TYPE_CHECKING:
@@ -121,6 +126,7 @@ def write_page(path: Path, content: PageContent) -> Path:
         content=content,
         summary=summary,
         savings=[(item, describe_interval(item)) for item in summary.savings],
+        prerelaxations=describe_prerelaxations(summary.prerelaxations),
         slower=list(_slower(comparisons)),
         rounds=[(item, describe_lowest(item)) for item in summary.rounds],
         figures=drawn,

@@ -1,0 +1,62 @@
+"""maggma stores that users describe."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from cryslator_flows.errors import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from maggma.core import Store
+
+# Arguments of maggma's embedded stores that are paths.
+STORE_PATHS = ("path", "database_path", "paths")
+
+
+def open_store(spec: dict[str, Any], name: str) -> Store:
+    """Connect a maggma store.
+
+    Parameters
+    ----------
+    spec : dict
+        ``type`` and arguments, as in a jobflow.yaml.
+    name : str
+        What to call it in an error.
+
+    Raises
+    ------
+    StoreError
+        There is no such store, or it cannot be opened.
+    """
+    from jobflow import JobStore
+
+    try:
+        store = JobStore.from_dict_spec({"docs_store": spec}).docs_store
+        store.key = spec.get("key", _default_key(store))
+        store.connect()
+    except Exception as error:
+        raise StoreError(
+            f"{name} {spec.get('type')!r}: cannot be opened ({type(error).__name__}: {error}); "
+            "give 'type' and arguments as in a jobflow.yaml"
+        ) from error
+    return store
+
+
+def _default_key(store: Store) -> str:
+    """The key that a store has if none is given; a JobStore makes it uuid."""
+    declared = (signature(kind).parameters.get("key") for kind in type(store).__mro__[:-1])
+    return next(str(parameter.default) for parameter in declared if parameter is not None)
+
+
+def absolute_paths(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Arguments of a store with the file names of maggma's embedded stores counted from `folder`."""
+    changed = dict(spec)
+    for key in STORE_PATHS:
+        if isinstance(spec.get(key), list):
+            changed[key] = [str(folder / value) for value in spec[key]]
+        elif key in spec:
+            changed[key] = str(folder / spec[key])
+    return changed

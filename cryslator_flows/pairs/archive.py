@@ -1,0 +1,90 @@
+"""Sources that come as one archive: unpacked into a temporary folder, nothing outside of it touched."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from cryslator_flows.crystals.files import one_line
+from cryslator_flows.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+@contextmanager
+def unpacked(source: Path, suffixes: Iterable[str], report: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
+    """A folder as it is, or what an archive holds in a temporary folder that lives as long as the context.
+
+    Parameters
+    ----------
+    source : Path
+        A folder, or a ``.zip`` or ``.tar[.gz|.bz2|.xz]`` file.
+    suffixes : iterable of str
+        Only members with these endings are unpacked, whatever the case of their letters.
+    report : callable
+        Called with what takes a while.
+
+    Yields
+    ------
+    Path
+        The folder.
+
+    Raises
+    ------
+    DataError
+        There is no such folder or archive, it is damaged, or a member would be written outside of the folder.
+    """
+    if source.is_dir():
+        yield source
+        return
+    if not source.is_file():
+        raise DataError(f"{source}: no such folder or archive; check the path")
+    if not source.name.lower().endswith(ARCHIVES):
+        raise DataError(f"{source}: neither a folder nor an archive; give one of {', '.join(ARCHIVES)}")
+    endings = tuple(suffix.lower() for suffix in suffixes)
+    with TemporaryDirectory(prefix="cryslator-") as name:
+        folder = Path(name)
+        report(f"unpacking {source.name}")
+        try:
+            if source.name.lower().endswith(".zip"):
+                _unpack_zip(source, folder, endings)
+            else:
+                _unpack_tar(source, folder, endings)
+        except DataError:
+            raise
+        # Bytes that are no archive can raise anything.
+        except Exception as error:
+            raise DataError(f"{source}: cannot be unpacked ({one_line(error)}); download it again") from error
+        report("")
+        yield folder
+
+
+def _unpack_zip(source: Path, folder: Path, endings: tuple[str, ...]) -> None:
+    with zipfile.ZipFile(source) as archive:
+        for member in archive.infolist():
+            # zipfile itself would put such members somewhere inside the folder.
+            path = PurePosixPath(member.filename.replace("\\", "/"))
+            if path.is_absolute() or ".." in path.parts:
+                raise DataError(f"{source}, {member.filename}: leads out of the archive; do not trust this file")
+            if path.name.lower().endswith(endings):
+                archive.extract(member, folder)
+
+
+def _unpack_tar(source: Path, folder: Path, endings: tuple[str, ...]) -> None:
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError(f"{source}: Python 3.11.4 or later is needed to unpack it; unpack it and give the folder")
+    with tarfile.open(source) as archive:
+        for member in archive:
+            try:
+                tarfile.data_filter(member, str(folder))
+            except tarfile.FilterError as error:
+                raise DataError(f"{source}, {member.name}: {one_line(error)}; do not trust this file") from error
+            if member.isfile() and member.name.lower().endswith(endings):
+                archive.extract(member, folder, filter="data")

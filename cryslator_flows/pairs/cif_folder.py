@@ -1,0 +1,70 @@
+"""Folders that hold the two crystals of a pair as two CIF files, ``ID_unrelaxed.cif`` and ``ID_relaxed.cif``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cryslator_flows.crystals.files import read_structure
+from cryslator_flows.errors import StructureError
+from cryslator_flows.pairs.raw import Dropped, RawPair
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pymatgen.core import Structure
+
+LONG = re.compile(r"(?P<name>.+)_(?P<which>unrelaxed|relaxed)\.cif", flags=re.IGNORECASE)
+SHORT = re.compile(r"(?P<name>.+)_(?P<which>u|r)\.cif", flags=re.IGNORECASE)
+
+
+@dataclass
+class CifPair:
+    """The files of one pair.
+
+    Parameters
+    ----------
+    name : str
+        What the files are called without ``_unrelaxed.cif`` and ``_relaxed.cif``.
+    files : dict
+        Files by what they hold, ``unrelaxed`` or ``relaxed``: one each, if all is well.
+    """
+
+    name: str
+    files: dict[str, list[Path]] = field(default_factory=lambda: {"unrelaxed": [], "relaxed": []})
+
+    def read(self, columns: dict[str, Any]) -> RawPair | Dropped:
+        """Read both files; `columns` become those of the pair."""
+        structures: dict[str, Structure] = {}
+        for which, files in self.files.items():
+            if not files:
+                return Dropped(self.name, f"no {which} structure")
+            if len(files) > 1:
+                return Dropped(self.name, f"several {which} structures of this name")
+            try:
+                structures[which] = read_structure(files[0])
+            except StructureError:
+                return Dropped(self.name, f"the CIF file of the {which} structure is not readable as a crystal")
+        return RawPair(self.name, self.name, structures["unrelaxed"], structures["relaxed"], columns)
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files under a folder, in order, without hidden ones and what macOS adds to archives."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            found.append(path)
+    return found
+
+
+def find_pairs(files: list[Path], pattern: re.Pattern[str] = LONG) -> dict[str, CifPair]:
+    """Pairs among files by their name in small letters, in alphabetical order; other files are left out."""
+    pairs: dict[str, CifPair] = {}
+    for path in files:
+        if match := pattern.fullmatch(path.name):
+            name = match["name"]
+            which = "unrelaxed" if match["which"].lower().startswith("u") else "relaxed"
+            pairs.setdefault(name.casefold(), CifPair(name)).files[which].append(path)
+    return dict(sorted(pairs.items()))

@@ -1,0 +1,140 @@
+"""Pairs from the task documents of any maggma store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from pydash import get
+
+from cryslator_flows.crystals.files import structure_from_dict
+from cryslator_flows.crystals.stores import absolute_paths, open_store
+from cryslator_flows.errors import CountingError, DataError
+from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.pairs.trajectory import (
+    FIXED_CELL,
+    NO_RELAXATION,
+    NOT_CONVERGED,
+    TEST_DOUBLE,
+    trajectory_pairs,
+)
+from cryslator_flows.relaxation.counting import count_steps
+from cryslator_flows.schemas import StrictModel
+from cryslator_flows.yaml_files import read_strict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pymatgen.core import Structure
+
+    from cryslator_flows.pairs.raw import RawPair
+
+NO_DOCUMENT = "no task document of a relaxation"
+NO_STRUCTURE = "no structure before, or none after relaxation"
+# Where documents of VASP (emmet, newer and older) and of ASE and force fields (atomate2) have the first structure:
+# custodian's copy of the input comes first, since what it restarts goes on from a later one.
+FIRST = ("orig_inputs.structure", "orig_inputs.poscar.structure", "input.structure", "input.mol_or_struct")
+LAST = ("structure", "output.structure", "output.mol_or_struct")
+IONIC_STEP = ("structure", "mol_or_struct")
+
+
+class StoreSource(StrictModel):
+    """A file that says which documents of which store to read."""
+
+    store: dict[str, Any] = Field(description="Store as in a jobflow.yaml: 'type' and its arguments")
+    criteria: dict[str, Any] = Field(default_factory=dict, description="MongoDB query for the documents")
+
+
+def read_store(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
+    """Pair the first with the last structure of every relaxation that a store has a task document of.
+
+    Documents may be emmet's for VASP or atomate2's for ASE and force fields, alone or as ``output`` in a JobStore. Two
+    relaxations of one crystal, one after the other, are two pairs where they have a document each.
+
+    Parameters
+    ----------
+    path : Path
+        A YAML or JSON file with the keys of `StoreSource`; paths in it count from its folder.
+    intermediates : int
+        How many evenly spaced ionic steps, if documents have them, are further unrelaxed crystals of the target.
+
+    Yields
+    ------
+    RawPair or Dropped
+        One for each document, and its intermediates.
+
+    Raises
+    ------
+    DataError
+        The file has a mistake in it, or no document matches.
+    StoreError
+        The store cannot be opened.
+    """
+    source = read_strict(path, StoreSource)
+    store = open_store(absolute_paths(source.store, path.parent), f"{path}, store")
+    try:
+        found = False
+        for document in store.query(source.criteria):
+            found = True
+            yield from _read_document(document, intermediates)
+        if not found:
+            raise DataError(f"{path}, criteria: no document matches; widen the query")
+    finally:
+        store.close()
+
+
+def _read_document(row: dict[str, Any], intermediates: int) -> Iterator[RawPair | Dropped]:
+    name = str(next(filter(None, (row.get(key) for key in ("task_id", "uuid", "_id"))), "?"))
+    inner = row.get("output")
+    document = inner if isinstance(inner, dict) and "input" in inner else row
+    try:
+        cost = count_steps(document)
+    except CountingError:
+        yield Dropped(name, NO_DOCUMENT)
+        return
+    if cost.synthetic:
+        yield Dropped(name, TEST_DOUBLE)
+    elif (reason := _not_relaxed(document)) is not None:
+        yield Dropped(name, reason)
+    elif not cost.converged:
+        yield Dropped(name, NOT_CONVERGED)
+    else:
+        unrelaxed, relaxed = _structure(document, FIRST), _structure(document, LAST)
+        energy = get(document, "output.energy_per_atom")
+        if unrelaxed is None or relaxed is None:
+            yield Dropped(name, NO_STRUCTURE)
+            return
+        if energy is None and (total := get(document, "output.energy")) is not None:
+            energy = total / len(relaxed)
+        steps = _ionic_steps(document) if intermediates else []
+        columns = {} if energy is None else {"energy_per_atom": energy}
+        yield from trajectory_pairs(name, unrelaxed, relaxed, steps, intermediates, columns)
+
+
+def _not_relaxed(document: dict[str, Any]) -> str | None:
+    """Why a calculation is no relaxation of all of a crystal; what a document does not tell is taken for granted."""
+    if get(document, "ase_calculator_name") is not None:
+        if (get(document, "input.steps") or 0) <= 1:
+            return NO_RELAXATION
+        return None if get(document, "input.relax_cell", True) else FIXED_CELL
+    tags = {**(get(document, "input.incar") or {}), **(get(document, "input.parameters") or {})}
+    if not tags.get("NSW", 1) or tags.get("IBRION", 2) not in (1, 2, 3):
+        return NO_RELAXATION
+    return FIXED_CELL if tags.get("ISIF", 3) != 3 else None
+
+
+def _structure(document: dict[str, Any], places: tuple[str, ...]) -> Structure | None:
+    for place in places:
+        try:
+            return structure_from_dict(get(document, place))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _ionic_steps(document: dict[str, Any]) -> list[Structure]:
+    calculations = [*reversed(document.get("calcs_reversed") or []), document]
+    rows = [step for calculation in calculations for step in get(calculation, "output.ionic_steps") or []]
+    structures = (_structure(row, IONIC_STEP) for row in rows)
+    return [structure for structure in structures if structure is not None]

@@ -1,0 +1,38 @@
+"""Tables that come beside structures: CSV files."""
+
+from __future__ import annotations
+
+import csv
+import math
+from typing import TYPE_CHECKING
+
+from cryslator_flows.crystals.files import one_line
+from cryslator_flows.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_rows(table: Path) -> list[list[str]]:
+    """Rows of a CSV file, a header among them, without empty ones and without spaces around cells.
+
+    Raises
+    ------
+    DataError
+        The file is no text.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read as a table ({one_line(error)}); mend or remove it") from error
+    return [row for row in rows if any(row)]
+
+
+def to_number(cell: str) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

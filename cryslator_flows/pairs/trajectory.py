@@ -1,0 +1,66 @@
+"""Pairs from one relaxation whose ionic steps are known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cryslator_flows.pairs.raw import RawPair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pymatgen.core import Structure
+
+NOT_CONVERGED = "not converged"
+NO_RELAXATION = "no relaxation"
+FIXED_CELL = "the cell was not free to relax"
+TEST_DOUBLE = "made by a test double of the engine"
+
+
+def trajectory_pairs(
+    name: str,
+    unrelaxed: Structure,
+    relaxed: Structure,
+    steps: Sequence[Structure],
+    intermediates: int,
+    columns: dict[str, Any],
+) -> Iterator[RawPair]:
+    """The pair of a relaxation, and its intermediates: ionic steps as further unrelaxed crystals of the same target.
+
+    Parameters
+    ----------
+    name : str
+        Name of the relaxation, the identifier of its target.
+    unrelaxed, relaxed : Structure
+        Where it began and ended.
+    steps : sequence of Structure
+        The crystals of all ionic steps.
+    intermediates : int
+        How many of them to take, evenly spaced, first and last step apart.
+    columns : dict
+        Further columns of the records. Intermediates have ``ionic_step`` as well, counted from 1.
+
+    Yields
+    ------
+    RawPair
+        The pair from the unrelaxed crystal first.
+    """
+    yield RawPair(name, name, unrelaxed, relaxed, columns)
+    for number in evenly_spaced(len(steps), intermediates):
+        yield RawPair(
+            f"{name}, ionic step {number + 1}", name, steps[number], relaxed, {**columns, "ionic_step": number + 1}
+        )
+
+
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """At most `count` evenly spaced indices of a sequence, neither the first nor the last one.
+
+    >>> evenly_spaced(11, 4)
+    [2, 4, 6, 8]
+    >>> evenly_spaced(4, 10)
+    [1, 2]
+    """
+    places = np.round(np.linspace(0, length - 1, count + 2)[1:-1]).astype(int)
+    return sorted({int(place) for place in places if 0 < place < length - 1})

@@ -1,0 +1,216 @@
+"""Starts that an interatomic potential makes, of the unrelaxed and of the translated structure."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jobflow import job, run_locally
+from maggma.stores import MemoryStore
+
+from cryslator_flows.campaign.frames import relaxations_frame
+from cryslator_flows.campaign.local import LocalRun
+from cryslator_flows.crystals.symmetry import _operations
+from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.jobs.compare import CompareMaker
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.jobs.summarize import summarize
+from cryslator_flows.relaxation.counting import count_steps
+from cryslator_flows.schemas import (
+    STARTS,
+    Candidate,
+    EnumerationCounts,
+    RelaxationComparison,
+    Translation,
+    TranslationStats,
+)
+from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
+from tests.flows.test_screening import run, screening
+
+
+def candidate_of(structure):
+    return Candidate(
+        candidate_id="ab", template_id="t", substitution={}, structure=structure,
+        reduced_formula=structure.composition.reduced_formula, chemsys=structure.chemical_system,
+    )  # fmt: skip
+
+
+def translation_of(structure):
+    return Translation(
+        candidate_id="ab", structure=structure, formation_energy_per_atom=-1, formation_energy_uncertainty=0.1,
+        formation_energy_uncertainty_90=0.2, mean_displacement=0, volume_change=0, max_principal_strain=0,
+        atoms_too_close=False, unknown_elements=[], domain_distance=0, out_of_domain=False, model_name="m",
+        model_version="v",
+    )  # fmt: skip
+
+
+@dataclass
+class ChoosyMaker(PairPotentialRelaxMaker):
+    """A potential that fails for cells above a volume."""
+
+    name: str = "potential"
+    fails_above: float = 1e9
+
+    @job
+    def make(self, structure, prev_dir=None):
+        if structure.volume > self.fails_above:
+            raise RuntimeError("too large for this potential")
+        return PairPotentialRelaxMaker.make.original(self, structure)
+
+
+@dataclass
+class RecordingMaker(PairPotentialRelaxMaker):
+    """Writes the structure it starts from beside its job."""
+
+    @job
+    def make(self, structure, prev_dir=None):
+        structure.to("start.json")
+        return PairPotentialRelaxMaker.make.original(self, structure)
+
+
+@pytest.fixture
+def pair(rutile):
+    """An unrelaxed and a translated structure that are not each other scaled."""
+    translated = rutile.copy()
+    translated.scale_lattice(rutile.volume * 0.9)
+    return rutile, translated
+
+
+def compare(maker, pair, starts, store, folder, how=run_locally):
+    flow = maker.make(candidate_of(pair[0]), translation_of(pair[1]), starts)
+    if how is run_locally:
+        run_locally(flow, store=store, create_folders=True, root_dir=folder, log=False)
+    else:
+        how(flow, store, folder)
+    return RelaxationComparison.model_validate(store.get_output(flow.jobs[-1].uuid, load=True)), flow
+
+
+def run_here(flow, store, folder):
+    journal = MemoryStore(key="entry")
+    journal.connect()
+    LocalRun(store, journal, folder, lambda *_: None).run(flow)
+
+
+def relaxed(structure, folder):
+    work = PairPotentialRelaxMaker().make(structure)
+    return run_locally(work, create_folders=True, root_dir=folder, log=False)[work.uuid][1].output
+
+
+def test_each_potential_start_is_its_own_structure_relaxed_first(pair, store, tmp_path):
+    maker = RelaxationComparisonFlowMaker(relax_maker=RecordingMaker(), mlip_maker=PairPotentialRelaxMaker())
+    comparison, flow = compare(maker, pair, STARTS, store, tmp_path / "flow")
+    assert [item.start for item in comparison.relaxations] == list(STARTS)
+    assert [item.start for item in comparison.endings] == ["translated", "mlip", "translated_mlip"]
+    for start, before in (("mlip", pair[0]), ("translated_mlip", pair[1])):
+        spent = comparison.relaxation(start).prerelaxation
+        expected = count_steps(relaxed(before, tmp_path))
+        assert (spent.ionic_steps, spent.engine, spent.converged) == (expected.ionic_steps, expected.engine, True)
+        assert spent.wall_time > 0
+        # Relaxed by the same potential already: what is left are a step or two, and those alone are the start's cost.
+        assert comparison.relaxation(start).cost.ionic_steps <= 3 < spent.ionic_steps
+    for start in ("unrelaxed", "translated"):
+        assert comparison.relaxation(start).prerelaxation is None
+    # The potential's jobs are placed and named like the relaxations of their start.
+    made = [work for work, _ in flow.iterflow() if work.metadata.get("start") == "translated_mlip"]
+    assert [work.metadata["stage"] for work in made] == ["relax"] * 3
+    assert all(work.name.endswith("TiO2 translated_mlip") for work in made)
+
+
+def test_the_symmetry_is_that_of_the_structure_it_came_from(pair, store, tmp_path):
+    maker = RelaxationComparisonFlowMaker(relax_maker=RecordingMaker(), mlip_maker=PairPotentialRelaxMaker())
+    compare(maker, pair, ["translated_mlip"], store, tmp_path)
+    (path,) = Path(tmp_path).rglob("start.json")
+    start = pair[0].from_file(path)
+    assert start.volume != pytest.approx(pair[1].volume, rel=1e-3)
+    assert len(_operations(start)[0]) == len(_operations(pair[1])[0]) == 16
+    assert start.species == pair[1].species
+
+
+@pytest.mark.parametrize("how", [run_locally, run_here])
+def test_a_failed_potential_fails_its_start_alone(pair, store, tmp_path, how):
+    potential = ChoosyMaker(fails_above=0.95 * pair[0].volume)
+    maker = RelaxationComparisonFlowMaker(relax_maker=DoubleMaker(), mlip_maker=potential)
+    comparison, _ = compare(maker, pair, STARTS, store, tmp_path, how)
+    failed = comparison.relaxation("mlip")
+    assert (failed.structure, failed.error) == (None, "the pre-relaxation with the potential failed")
+    assert failed.prerelaxation is None
+    assert {item.start: item.outcome for item in comparison.endings} == {
+        "translated": "same minimum", "mlip": "failed", "translated_mlip": "same minimum",
+    }  # fmt: skip
+
+
+def test_a_potential_of_several_jobs(pair, store, tmp_path):
+    maker = RelaxationComparisonFlowMaker(relax_maker=PairPotentialRelaxMaker(), mlip_maker=DoubleMaker())
+    comparison, _ = compare(maker, pair, ["unrelaxed", "mlip"], store, tmp_path)
+    single = count_steps(relaxed(pair[0], tmp_path / "single")).ionic_steps
+    assert comparison.relaxation("mlip").prerelaxation.ionic_steps > single
+    assert comparison.ending("mlip").outcome == "same minimum"
+
+
+def test_a_document_without_steps_tells_no_cost(pair):
+    comparison = CompareMaker().make.original(
+        CompareMaker(), candidate_of(pair[0]), translation_of(pair[1]), {"mlip": [None]}, {"mlip": ["u"]}, "c",
+        potentials={"mlip": [{"structure": pair[0]}]},
+    )  # fmt: skip
+    relaxation = comparison.relaxation("mlip")
+    assert (relaxation.prerelaxation, relaxation.error) == (None, "a relaxation job failed")
+
+
+def test_settings_of_the_potential_are_settings():
+    keys = {
+        RelaxationComparisonFlowMaker(relax_maker=PairPotentialRelaxMaker(), mlip_maker=potential).settings_key(
+            "m", "v"
+        )
+        for potential in (PairPotentialRelaxMaker(), replace(PairPotentialRelaxMaker(), steps=7), DoubleMaker())
+    }
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("starts", "other"),
+    [
+        (("unrelaxed", "translated"), "translated"),
+        (STARTS, "translated"),
+        (("unrelaxed", "translated_mlip"), "translated_mlip"),
+        (("unrelaxed", "translated_mlip", "mlip"), "mlip"),
+        (("unrelaxed",), "unrelaxed"),
+    ],
+)
+def test_what_is_no_control_starts_from_the_translated_structure_or_the_last_start(starts, other):
+    assert RelaxSelectedMaker(None, control_starts=starts).other_start == other
+
+
+def test_a_campaign_from_the_potential_relaxed_translation(store, tmp_path, tiny_model):
+    maker = screening(FussyRelaxMaker(), tiny_model, top_k=2, control_share=0.0)
+    relax = maker.select_maker.relax_maker
+    relax.control_starts = ("unrelaxed", "translated_mlip")
+    relax.comparison_maker.mlip_maker = PairPotentialRelaxMaker()
+    summary = run(maker, store, tmp_path)
+    assert summary.outcomes == {"translated_mlip": {"not compared": 2}}
+    (spent,) = summary.prerelaxations
+    assert (spent.start, spent.n_candidates, spent.unconverged) == ("translated_mlip", 2, 0)
+    rows = [
+        RelaxationComparison.model_validate(row["output"])
+        for row in store.query({"output.@class": "RelaxationComparison"}, load=True)
+    ]
+    frame = relaxations_frame(rows)
+    assert np.mean(frame["prerelaxation_ionic_steps"]) == spent.ionic_steps
+    assert set(frame["prerelaxation_engine"]) == set(spent.engines)
+    assert (frame["prerelaxation_wall_time"] > 0).all()
+    assert summarize("test", EnumerationCounts(), TranslationStats(), 2, rows).prerelaxations == [spent]
+    assert [row.digest().relaxation("translated_mlip").prerelaxation for row in rows] == [
+        row.relaxation("translated_mlip").prerelaxation for row in rows
+    ]
+
+
+@pytest.mark.slow
+def test_four_starts_with_chgnet(rutile, store, tmp_path):
+    """The default potential on a real oxide: all four starts end in one minimum."""
+    translated = rutile.copy()
+    translated.scale_lattice(rutile.volume * 1.04)
+    comparison, _ = compare(RelaxationComparisonFlowMaker(), (rutile, translated), STARTS, store, tmp_path)
+    assert {item.outcome for item in comparison.endings} == {"same minimum"}
+    for start in ("mlip", "translated_mlip"):
+        assert comparison.relaxation(start).prerelaxation.engine == "CHGNet"
+        assert comparison.relaxation(start).prerelaxation.ionic_steps > 1
+        assert comparison.relaxation(start).cost.ionic_steps <= 2
