@@ -40,8 +40,8 @@ RELAXATION_TYPES = {
     "electronic_steps": "Int64",
     "n_kpoints": "Int64",
     "attempts": "Int64",
-    "prerelaxation_ionic_steps": "Int64",
     "round": "Int64",
+    "prerelaxation_ionic_steps": "Int64",
     "converged": "boolean",
     "synthetic": "boolean",
 }

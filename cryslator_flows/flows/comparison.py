@@ -73,7 +73,7 @@ class RelaxationComparisonFlowMaker(Maker):
         model_version : str
             Its version.
         starts : sequence of str
-            The starts. Where none of them comes from the translated structure, the model does not count.
+            The starts. Where none of them is or comes from the translated structure, the model does not count.
 
         Returns
         -------
@@ -81,7 +81,7 @@ class RelaxationComparisonFlowMaker(Maker):
             16 hexadecimal digits. Versions of the packages do not count.
         """
         makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
-        model = [model_name, model_version] if {"translated", "translated_mlip"} & {*starts} else []
+        model = [model_name, model_version] if {"translated", "translated_mlip"}.intersection(starts) else []
         content = _without_versions(jsanitize([*makers, *model], strict=True))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker, Response, job
 
-from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace
+from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.errors import CampaignError, StructureError
 from cryslator_flows.jobs.acquisition import Acquisition
-from cryslator_flows.jobs.gather import GatherMaker, gather_in_tree
+from cryslator_flows.jobs.gather import GatherMaker
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from jobflow import Job
+    from jobflow import Job, OutputReference
 
     from cryslator_flows.crystals.packing import PackedCandidates
+
+# Documents that one job reads at most: some 20 MB of shortlists.
+PARTS_PER_JOB = 25
 
 
 @dataclass
@@ -103,20 +106,21 @@ class EnumerateMaker(Maker):
             translate.append_name(f" {number}")
             place(translate, "translate", self.stage_configs)
             jobs.append(translate)
-        counts = enumeration.counts
         parts, gathers = gather_in_tree(
             [work.output for work in jobs], lambda group: self.gather_maker.make(group, cuts, acquisition)
         )
         for gather in gathers:
             place(gather, "select", self.stage_configs)
+        counts = enumeration.counts
         output = {
             "counts": counts,
             "parts": parts,
             "chunks": [] if acquisition is None else [work.output.packed for work in jobs],
             "part_uuids": [part.uuid for part in parts],
         }
-        flow = Flow([*jobs, *gathers], output=output, name="translate chunks")
-        return Response(output={"counts": counts}, replace=flow)
+        return Response(
+            output={"counts": counts}, replace=Flow([*jobs, *gathers], output=output, name="translate chunks")
+        )
 
     def _check_elements(self, packed: PackedCandidates) -> None:
         if self.elements is None:
@@ -162,3 +166,28 @@ def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidate
             f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
         )
     raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
+
+
+def gather_in_tree(
+    outputs: list[OutputReference], gather: Callable[[list[OutputReference]], Job]
+) -> tuple[list[OutputReference], list[Job]]:
+    """Gather the outputs of many jobs by jobs that read 25 each, until there are no more than 25.
+
+    Parameters
+    ----------
+    outputs : list of OutputReference
+        The outputs.
+    gather : callable
+        Makes the job that gathers some of them, or some of what such jobs gathered.
+
+    Returns
+    -------
+    tuple
+        The outputs that hold all, and the jobs that gather.
+    """
+    gathers: list[Job] = []
+    while len(outputs) > PARTS_PER_JOB:
+        made = [gather(group) for group in in_chunks(outputs, PARTS_PER_JOB)]
+        gathers += made
+        outputs = [work.output for work in made]
+    return outputs, gathers

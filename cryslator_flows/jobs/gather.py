@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from jobflow import Maker, job
 
-from cryslator_flows.crystals.enumeration import in_chunks
 from cryslator_flows.crystals.packing import Shortlist, TranslatedCandidates
 from cryslator_flows.jobs.acquisition import Acquisition
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.schemas import TranslationStats
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from jobflow import Job, OutputReference
-
-# Documents that one job reads at most: some 20 MB of shortlists.
-PARTS_PER_JOB = 25
 
 
 @dataclass
@@ -53,31 +43,6 @@ class GatherMaker(Maker):
             batch=None if acquisition is None else acquisition.choose(join_batches(parts)),
             stats=add_stats([part.stats for part in parts]),
         )
-
-
-def gather_in_tree(
-    outputs: list[OutputReference], gather: Callable[[list[OutputReference]], Job]
-) -> tuple[list[OutputReference], list[Job]]:
-    """Gather the outputs of many jobs by jobs that read 25 each, until there are no more than 25.
-
-    Parameters
-    ----------
-    outputs : list of OutputReference
-        The outputs.
-    gather : callable
-        Makes the job that gathers some of them, or some of what such jobs gathered.
-
-    Returns
-    -------
-    tuple
-        The outputs that hold all, and the jobs that gather.
-    """
-    gathers: list[Job] = []
-    while len(outputs) > PARTS_PER_JOB:
-        made = [gather(group) for group in in_chunks(outputs, PARTS_PER_JOB)]
-        gathers += made
-        outputs = [work.output for work in made]
-    return outputs, gathers
 
 
 def join_batches(parts: list[Shortlist]) -> TranslatedCandidates:

@@ -12,9 +12,8 @@ from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.jobs.compare import read_relaxation
-from cryslator_flows.jobs.enumerate import some_chunks
+from cryslator_flows.jobs.enumerate import gather_in_tree, some_chunks
 from cryslator_flows.jobs.following import end_with_first_failure
-from cryslator_flows.jobs.gather import gather_in_tree
 from cryslator_flows.jobs.select import LANES
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.pairs.align import align

@@ -9,7 +9,8 @@ from jobflow import Flow, Maker, OutputReference, Response, job
 
 from cryslator_flows.crystals.packing import PackedCandidates, Shortlist
 from cryslator_flows.jobs.acquisition import Acquisition
-from cryslator_flows.jobs.gather import GatherMaker, gather_in_tree, join_batches
+from cryslator_flows.jobs.enumerate import gather_in_tree
+from cryslator_flows.jobs.gather import GatherMaker, join_batches
 from cryslator_flows.jobs.learn import LearnMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.selection import Cuts

@@ -73,7 +73,7 @@ class SummarizeMaker(Maker):
         if counts is None or stats is None or n_selected is None or comparisons is None:
             raise CampaignError("nothing to summarize: enumeration, translation or selection failed, see there")
         done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
-        return summarize(campaign, counts, stats, n_selected, done, rounds or [])
+        return summarize(campaign, counts, stats, n_selected, done, rounds or ())
 
 
 def summarize(
@@ -86,8 +86,7 @@ def summarize(
 ) -> CampaignSummary:
     """Funnel, outcomes and savings of a campaign.
 
-    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here, and the rounds, none
-    by default.
+    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here.
     """
     relaxations = [item for comparison in comparisons for item in comparison.relaxations]
     costs = [item.cost for item in relaxations if item.cost]

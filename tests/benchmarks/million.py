@@ -45,8 +45,8 @@ from cryslator_flows.crystals.packing import (
 )
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
-from cryslator_flows.jobs.enumerate import EnumerateMaker
-from cryslator_flows.jobs.gather import PARTS_PER_JOB, GatherMaker
+from cryslator_flows.jobs.enumerate import PARTS_PER_JOB, EnumerateMaker
+from cryslator_flows.jobs.gather import GatherMaker
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.translate import TranslateMaker
 from cryslator_flows.schemas import TranslationStats

@@ -16,7 +16,7 @@ from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.flows.pairs import PairsFlowMaker
-from cryslator_flows.jobs import gather as gather_module
+from cryslator_flows.jobs import enumerate as enumerate_module
 from cryslator_flows.jobs.pairs import CountPairsMaker, GrowPairsMaker, grown_pairs
 from cryslator_flows.jobs.select import LANES
 from cryslator_flows.pairs.grown import GrownPairs, PairCounts, PairsChunk
@@ -108,7 +108,7 @@ def test_a_pair_has_what_training_and_leakage_need(store, tmp_path, candidates):
 
 
 def test_documents_stay_small_and_chunks_wait_for_each_other(store, tmp_path, candidates, monkeypatch):
-    monkeypatch.setattr(gather_module, "PARTS_PER_JOB", 2)
+    monkeypatch.setattr(enumerate_module, "PARTS_PER_JOB", 2)
     grown = grow(GENTLE, store, tmp_path, chunk_size=1)
     found = chunks(store)
     assert len(found) == len(candidates) == 12

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jobflow import job, run_locally
 from maggma.stores import MemoryStore
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from cryslator_flows.campaign.frames import relaxations_frame
 from cryslator_flows.campaign.local import LocalRun
@@ -193,7 +194,7 @@ def test_a_campaign_from_the_potential_relaxed_translation(store, tmp_path, tiny
         RelaxationComparison.model_validate(row["output"])
         for row in store.query({"output.@class": "RelaxationComparison"}, load=True)
     ]
-    frame = relaxations_frame(rows, {})
+    frame = relaxations_frame(rows)
     assert np.mean(frame["prerelaxation_ionic_steps"]) == spent.ionic_steps
     assert set(frame["prerelaxation_engine"]) == set(spent.engines)
     assert (frame["prerelaxation_wall_time"] > 0).all()

@@ -10,7 +10,7 @@ from maggma.stores import MemoryStore
 from cryslator_flows.campaign.local import LocalRun
 from cryslator_flows.crystals.packing import Selection, TranslatedChunk
 from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
-from cryslator_flows.jobs import gather as gather_module
+from cryslator_flows.jobs import enumerate as enumerate_module
 from cryslator_flows.jobs.reuse import find_known
 from cryslator_flows.schemas import STAGES, RelaxationComparison
 from tests.flows.conftest import memory_store
@@ -35,7 +35,7 @@ def test_gathered_shortlists_select_the_same(store, tmp_path, tiny_model, monkey
     plain = screening(None, tiny_model, top_k=4, per_composition=2)
     chunked = replace(plain, enumerate_maker=replace(plain.enumerate_maker, chunk_size=2))
     first = run(plain, store, tmp_path)
-    monkeypatch.setattr(gather_module, "PARTS_PER_JOB", 2)
+    monkeypatch.setattr(enumerate_module, "PARTS_PER_JOB", 2)
     second = run(chunked, another_store, tmp_path)
     assert store.count({"name": "gather"}) == 0
     chunks = another_store.count({"name": {"$regex": "^translate"}, "output.@class": "TranslatedChunk"})
