@@ -126,6 +126,18 @@ def results_markdown(rows: list[Row]) -> str:
     tune = Recipe.from_file(HERE / "recipe.yaml").tune
     worst = max(row[OLD]["volume_error"] for row in rows if row["pairs"] and row["replay"])
     new, old = base[NEW], base[OLD]
+    kept = "".join(
+        f" Of the {row['pairs']} pairs of seed {row['seed']}, {row['drawn']['val_pairs']} of "
+        f"{row['drawn']['val_formulas']} formula was selected on: no epoch looked better than the base, and the result is the base."
+        for row in rows
+        if row["pairs"] and row["best_epoch"] == 0
+    )
+    few = fill(
+        f"With few pairs, those that are selected on say little about which epoch is best.{kept}",
+        118,
+        initial_indent="- ",
+        subsequent_indent="  ",
+    )
     return f"""# Fine-tuning, measured
 
 Made by `python workflows/fine-tuning/report.py workflows/fine-tuning/results.jsonl` from the rows that
@@ -167,8 +179,8 @@ keeps the energies, not all of the volumes: their error goes from {old["volume_e
   template holds manganese.
 - Replay: {fit["replay"]:,} old training pairs, drawn at random. {tune.epochs} epochs of 50 steps for every size,
   {tune.batch_size} pairs in a step, learning rate {tune.learning_rate:g}.
-- Where a line says one seed only, the luck of the draw is in the number; two seeds, too, are too few for an interval.
-- With few pairs, the two or so formulas that are selected on say little about which epoch is best.
+- Where a line says one seed only, the luck of the draw is in the number; two or three are too few for an interval.
+{few}
 - Templates and site mappings of these pairs were found with the targets known, see the card of
   [cryslator-oxides](../../models/cryslator-oxides/README.md): a selection to keep in mind beside any number here.
 
