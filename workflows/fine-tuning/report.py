@@ -127,8 +127,8 @@ def results_markdown(rows: list[Row]) -> str:
     worst = max(row[OLD]["volume_error"] for row in rows if row["pairs"] and row["replay"])
     new, old = base[NEW], base[OLD]
     kept = "".join(
-        f" Of the {row['pairs']} pairs of seed {row['seed']} only {row['drawn']['val_pairs']} was there to select on: no "
-        "epoch looked better than the base, and the result is the base."
+        f" Of the {row['pairs']} pairs of seed {row['seed']} only {row['drawn']['val_pairs']} was there to select on: "
+        "no epoch looked better than the base, and the result is the base."
         for row in rows
         if row["pairs"] and row["best_epoch"] == 0
     )
