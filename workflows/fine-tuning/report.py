@@ -124,7 +124,20 @@ def results_markdown(rows: list[Row]) -> str:
     """The whole page."""
     base, fit = rows[0], rows[1]
     tune = Recipe.from_file(HERE / "recipe.yaml").tune
+    worst = max(row[OLD]["volume_error"] for row in rows if row["pairs"] and row["replay"])
     new, old = base[NEW], base[OLD]
+    kept = "".join(
+        f" Of the {row['pairs']} pairs of seed {row['seed']} only {row['drawn']['val_pairs']} was there to select on: "
+        "no epoch looked better than the base, and the result is the base."
+        for row in rows
+        if row["pairs"] and row["best_epoch"] == 0
+    )
+    few = fill(
+        f"With few pairs, those that are selected on say little about which epoch is best.{kept}",
+        118,
+        initial_indent="- ",
+        subsequent_indent="  ",
+    )
     return f"""# Fine-tuning, measured
 
 Made by `python workflows/fine-tuning/report.py workflows/fine-tuning/results.jsonl` from the rows that
@@ -149,7 +162,8 @@ In brackets the change over the base. From the unrelaxed structure, first pair o
 
 ## On oxides without manganese
 
-{old["targets"]} targets, {old["energies"]} with a known formation energy: what fine-tuning did to old knowledge.
+{old["targets"]} targets, {old["energies"]} with a known formation energy: what fine-tuning did to old knowledge. Replay
+keeps the energies, not all of the volumes: their error goes from {old["volume_error"]:.1%} to {worst:.1%} at worst.
 
 {table(rows, OLD)}
 
@@ -165,8 +179,8 @@ In brackets the change over the base. From the unrelaxed structure, first pair o
   template holds manganese.
 - Replay: {fit["replay"]:,} old training pairs, drawn at random. {tune.epochs} epochs of 50 steps for every size,
   {tune.batch_size} pairs in a step, learning rate {tune.learning_rate:g}.
-- Where a line says one seed only, the luck of the draw is in the number; two seeds, too, are too few for an interval.
-- With few pairs, the two or so formulas that are selected on say little about which epoch is best.
+- Where a line says one seed only, the luck of the draw is in the number; two or three are too few for an interval.
+{few}
 - Templates and site mappings of these pairs were found with the targets known, see the card of
   [cryslator-oxides](../../models/cryslator-oxides/README.md): a selection to keep in mind beside any number here.
 
