@@ -194,7 +194,7 @@ def test_a_campaign_from_the_potential_relaxed_translation(store, tmp_path, tiny
         RelaxationComparison.model_validate(row["output"])
         for row in store.query({"output.@class": "RelaxationComparison"}, load=True)
     ]
-    frame = relaxations_frame(rows)
+    frame = relaxations_frame(rows, {})
     assert np.mean(frame["prerelaxation_ionic_steps"]) == spent.ionic_steps
     assert set(frame["prerelaxation_engine"]) == set(spent.engines)
     assert (frame["prerelaxation_wall_time"] > 0).all()
