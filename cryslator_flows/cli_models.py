@@ -151,7 +151,8 @@ def train(
     `tune` of the recipe. Old pairs (`replay`) keep old knowledge. A training pair that tells of the validation or test
     pairs is an error. The card compares both models on new and on old test pairs.
 
-    Example: `cryslator train models/cryslator-oxides/recipe.yaml --data pairs/`
+    Example: `cryslator train models/cryslator-oxides/recipe.yaml --data pairs/`, or
+    `cryslator train own.yaml --from cryslator-oxides`
     """
     quiet()
     from cryslator_flows.errors import DataError
