@@ -11,7 +11,7 @@ demo: .venv/.stamp
 	@echo "    . $(BIN)/activate"
 
 test: lint gpaw chromium
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def test_any_property(tmp_path, perovskite):
 
 PROJECTS = sorted(ROOT.glob("workflows/jobflow-remote/*.yaml"))
 PAPER = ROOT / "workflows/paper-xmno"
-RECIPES = [*ROOT.glob("workflows/*/recipe.yaml"), *sorted(PAPER.glob("*.yaml"))]
+RECIPES = [*ROOT.glob("workflows/**/recipe.yaml"), *sorted(PAPER.glob("*.yaml"))]
 CAMPAIGNS = [path for path in ROOT.glob("workflows/**/*.yaml") if path not in (*RECIPES, *PROJECTS)]
 
 
