@@ -28,8 +28,8 @@ class FineTuning(StrictModel):
 class RoundSettings(StrictModel):
     """Rounds of active learning between translation and selection."""
 
-    number: int = Field(3, ge=1, le=1000, description="How many rounds")
-    batch: int = Field(8, ge=1, le=10_000, description="Candidates that are relaxed in each")
+    number: int = Field(3, ge=1, le=100, description="How many rounds")
+    batch: int = Field(8, ge=1, le=500, description="Candidates that are relaxed in each")
     exploration: float = Field(
         1.0,
         ge=0,

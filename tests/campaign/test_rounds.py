@@ -18,9 +18,10 @@ from cryslator_flows.schemas import Learned, RoundOutcome
 from tests.campaign.test_file import GOOD, write
 from tests.campaign.test_run import CLI
 from tests.conftest import ROOT
+from tests.translator.test_evaluate import pair
 
 ENERGIES = {"Mn": -1.0, "Ca": -0.5, "Sr": -0.45, "O": -1.0}
-ROUNDS = {"number": 2, "batch": 3, "fine_tune": {"epochs": 1, "minutes": 0.02}}
+ROUNDS = {"number": 2, "batch": 3, "fine_tune": {"epochs": 1}}
 
 
 def content(model, maker="PairPotentialRelaxMaker", rounds=ROUNDS, selection=None, **kwargs):
@@ -151,17 +152,28 @@ def documents(folder):
 
 
 @pytest.mark.slow
-def test_relaxations_of_another_campaign_are_reused_whichever_model_translates(tmp_path, tiny_model):
-    """From the unrelaxed start, which no model has a part in."""
+def test_relaxations_of_another_campaign_are_reused_whichever_model_translates(tmp_path, tiny_model, perovskite):
+    """From the unrelaxed start, which no model has a part in; learnt with old pairs beside them."""
+    larger = perovskite.copy()
+    larger.scale_lattice(perovskite.volume * 1.1)
+    (tmp_path / "old.jsonl").write_text(json.dumps(pair(larger, perovskite, "old", -3.0)) + "\n")
+    learnt = {}
     pool = {**content(tiny_model, rounds=None, selection={}), "name": "pool"}
     CampaignRun(Campaign.from_file(write(tmp_path, pool)), tmp_path / "pool").run(lambda *_: None)
-    searching = Campaign.from_file(write(tmp_path, content(tiny_model)))
-    relaxed = []
-    run = CampaignRun(searching, tmp_path / "run", reuse=[tmp_path / "pool"])
-    summary = run.run(
-        lambda what, job: relaxed.append(job) if what == "done" and job.metadata["stage"] == "relax" else 0
-    )
-    assert relaxed == []
-    assert summary.reused == summary.relaxed == summary.selected >= 6
-    assert [item.pairs for item in summary.rounds] == [3, 6]
-    assert summary.rounds[-1].model_name == "mine-round-2"
+    for name, rounds in (("alone", ROUNDS), ("replayed", {**ROUNDS, "replay": "old.jsonl"})):
+        searching = Campaign.from_file(write(tmp_path, content(tiny_model, rounds=rounds)))
+        relaxed = []
+
+        def note(what, job, relaxed=relaxed):
+            if what == "done" and job.metadata["stage"] == "relax":
+                relaxed.append(job)
+
+        summary = CampaignRun(searching, tmp_path / name, reuse=[tmp_path / "pool"]).run(note)
+        assert relaxed == []
+        assert summary.reused == summary.relaxed == summary.selected >= 6
+        assert [item.pairs for item in summary.rounds] == [3, 6]
+        assert summary.rounds[-1].model_name == "mine-round-2"
+        learnt[name] = summary.rounds
+    first, replayed = (rounds[0] for rounds in learnt.values())
+    assert first.batch == replayed.batch
+    assert first.model_version != replayed.model_version
