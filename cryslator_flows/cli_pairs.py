@@ -128,9 +128,16 @@ def _print_summary(summary: PairsSummary) -> None:
     table.add_row("read", str(summary.read))
     out.print(table)
     for name in (name for name, part in summary.files.items() if not part.pairs):
-        err.print(f"[yellow]note:[/] no pair is left for {name}")
+        err.print(
+            f"[yellow]note:[/] no pair is left for {name}; give more formulas, another --seed, or --split none and "
+            "`pairs` and `shares` in the recipe"
+        )
     known = sum(part.formation_energies for part in summary.files.values())
     energies = sum(part.energies for part in summary.files.values())
     if summary.kept and known < summary.kept:
         words = f"{known} of {summary.kept} pairs have a formation energy, {energies} an energy of the engine"
-        err.print(f"[yellow]note:[/] {words}; --element-energies makes formation energies of the latter")
+        if summary.elements_without_energy:
+            words += f"; the given energies of the elements lack {', '.join(summary.elements_without_energy)}"
+        elif energies > known:
+            words += "; --element-energies makes formation energies of the latter"
+        err.print(f"[yellow]note:[/] {words}")

@@ -43,4 +43,7 @@ def read_strict(path: Path, kind: type[Content]) -> Content:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
-        raise DataError(f"{path}, {where}: {first['msg']}; fields: {', '.join(kind.model_fields)}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        # Of a part of the file, the keys of the whole are no help.
+        fields = f"; fields: {', '.join(kind.model_fields)}" if len(first["loc"]) < 2 else ""
+        raise DataError(f"{path}, {where}: {reason}{fields}") from error

@@ -79,7 +79,7 @@ def prepare(folder, perovskite, rutile):
     (run / "OSZICAR").write_text(oszicar([5, 3]))
     (folder / "pairs").mkdir()
     for name in ("train", "val", "test"):
-        with gzip.open(folder / "pairs" / f"{name}.jsonl.gz", "wt") as file:
+        with gzip.open(folder / "pairs" / f"pairs-{name}.jsonl.gz", "wt") as file:
             file.write("\n".join(rows))
 
 

@@ -149,10 +149,11 @@ class Campaign(StrictModel):
 
     @model_validator(mode="after")
     def _rounds_learn_formation_energies(self) -> Campaign:
+        if self.rounds is not None and self.relaxation is None:
+            raise ValueError("rounds: they relax and learn, so there must be a `relaxation`; remove one of the two")
         if self.rounds is not None and not self.element_energies:
             raise ValueError(
-                "rounds: they learn formation energies by the engine, so they need relaxation.element_energies: the "
-                "energy of every element by the same engine and settings, in eV/atom"
+                "rounds: need relaxation.element_energies, the energy of every element by the same engine, in eV/atom"
             )
         return self
 
@@ -307,7 +308,7 @@ class Campaign(StrictModel):
         from cryslator_flows.jobs.select import SelectMaker
         from cryslator_flows.jobs.selection import Cuts
         from cryslator_flows.jobs.translate import TranslateMaker
-        from cryslator_flows.relaxation.engines import build_relax_maker
+        from cryslator_flows.relaxation.engines import build_potential_maker, build_relax_maker
         from cryslator_flows.translator.pretrained import find_model
 
         folder, rounds = find_model(self.model), self.rounds
@@ -324,7 +325,7 @@ class Campaign(StrictModel):
             )
             if not PRERELAXED.keys().isdisjoint(self.relaxation.starts):
                 potential = self.relaxation.mlip
-                comparison_maker.mlip_maker = build_relax_maker(potential.maker, potential.kwargs, "relaxation.mlip")
+                comparison_maker.mlip_maker = build_potential_maker(potential.maker, potential.kwargs)
             relax_selected = RelaxSelectedMaker(
                 comparison_maker=comparison_maker,
                 control_share=self.selection.control_share,

@@ -68,7 +68,7 @@ def funnel_table(summary: CampaignSummary) -> Table:
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     reused = f"; {summary.reused} by another campaign" if summary.reused else ""
     unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
-    in_rounds = f"; {sum(len(item.batch) for item in summary.rounds)} by rounds" if summary.rounds else ""
+    in_rounds = f", {sum(len(item.batch) for item in summary.rounds)} of them by rounds" if summary.rounds else ""
     doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
     for stage, number, remark in (
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),

@@ -10,7 +10,7 @@ from cryslator_flows.pairs.energies import with_formation_energies
 from cryslator_flows.pairs.kinds import Split
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.split import drop_leakage, split_as_given, split_records
-from cryslator_flows.pairs.write import PairsSummary, count_reasons, write_pairs, write_summary
+from cryslator_flows.pairs.write import PairsSummary, check_owner, count_reasons, write_pairs, write_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,8 +78,9 @@ class PairFolder:
         DataError
             The split of the source is asked for, and it brings none.
         StoreError
-            The folder cannot be written.
+            The folder holds the pairs of another source, or cannot be written.
         """
+        check_owner(self.folder, kind, source)
         records: list[PairRecord] = []
         dropped: list[Dropped] = []
         for item in align_all(with_formation_energies(pairs, self.element_energies or {}), self.limits):
@@ -101,9 +102,17 @@ class PairFolder:
             kept=kept,
             dropped=count_reasons(dropped),
             files=write_pairs(self.folder, parts) if kept else {},
+            elements_without_energy=self._lacking(records),
         )
         write_summary(self.folder, summary, dropped)
         return summary
+
+    def _lacking(self, records: list[PairRecord]) -> list[str]:
+        given = self.element_energies
+        if given is None:
+            return []
+        without = [record for record in records if record.formation_energy_per_atom is None]
+        return sorted({symbol for record in without for symbol in record.species} - set(given))
 
     def _share_out(self, records: list[PairRecord]) -> tuple[Parts, list[Dropped]]:
         if self.split is Split.NONE:

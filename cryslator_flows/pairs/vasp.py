@@ -52,8 +52,12 @@ def read_vasp_runs(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dro
     Raises
     ------
     DataError
-        There is no ``vasprun.xml``.
+        There is no such folder, or no ``vasprun.xml`` in it.
     """
+    if not path.exists():
+        raise DataError(f"{path}: there is no such folder; give one of VASP relaxations")
+    if path.is_file() and not path.name.startswith("vasprun"):
+        raise DataError(f"{path}: is a file, and no vasprun.xml; give a folder of VASP relaxations")
     found = [path] if path.is_file() else sorted(file for file in path.rglob("vasprun.xml*") if file.is_file())
     runs: dict[tuple[Path, bool], dict[int, Path]] = {}
     for file in found:

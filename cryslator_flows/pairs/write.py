@@ -48,6 +48,27 @@ class PairsSummary(BaseModel):
     kept: int = Field(description="Pairs written")
     dropped: dict[str, int] = Field(description="How many were dropped for which reason, most frequent first")
     files: dict[str, PartCounts] = Field(description="What is in each file")
+    elements_without_energy: list[str] = Field(
+        default_factory=list, description="Elements of the pairs that the given energies of the elements lack"
+    )
+
+
+def check_owner(folder: Path, kind: str, source: str) -> None:
+    """Keep pairs of one source from taking the place of another's.
+
+    Raises
+    ------
+    StoreError
+        The folder holds pairs of another source.
+    """
+    try:
+        there = PairsSummary.model_validate_json((folder / SUMMARY_FILE).read_text())
+    except (OSError, ValueError):
+        return
+    if (there.kind, there.source) != (kind, source):
+        raise StoreError(
+            f"{folder}: holds pairs of {there.kind} {there.source}; give another folder with --output, or remove it"
+        )
 
 
 def count_part(records: list[PairRecord]) -> PartCounts:

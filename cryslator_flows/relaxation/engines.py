@@ -36,6 +36,10 @@ PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+DFT_MAKERS = (
+    "atomate2.abinit.", "atomate2.aims.", "atomate2.cp2k.", "atomate2.vasp.", "cryslator_flows.relaxation.gpaw.",
+)  # fmt: skip
+
 # What pip installs for a module that a maker needs.
 PACKAGES = {
     "calorine": "calorine",
@@ -116,6 +120,28 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
     if path == FORCE_FIELD_MAKER and str(maker.calculator_meta) == "MLFF.Forcefield":
         raise CampaignError(f"{key}.kwargs: force_field_name is missing; {_nearest_force_field(kwargs)}")
     return maker
+
+
+def build_potential_maker(name: str, kwargs: dict[str, Any]) -> Maker:
+    """Build the maker of ``relaxation.mlip``, which relaxes with an interatomic potential.
+
+    Parameters
+    ----------
+    name, kwargs
+        As in `build_relax_maker`.
+
+    Raises
+    ------
+    CampaignError
+        As from `build_relax_maker`, or it is the maker of a DFT code.
+    """
+    key = "relaxation.mlip"
+    if PRESETS.get(name, (name,))[0].startswith(DFT_MAKERS):
+        raise CampaignError(
+            f"{key}.maker {name!r}: runs DFT, where an interatomic potential is wanted; give 'chgnet', or "
+            f"{FORCE_FIELD_MAKER} with kwargs: {{force_field_name: MACE-MP-0}}, say"
+        )
+    return build_relax_maker(name, kwargs, key)
 
 
 def chgnet_maker() -> Maker:

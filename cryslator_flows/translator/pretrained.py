@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from cryslator_flows.errors import ModelError
+from cryslator_flows.errors import ModelError, nearest
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.settings import SETTINGS
 
@@ -189,8 +189,12 @@ def find_model(name: str | Path) -> ModelFolder:
         return ModelFolder(folder)
     models = list_models()
     if str(name) not in models:
-        known = ", ".join(models) or "none found; set CRYSLATOR_MODEL_DIRS to the folder that holds them"
-        raise ModelError(f"model {str(name)!r}: unknown; choose from: {known}")
+        known = nearest(str(name), models)
+        if not models:
+            known = "none found; set CRYSLATOR_MODEL_DIRS to the folder that holds them"
+        elif len(folder.parts) > 1:
+            known = f"there is no such model folder; by name, {known}"
+        raise ModelError(f"model {str(name)!r}: unknown; {known}")
     return models[str(name)]
 
 

@@ -70,6 +70,8 @@ def split_by_formula(
         by_formula.setdefault(record.reduced_formula, []).append(record)
     order = sorted(by_formula, key=lambda formula: place_of(formula, seed))
     needed = sum(share > 0 for share in shares)
+    if not order:
+        raise DataError(f"{source}: no pairs in it; give a file with at least one")
     if len(order) < needed:
         raise DataError(
             f"{source}: {len(order)} formulas for {needed} parts, shares {list(shares)}; give pairs of at least "

@@ -110,10 +110,11 @@ def fine_tune(
         )
     if folder.name == base.name:
         raise DataError(f"{folder}: the base has the same name; give the fine-tuned model one of its own")
-    _claim(run_dir, base, data)
+    owner, digest = _claim(run_dir, base, data)
     loaded = LoadedModel(base)
     prepared = run_dir / "prepared.npz"
     prepare_tuning(base, loaded, data, settings, prepared)
+    owner.write_text(digest)
     trained = train_network(prepared, run_dir, report or (lambda _: None), report_step, TuneFit)
     if recipe_text is None:
         recipe_text = _write_recipe(run_dir, folder.name, base, data, settings, card)
@@ -280,13 +281,18 @@ def _export(trained: Trained, prepared: Path, base: LoadedModel, folder: Path) -
     return model, metrics | {"training": trained.summary}
 
 
-def _claim(run_dir: Path, base: ModelFolder, data: TuneData) -> None:
-    """Make a run folder that of one base and its pairs.
+def _claim(run_dir: Path, base: ModelFolder, data: TuneData) -> tuple[Path, str]:
+    """The file that says whose a run folder is, and what it says of one base and its pairs.
+
+    Returns
+    -------
+    tuple
+        To be written once there is something in the folder.
 
     Raises
     ------
     DataError
-        It is that of others.
+        The folder is that of others.
     """
     digest = hashlib.sha256(base.version().encode())
     parts: tuple[Sequence[BaseModel], ...] = (data.new.train, data.new.val, data.replay, data.old_val)
@@ -296,9 +302,11 @@ def _claim(run_dir: Path, base: ModelFolder, data: TuneData) -> None:
             digest.update(record.model_dump_json().encode())
     file, own = run_dir / "data.sha256", digest.hexdigest()
     if file.is_file() and file.read_text() != own:
-        raise DataError(f"{run_dir}: holds a fine-tuning of another base or of other pairs; choose another folder")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    file.write_text(own)
+        raise DataError(
+            f"{run_dir}: holds a fine-tuning of another base or of other pairs; remove that folder, or name another "
+            "one with --run-dir"
+        )
+    return file, own
 
 
 def _write_recipe(
