@@ -89,7 +89,7 @@ def test_paths_count_from_the_file(tmp_path):
 
 
 def test_model_and_maker_are_checked_before_anything_runs(tmp_path):
-    with pytest.raises(ModelError, match="choose from"):
+    with pytest.raises(ModelError, match="did you mean 'cryslator-oxides'"):
         Campaign.from_file(write(tmp_path, {**GOOD, "model": "cryslator-oxide"})).to_flow()
     with pytest.raises(CampaignError, match="did you mean 'chgnet'"):
         Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"maker": "chgnett"}})).to_flow()
@@ -130,7 +130,8 @@ def test_settings_change_with_the_potential_that_is_used(tmp_path):
             {"maker": "atomate2.forcefields.jobs.ForceFieldStaticMaker", "kwargs": POTENTIAL["kwargs"]},
             "relaxes nothing",
         ),
-        ({"maker": "atomate2.vasp.jobs.core.StaticMaker"}, "relaxes nothing"),
+        ({"maker": "atomate2.vasp.jobs.core.StaticMaker"}, "runs DFT"),
+        ({"maker": "DoubleRelaxMaker"}, "runs DFT"),
         ({"kwargs": {"fmx": 1}}, "relaxation.mlip.kwargs: .*fmx"),
     ],
 )

@@ -43,8 +43,8 @@ def content(model, maker="PairPotentialRelaxMaker", rounds=ROUNDS, selection=Non
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"relaxation": None}, "they need relaxation.element_energies"),
-        ({"relaxation": {"maker": "chgnet"}}, "they need relaxation.element_energies"),
+        ({"relaxation": None}, "there must be a `relaxation`"),
+        ({"relaxation": {"maker": "chgnet"}}, "rounds: need relaxation.element_energies"),
         ({"rounds": {"batches": 3}}, "did you mean 'batch'"),
         ({"rounds": {"number": 0}}, "rounds.number: "),
         ({"rounds": {"exploration": -1}}, "rounds.exploration: "),

@@ -46,10 +46,13 @@ def test_a_campaign_by_name_folder_and_file(run, tmp_path, campaign):
         assert row.energy_per_atom == min(item.energy_per_atom for item in comparison.relaxations)
         assert (row.template, row.substitution) == (comparison.template_id, comparison.substitution)
         assert row.template.startswith(row.template_formula)
-    for place in (campaign.path, "campaign.yaml"):
-        assert run("pairs", "campaign", place, "-o", "again", "--split", "none")[0] == 0
-        again = rows(tmp_path / "again")
+    for folder, place in {"second": campaign.path, "third": "campaign.yaml"}.items():
+        assert run("pairs", "campaign", place, "-o", folder, "--split", "none")[0] == 0
+        again = rows(tmp_path / folder)
         assert sorted(again, key=lambda row: row.target) == sorted(made, key=lambda row: row.target)
+    code, _, err = run("pairs", "isostructural", "campaign.yaml", "-o", "own")
+    assert (code, "own: holds pairs of campaign mine; give another folder" in err) == (2, True)
+    assert rows(tmp_path / "own") == made
 
 
 def test_formation_energies(run, tmp_path, campaign):
@@ -70,6 +73,9 @@ def test_formation_energies(run, tmp_path, campaign):
         counts = {symbol: row.species.count(symbol) / len(row.species) for symbol in set(row.species)}
         elements = sum(share * {"Mn": -2.0, "O": -3.0, "Ca": -4.0}[symbol] for symbol, share in counts.items())
         assert row.formation_energy_per_atom == pytest.approx(row.energy_per_atom - elements)
+    (tmp_path / "mine.yaml").write_text("{Mn: -2.0, Ca: -4.0}")
+    code, _, err = run("pairs", "campaign", "mine", "-o", "lacking", "--element-energies", "mine.yaml")
+    assert (code, "the given energies of the elements lack O" in err) == (0, True)
 
 
 @pytest.mark.parametrize(

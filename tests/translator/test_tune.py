@@ -160,6 +160,13 @@ def test_stopped_and_resumed_is_the_unbroken_one(base, tmp_path):
         fine_tune(base, fewer, tmp_path / "tuned", tmp_path / "run", short)
 
 
+def test_pairs_that_cannot_be_learnt_do_not_claim_the_folder(base, tmp_path):
+    blank = [record.model_copy(update={"formation_energy_per_atom": None}) for record in salts(NEW)]
+    with pytest.raises(DataError, match="no pair has a number"):
+        fine_tune(base, TuneData.from_pairs(blank), tmp_path / "tuned", tmp_path / "run", TUNE)
+    assert [*tmp_path.glob("run/*")] == []
+
+
 @pytest.mark.slow
 def test_time_bound(base, tmp_path):
     data = TuneData.from_pairs(salts(NEW))
