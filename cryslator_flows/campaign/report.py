@@ -92,7 +92,7 @@ def rounds_table(summary: CampaignSummary) -> Table:
         table.add_row(
             str(item.round), str(len(item.batch)), str(item.relaxed), error, str(item.pairs), *describe_lowest(item)
         )
-    table.caption = "Error: mean absolute. Predicted, here and below, is what was before a batch was relaxed and learnt."
+    table.caption = "Error: mean absolute. Predicted, here and below: before a batch was relaxed and learnt."
     for item in summary.rounds:
         if item.not_learnt is not None:
             table.caption += f"\nRound {item.round} learnt nothing: {item.not_learnt}."
