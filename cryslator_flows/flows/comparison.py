@@ -12,7 +12,7 @@ from monty.json import jsanitize
 
 from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.jobs.following import end_with_first_failure
-from cryslator_flows.jobs.stages import StageConfigs, place
+from cryslator_flows.jobs.stages import StageConfigs, jobs_of, place
 from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
 from cryslator_flows.relaxation.engines import build_relax_maker, chgnet_maker
 from cryslator_flows.relaxation.guard import guard_relax_maker, look_often
@@ -123,7 +123,7 @@ class RelaxationComparisonFlowMaker(Maker):
         for start, before in PRERELAXED.items():
             if start in starts:
                 potential = self.mlip_maker.make(structures[before], prev_dir=None)
-                parts = _jobs_of(potential)
+                parts = jobs_of(potential)
                 end_with_first_failure(parts)
                 potentials[start] = [OutputReference(job.uuid) for job in parts]
                 handed_on = self.symmetrize_maker.make(potentials[start][-1].structure, structures[before])
@@ -142,7 +142,7 @@ class RelaxationComparisonFlowMaker(Maker):
             relax.append_name(f" {candidate.reduced_formula} {start}")
             place(relax, "relax", configs, start=start)
             jobs.append(relax)
-            parts = _jobs_of(relax)
+            parts = jobs_of(relax)
             end_with_first_failure(parts)
             job_uuids[start] = [job.uuid for job in parts]
             # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
@@ -161,11 +161,6 @@ class RelaxationComparisonFlowMaker(Maker):
         flow = Flow([*jobs, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
         flow.update_metadata({"candidate_id": candidate.candidate_id})
         return flow
-
-
-def _jobs_of(work: Flow | Job) -> list[Job]:
-    """The jobs in the order they run."""
-    return [work] if isinstance(work, Job) else [job for job, _ in work.iterflow()]
 
 
 def _without_versions(content: Any) -> Any:

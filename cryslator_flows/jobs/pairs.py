@@ -15,7 +15,7 @@ from cryslator_flows.jobs.compare import read_relaxation
 from cryslator_flows.jobs.enumerate import gather_in_tree, some_chunks
 from cryslator_flows.jobs.following import end_with_first_failure
 from cryslator_flows.jobs.select import LANES
-from cryslator_flows.jobs.stages import StageConfigs, place
+from cryslator_flows.jobs.stages import StageConfigs, jobs_of, place
 from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.comparisons import relaxed_pair
 from cryslator_flows.pairs.grown import GrownPairs, PairCounts, PairsChunk
@@ -118,7 +118,7 @@ class RelaxChunkMaker(Maker):
             relax = self.relax_maker.make(candidate.structure, prev_dir=None)
             relax.append_name(f" {candidate.reduced_formula}")
             place(relax, "relax", self.stage_configs, candidate_id=candidate.candidate_id)
-            parts = [relax] if isinstance(relax, Job) else [part for part, _ in relax.iterflow()]
+            parts = jobs_of(relax)
             end_with_first_failure(parts)
             relaxations.append(relax)
             uuids.append([part.uuid for part in parts])

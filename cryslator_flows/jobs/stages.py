@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 StageConfigs = dict[str, dict[str, Any]]
 
 
+def jobs_of(work: Job | Flow) -> list[Job]:
+    """The jobs of a job or flow in the order they run."""
+    return [work] if isinstance(work, Job) else [job for job, _ in work.iterflow()]
+
+
 def place(work: Job | Flow, stage: Stage, configs: Mapping[str, dict[str, Any]], **metadata: Any) -> None:
     """Mark jobs with their stage and give them the manager configuration of that stage.
 
@@ -35,7 +40,7 @@ def place(work: Job | Flow, stage: Stage, configs: Mapping[str, dict[str, Any]],
     """
     relax = stage == "relax"
     work.update_metadata({"stage": stage, **metadata}, dynamic=relax)
-    for job in [work] if isinstance(work, Job) else [job for job, _ in work.iterflow()]:
+    for job in jobs_of(work):
         job.config.pass_manager_config = relax
         if stage in configs:
             job.config.manager_config = dict(configs[stage])
