@@ -5,12 +5,17 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import spglib
 from pymatgen.core import Structure
 
 from cryslator_flows.errors import StructureError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pymatgen.core import Element, Species
 
 # VASP's default SYMPREC, in angstrom.
 SYMPREC = 1e-5
@@ -46,14 +51,31 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
             f"symmetrize: sites of {structure.formula} and of its reference {reference.formula} do not correspond; "
             "give the same sites in the same order"
         )
+    return symmetrize_cell(structure.lattice.matrix, structure.frac_coords, reference, reference.species)
+
+
+def symmetrize_cell(
+    matrix: NDArray[np.float64], frac: NDArray[np.float64], reference: Structure, species: list[Element | Species]
+) -> Structure:
+    """`symmetrize_like` for a structure that is still a cell and positions.
+
+    Parameters
+    ----------
+    matrix, frac : array
+        Lattice vectors [3, 3] in angstrom and fractional coordinates [atoms, 3].
+    reference : Structure
+        The unrelaxed structure: same sites in the same order.
+    species : list
+        Those of `reference`, which are slow to read, [atoms].
+    """
     before = np.ascontiguousarray(reference.frac_coords, dtype=float)
     cell = np.ascontiguousarray(reference.lattice.matrix, dtype=float)
     # Candidates of one template differ by their elements alone, and then have the same operations.
     kinds: dict[object, int] = {}
-    numbers = tuple(kinds.setdefault(species, len(kinds) + 1) for species in reference.species)
+    numbers = tuple(kinds.setdefault(kind, len(kinds) + 1) for kind in species)
     rotations, translations, sources = _operations(cell.tobytes(), before.tobytes(), numbers)
 
-    moved = np.asarray(structure.frac_coords, dtype=float) - before
+    moved = frac - before
     # Their common shift first: around half a cell, atoms would otherwise be wrapped to both sides.
     moved -= np.angle(np.exp(2j * np.pi * moved).mean(axis=0)) / (2 * np.pi)
     moved -= np.round(moved)
@@ -63,13 +85,12 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
     mapped -= np.round(mapped - after)
 
     # The symmetric stretch of the reference cell that gives the averaged metric: no rotation is left in it.
-    matrix = structure.lattice.matrix
     metric = np.mean(rotations.transpose(0, 2, 1) @ (matrix @ matrix.T) @ rotations, axis=0)
     inverse = np.linalg.inv(cell)
     squares, axes = np.linalg.eigh(inverse @ metric @ inverse.T)
     lattice = cell @ (axes * np.sqrt(squares)) @ axes.T
 
-    return Structure(lattice, reference.species, mapped.mean(axis=0), site_properties=reference.site_properties)
+    return Structure(lattice, species, mapped.mean(axis=0), site_properties=reference.site_properties)
 
 
 @lru_cache(maxsize=256)

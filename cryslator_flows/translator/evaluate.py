@@ -170,7 +170,7 @@ def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kin
     lattices = torch.cat([outcome.translated.lattices.cpu() for outcome in outcomes])
     frac = torch.cat([outcome.translated.frac.cpu() for outcome in outcomes])
     far = torch.cat([outcome.distance.cpu() for outcome in outcomes]).numpy() > 1
-    unknown = np.array([bool(model.unknown_elements(structure)) for structure in starts])
+    unknown = np.array([bool(model.unknown_elements(structure.species)) for structure in starts])
     found = [
         Predictions(
             method=model.config.name,

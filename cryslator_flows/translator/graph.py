@@ -1,4 +1,4 @@
-"""Periodic neighbour graphs of whole batches of crystals, in plain torch.
+"""Periodic neighbour graphs of whole batches of crystals.
 
 Every neighbour shell is taken whole and fades out smoothly, so the graph follows the
 symmetry of the crystal exactly and is a continuous function of its geometry.
@@ -7,9 +7,15 @@ symmetry of the crystal exactly and is a continuous function of its geometry.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,55 @@ def find_edges(crystals: Crystals, cutoff: float, neighbors: int) -> Edges:
     Edges
         Edges shorter than their receiver's reach. An atom without any neighbour within `cutoff` has none.
     """
+    search = compiled_search() if crystals.frac.device.type == "cpu" else None
+    found = _near(crystals, cutoff) if search is None else _near_on_processor(crystals, cutoff, search)
+    receivers, senders, images, distances = found
+    order = torch.argsort(receivers.double() + distances.double() / (2 * cutoff))
+    receivers, distances = receivers[order], distances[order]
+    counts = torch.bincount(receivers, minlength=len(crystals.frac))
+    firsts = torch.cumsum(counts, 0) - counts
+    reach = distances.new_full((len(crystals.frac),), cutoff)
+    crowded = counts >= neighbors
+    reach[crowded] = distances[firsts[crowded] + neighbors - 1]
+    # Equal distances differ by rounding; what is left out here has a weight below 1e-15.
+    kept = distances < (1 - 1e-6) * reach[receivers]
+    order = order[kept]
+    dtype = crystals.frac.dtype
+    return Edges(senders[order], receivers[kept], images[order].to(dtype), reach.to(dtype))
+
+
+@cache
+def compiled_search() -> Callable[..., Any] | None:
+    """Pymatgen's search for neighbours; None on a machine that trains with torch and numpy alone."""
+    try:
+        from pymatgen.optimization.neighbors import find_points_in_spheres
+    except ImportError:
+        return None
+    return find_points_in_spheres
+
+
+def _near_on_processor(
+    crystals: Crystals, cutoff: float, search: Callable[..., Any]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same as `_near` with a compiled search, several times as fast on a processor."""
+    lattices = np.ascontiguousarray(crystals.lattices.double())
+    frac = crystals.frac.double().numpy()
+    positions = np.ascontiguousarray(np.einsum("ai,aij->aj", frac, lattices[crystals.owner.numpy()]))
+    periodic = np.ones(3, dtype=np.int64)
+    starts = np.cumsum([0, *crystals.n_atoms.tolist()])
+    found = []
+    for lattice, start, end in zip(lattices, starts, starts[1:], strict=False):
+        here = positions[start:end]
+        centers, points, offsets, lengths = search(here, here, cutoff, periodic, lattice)
+        found.append((centers + start, points + start, offsets, lengths))
+    columns = [torch.from_numpy(np.concatenate(part)) for part in zip(*found, strict=True)]
+    others = (columns[0] != columns[1]) | (columns[3] > 1e-8)  # an atom itself is left out, its images are not
+    receivers, senders, images, distances = (column[others] for column in columns)
+    return receivers, senders, images, distances
+
+
+def _near(crystals: Crystals, cutoff: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Receivers, senders, images of the senders and distances of all pairs within `cutoff`, an atom itself left out."""
     device = crystals.frac.device
     heights = 1 / torch.linalg.inv(crystals.lattices).norm(dim=1)  # [crystals, 3] spacing of lattice planes
     n_images = torch.floor(cutoff / heights + 0.5).long()
@@ -118,17 +173,7 @@ def find_edges(crystals: Crystals, cutoff: float, neighbors: int) -> Edges:
         pair, image, distance = pair[~home], image[~home], distance[~home]
         found.append((receiver[pair], sender[pair], images[image] - wrap[pair].long(), distance))
     receivers, senders, shifts, distances = (torch.cat(part) for part in zip(*found, strict=True))
-
-    order = torch.argsort(distances)
-    order = order[torch.argsort(receivers[order], stable=True)]
-    receivers, senders, shifts, distances = receivers[order], senders[order], shifts[order], distances[order]
-    counts = torch.bincount(receivers, minlength=len(crystals.frac))
-    firsts = torch.cumsum(counts, 0) - counts
-    reach = torch.full((len(crystals.frac),), cutoff, dtype=crystals.frac.dtype, device=device)
-    crowded = counts >= neighbors
-    reach[crowded] = distances[firsts[crowded] + neighbors - 1]
-    kept = distances < reach[receivers]
-    return Edges(senders[kept], receivers[kept], shifts[kept].to(crystals.frac.dtype), reach)
+    return receivers, senders, shifts, distances
 
 
 def envelope(distance: Tensor, reach: Tensor) -> Tensor:

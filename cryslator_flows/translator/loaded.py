@@ -14,6 +14,8 @@ from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Prediction, apply
 
 if TYPE_CHECKING:
+    from pymatgen.core import Element, Species
+
     from cryslator_flows.translator.pretrained import ModelFolder
 
 
@@ -90,6 +92,7 @@ class LoadedModel:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.network = folder.network().to(self.device)
         self.calibration = folder.calibration().to(self.device, torch.float64)
+        self._known = set(self.config.elements)
 
     def to_single(self, crystals: Crystals) -> Crystals:
         """Crystals as the network takes them: on its device, in single precision."""
@@ -112,7 +115,6 @@ class LoadedModel:
             distance=distance / self.calibration.limit,
         )
 
-    def unknown_elements(self, structure: Structure) -> list[str]:
-        """Elements of a structure that were not in the training data."""
-        return sorted({element.symbol for element in structure.composition.element_composition.elements}
-                      - set(self.config.elements))  # fmt: skip
+    def unknown_elements(self, species: list[Element | Species]) -> list[str]:
+        """Elements that were not in the training data."""
+        return sorted({kind.symbol for kind in species} - self._known)

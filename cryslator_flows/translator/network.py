@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals, Edges, envelope, find_edges
+from cryslator_flows.translator.surroundings import ATOMS_IN_CACHE, Neighbors, Surroundings, distinct_bonds
 
 MAX_ATOMIC_NUMBER = 118
 
@@ -88,43 +89,6 @@ class Prediction:
     cartesian: bool = False
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the atoms of a batch see of each other: as many places for each atom as the most crowded one has neighbours.
-
-    Sums over neighbours are then sums over an axis, which processors do faster than sums by index. Places without a
-    neighbour have weight zero.
-
-    Parameters
-    ----------
-    senders : Tensor
-        Atom at each place, [atoms x places].
-    features : Tensor
-        Features of each place, [atoms x places, width].
-    weighted : Tensor
-        The same times the weight, and the weight itself, [atoms x places, width + 1].
-    weight : Tensor
-        Weight of each place, [atoms, places].
-    unit : Tensor
-        Unit vectors from receiver to sender, [atoms, places, 3].
-    """
-
-    senders: Tensor
-    features: Tensor
-    weighted: Tensor
-    weight: Tensor
-    unit: Tensor
-
-    def filter(self, layer: nn.Linear) -> Tensor:
-        """A linear layer of the features, times the weight, [atoms, places, outputs]."""
-        weights = torch.cat([layer.weight, layer.bias[:, None]], dim=1)
-        return nn.functional.linear(self.weighted, weights).view(*self.weight.shape, -1)
-
-    def gather(self, values: Tensor) -> Tensor:
-        """What the sender of each place has, [atoms, F] -> [atoms, places, F]."""
-        return values.index_select(0, self.senders).view(*self.weight.shape, -1)
-
-
 def mean_per_crystal(values: Tensor, crystals: Crystals) -> Tensor:
     """Average atom values over each crystal, [atoms, ...] -> [crystals, ...]."""
     total = values.new_zeros(len(crystals.n_atoms), *values.shape[1:]).index_add_(0, crystals.owner, values)
@@ -177,18 +141,23 @@ class Interaction(nn.Module):
 
     def forward(self, s: Tensor, v: Tensor, around: Surroundings) -> tuple[Tensor, Tensor]:
         """New scalars and vectors of every atom."""
-        # s [atoms, F]; v [atoms, 3, G]; below, K places for neighbours of each atom
-        message = around.gather(self.source(self.norm(s))) * around.filter(self.filter)  # [atoms, K, F + 2G]
-        to_s, along, carried = message.split(self.parts, dim=-1)
-        s = s + self.scale * to_s.sum(dim=1)
-        there = around.gather(v.flatten(1)).unflatten(-1, v.shape[1:])  # [atoms, K, 3, G]
-        to_v = around.unit.transpose(1, 2) @ along + (there * carried[:, :, None, :]).sum(dim=1)  # [atoms, 3, G]
-        v = v + self.scale * to_v
+        source, filters = self.source(self.norm(s)), self.filter(around.bonds)
+        sums = [self.messages(source, filters, v, near) for near in around.parts]
+        to_s, to_v = (torch.cat(parts) for parts in zip(*sums, strict=True))
+        s, v = s + self.scale * to_s, v + self.scale * to_v
 
         left, right = self.mix(v).chunk(2, dim=-1)  # [atoms, 3, G] each
         norm = (left.square().sum(dim=1) + 1e-8).sqrt()
         add, inner, gate = self.update(torch.cat([self.norm(s), norm], dim=-1)).split(self.parts, dim=-1)
         return s + add + self.inner(inner * (left * right).sum(dim=1)), v + gate[:, None, :] * right
+
+    def messages(self, source: Tensor, filters: Tensor, v: Tensor, near: Neighbors) -> tuple[Tensor, Tensor]:
+        """Sums of what comes from the neighbours, scalars [atoms, F] and vectors [atoms, 3, G]."""
+        message = near.of_senders(source) * near.of_bonds(filters)  # [atoms, places, F + 2G]
+        to_s, along, carried = message.split(self.parts, dim=-1)
+        there = near.of_senders(v.flatten(1)).unflatten(-1, v.shape[1:])  # [atoms, places, 3, G]
+        carried = near.sum((there * carried[:, :, None, :]).flatten(2)).unflatten(-1, v.shape[1:])
+        return near.sum(to_s), near.sum_along(along) + carried
 
 
 class Network(nn.Module):
@@ -259,30 +228,38 @@ class Network(nn.Module):
         """What every atom of a batch sees."""
         vectors = edges.vectors(crystals)
         length = vectors.norm(dim=-1)  # [edges]
-        spacing = (crystals.volumes / crystals.n_atoms) ** (1 / 3)
-        radii = self.element_radii[crystals.numbers]
-        lengths = [
-            self.by_length(length),
-            self.by_radii(length / (radii[edges.receivers] + radii[edges.senders])),
-            self.by_density(length / spacing[crystals.owner[edges.receivers]]),
-        ]
         weight = envelope(length, edges.reach[edges.receivers])
-        features = self.edge(torch.cat(lengths, dim=-1))  # [edges, F]
+        bonds, shown = distinct_bonds(length, edges, crystals, self.config.cutoff)
+        features = self.bond_features(length[shown], edges.receivers[shown], edges.senders[shown], crystals)
 
         count = torch.bincount(edges.receivers, minlength=len(crystals.numbers))
         places = max(1, int(count.max()))
         first = torch.cumsum(count, 0) - count
         place = torch.arange(len(length), device=count.device) - first[edges.receivers] + edges.receivers * places
-        size = len(count) * places
-        features = features.new_zeros(size, features.shape[1]).index_copy(0, place, features)
-        weight = weight.new_zeros(size).index_copy(0, place, weight)
-        return Surroundings(
-            senders=place.new_zeros(size).index_copy(0, place, edges.senders),
-            features=features,
-            weighted=torch.cat([features * weight[:, None], weight[:, None]], dim=-1),
-            weight=weight.view(-1, places),
-            unit=vectors.new_zeros(size, 3).index_copy(0, place, vectors / length[:, None]).view(-1, places, 3),
+
+        def spread(values: Tensor) -> Tensor:
+            """Values of edges at their places, zero elsewhere."""
+            return values.new_zeros(len(count) * places, *values.shape[1:]).index_copy(0, place, values)
+
+        near = Neighbors(
+            senders=spread(edges.senders),
+            bonds=spread(bonds),
+            weight=spread(weight).view(-1, 1, places),
+            direction=spread(vectors / length[:, None]).view(-1, places, 3),
         )
+        atoms_at_once = len(count) if length.is_cuda else ATOMS_IN_CACHE
+        return Surroundings(features, tuple(near.split(atoms_at_once)))
+
+    def bond_features(self, length: Tensor, receivers: Tensor, senders: Tensor, crystals: Crystals) -> Tensor:
+        """Features of bonds by their length and the elements and the crystal of their ends, [bonds, F]."""
+        spacing = (crystals.volumes / crystals.n_atoms) ** (1 / 3)
+        radii = self.element_radii[crystals.numbers]
+        lengths = [
+            self.by_length(length),
+            self.by_radii(length / (radii[receivers] + radii[senders])),
+            self.by_density(length / spacing[crystals.owner[receivers]]),
+        ]
+        return self.edge(torch.cat(lengths, dim=-1))
 
     def encode(self, crystals: Crystals, edges: Edges) -> tuple[Tensor, Tensor, Surroundings]:
         """Scalars [atoms, F] and vectors [atoms, 3, G] of every atom before any translation."""
@@ -359,11 +336,14 @@ class Network(nn.Module):
         """H = mean_i a_i I + mean_ij b_ij (u u^T - I/3): symmetric, covariant, size-intensive, [crystals, 3, 3]."""
         isotropic = mean_per_crystal(self.volume_head(translated), crystals)[:, 0]  # [crystals]
         receiving, sending = self.ends(translated).chunk(2, dim=-1)
-        lengths = self.between(around.features).view(*around.weight.shape, -1)
-        hidden = receiving[:, None] + around.gather(sending) + lengths  # [atoms, K, F]
-        along = self.shape_head(nn.functional.silu(hidden)) * around.weight[:, :, None]  # [atoms, K, 1]
-        eye = torch.eye(3, dtype=along.dtype, device=along.device)
-        local = around.unit.transpose(1, 2) @ (along * around.unit) - along.sum(dim=1, keepdim=True) * eye / 3
+        between = self.between(around.bonds)
+        eye = torch.eye(3, dtype=receiving.dtype, device=receiving.device)
+        parts = []
+        for near, here in zip(around.parts, receiving.split([len(near.weight) for near in around.parts]), strict=True):
+            hidden = here[:, None] + near.of_senders(sending) + near.of_bonds(between)  # [atoms, places, F]
+            along = self.shape_head(nn.functional.silu(hidden))  # [atoms, places, 1]
+            parts.append(near.sum_along(along * near.direction) - near.sum(along)[:, :, None] * eye / 3)
+        local = torch.cat(parts)
         return isotropic[:, None, None] * eye + mean_per_crystal(local, crystals)
 
 

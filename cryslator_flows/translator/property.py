@@ -93,6 +93,6 @@ class PropertyPredictor:
             outcome = self.model.predict(to_crystals(batch))
             columns = outcome.prediction.energy.tolist(), outcome.uncertainty.tolist(), outcome.distance.tolist()
             for structure, value, (narrow, wide), distance in zip(batch, *columns, strict=True):
-                far = distance > 1 or bool(self.model.unknown_elements(structure))
+                far = distance > 1 or bool(self.model.unknown_elements(structure.species))
                 results.append(PropertyPrediction(self.target, self.unit, value, narrow, wide, far))
         return results

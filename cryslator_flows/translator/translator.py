@@ -6,15 +6,16 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.symmetry import symmetrize_like
+from cryslator_flows.crystals.symmetry import symmetrize_cell
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import ModelError, StructureError
 from cryslator_flows.schemas import Translation
-from cryslator_flows.translator.loaded import LoadedModel, to_crystals, to_structures
+from cryslator_flows.translator.loaded import LoadedModel, to_crystals
 from cryslator_flows.translator.network import mean_per_crystal
 from cryslator_flows.translator.pretrained import FORMATION_ENERGY, find_model
 
@@ -157,10 +158,13 @@ class Translator:
         uncertainty = outcome.uncertainty.tolist()
         distance = outcome.distance.tolist()
         principal = torch.linalg.eigvalsh(prediction.strain).abs().amax(dim=-1).tolist()
+        lattices = outcome.translated.lattices.cpu().numpy()
+        positions = np.split(outcome.translated.frac.cpu().numpy(), np.cumsum([len(s) for s in structures])[:-1])
         results = []
-        for index, predicted in enumerate(to_structures(outcome.translated, structures)):
-            after = symmetrize_like(predicted, structures[index])
-            unknown = self.model.unknown_elements(after)
+        for index, before in enumerate(structures):
+            species = before.species
+            after = symmetrize_cell(lattices[index], positions[index], before, species)
+            unknown = self.model.unknown_elements(species)
             results.append(
                 Translation(
                     structure=after,
@@ -168,9 +172,9 @@ class Translator:
                     formation_energy_uncertainty=uncertainty[index][0],
                     formation_energy_uncertainty_90=uncertainty[index][1],
                     mean_displacement=moved[index],
-                    volume_change=float(after.volume / structures[index].volume - 1),
+                    volume_change=float(after.volume / before.volume - 1),
                     max_principal_strain=principal[index],
-                    atoms_too_close=not after.is_valid(tol=TOO_CLOSE),
+                    atoms_too_close=len(after.get_neighbor_list(TOO_CLOSE, exclude_self=True)[0]) > 0,
                     unknown_elements=unknown,
                     domain_distance=distance[index],
                     out_of_domain=bool(unknown) or distance[index] > 1,

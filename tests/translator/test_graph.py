@@ -1,11 +1,18 @@
+from dataclasses import replace
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
+from ase.neighborlist import neighbor_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 
+from cryslator_flows.translator import graph
 from cryslator_flows.translator.graph import envelope, find_edges
+from cryslator_flows.translator.surroundings import distinct_bonds
 from cryslator_flows.translator.translator import to_crystals
 
 
@@ -18,22 +25,41 @@ def structures(draw):
     return Structure(Lattice.from_parameters(*lengths, *angles), ["O"] * len(frac), frac)
 
 
+@pytest.mark.parametrize("search", [graph.compiled_search(), None], ids=["compiled", "torch alone"])
 @given(st.lists(structures(), min_size=1, max_size=3))
 @settings(deadline=None, max_examples=60)
-def test_edges_are_those_of_pymatgen(batch):
+def test_edges_are_those_of_ase(search, batch):
     crystals = to_crystals(batch)
-    edges = find_edges(crystals, cutoff=5.0, neighbors=10**6)
+    with patch.object(graph, "compiled_search", lambda: search):
+        edges = find_edges(crystals, cutoff=5.0, neighbors=10**6)
     lengths = edges.vectors(crystals).norm(dim=-1).numpy()
     assert np.all(np.diff(edges.receivers.numpy()) >= 0)
     start = 0
     for structure in batch:
-        centers, _, _, distances = structure.get_neighbor_list(5.0, exclude_self=True)
+        centers, distances = neighbor_list("id", AseAtomsAdaptor.get_atoms(structure), 5.0)
         for atom in range(len(structure)):
             ours = np.sort(lengths[edges.receivers.numpy() == start + atom])
             theirs = np.sort(distances[centers == atom])
-            near = 5.0 - 1e-6  # a neighbour at the very cutoff may fall on either side
+            near = 5.0 - 1e-5  # a neighbour at the very cutoff may fall on either side
             assert np.allclose(ours[ours < near], theirs[theirs < near], atol=1e-6)
         start += len(structure)
+
+
+@given(st.lists(structures(), min_size=1, max_size=3), st.integers(0, 10**6))
+@settings(deadline=None, max_examples=30)
+def test_bonds_stand_for_all_edges_of_their_length_and_elements(batch, seed):
+    crystals = to_crystals(batch)
+    crystals = replace(
+        crystals, numbers=torch.from_numpy(np.random.default_rng(seed).integers(1, 4, len(crystals.numbers)))
+    )
+    edges = find_edges(crystals, cutoff=5.0, neighbors=10**6)
+    length = edges.vectors(crystals).norm(dim=-1)
+    bonds, shown = distinct_bonds(length, edges, crystals, 5.0)
+    ends = torch.stack([crystals.numbers[edges.senders], crystals.numbers[edges.receivers]]).sort(dim=0)[0]
+    owner = crystals.owner[edges.receivers]
+    for values, near in ((length, 1e-8), (ends[0], 0), (ends[1], 0), (owner, 0)):
+        assert torch.allclose(values[shown][bonds], values, atol=near, rtol=0)
+    assert len(shown) <= 0.6 * len(length)  # each bond is an edge in both directions
 
 
 def test_shells_are_whole(perovskite):
