@@ -93,7 +93,12 @@ class Translator:
         StructureError
             The structure makes no physical sense, see `check_structure`.
         """
-        (result,) = self.translate_batch([("structure", structure)])
+        cores = torch.get_num_threads()
+        torch.set_num_threads(1)  # threads that wait for each other on a busy machine can cost a factor of ten
+        try:
+            (result,) = self.translate_batch([("structure", structure)])
+        finally:
+            torch.set_num_threads(cores)
         if isinstance(result, StructureError):
             raise result
         return result
@@ -145,48 +150,40 @@ class Translator:
         """
         cores = torch.get_num_threads()
         ahead: deque[tuple[Batch, Future[list[Result]]]] = deque()
-        try:
-            with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+        # A batch is too small for the threads of one operation to be worth their wake-up; a batch for each is not.
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            try:
                 for batch in in_batches(rows):
-                    processes = self._processes(cores)
+                    processes = self._processes()
                     if processes is None:
-                        # A batch is too small for the threads of one operation to be worth their wake-up.
                         waiting = threads.submit(self.translate_batch, batch)
                     else:
                         waiting = processes.submit(translate_elsewhere, self.folder, self.version, batch)
                     Translator.n_translated += len(batch)
                     ahead.append((batch, waiting))
-                    if len(ahead) > cores:
+                    if len(ahead) > (cores if processes is None else MOST_PROCESSES):
                         yield from named(*ahead.popleft())
                 while ahead:
                     yield from named(*ahead.popleft())
-        finally:
-            torch.set_num_threads(cores)
-            for _, waiting in ahead:
-                waiting.cancel()
+            finally:
+                torch.set_num_threads(cores)
+                for _, waiting in ahead:
+                    waiting.cancel()
 
     def translate_batch(self, batch: Batch) -> list[Result]:
         """Check the structures of a batch and translate those that make sense, all at once in this thread."""
-        results: list[Result] = []
-        for name, item in batch:
-            try:
-                if isinstance(item, Structure):
-                    check_structure(item, name)
-                results.append(item)
-            except StructureError as error:
-                results.append(error)
-        places = [index for index, item in enumerate(results) if isinstance(item, Structure)]
-        for index, translation in zip(places, self._translate([results[index] for index in places]), strict=True):
-            results[index] = translation
-        return results
+        checked = [checked_row(*row) for row in batch]
+        translations = iter(self._translate([item for item in checked if isinstance(item, Structure)]))
+        return [item if isinstance(item, StructureError) else next(translations) for item in checked]
 
-    def _processes(self, cores: int) -> Executor | None:
+    def _processes(self) -> Executor | None:
         """Other processes to translate in, once this one alone has translated so many that they are worth starting."""
-        if cores == 1 or self.model.device != "cpu" or Translator.n_translated < WORTH_PROCESSES:
+        if self.model.device != "cpu" or Translator.n_translated < WORTH_PROCESSES:
             return None
-        from loky import get_reusable_executor
+        from loky import cpu_count, get_reusable_executor
 
-        return get_reusable_executor(min(cores, MOST_PROCESSES), timeout=60)
+        cores = min(cpu_count(), MOST_PROCESSES)
+        return None if cores == 1 else get_reusable_executor(cores, timeout=60)
 
     def _translate(self, structures: list[Structure]) -> list[Translation]:
         if not structures:
@@ -224,6 +221,16 @@ class Translator:
                 )
             )
         return results
+
+
+def checked_row(name: str, item: Structure | StructureError) -> Structure | StructureError:
+    """A structure, or what is wrong with it."""
+    try:
+        if isinstance(item, Structure):
+            check_structure(item, name)
+    except StructureError as error:
+        return error
+    return item
 
 
 def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:

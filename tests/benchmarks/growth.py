@@ -10,6 +10,7 @@ all. For the numbers, structures are mixed oxides of 5 to 20 atoms, each straine
 from __future__ import annotations
 
 import argparse
+import os
 from collections import deque
 from pathlib import Path
 from time import perf_counter
@@ -61,19 +62,19 @@ def stream(number: int) -> Iterator[Structure]:
 
 
 def of_cells(atoms: int) -> dict[str, Any]:
-    """Translate cells of a size on one thread."""
-    torch.set_num_threads(1)
-    return translated(cells(atoms))
+    """Translate cells of a size on one core."""
+    return translated(cells(atoms), 1)
 
 
-def of_numbers(number: int, threads: int) -> dict[str, Any]:
-    """Translate so many structures on so many threads."""
-    torch.set_num_threads(threads)
-    return translated(stream(number))
+def of_numbers(number: int, cores: int) -> dict[str, Any]:
+    """Translate so many structures on so many cores."""
+    return translated(stream(number), cores)
 
 
-def translated(structures: Any) -> dict[str, Any]:
+def translated(structures: Any, cores: int) -> dict[str, Any]:
     """Seconds that translating them takes, each forgotten at once."""
+    torch.set_num_threads(cores)
+    os.environ["LOKY_MAX_CPU_COUNT"] = str(cores)
     translator = Translator.from_pretrained()
     translator.translate_many(oxides(20))
     began = perf_counter()
@@ -91,13 +92,13 @@ def plot(sizes: dict[int, dict[str, Any]], numbers: dict[int, dict[int, dict[str
     figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
     atoms = np.array(list(sizes))
     each = [1000 * row["translating"] / (ATOMS_IN_ALL // n) for n, row in sizes.items()]
-    axes[0, 0].loglog(atoms, each, "o-", label="1 thread, no symmetry")
+    axes[0, 0].loglog(atoms, each, "o-", label="1 core, no symmetry")
     axes[0, 0].loglog(atoms, each[0] * atoms / atoms[0], ":", color="gray", label="linear")
     axes[0, 0].set(xlabel="atoms in a cell", ylabel="ms a structure")
     axes[1, 0].semilogx(atoms, [row["peak"] for row in sizes.values()], "o-")
     axes[1, 0].set(xlabel="atoms in a cell", ylabel="peak memory, MiB", ylim=(0, None))
-    for threads, rows in numbers.items():
-        name = f"{threads} thread" if threads == 1 else f"{threads} cores"
+    for cores, rows in numbers.items():
+        name = f"{cores} core{'s' * (cores > 1)}"
         axes[0, 1].loglog(list(rows), [row["translating"] for row in rows.values()], "o-", label=name)
         axes[1, 1].semilogx(list(rows), [row["peak"] for row in rows.values()], "o-", label=f"{name}, this process")
     first = next(iter(numbers.values()))
@@ -126,13 +127,13 @@ def main() -> None:
         table.add_row(name, f"{number:,}", f"{spent:.1f}", f"{1000 * spent / number:.2f}", f"{row['peak']:.0f}")
         return row
 
-    sizes = {n: add(f"{n} atoms, 1 thread", ATOMS_IN_ALL // n, measure(of_cells, n)) for n in ATOMS}
+    sizes = {n: add(f"{n} atoms, 1 core", ATOMS_IN_ALL // n, measure(of_cells, n)) for n in ATOMS}
     numbers = {
-        threads: {
-            number: add(f"5 to 20 atoms, {threads} threads", number, measure(of_numbers, number, threads))
+        cores: {
+            number: add(f"5 to 20 atoms, {cores} core{'s' * (cores > 1)}", number, measure(of_numbers, number, cores))
             for number in arguments.numbers
         }
-        for threads in sorted({1, torch.get_num_threads()})
+        for cores in sorted({1, torch.get_num_threads()})
     }
     Console(width=110).print(table)
     if arguments.plot:

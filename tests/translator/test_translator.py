@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -79,15 +78,11 @@ def test_many_are_translated_in_other_processes_with_the_same_results(translator
     rows = [(f"row {index}", structure) for index, structure in enumerate(structures)]
     rows.insert(1, ("flat", Structure(Lattice([[1, 0, 0], [0, 1, 0], [1, 1, 0]]), ["Fe"], [[0, 0, 0]])))
     rows.insert(3, ("unread", StructureError("unread: no atoms", "no atoms")))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        here = dict(translator.translate_labelled(iter(rows)))
-        monkeypatch.setattr(Translator, "n_translated", WORTH_PROCESSES)
-        monkeypatch.setattr(translator.model, "predict", None)  # this process translates nothing any more
-        there = dict(translator.translate_labelled(iter(rows)))
-    finally:
-        torch.set_num_threads(threads)
+    here = dict(translator.translate_labelled(iter(rows)))
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    monkeypatch.setattr(Translator, "n_translated", WORTH_PROCESSES)
+    monkeypatch.setattr(translator.model, "predict", None)  # this process translates nothing any more
+    there = dict(translator.translate_labelled(iter(rows)))
     assert list(there) == list(here) == [name for name, _ in rows]
     assert (there["unread"].cause, there["flat"].cause) == ("no atoms", "flat cell")
     assert str(there["flat"]) == str(here["flat"])
