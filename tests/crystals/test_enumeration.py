@@ -124,6 +124,15 @@ def test_substituted_formula_is_that_of_pymatgen(amounts, data):
     assert formula.amounts == Composition(formula.text).get_el_amt_dict()
 
 
+def test_one_stoichiometry_with_and_without_polyanion():
+    amounts = {"Ca": 2, "Mg": 2, "Si": 4, "O": 12}
+    written = {new: substituted_formula(amounts, {old: old for old in amounts} | {"Si": new}).text for new in SYMBOLS}
+    assert written["Si"] == "CaMg(SiO3)2"
+    assert written["Ti"] == "CaMgTi2O6"
+    for new, formula in written.items():
+        assert formula == Composition(f"Ca2Mg2{new}4O12").reduced_formula
+
+
 @pytest.mark.slow
 def test_predicted_substitutions_are_ranked(perovskite):
     space = PredictedSubstitutions(kind="predicted", threshold=0.005, elements=["Sr", "Ba", "Ti", "Zr", "O"])
