@@ -17,6 +17,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# What an untrained network may make of a crystal, infinite or no number at all, has no neighbours, in angstrom.
+FARTHEST = 1e6
+
 
 @dataclass(frozen=True)
 class Crystals:
@@ -135,9 +138,11 @@ def _near_on_processor(
     positions = np.ascontiguousarray(np.einsum("ai,aij->aj", frac, lattices[crystals.owner.numpy()]))
     periodic = np.ones(3, dtype=np.int64)
     starts = np.cumsum([0, *crystals.n_atoms.tolist()])
-    found = []
+    found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 3)), np.zeros(0))]
     for lattice, start, end in zip(lattices, starts, starts[1:], strict=False):
         here = positions[start:end]
+        if not (np.abs(here) < FARTHEST).all():
+            continue
         centers, points, offsets, lengths = search(here, here, cutoff, periodic, lattice)
         found.append((centers + start, points + start, offsets, lengths))
     columns = [torch.from_numpy(np.concatenate(part)) for part in zip(*found, strict=True)]

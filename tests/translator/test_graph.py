@@ -86,3 +86,11 @@ def test_lone_atom_has_no_edges():
     lone = Structure(Lattice.cubic(30), ["O"], [[0, 0, 0]])
     edges = find_edges(to_crystals([lone]), 6.0, 20)
     assert len(edges.senders) == 0
+
+
+@pytest.mark.parametrize("value", [torch.nan, 1e30])
+def test_crystal_that_makes_no_sense_has_no_edges_and_spoils_no_other(perovskite, value):
+    crystals = to_crystals([perovskite, perovskite])
+    crystals.frac[7] = value
+    edges = find_edges(crystals, 6.0, 20)
+    assert torch.equal(edges.senders, find_edges(to_crystals([perovskite]), 6.0, 20).senders)
