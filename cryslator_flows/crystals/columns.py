@@ -1,9 +1,10 @@
-"""Columns of numbers and texts in one compressed text, and what became of a crystal as a few whole numbers."""
+"""Texts, and columns of numbers and texts, in one compressed text; what became of a crystal as a few whole numbers."""
 
 from __future__ import annotations
 
 import base64
 import io
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,16 @@ Arrays = dict[str, "NDArray[Any]"]
 STEP = 2.0**-32
 # Numbers of a cell among the moves of a candidate, before three for each of its atoms.
 CELL_MOVES = 9
+
+
+def squeeze(text: str) -> str:
+    """A text compressed, in base64."""
+    return base64.b64encode(zlib.compress(text.encode())).decode()
+
+
+def unsqueeze(text: str) -> str:
+    """What `squeeze` compressed."""
+    return zlib.decompress(base64.b64decode(text)).decode()
 
 
 def encode_columns(arrays: Arrays) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,8 +19,10 @@ from cryslator_flows.crystals.columns import (
     encode_columns,
     from_moves,
     n_moves,
+    squeeze,
     stack_moves,
     to_moves,
+    unsqueeze,
 )
 from cryslator_flows.crystals.substitution import Substitution
 from cryslator_flows.schemas import (
@@ -51,10 +51,6 @@ NUMBERS = (
     "domain_distance",
 )
 FLAGS = ("atoms_too_close", "out_of_domain")
-
-
-def _squeeze(texts: dict[str, str]) -> str:
-    return base64.b64encode(zlib.compress(json.dumps(texts).encode())).decode()
 
 
 def _text(template: Template) -> str:
@@ -107,7 +103,7 @@ class PackedCandidates(BaseModel):
         }
         return cls(
             n_candidates=len(numbers),
-            templates=_squeeze(texts),
+            templates=squeeze(json.dumps(texts)),
             rescale_volume=rescale_volume,
             whole_systems=whole_systems,
             columns=encode_columns(arrays),
@@ -115,7 +111,7 @@ class PackedCandidates(BaseModel):
 
     def template_texts(self) -> dict[str, str]:
         """The templates by identifier, each as JSON."""
-        return dict(json.loads(zlib.decompress(base64.b64decode(self.templates))))
+        return dict(json.loads(unsqueeze(self.templates)))
 
     def arrays(self) -> Arrays:
         """The columns, decoded."""
@@ -197,7 +193,7 @@ class TranslatedCandidates(PackedCandidates):
         texts = list(self.template_texts().items())
         return type(self)(
             n_candidates=len(indices),
-            templates=_squeeze(dict(texts[number] for number in used)),
+            templates=squeeze(json.dumps(dict(texts[number] for number in used))),
             rescale_volume=self.rescale_volume,
             whole_systems=self.whole_systems,
             columns=encode_columns(taken),
@@ -217,7 +213,7 @@ class TranslatedCandidates(PackedCandidates):
                 joined.setdefault(name, []).append(renumbered[column] if name == "template" else column)
         return cls(
             n_candidates=sum(part.n_candidates for part in parts),
-            templates=_squeeze(texts),
+            templates=squeeze(json.dumps(texts)),
             rescale_volume=any(part.rescale_volume for part in parts),
             whole_systems=all(part.whole_systems for part in parts),
             columns=encode_columns({name: np.concatenate(columns) for name, columns in joined.items()}),

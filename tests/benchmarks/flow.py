@@ -1,14 +1,16 @@
 """What jobflow itself costs in a campaign up to its selection: jobs, documents, bytes and seconds.
 
 Example: python tests/benchmarks/flow.py
+         python tests/benchmarks/flow.py --metals 8 --top-k 4 --relax
          PYTHONPATH=another/checkout python tests/benchmarks/flow.py
 
 The campaign of quaternary AFLOW prototypes of up to 40 atoms, some 10,000 candidates, runs as ``cryslator screen`` runs
-it, in a folder of its own with the embedded store: enumerate, translate, select, summarize, and no relaxation. Time
-inside the jobs' own functions is told apart from all else, which is jobflow's and that of the run around it: resolving
-references, writing documents, keeping the journal, making jobs. Sizes are those in the store when the campaign has
-ended; shortlists that jobs hand on count. What a column takes is the size of its member in the npz archive, in base64;
-columns of less than a byte for each candidate are left out.
+it, in a folder of its own with the embedded store: enumerate, translate, select, summarize. With ``--relax`` it relaxes
+what it selects from both starts with CHGNet, and counts all for each of these. Time inside the jobs' own functions is
+told apart from all else, which is jobflow's and that of the run around it: resolving references, writing documents,
+keeping the journal, making jobs. Sizes are those in the store when the campaign has ended; shortlists that jobs hand on
+count. What a column takes is the size of its member in the npz archive, in base64; columns of less than a byte for each
+candidate are left out.
 """
 
 from __future__ import annotations
@@ -41,20 +43,21 @@ from cryslator_flows.translator.translator import Translator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cryslator_flows.schemas import CampaignSummary
+
 METALS = [element.symbol for number in range(1, 104) if (element := Element.from_Z(number)).is_metal]
-TABLES = {"outputs": "documents", "data": "store data", "journal": "journal"}
-# Chunks first, then what is made of them.
-TRANSLATED, SHORTLISTED, TO_TRANSLATE = "translated", "shortlists", "to be translated"
+# Outputs of jobs, their additional store, and what runs are resumed from.
+TABLES = ("outputs", "data", "journal")
 
 
-def make_campaign(n_metals: int, top_k: int) -> Campaign:
-    """A campaign of quaternary crystals that stops after the selection."""
+def make_campaign(n_metals: int, top_k: int, relax: bool = False) -> Campaign:
+    """A campaign of quaternary crystals that stops after the selection, or relaxes it with CHGNet."""
     content = {
         "name": "flow",
         "templates": [{"source": "aflow", "n_elements": 4, "max_atoms": 40}],
         "substitutions": [{"kind": "roles", "cations": [METALS[:n_metals]] * 3}],
         "selection": {"top_k": top_k},
-        "relaxation": None,
+        "relaxation": {"maker": "chgnet"} if relax else None,
     }
     return Campaign.model_validate(content)
 
@@ -114,8 +117,8 @@ def _watched(function: Callable[..., Any], watch: Callable[..., Any]) -> Callabl
     return lambda *arguments, **options: watch(function, *arguments, **options)
 
 
-def run(campaign: Campaign, folder: Path) -> tuple[Clock, int]:
-    """Run the campaign; the clock, and how many candidates were translated."""
+def run(campaign: Campaign, folder: Path) -> tuple[Clock, CampaignSummary]:
+    """Run the campaign; the clock and the summary."""
     # What imports take is not asked here.
     campaign.to_flow()
     Translator.from_pretrained()
@@ -124,7 +127,7 @@ def run(campaign: Campaign, folder: Path) -> tuple[Clock, int]:
     with clock.watching():
         summary = CampaignRun(campaign, folder).run(lambda _happening, _job: None)
     clock.seconds["all"] = perf_counter() - began
-    return clock, summary.translated
+    return clock, summary
 
 
 class Sizes:
@@ -140,45 +143,35 @@ class Sizes:
         self.documents: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.columns: Counter[str] = Counter()
-        self.n_packed: Counter[str] = Counter()
         with sqlite3.connect(file) as database:
             names = {
                 blob["blob_uuid"]: name
                 for (text,) in database.execute("SELECT document FROM outputs")
-                for name, blob in json.loads(text)["output"].items()
+                for name, blob in (json.loads(text)["output"] or {}).items()
                 if isinstance(blob, dict) and "blob_uuid" in blob
             }
-            for table, title in TABLES.items():
+            for table in TABLES:
                 for (text,) in database.execute(f"SELECT document FROM {table}"):
-                    self.documents[title] += 1
-                    self._add(title, names, text)
+                    self.documents[table] += 1
+                    self._add(table, names, text)
         database.close()
 
-    def _add(self, title: str, names: dict[str, str], text: str) -> None:
+    def _add(self, table: str, names: dict[str, str], text: str) -> None:
         document = json.loads(text)
-        # The journal holds flows as text.
-        flows = [json.loads(flow) for flow in document.get("flows", [])]
-        kind = {"translated": TRANSLATED, "shortlist": SHORTLISTED}.get(
-            names.get(document.get("blob_uuid"), ""), TO_TRANSLATE
-        )
         rest = len(text)
-        for packed in find_packed([document, flows]):
-            self.n_packed[kind] += packed["n_candidates"]
+        # The flows that jobs made, and the first one.
+        if flows := [*document.get("flows", []), *filter(None, [document.get("flow")])]:
+            self.kinds[f"{table}: flows"] += sum(map(len, flows))
+            rest -= sum(map(len, flows))
+        packed = document.get("data")
+        if isinstance(packed, dict) and "n_candidates" in packed:
+            kind = names[document["blob_uuid"]]
             for part in ("columns", "templates"):
-                self.kinds[f"{kind}, {part}"] += len(packed[part])
+                self.kinds[f"{table}: {kind}, {part}"] += len(packed[part])
                 rest -= len(packed[part])
-            if kind == TRANSLATED:
+            if kind == "translated":
                 self.columns.update(member_sizes(packed["columns"]))
-        self.kinds[f"the rest of the {title}"] += rest
-
-
-def find_packed(value: Any) -> Iterator[dict[str, Any]]:
-    """The packed candidates in a document."""
-    if isinstance(value, dict) and "n_candidates" in value and "columns" in value:
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from find_packed(inner)
+        self.kinds[f"{table}: the rest"] += rest
 
 
 def member_sizes(columns: str) -> dict[str, int]:
@@ -194,21 +187,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--metals", type=int, default=18, help="size, as a number of metals; 11 give some 1,700")
     parser.add_argument("--top-k", type=int, default=1000, help="candidates that are selected")
+    parser.add_argument("--relax", action="store_true", help="relax those with CHGNet, and count for each of them")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clock, number = run(make_campaign(arguments.metals, arguments.top_k), folder)
+        clock, summary = run(make_campaign(arguments.metals, arguments.top_k, arguments.relax), folder)
         sizes = Sizes(folder / STORE_FILE)
         on_disk = sum(file.stat().st_size for file in folder.glob(f"{STORE_FILE}*"))
         jobs = sum(file.stat().st_size for file in (folder / "jobs").rglob("*") if file.is_file())
     console = Console(width=110)
-    console.print(f"{number:,} candidates")
+    number = summary.relaxed if arguments.relax else summary.translated
+    console.print(f"{summary.translated:,} candidates translated, {summary.relaxed:,} relaxed")
 
     counts = Table("", "number", "for 10,000 candidates", title="Jobs and documents")
     for title, count in (
         ("jobs", clock.jobs.total()),
-        *((f"jobs: {name}", count) for name, count in clock.jobs.items()),
-        *sizes.documents.items(),
+        *((f"jobs: {name}", count) for name, count in clock.jobs.items() if not arguments.relax),
+        *((f"documents in {table}", count) for table, count in sizes.documents.items()),
     ):
         counts.add_row(title, str(count), f"{10_000 * count / number:.1f}")
 
@@ -228,12 +223,11 @@ def main() -> None:
         )
 
     stored = Table("", "bytes", "for each candidate", title="Bytes")
-    total = sum(sizes.kinds.values())
     for title, size in (
         ("store file", on_disk),
         ("files of jobs", jobs),
-        ("documents", total),
-        *((f"documents: {kind}", size) for kind, size in sizes.kinds.most_common()),
+        ("documents", sum(sizes.kinds.values())),
+        *sizes.kinds.most_common(),
         *((f"translated, columns: {name}", size) for name, size in sizes.columns.most_common() if size >= number),
     ):
         stored.add_row(title, f"{size:,}", f"{size / number:.2f}")
