@@ -7,6 +7,7 @@ from pathlib import Path
 
 # Before torch is imported, here and in child processes: on small cells threads would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 
 import pytest
 import torch

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from math import gcd, isnan
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Element
+from pymatgen.core.composition import reduce_formula
 
 from cryslator_flows.crystals.substitution import Substitution, rescale, substitute
 from cryslator_flows.schemas import Candidate, Template
@@ -62,20 +65,49 @@ def candidate_id(structure: Structure, mapping: dict[str, str], rescale_volume: 
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def substituted_formula(composition: Composition, mapping: dict[str, str]) -> str:
+class ReducedFormula(NamedTuple):
+    """A reduced formula as pymatgen writes it, and the number of atoms of each element in it, by symbol."""
+
+    text: str
+    amounts: dict[str, int]
+
+
+@cache
+def _electronegativity(symbol: str) -> tuple[float, str]:
+    """Where pymatgen's reduced formulas have an element."""
+    value = Element(symbol).X
+    return (float("inf") if isnan(value) else value, symbol)
+
+
+# How pymatgen writes amounts, as in "{0}3({1}{2}4)2"; whether the last two elements are a polyanion depends on both.
+_patterns: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = {}
+
+
+def substituted_formula(amounts: dict[str, float], mapping: dict[str, str]) -> ReducedFormula:
     """Reduced formula after a substitution.
 
     Parameters
     ----------
-    composition : Composition
-        Of the template, by element.
+    amounts : dict
+        Number of atoms of each element of the template, by symbol.
     mapping : dict
         Template element to new element.
     """
-    amounts: Counter[str] = Counter()
-    for element, amount in composition.items():
-        amounts[mapping[element.symbol]] += amount
-    return str(Composition(amounts).reduced_formula)
+    new: dict[str, int] = {}
+    for symbol, amount in amounts.items():
+        new[mapping[symbol]] = new.get(mapping[symbol], 0) + round(amount)
+    symbols = sorted(new, key=_electronegativity)
+    divisor = gcd(*new.values())
+    reduced = {symbol: new[symbol] // divisor for symbol in symbols}
+    key = (tuple(reduced.values()), tuple(symbols[-2:]))
+    if key not in _patterns:
+        places = {symbol: f"{{{place}}}" for place, symbol in enumerate(symbols)}
+        _patterns[key] = re.sub("[A-Z][a-z]*", lambda match: places[match[0]], reduce_formula(reduced)[0])
+    text = _patterns[key].format(*symbols)
+    if text in Composition.special_formulas:
+        text = Composition.special_formulas[text]
+        reduced = {symbol: round(amount) for symbol, amount in Composition(text).get_el_amt_dict().items()}
+    return ReducedFormula(text, reduced)
 
 
 def make_candidate(row: CandidateRow, predictor: DLSVolumePredictor | None) -> Candidate:

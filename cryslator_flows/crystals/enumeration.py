@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
+from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
@@ -26,11 +26,34 @@ from cryslator_flows.errors import StructureError
 from cryslator_flows.schemas import Candidate, EnumerationCounts, Template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 SubstitutionSpace = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a candidate is but for its elements.
+
+    Parameters
+    ----------
+    template : int
+        Index of the template.
+    old : tuple of str
+        Elements of the template.
+    places : tuple of int
+        For each of these, the place of its new element among all new elements in alphabetical order.
+    """
+
+    template: int
+    old: tuple[str, ...]
+    places: tuple[int, ...]
+
+    def mapping(self, elements: Sequence[str]) -> dict[str, str]:
+        """Template element to new element, given the new elements in alphabetical order."""
+        return {old: elements[place] for old, place in zip(self.old, self.places, strict=True)}
 
 
 class DuplicateFilter:
@@ -45,12 +68,16 @@ class DuplicateFilter:
     def __init__(self) -> None:
         self._matcher = StructureMatcher()
         self._seen = sqlite3.connect("", isolation_level=None)
+        # The index holds all that `is_new` reads. One transaction without end: nothing here is to outlive the process.
         self._seen.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
-            "CREATE TABLE seen (system TEXT, formula TEXT, template INTEGER, mapping TEXT, probability REAL);"
-            "CREATE INDEX formulas ON seen (formula);"
+            "CREATE TABLE seen (number INTEGER PRIMARY KEY, system TEXT, formula TEXT, kind INTEGER, probability REAL);"
+            "CREATE INDEX formulas ON seen (formula, number, kind); BEGIN;"
         )
-        self._verdicts: dict[tuple[int, int, frozenset[tuple[str, str]]], bool] = {}
+        self._relations: dict[tuple[int, int, frozenset[tuple[str, str]]], bool] = {}
+        self._verdicts: dict[tuple[int, int], bool] = {}
+        self._kinds: list[_Kind] = []
+        self._numbers: dict[tuple[object, ...], int] = {}
         self._templates: list[Template] = []
 
     def add_template(self, template: Template) -> int:
@@ -71,25 +98,29 @@ class DuplicateFilter:
             Reduced formula of the candidate.
         """
         mapping = substitution.mapping
-        bucket = self._seen.execute("SELECT template, mapping FROM seen WHERE formula = ?", (formula,)).fetchall()
-        if any(self._match(template, mapping, other, json.loads(text)) for other, text in bucket):
-            return False
-        system = "-".join(sorted(set(mapping.values())))
-        row = (system, formula, template, json.dumps(mapping), substitution.probability)
-        self._seen.execute("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", row)
+        elements = sorted(set(mapping.values()))
+        kind = self._kind(template, mapping, elements)
+        bucket = self._seen.execute("SELECT kind FROM seen WHERE formula = ? ORDER BY number", (formula,)).fetchall()
+        for (other,) in bucket:
+            verdict = self._verdicts.get((kind, other))
+            if verdict is None:
+                verdict = self._verdicts[kind, other] = self._match(self._kinds[kind], self._kinds[other], elements)
+            if verdict:
+                return False
+        row = ("-".join(elements), formula, kind, substitution.probability)
+        self._seen.execute("INSERT INTO seen (system, formula, kind, probability) VALUES (?, ?, ?, ?)", row)
         return True
 
     def systems(self) -> Iterator[tuple[str, list[CandidateRow]]]:
         """All that was new, by chemical system."""
-        rows = self._seen.execute(
-            "SELECT system, template, mapping, probability FROM seen ORDER BY system, formula, rowid"
-        )
+        rows = self._seen.execute("SELECT system, kind, probability FROM seen ORDER BY system, formula, number")
         for system, group in groupby(rows, key=itemgetter(0)):
+            elements = system.split("-")
             yield (
                 system,
                 [
-                    CandidateRow(self._templates[template], Substitution(json.loads(text), probability))
-                    for _, template, text, probability in group
+                    CandidateRow(self._templates[kind.template], Substitution(kind.mapping(elements), probability))
+                    for kind, probability in ((self._kinds[number], probability) for _, number, probability in group)
                 ],
             )
 
@@ -98,16 +129,27 @@ class DuplicateFilter:
         sizes = "SELECT COUNT(DISTINCT LENGTH(system) - LENGTH(REPLACE(system, '-', ''))) FROM seen"
         return bool(self._seen.execute(sizes).fetchone()[0] <= 1)
 
-    def _match(self, first: int, mapping: dict[str, str], second: int, other: dict[str, str]) -> bool:
-        relation = frozenset((old, was) for old, new in mapping.items() for was, now in other.items() if new == now)
-        key = (first, second, relation)
-        if key not in self._verdicts:
+    def _kind(self, template: int, mapping: dict[str, str], elements: list[str]) -> int:
+        places = tuple(map(elements.index, mapping.values()))
+        key = (template, places, *mapping)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._kinds)
+            self._kinds.append(_Kind(template, tuple(mapping), places))
+        return number
+
+    def _match(self, kind: _Kind, other: _Kind, elements: list[str]) -> bool:
+        """Whether candidates of the same elements and two kinds match; `elements` are those to ask with."""
+        mapping, was = kind.mapping(elements), other.mapping(elements)
+        relation = frozenset((old, before) for old, new in mapping.items() for before, now in was.items() if new == now)
+        key = (kind.template, other.template, relation)
+        if key not in self._relations:
             structures = (
-                substitute(self._templates[first].structure, mapping),
-                substitute(self._templates[second].structure, other),
+                substitute(self._templates[kind.template].structure, mapping),
+                substitute(self._templates[other.template].structure, was),
             )
-            self._verdicts[key] = bool(self._matcher.fit(*structures))
-        return self._verdicts[key]
+            self._relations[key] = bool(self._matcher.fit(*structures))
+        return self._relations[key]
 
 
 class Enumeration:
@@ -202,13 +244,13 @@ class Enumeration:
             names.add(template.template_id)
             counts.templates += 1
             index = seen.add_template(template)
-            composition = template.structure.composition.element_composition
+            amounts = template.structure.composition.element_composition.get_el_amt_dict()
             for substitution in (item for space in self.spaces for item in space.substitutions(template.structure)):
                 counts.enumerated += 1
-                formula = substituted_formula(composition, substitution.mapping)
-                if self.charge_balanced and not is_charge_balanced(formula):
+                formula = substituted_formula(amounts, substitution.mapping)
+                if self.charge_balanced and not is_charge_balanced(formula.amounts):
                     counts.not_charge_balanced += 1
-                elif not seen.is_new(index, substitution, formula):
+                elif not seen.is_new(index, substitution, formula.text):
                     counts.duplicates += 1
                 else:
                     counts.unique += 1

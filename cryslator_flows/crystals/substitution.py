@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
+from operator import contains
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -100,12 +101,18 @@ class RolePools(StrictModel):
         *cations, anion = template_elements(structure)
         if len(cations) != len(self.cations):
             return
-        seen = set()
-        for pools in permutations(self.cations):
-            for choice in product(*pools):
-                if len({*choice, anion}) == len(choice) + 1 and choice not in seen:
-                    seen.add(choice)
-                    yield Substitution({**dict(zip(cations, choice, strict=True)), anion: anion})
+        elements = (*cations, anion)
+        before: list[tuple[frozenset[str], ...]] = []
+        for pools in dict.fromkeys(permutations(tuple(dict.fromkeys(pool)) for pool in self.cations)):
+            for choice in product(*pools, (anion,)):
+                if len(set(choice)) == len(choice) and not _in_any(choice, before):
+                    yield Substitution(dict(zip(elements, choice, strict=True)))
+            before.append(tuple(map(frozenset, pools)))
+
+
+def _in_any(choice: tuple[str, ...], assignments: list[tuple[frozenset[str], ...]]) -> bool:
+    """Whether one of these assignments of pools to cations gives a choice of cations and anion too."""
+    return any(all(map(contains, pools, choice)) for pools in assignments)
 
 
 class PredictedSubstitutions(StrictModel):
@@ -185,18 +192,54 @@ def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
     return Structure(structure.lattice, new, structure.frac_coords, site_properties=properties)
 
 
-@lru_cache(maxsize=10_000)
-def _possible_charges(symbol: str, amount: int) -> frozenset[int]:
-    """All total charges of some atoms of one element, in elementary charges."""
+@lru_cache(maxsize=50_000)
+def _possible_charges(*atoms: tuple[str, int]) -> tuple[int, int]:
+    """All total charges of some atoms, in elementary charges.
+
+    Parameters
+    ----------
+    *atoms : (str, int)
+        Symbols and how many atoms of each.
+
+    Returns
+    -------
+    int
+        The lowest.
+    int
+        Bit n is set if the lowest plus n is possible; 0 if there is no charge at all.
+    """
+    (symbol, amount), *others = atoms
+    if others:
+        (lowest, charges), (more, added) = _possible_charges((symbol, amount)), _possible_charges(*others)
+        return lowest + more, _sums(charges, added)
     element = Element(symbol)
     states = element.icsd_oxidation_states or element.common_oxidation_states
-    charges = {0}
+    if not states:
+        return 0, 0
+    single = sum(1 << state - min(states) for state in set(states))
+    charges = 1
     for _ in range(amount):
-        charges = {charge + state for charge in charges for state in states}
-    return frozenset(charges)
+        charges = _sums(charges, single)
+    return amount * min(states), charges
 
 
-def is_charge_balanced(reduced_formula: str) -> bool:
+def _sums(first: int, second: int) -> int:
+    """Bits at all sums of a position of a bit in one number and one in the other."""
+    sums = 0
+    for position in range(second.bit_length()):
+        if second >> position & 1:
+            sums |= first << position
+    return sums
+
+
+@lru_cache(maxsize=50_000)
+def _balancing_charges(*atoms: tuple[str, int]) -> tuple[int, int]:
+    """Charges that these atoms balance, as `_possible_charges` returns them."""
+    lowest, charges = _possible_charges(*atoms)
+    return 1 - lowest - charges.bit_length(), int(f"{charges:b}"[::-1], 2)
+
+
+def is_charge_balanced(amounts: dict[str, int]) -> bool:
     """Whether oxidation states that occur in the ICSD (pymatgen's table) can balance a formula.
 
     Atoms of one element may have different oxidation states; those of a crystal of one element are neutral. The same
@@ -204,14 +247,17 @@ def is_charge_balanced(reduced_formula: str) -> bool:
 
     Parameters
     ----------
-    reduced_formula : str
-        A formula with whole numbers.
+    amounts : dict
+        Symbol to number of atoms in the formula.
     """
-    amounts = Composition(reduced_formula).get_el_amt_dict()
-    charges = {0}
-    for symbol, amount in amounts.items():
-        charges = {before + more for before in charges for more in _possible_charges(symbol, int(amount))}
-    return 0 in charges or len(amounts) == 1
+    if len(amounts) == 1:
+        return True
+    # In two halves: the same pairs of elements come again and again, and what is kept of them answers at once.
+    atoms = tuple(amounts.items())
+    lowest, charges = _possible_charges(*atoms[: len(atoms) // 2])
+    other, balancing = _balancing_charges(*atoms[len(atoms) // 2 :])
+    shift = other - lowest
+    return bool(charges >> shift & balancing if shift >= 0 else charges & balancing >> -shift)
 
 
 def rescale(structure: Structure, predictor: DLSVolumePredictor) -> Structure:

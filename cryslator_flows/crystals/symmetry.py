@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import spglib
 from pymatgen.core import Structure
+from scipy.spatial import KDTree
 
 from cryslator_flows.errors import StructureError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # VASP's default SYMPREC, in angstrom.
 SYMPREC = 1e-5
+# Operations of larger cells are not kept: a supercell has thousands.
+KEPT_ATOMS = 100
 
 
 def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
@@ -70,10 +73,11 @@ def symmetrize_cell(
     """
     before = np.ascontiguousarray(reference.frac_coords, dtype=float)
     cell = np.ascontiguousarray(reference.lattice.matrix, dtype=float)
-    # Candidates of one template differ by their elements alone, and then have the same operations.
     kinds: dict[object, int] = {}
     numbers = tuple(kinds.setdefault(kind, len(kinds) + 1) for kind in species)
-    rotations, translations, sources = _operations(cell.tobytes(), before.tobytes(), numbers)
+    # Candidates of one template differ by their elements alone, and then have the same operations.
+    find = _kept_operations if len(species) <= KEPT_ATOMS else _operations
+    rotations, translations, sources = find(cell.tobytes(), before.tobytes(), numbers)
 
     moved = frac - before
     # Their common shift first: around half a cell, atoms would otherwise be wrapped to both sides.
@@ -93,7 +97,6 @@ def symmetrize_cell(
     return Structure(lattice, species, mapped.mean(axis=0), site_properties=reference.site_properties)
 
 
-@lru_cache(maxsize=256)
 def _operations(cell: bytes, frac: bytes, numbers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What symmetry does to a crystal; the identity alone where spglib finds nothing.
 
@@ -120,15 +123,15 @@ def _operations(cell: bytes, frac: bytes, numbers: tuple[int, ...]) -> tuple[np.
                 rotations = np.asarray(found.rotations, dtype=float)
                 translations = np.asarray(found.translations, dtype=float)
     images = sites @ rotations.transpose(0, 2, 1) + translations[:, None, :]
-    return rotations, translations, _fractional_distances(images, sites, lattice, numbers).argmin(axis=1)
+    # A supercell has operations by the thousand: a tree finds their sites without a table of all distances.
+    _, targets = KDTree(_inside(sites), boxsize=1.0).query(_inside(images))
+    return rotations, translations, targets.argsort(axis=1).astype(np.int16)
 
 
-def _fractional_distances(
-    images: np.ndarray, sites: np.ndarray, lattice: np.ndarray, numbers: tuple[int, ...]
-) -> np.ndarray:
-    """Distances [operation, image, site] in angstrom, infinite between different kinds."""
-    difference = images[:, :, None, :] - sites[None, None, :, :]
-    difference -= np.round(difference)
-    distances = np.linalg.norm(difference @ lattice, axis=-1)
-    different = np.not_equal.outer(numbers, numbers)
-    return np.where(different[None], np.inf, distances)
+_kept_operations = lru_cache(maxsize=1024)(_operations)
+
+
+def _inside(frac: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fractional coordinates from 0 to below 1."""
+    inside = frac - np.floor(frac)
+    return np.where(inside < 1, inside, 0.0)

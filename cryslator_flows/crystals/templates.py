@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -73,17 +76,22 @@ class AflowTemplates(TemplateSource):
     prototypes: list[str] | None = Field(None, description="AFLOW labels to keep, as in 'AB3C_cP5_221_a_c_b'")
 
     def _read(self) -> Iterator[Template | StructureError]:
-        from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
-
-        labels = [entry["tags"]["aflow"] for entry in AFLOW_PROTOTYPE_LIBRARY]
+        entries = _aflow_library()
+        labels = [entry["tags"]["aflow"] for entry in entries]
         if unknown := set(self.prototypes or ()) - set(labels):
             raise StructureError(f"aflow templates, prototypes: unknown {sorted(unknown)}; see aflowlib.org for labels")
-        for entry, label in zip(AFLOW_PROTOTYPE_LIBRARY, labels, strict=True):
+        for entry, label in zip(entries, labels, strict=True):
             if self.prototypes is None or label in self.prototypes:
-                structure = entry["snl"].structure
+                structure = Structure.from_dict(entry["snl"])
                 # The library has several structure types under one label; the formula tells them apart.
                 formula = structure.composition.reduced_formula
                 yield Template(template_id=f"{formula}:{label}", structure=structure)
+
+
+def _aflow_library() -> list[dict[str, Any]]:
+    """Pymatgen's AFLOW_PROTOTYPE_LIBRARY from its file; to import it parses all its references, which takes seconds."""
+    library = files("pymatgen.analysis") / "prototypes" / "aflow_prototypes.json.gz"
+    return list(json.loads(gzip.decompress(library.read_bytes())))
 
 
 class FileTemplates(TemplateSource):

@@ -112,9 +112,6 @@ def distinct_bonds(length: Tensor, edges: Edges, crystals: Crystals, cutoff: flo
     bonds, shown : Tensor
         Bond of each edge, [edges], and an edge that shows each bond, [bonds].
     """
-    if length.requires_grad:  # each edge then needs the gradient of its own length
-        every = torch.arange(len(length), device=length.device)
-        return every, every
     # Equal lengths differ by rounding: 19 bits for them, 33 in double precision; 7 for an element, 16 for the crystal.
     steps = 2**33 if length.dtype == torch.double else 2**19
     ends = crystals.numbers[edges.receivers], crystals.numbers[edges.senders]

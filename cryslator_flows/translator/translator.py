@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -25,11 +26,18 @@ if TYPE_CHECKING:
 
     from cryslator_flows.translator.pretrained import ModelFolder
 
-# Atoms in a batch: enough to fill the processor's vector units, small enough to stay in its caches.
-ATOMS_PER_BATCH = 512
+# Atoms in a batch: enough that starting operations takes little of the time.
+ATOMS_PER_BATCH = 1024
 TOO_CLOSE = 0.7
 
-Batch = list[tuple[str, Structure | StructureError]]
+# Starting other processes takes as long as this one needs to translate so many structures.
+WORTH_PROCESSES = 2000
+# More of them would wait for the one that reads and writes, and each takes half a gigabyte.
+MOST_PROCESSES = 8
+
+Row = tuple[str, Structure | StructureError]
+Batch = list[Row]
+Result = Translation | StructureError
 
 
 class Translator:
@@ -52,6 +60,8 @@ class Translator:
     'BaMnO3'
     """
 
+    n_translated: ClassVar[int] = 0
+
     def __init__(self, folder: ModelFolder) -> None:
         target = folder.config().target
         if target != FORMATION_ENERGY:
@@ -59,6 +69,7 @@ class Translator:
                 f"model {folder.name!r}: predicts {target!r}, not the formation energy; "
                 "use PropertyPredictor of cryslator_flows.translator.property for it"
             )
+        self.folder = folder
         self.model = LoadedModel(folder)
         self.name = self.model.config.name
         self.version = self.model.version
@@ -82,8 +93,15 @@ class Translator:
         StructureError
             The structure makes no physical sense, see `check_structure`.
         """
-        check_structure(structure)
-        return self._translate_batch([structure])[0]
+        cores = torch.get_num_threads()
+        torch.set_num_threads(1)  # threads that wait for each other on a busy machine can cost a factor of ten
+        try:
+            (result,) = self.translate_batch([("structure", structure)])
+        finally:
+            torch.set_num_threads(cores)
+        if isinstance(result, StructureError):
+            raise result
+        return result
 
     def translate_many(self, structures: Iterable[Structure]) -> list[Translation]:
         """Translate structures in batches, results in the order of the input.
@@ -117,9 +135,7 @@ class Translator:
         for _, result in self.translate_labelled(("structure", structure) for structure in structures):
             yield result
 
-    def translate_labelled(
-        self, rows: Iterable[tuple[str, Structure | StructureError]]
-    ) -> Iterator[tuple[str, Translation | StructureError]]:
+    def translate_labelled(self, rows: Iterable[Row]) -> Iterator[tuple[str, Result]]:
         """Translate a stream of named structures; errors that come with it are passed on in their place.
 
         Parameters
@@ -132,22 +148,44 @@ class Translator:
         (name, Translation or StructureError)
             One for each row, in order.
         """
-        threads = torch.get_num_threads()
-        ahead: deque[tuple[Batch, Future[list[Translation]]]] = deque()
+        cores = torch.get_num_threads()
+        ahead: deque[tuple[Batch, Future[list[Result]]]] = deque()
         # A batch is too small for the threads of one operation to be worth their wake-up; a batch for each is not.
-        try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            try:
                 for batch in in_batches(rows):
-                    good = [item for _, item in batch if isinstance(item, Structure)]
-                    ahead.append((batch, pool.submit(self._translate_batch, good)))
-                    if len(ahead) > threads:
-                        yield from merge(*ahead.popleft())
+                    processes = self._processes()
+                    if processes is None:
+                        waiting = threads.submit(self.translate_batch, batch)
+                    else:
+                        waiting = processes.submit(translate_elsewhere, self.folder, self.version, batch)
+                    Translator.n_translated += len(batch)
+                    ahead.append((batch, waiting))
+                    if len(ahead) > (cores if processes is None else MOST_PROCESSES):
+                        yield from named(*ahead.popleft())
                 while ahead:
-                    yield from merge(*ahead.popleft())
-        finally:
-            torch.set_num_threads(threads)
+                    yield from named(*ahead.popleft())
+            finally:
+                torch.set_num_threads(cores)
+                for _, waiting in ahead:
+                    waiting.cancel()
 
-    def _translate_batch(self, structures: list[Structure]) -> list[Translation]:
+    def translate_batch(self, batch: Batch) -> list[Result]:
+        """Check the structures of a batch and translate those that make sense, all at once in this thread."""
+        checked = [checked_row(*row) for row in batch]
+        translations = iter(self._translate([item for item in checked if isinstance(item, Structure)]))
+        return [item if isinstance(item, StructureError) else next(translations) for item in checked]
+
+    def _processes(self) -> Executor | None:
+        """Other processes to translate in, once this one alone has translated so many that they are worth starting."""
+        if self.model.device != "cpu" or Translator.n_translated < WORTH_PROCESSES:
+            return None
+        from loky import cpu_count, get_reusable_executor
+
+        cores = min(cpu_count(), MOST_PROCESSES)
+        return None if cores == 1 else get_reusable_executor(cores, timeout=60)
+
+    def _translate(self, structures: list[Structure]) -> list[Translation]:
         if not structures:
             return []
         crystals = to_crystals(structures)
@@ -185,27 +223,43 @@ class Translator:
         return results
 
 
-def in_batches(rows: Iterable[tuple[str, Structure | StructureError]]) -> Iterator[Batch]:
-    """Checked rows in batches; a structure that is wrong is replaced by its error."""
+def checked_row(name: str, item: Structure | StructureError) -> Structure | StructureError:
+    """A structure, or what is wrong with it."""
+    try:
+        if isinstance(item, Structure):
+            check_structure(item, name)
+    except StructureError as error:
+        return error
+    return item
+
+
+def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
+    """Rows in batches of some `ATOMS_PER_BATCH` atoms, which bounds the edges: an atom has less than 20."""
     batch: Batch = []
     atoms = 0
     for name, item in rows:
-        checked = item
-        if isinstance(item, Structure):
-            try:
-                check_structure(item, name)
-                atoms += len(item)
-            except StructureError as error:
-                checked = error
-        batch.append((name, checked))
+        batch.append((name, item))
+        atoms += len(item) if isinstance(item, Structure) else 0
         if atoms >= ATOMS_PER_BATCH:
             yield batch
             batch, atoms = [], 0
     yield batch
 
 
-def merge(batch: Batch, translated: Future[list[Translation]]) -> Iterator[tuple[str, Translation | StructureError]]:
-    """The rows of a batch with the translations of those that are structures."""
-    translations = iter(translated.result())
-    for name, item in batch:
-        yield name, item if isinstance(item, StructureError) else next(translations)
+def named(batch: Batch, results: Future[list[Result]]) -> Iterator[tuple[str, Result]]:
+    """Results with the names of their rows."""
+    return zip((name for name, _ in batch), results.result(), strict=True)
+
+
+def translate_elsewhere(folder: ModelFolder, version: str, batch: Batch) -> list[Result]:
+    """Translate a batch in another process, which keeps its model."""
+    return _translator_of_process(folder, version).translate_batch(batch)
+
+
+@lru_cache(maxsize=1)
+def _translator_of_process(folder: ModelFolder, version: str) -> Translator:
+    torch.set_num_threads(1)
+    translator = Translator(folder)
+    if translator.version != version:
+        raise ModelError(f"{folder.path}: the weights changed while they were in use; start again")
+    return translator

@@ -112,7 +112,7 @@ def pretend(packed: PackedCandidates, seed: int) -> TranslatedCandidates:
     structures = [read(text).structure for text in packed.template_texts().values()]
     mappings = [dict(zip(*[iter(str(text).split())] * 2, strict=True)) for text in arrays["symbols"]]
     formulas = [
-        substituted_formula(structures[template].composition, mapping)
+        substituted_formula(structures[template].composition.get_el_amt_dict(), mapping).text
         for template, mapping in zip(arrays["template"], mappings, strict=True)
     ]
     arrays |= {name: rng.random(number) for name in NUMBERS} | {name: np.zeros(number, bool) for name in FLAGS}

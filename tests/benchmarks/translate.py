@@ -4,28 +4,35 @@ Example: python tests/benchmarks/translate.py
 
 Structures are mixed oxides of 5 to 20 atoms: all ternary AFLOW prototypes of that size, metals drawn at random, every
 cell strained at random by some per cent along its own axes, so that no two share cell and positions and nothing that is
-kept for templates helps. Times are of the second run of two, so that nothing is loaded any more.
+kept for templates helps.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import chdir, suppress
 from itertools import cycle, islice
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from ase.neighborlist import neighbor_list
 from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from rich.console import Console
 from rich.table import Table
 
 from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.symmetry import symmetrize_like
+from cryslator_flows.crystals.symmetry import _kept_operations, symmetrize_cell
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.relaxation.engines import build_relax_maker
-from cryslator_flows.translator.loaded import to_crystals, to_structures
-from cryslator_flows.translator.translator import ATOMS_PER_BATCH, Translator
+from cryslator_flows.translator import graph
+from cryslator_flows.translator.loaded import to_crystals
+from cryslator_flows.translator.translator import WORTH_PROCESSES, Translator, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +40,9 @@ if TYPE_CHECKING:
 METALS = ["Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Zn", "Al", "Ga", "Y", "La"]
 
 
-def oxides(number: int) -> list[Structure]:
+def oxides(number: int, seed: int = 0) -> list[Structure]:
     """Mixed oxides of 5 to 20 atoms, no two with the same cell."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     templates = [
         template.structure
         for template in AflowTemplates(n_elements=3, elements=["O"], max_atoms=20).load()
@@ -51,9 +58,13 @@ def oxides(number: int) -> list[Structure]:
     return made
 
 
-def seconds_each(run: Callable[[list[Structure]], Any], structures: list[Structure]) -> float:
-    """Seconds for each structure, of the second run."""
-    run(structures[: max(1, len(structures) // 10)])
+def seconds_each(
+    run: Callable[[list[Structure]], Any], structures: list[Structure], processes: bool = False, warm: int = 100
+) -> float:
+    """Seconds for each structure, once others have been translated and nothing is loaded any more."""
+    Translator.n_translated = WORTH_PROCESSES if processes else -sys.maxsize
+    run(oxides(warm, seed=1))
+    _kept_operations.cache_clear()
     began = perf_counter()
     run(structures)
     return (perf_counter() - began) / len(structures)
@@ -61,34 +72,68 @@ def seconds_each(run: Callable[[list[Structure]], Any], structures: list[Structu
 
 def stages(translator: Translator, structures: list[Structure]) -> dict[str, float]:
     """Seconds for each structure of each stage, on this thread."""
-    model = translator.model
-    size = max(1, round(ATOMS_PER_BATCH * len(structures) / sum(map(len, structures))))
-    spent = dict.fromkeys(("check and read", "neighbours, first pass", "network and neighbours", "symmetry"), 0.0)
+    network = translator.model.network
+    spent: dict[str, float] = {}
 
-    def timed(name: str, run: Callable[[], Any]) -> Any:
+    def timed(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            began = perf_counter()
+            result = run(*arguments, **options)
+            spent[name] = spent.get(name, 0.0) + perf_counter() - began
+            return result
+
+        return wrapped
+
+    here = "cryslator_flows.translator.translator"
+    with (
+        patch(f"{here}.check_structure", timed("check", check_structure)),
+        patch(f"{here}.to_crystals", timed("read", to_crystals)),
+        patch.object(network, "find_edges", timed("neighbours", network.find_edges)),
+        patch.object(network, "look_around", timed("graph", network.look_around)),
+        patch.object(translator.model, "predict", timed("predict", translator.model.predict)),
+        patch(f"{here}.symmetrize_cell", timed("symmetry and writing", symmetrize_cell)),
+    ):
+        _kept_operations.cache_clear()
         began = perf_counter()
-        result = run()
-        spent[name] += perf_counter() - began
-        return result
+        for batch in in_batches(("", structure) for structure in structures):
+            translator.translate_batch(batch)
+        spent["all"] = perf_counter() - began
+    spent["network, calibration"] = spent.pop("predict") - spent["neighbours"] - spent["graph"]
+    spent["the rest"] = 2 * spent["all"] - sum(spent.values())
+    spent["all"] = spent.pop("all")
+    return {name: value / len(structures) for name, value in spent.items()}
 
-    def check(batch: list[Structure]) -> Any:
-        for structure in batch:
-            check_structure(structure)
-        return to_crystals(batch)
 
-    for start in range(0, len(structures), size):
-        batch = structures[start : start + size]
-        crystals = timed("check and read", lambda batch=batch: check(batch))
-        timed("neighbours, first pass", lambda crystals=crystals: model.network.find_edges(crystals.to(model.device)))
-        outcome = timed("network and neighbours", lambda crystals=crystals: model.predict(crystals))
-        after = to_structures(outcome.translated, batch)
-        timed("symmetry", lambda after=after, batch=batch: [*map(symmetrize_like, after, batch)])
-    whole = seconds_each(translator.translate_many, structures)
-    parts = spent["check and read"] + spent["network and neighbours"] + spent["symmetry"]
-    return {name: value / len(structures) for name, value in spent.items()} | {
-        "writing and the rest": whole - parts / len(structures),
-        "all": whole,
-    }
+def neighbour_searches(translator: Translator, structures: list[Structure]) -> dict[str, float]:
+    """Seconds for each structure to find its neighbours within the cutoff, one thread; libraries if they are there."""
+    network = translator.model.network
+    cutoff = network.config.cutoff
+    batches = [to_crystals(structures[start : start + 100]) for start in range(0, len(structures), 100)]
+    atoms = [AseAtomsAdaptor.get_atoms(structure) for structure in structures]
+    found: dict[str, float] = {}
+
+    def add(name: str, run: Callable[[Any], Any], items: list[Any]) -> None:
+        run(items[0])
+        began = perf_counter()
+        for item in items:
+            run(item)
+        found[name] = (perf_counter() - began) / len(structures)
+
+    add("cryslator-flows: pymatgen's compiled search, cut to the reach", network.find_edges, batches)
+    with patch.object(graph, "compiled_search", lambda: None):
+        add("cryslator-flows: torch alone, cut to the reach", network.find_edges, batches)
+    add("pymatgen: Structure.get_neighbor_list", lambda s: s.get_neighbor_list(cutoff), structures)
+    add("ase: neighbor_list", lambda a: neighbor_list("ijSd", a, cutoff), atoms)
+    with suppress(ImportError):
+        from matscipy.neighbours import neighbour_list
+
+        add("matscipy: neighbour_list", lambda a: neighbour_list("ijSd", a, cutoff), atoms)
+    with suppress(ImportError):
+        from vesin import NeighborList
+
+        vesin = NeighborList(cutoff=cutoff, full_list=True)
+        add("vesin: NeighborList", lambda a: vesin.compute(a.positions, a.cell[:], True, "ijSd"), atoms)
+    return found
 
 
 def main() -> None:
@@ -105,27 +150,36 @@ def main() -> None:
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cores} threads"
     console.print(f"{len(structures)} mixed oxides, {n_atoms:.1f} atoms each on average, {where}")
 
-    rows: dict[str, float] = {}
-    rows[f"in batches, {cores} threads"] = seconds_each(translator.translate_many, structures)
     few = structures[:: max(1, len(structures) // 100)]
-    rows[f"one at a time, {cores} threads"] = seconds_each(lambda batch: [*map(translator.translate, batch)], few)
-    maker = build_relax_maker("chgnet", {})
     relaxed = structures[:: max(1, len(structures) // arguments.relaxations)]
-    rows[f"CHGNet relaxation, {cores} threads"] = seconds_each(
-        lambda batch: [maker.make.original(maker, structure) for structure in batch], relaxed
-    )
-    torch.set_num_threads(1)
-    rows["in batches, 1 thread"] = seconds_each(translator.translate_many, structures)
-    parts = stages(translator, structures)
-
+    maker = build_relax_maker("chgnet", {})
+    rows: dict[str, float] = {}
+    for threads in sorted({1, cores}):
+        torch.set_num_threads(threads)
+        name = f"{threads} thread{'s' * (threads > 1)}"
+        rows[f"in batches, {name}"] = seconds_each(translator.translate_many, structures)
+        if threads > 1:
+            rows[f"in batches, {threads} processes"] = seconds_each(translator.translate_many, structures, True, 1000)
+        rows[f"one at a time, {name}"] = seconds_each(lambda batch: [*map(translator.translate, batch)], few)
+        with TemporaryDirectory() as folder, chdir(folder):  # relaxations leave files where they run
+            rows[f"CHGNet relaxation, {name}"] = seconds_each(
+                lambda batch: [maker.make.original(maker, structure) for structure in batch], relaxed, warm=1
+            )
+    first = min(rows.values())
     table = Table("how", "ms each", "structures/s", "ratio")
-    first = next(iter(rows.values()))
     for name, seconds in rows.items():
         table.add_row(name, f"{1000 * seconds:.2f}", f"{1 / seconds:.1f}", f"{seconds / first:.1f}")
     console.print(table)
+
+    torch.set_num_threads(1)
+    parts = stages(translator, structures)
     table = Table("stage, 1 thread", "ms each", "share")
     for name, seconds in parts.items():
         table.add_row(name, f"{1000 * seconds:.2f}", f"{seconds / parts['all']:.0%}")
+    console.print(table)
+    table = Table("neighbours within 6 A, 1 thread", "ms each")
+    for name, seconds in neighbour_searches(translator, structures).items():
+        table.add_row(name, f"{1000 * seconds:.3f}")
     console.print(table)
 
 

@@ -1,13 +1,14 @@
-from itertools import combinations
+from collections import Counter
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Composition, Lattice, Structure
+from pymatgen.core import Composition, Element, Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from cryslator_flows.crystals.candidates import candidate_id
+from cryslator_flows.crystals.candidates import candidate_id, substituted_formula
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
 from cryslator_flows.crystals.substitution import (
     ExplicitMaps,
@@ -20,6 +21,8 @@ from cryslator_flows.crystals.substitution import (
 from cryslator_flows.crystals.templates import AflowTemplates, FileTemplates
 from cryslator_flows.errors import StructureError
 from cryslator_flows.schemas import Template
+
+SYMBOLS = ["Li", "Na", "Cs", "Ca", "Fe", "Mn", "Ti", "P", "Si", "N", "C", "S", "O", "F", "Cl", "H", "He", "Ne"]
 
 
 def template(structure, name="t"):
@@ -66,13 +69,30 @@ def test_role_pools_assign_both_ways_and_keep_the_anion(perovskite):
     }
 
 
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["Ca", "Fe", "Mn", "Na", "O", "Ti"]), min_size=1, max_size=4), min_size=2, max_size=2
+    )
+)
+@settings(deadline=None)
+def test_role_pools_as_by_trying_all_assignments(pools):
+    """Each choice once, in the order in which it comes first."""
+    structure = Structure(Lattice.cubic(4), ["Ca", "Ti", "O"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]])
+    choices = [choice for order in permutations(pools) for choice in product(*order)]
+    expected = dict.fromkeys(choice for choice in choices if len({*choice, "O"}) == 3)
+    found = RolePools(kind="roles", cations=pools).substitutions(structure)
+    assert [substitution.mapping for substitution in found] == [
+        {"Ca": first, "Ti": second, "O": "O"} for first, second in expected
+    ]
+
+
 def test_role_pools_need_as_many_cations(rutile):
     assert formulas(RolePools(kind="roles", cations=[["Mn"], ["Ca"]]), rutile) == []
 
 
 def test_charge_balance(perovskite):
-    assert is_charge_balanced("CaMnO3")
-    assert not is_charge_balanced("NaMgO3")
+    assert is_charge_balanced({"Ca": 1, "Mn": 1, "O": 3})
+    assert not is_charge_balanced({"Na": 1, "Mg": 1, "O": 3})
     space = ExplicitMaps(kind="maps", maps=[{"Ca": "Na", "Ti": "Mg"}, {"Ca": "Sr"}])
     enumeration = Enumeration([template(perovskite)], [space])
     assert [candidate.reduced_formula for candidate in enumeration] == ["SrTiO3"]
@@ -87,8 +107,30 @@ def test_charge_balance(perovskite):
 )  # fmt: skip
 @settings(deadline=None, max_examples=150)
 def test_charge_balance_is_that_of_pymatgen(amounts):
-    formula = Composition(amounts).reduced_formula
-    assert is_charge_balanced(formula) == bool(Composition(formula).oxi_state_guesses())
+    formula = substituted_formula(amounts, {symbol: symbol for symbol in amounts})
+    assert is_charge_balanced(formula.amounts) == bool(Composition(formula.text).oxi_state_guesses())
+
+
+@given(st.dictionaries(st.sampled_from(SYMBOLS), st.integers(1, 24), min_size=1, max_size=5), st.data())
+@settings(deadline=None, max_examples=300)
+def test_substituted_formula_is_that_of_pymatgen(amounts, data):
+    """Polyanions, peroxides, elements without electronegativity, two elements that become one."""
+    mapping = {old: data.draw(st.sampled_from(SYMBOLS)) for old in amounts}
+    substituted = Counter()
+    for old, amount in amounts.items():
+        substituted[mapping[old]] += amount
+    formula = substituted_formula(amounts, mapping)
+    assert formula.text == Composition(substituted).reduced_formula
+    assert formula.amounts == Composition(formula.text).get_el_amt_dict()
+
+
+def test_one_stoichiometry_with_and_without_polyanion():
+    amounts = {"Ca": 2, "Mg": 2, "Si": 4, "O": 12}
+    written = {new: substituted_formula(amounts, {old: old for old in amounts} | {"Si": new}).text for new in SYMBOLS}
+    assert written["Si"] == "CaMg(SiO3)2"
+    assert written["Ti"] == "CaMgTi2O6"
+    for new, formula in written.items():
+        assert formula == Composition(f"Ca2Mg2{new}4O12").reduced_formula
 
 
 @pytest.mark.slow
@@ -141,6 +183,33 @@ def test_duplicates_as_by_comparing_all_pairs():
             if not any(matcher.fit(structure, other) for other in by_brute_force):
                 by_brute_force.append(structure)
     assert [candidate.structure for candidate in kept] == by_brute_force
+
+
+def test_chunks_as_by_the_plain_way():
+    """pymatgen's formulas and charges, every pair of candidates compared, then sorted by system and formula."""
+    templates = list(AflowTemplates(elements=["O"], n_elements=3, max_atoms=7).load())
+    space = RolePools(kind="roles", cations=[["Na", "Ca", "Mn"], ["Li", "Mn", "Na", "Ti"]])
+    enumeration = Enumeration(templates, [space])
+    chunks = [list(packed.candidates()) for packed in enumeration.chunks(12)]
+
+    matcher, plain, unbalanced = StructureMatcher(), [], 0
+    for item in templates:
+        *cations, _ = sorted(item.structure.composition.elements)
+        choices = [choice for order in permutations(space.cations) for choice in product(*order)]
+        for choice in dict.fromkeys(choice for choice in choices if len(set(choice)) == 2):
+            structure = item.structure.copy()
+            structure.replace_species(dict(zip(cations, map(Element, choice), strict=True)))
+            if not structure.composition.reduced_composition.oxi_state_guesses():
+                unbalanced += 1
+            elif not any(matcher.fit(structure, other) for other in plain):
+                plain.append(structure)
+    plain.sort(key=lambda structure: (structure.chemical_system, structure.reduced_formula))
+    assert [candidate.structure for chunk in chunks for candidate in chunk] == plain
+    assert enumeration.counts.not_charge_balanced == unbalanced > 0
+    assert enumeration.counts.duplicates == enumeration.counts.enumerated - unbalanced - len(plain) > 0
+    systems = [{candidate.chemsys for candidate in chunk} for chunk in chunks]
+    assert len(chunks) > 1
+    assert not any(first & second for first, second in combinations(systems, 2))
 
 
 def test_unusable_templates_are_counted_and_stop_nothing(tmp_path, perovskite):

@@ -53,6 +53,14 @@ def test_what_the_symmetry_allows_stays(rutile):
     assert np.abs(result.frac_coords - changed.frac_coords).max() < 1e-12
 
 
+def test_supercell_with_thousands_of_operations(perovskite):
+    """A table of all distances between images and sites would take 15 GB."""
+    large = perovskite * (4, 4, 5)
+    result = symmetrize_like(disturbed(large, 3), large)
+    assert len(result) == 400
+    assert symmetry(result)[1] == symmetry(large)[1] > 1000
+
+
 def test_moments_of_the_reference_come_along(perovskite):
     perovskite.add_site_property("magmom", [0.0, 3.0, 0.0, 0.0, 0.0])
     noisy = disturbed(perovskite, 1)

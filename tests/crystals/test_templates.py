@@ -1,6 +1,7 @@
 import sys
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
@@ -24,6 +25,19 @@ def test_aflow_filters():
         assert len(template.structure) <= 10
     ids = [template.template_id for template in AflowTemplates(max_atoms=500).load()]
     assert len(ids) == len(set(ids)) > 200
+
+
+def test_aflow_is_the_library_of_pymatgen():
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+
+    found = list(AflowTemplates(max_atoms=10_000)._read())
+    for template, entry in zip(found, AFLOW_PROTOTYPE_LIBRARY, strict=True):
+        ours, theirs = template.structure, entry["snl"].structure
+        assert template.template_id == f"{theirs.reduced_formula}:{entry['tags']['aflow']}"
+        assert ours.species == theirs.species
+        assert np.array_equal(ours.frac_coords, theirs.frac_coords)
+        assert np.array_equal(ours.lattice.matrix, theirs.lattice.matrix)
+        assert ours.site_properties == theirs.site_properties
 
 
 def test_aflow_label_must_exist():

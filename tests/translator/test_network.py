@@ -1,6 +1,7 @@
 """What must hold for any weights: random networks are tested, today's and the paper's."""
 
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -169,3 +170,24 @@ def test_output_is_continuous_where_neighbours_enter_and_leave(network):
         energies.append(float(network(replace(crystals, frac=frac)).energy))
     jumps = np.abs(np.diff(energies))
     assert jumps.max() < 30 * np.median(jumps) + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bonds_computed_once_teach_the_same_as_edges_computed_each(seed):
+    """Weights learn the same whether or not equal bonds share their features; so they do for all atoms at once."""
+    torch.manual_seed(seed)
+    network = make_network(1).double()
+    crystals = random_crystal(seed, atoms=6)
+    crystals = replace(crystals, numbers=crystals.numbers % 2 + 8)
+
+    def answer() -> list[torch.Tensor]:
+        prediction = network(crystals)
+        loss = prediction.energy.sum() + prediction.strain.square().sum() + prediction.shift.square().sum()
+        return [loss, *torch.autograd.grad(loss, network.parameters(), allow_unused=True)]
+
+    once = answer()
+    every = lambda length, *_: (torch.arange(len(length)),) * 2  # noqa: E731
+    with patch.multiple("cryslator_flows.translator.network", distinct_bonds=every, ATOMS_IN_CACHE=2):
+        each = answer()
+    for one, other in zip(once, each, strict=True):
+        assert one is other is None or torch.allclose(one, other, rtol=1e-8, atol=1e-10)

@@ -9,6 +9,7 @@ from cryslator_flows import Translation, Translator
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.errors import ModelError, StructureError
 from cryslator_flows.translator.pretrained import CALIBRATION, CONFIG, WEIGHTS, find_model, list_models
+from cryslator_flows.translator.translator import WORTH_PROCESSES
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,24 @@ def test_bad_ones_do_not_stop_the_stream(translator, perovskite):
     with pytest.raises(StructureError, match=r"structures\[1\]"):
         translator.translate_many([perovskite, nan])
     assert translator.translate_many([]) == []
+
+
+@pytest.mark.slow
+def test_many_are_translated_in_other_processes_with_the_same_results(translator, perovskite, monkeypatch):
+    structures = [template.structure for template in AflowTemplates(elements=["O"], max_atoms=14).load()]
+    rows = [(f"row {index}", structure) for index, structure in enumerate(structures)]
+    rows.insert(1, ("flat", Structure(Lattice([[1, 0, 0], [0, 1, 0], [1, 1, 0]]), ["Fe"], [[0, 0, 0]])))
+    rows.insert(3, ("unread", StructureError("unread: no atoms", "no atoms")))
+    here = dict(translator.translate_labelled(iter(rows)))
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    monkeypatch.setattr(Translator, "n_translated", WORTH_PROCESSES)
+    monkeypatch.setattr(translator.model, "predict", None)  # this process translates nothing any more
+    there = dict(translator.translate_labelled(iter(rows)))
+    assert list(there) == list(here) == [name for name, _ in rows]
+    assert (there["unread"].cause, there["flat"].cause) == ("no atoms", "flat cell")
+    assert str(there["flat"]) == str(here["flat"])
+    for name in set(there) - {"unread", "flat"}:
+        assert there[name] == here[name]
 
 
 def test_unknown_elements_are_named(translator):
