@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jobflow import Flow, OnMissing
 from monty.json import MontyDecoder, MontyEncoder
 
+from cryslator_flows.crystals.columns import squeeze, unsqueeze
 from cryslator_flows.errors import CryslatorError, StoreError
 
 if TYPE_CHECKING:
@@ -159,9 +160,14 @@ class LocalRun:
 
 
 def _encode(flow: Flow | Job) -> str:
-    return json.dumps(flow, cls=MontyEncoder)
+    return squeeze(json.dumps(flow, cls=MontyEncoder))
 
 
-def _decode(text: str) -> Flow:
-    flow = json.loads(text, cls=MontyDecoder)
+def flow_text(entry: str) -> str:
+    """A flow as JSON from its entry in the journal, which earlier versions did not compress."""
+    return entry if entry.startswith("{") else unsqueeze(entry)
+
+
+def _decode(entry: str) -> Flow:
+    flow = json.loads(flow_text(entry), cls=MontyDecoder)
     return flow if isinstance(flow, Flow) else Flow([flow])

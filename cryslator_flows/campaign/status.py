@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from cryslator_flows.campaign.local import flow_text
 from cryslator_flows.campaign.remote import remaining_parts
 from cryslator_flows.errors import CampaignError, nearest
 from cryslator_flows.schemas import STAGES
@@ -255,7 +256,7 @@ def _queued_jobs(journal: Store, ended: dict[str, Row]) -> Iterator[Row]:
     texts = [started["flow"]] if started else []
     texts += [text for row in ended.values() for text in row["flows"]]
     for text in texts:
-        yield from _jobs(json.loads(text))
+        yield from _jobs(json.loads(flow_text(text)))
 
 
 def _jobs(flow: Row) -> Iterator[Row]:

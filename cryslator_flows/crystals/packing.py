@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import zlib
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,6 +12,18 @@ from pymatgen.core import Structure
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
 from cryslator_flows.crystals.candidates import CandidateRow, make_candidate
+from cryslator_flows.crystals.columns import (
+    Arrays,
+    cells_to_moves,
+    decode_columns,
+    encode_columns,
+    from_moves,
+    n_moves,
+    squeeze,
+    stack_moves,
+    to_moves,
+    unsqueeze,
+)
 from cryslator_flows.crystals.substitution import Substitution
 from cryslator_flows.schemas import (
     Candidate,
@@ -31,7 +40,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Row = tuple[Candidate, Translation]
-Arrays = dict[str, "NDArray[Any]"]
 
 NUMBERS = (
     "formation_energy_per_atom",
@@ -45,15 +53,20 @@ NUMBERS = (
 FLAGS = ("atoms_too_close", "out_of_domain")
 
 
-def encode_columns(arrays: Arrays) -> str:
-    """Columns as a compressed numpy archive (npz) in base64."""
-    file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **arrays)
-    return base64.b64encode(file.getvalue()).decode()
+def _text(template: Template) -> str:
+    """A template as JSON, without what its structure can be read without: Cartesian positions, labels of sites."""
+    content = {
+        "@module": Template.__module__,
+        "@class": Template.__name__,
+        "template_id": template.template_id,
+        "structure": template.structure.as_dict(verbosity=0),
+    }
+    return json.dumps(content, cls=MontyEncoder)
 
 
-def _squeeze(texts: dict[str, str]) -> str:
-    return base64.b64encode(zlib.compress(json.dumps(texts).encode())).decode()
+def _each(moves: NDArray[np.int64], n_atoms: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+    """The moves of each candidate, of a column of all."""
+    return np.split(moves, np.cumsum(n_moves(n_atoms)))[:-1]
 
 
 class PackedCandidates(BaseModel):
@@ -65,7 +78,7 @@ class PackedCandidates(BaseModel):
     whole_systems: bool = Field(
         False, description="Whether no other candidate of the campaign can be in the convex hulls of these"
     )
-    columns: str = Field(description="Compressed numpy archive (npz) in base64, one row for each candidate")
+    columns: str = Field(description="Compressed numpy archive (npz) in base64, columns of one row for each candidate")
 
     @classmethod
     def pack(
@@ -79,7 +92,7 @@ class PackedCandidates(BaseModel):
             name = row.template.template_id
             if name not in texts:
                 numbers_of[name] = len(texts)
-                texts[name] = json.dumps(row.template, cls=MontyEncoder)
+                texts[name] = _text(row.template)
             numbers.append(numbers_of[name])
             symbols.append(" ".join(f"{old} {new}" for old, new in row.substitution.mapping.items()))
             probabilities.append(np.nan if row.substitution.probability is None else row.substitution.probability)
@@ -90,7 +103,7 @@ class PackedCandidates(BaseModel):
         }
         return cls(
             n_candidates=len(numbers),
-            templates=_squeeze(texts),
+            templates=squeeze(json.dumps(texts)),
             rescale_volume=rescale_volume,
             whole_systems=whole_systems,
             columns=encode_columns(arrays),
@@ -98,17 +111,20 @@ class PackedCandidates(BaseModel):
 
     def template_texts(self) -> dict[str, str]:
         """The templates by identifier, each as JSON."""
-        return dict(json.loads(zlib.decompress(base64.b64decode(self.templates))))
+        return dict(json.loads(unsqueeze(self.templates)))
 
     def arrays(self) -> Arrays:
         """The columns, decoded."""
-        with np.load(io.BytesIO(base64.b64decode(self.columns)), allow_pickle=False) as file:
-            return dict(file)
+        return decode_columns(self.columns)
 
     def candidates(self) -> Iterator[Candidate]:
         """The candidates one by one, in order."""
-        columns = self.arrays()
-        templates: list[Template] = [MontyDecoder().decode(text) for text in self.template_texts().values()]
+        return self._make(self.arrays(), self._templates())
+
+    def _templates(self) -> list[Template]:
+        return [MontyDecoder().decode(text) for text in self.template_texts().values()]
+
+    def _make(self, columns: Arrays, templates: Sequence[Template]) -> Iterator[Candidate]:
         predictor = DLSVolumePredictor() if self.rescale_volume else None
         for number, symbols, probability in zip(
             columns["template"], columns["symbols"], columns["probability"], strict=True
@@ -122,7 +138,10 @@ class PackedCandidates(BaseModel):
 
 
 class TranslatedCandidates(PackedCandidates):
-    """Candidates and their translations, packed; a few hundred bytes for each of them."""
+    """Candidates and their translations, packed; one or two hundred bytes for each of them.
+
+    Of cells and positions what became of those of the template is kept, in whole numbers of `columns.STEP`.
+    """
 
     @classmethod
     def add(cls, packed: PackedCandidates, kept: Sequence[int], rows: Sequence[tuple[str, Translation]]) -> Self:
@@ -138,6 +157,7 @@ class TranslatedCandidates(PackedCandidates):
             Reduced formula and translation of each of these.
         """
         translations = [translation for _, translation in rows]
+        templates = [template.structure for template in packed._templates()]
         arrays = {name: column[np.array(kept, dtype=int)] for name, column in packed.arrays().items()}
         arrays["candidate_id"] = np.array([str(item.candidate_id) for item in translations], dtype=np.str_)
         arrays["formula"] = np.array([formula for formula, _ in rows], dtype=np.str_)
@@ -148,10 +168,12 @@ class TranslatedCandidates(PackedCandidates):
         for name in ("model_name", "model_version"):
             arrays[name] = np.array([getattr(item, name) for item in translations], dtype=np.str_)
         arrays["unknown_elements"] = np.array([" ".join(item.unknown_elements) for item in translations], np.str_)
-        arrays["lattice"] = np.array([item.structure.lattice.matrix for item in translations]).reshape(-1, 3, 3)
-        positions = [item.structure.frac_coords for item in translations]
-        arrays["frac_coords"] = np.concatenate(positions) if positions else np.zeros((0, 3))
-        arrays["n_atoms"] = np.array([len(item) for item in positions], dtype=np.int32)
+        structures = [item.structure for item in translations]
+        arrays["n_atoms"] = np.array([len(structure) for structure in structures], dtype=np.int32)
+        arrays["moves"] = stack_moves([
+            to_moves(templates[number], structure.lattice.matrix, structure.frac_coords)
+            for number, structure in zip(arrays["template"], structures, strict=True)
+        ])  # fmt: skip
         return cls(
             n_candidates=len(rows),
             templates=packed.templates,
@@ -163,16 +185,15 @@ class TranslatedCandidates(PackedCandidates):
     def take(self, indices: NDArray[np.integer] | Sequence[int]) -> Self:
         """Some of the candidates, in the order of `indices`; templates that are not needed are left out."""
         indices = np.asarray(indices, dtype=int)
-        arrays = self.arrays()
-        ends = np.cumsum(arrays["n_atoms"])
-        positions = [arrays["frac_coords"][ends[index] - arrays["n_atoms"][index] : ends[index]] for index in indices]
-        taken = {name: column[indices] for name, column in arrays.items() if name != "frac_coords"}
-        taken["frac_coords"] = np.concatenate(positions) if positions else np.zeros((0, 3))
+        arrays = self._columns()
+        moves = _each(arrays.pop("moves"), arrays["n_atoms"])
+        taken = {name: column[indices] for name, column in arrays.items()}
+        taken["moves"] = stack_moves([moves[index] for index in indices])
         used, taken["template"] = np.unique(taken["template"], return_inverse=True)
         texts = list(self.template_texts().items())
         return type(self)(
             n_candidates=len(indices),
-            templates=_squeeze(dict(texts[number] for number in used)),
+            templates=squeeze(json.dumps(dict(texts[number] for number in used))),
             rescale_volume=self.rescale_volume,
             whole_systems=self.whole_systems,
             columns=encode_columns(taken),
@@ -188,28 +209,32 @@ class TranslatedCandidates(PackedCandidates):
             texts.update((name, text) for name, text in ours.items() if name not in texts)
             numbers = {name: number for number, name in enumerate(texts)}
             renumbered = np.array([numbers[name] for name in ours], dtype=np.int32)
-            for name, column in part.arrays().items():
+            for name, column in part._columns().items():
                 joined.setdefault(name, []).append(renumbered[column] if name == "template" else column)
         return cls(
             n_candidates=sum(part.n_candidates for part in parts),
-            templates=_squeeze(texts),
+            templates=squeeze(json.dumps(texts)),
             rescale_volume=any(part.rescale_volume for part in parts),
             whole_systems=all(part.whole_systems for part in parts),
             columns=encode_columns({name: np.concatenate(columns) for name, columns in joined.items()}),
         )
 
+    def _columns(self) -> Arrays:
+        """`arrays`, with moves also where an earlier version stored cells and positions."""
+        columns = self.arrays()
+        if "moves" in columns:
+            return columns
+        return cells_to_moves(columns, [template.structure for template in self._templates()])
+
     def rows(self) -> Iterator[Row]:
         """Candidates with their translations one by one, in order."""
-        columns = self.arrays()
-        ends = np.cumsum(columns["n_atoms"])
-        for index, candidate in enumerate(self.candidates()):
-            first, last = ends[index] - columns["n_atoms"][index], ends[index]
-            structure = Structure(
-                columns["lattice"][index],
-                candidate.structure.species,
-                columns["frac_coords"][first:last],
-                site_properties=candidate.structure.site_properties,
-            )
+        templates = self._templates()
+        columns = self._columns()
+        moves = _each(columns["moves"], columns["n_atoms"])
+        for index, candidate in enumerate(self._make(columns, templates)):
+            matrix, frac = from_moves(templates[columns["template"][index]].structure, moves[index])
+            before = candidate.structure
+            structure = Structure(matrix, before.species, frac, site_properties=before.site_properties)
             yield (
                 candidate,
                 Translation(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cryslator_flows.crystals.packing import Arrays, TranslatedCandidates
+    from cryslator_flows.crystals.columns import Arrays
+    from cryslator_flows.crystals.packing import TranslatedCandidates
 
 # Energies that differ by less are equal for the hull, in eV/atom.
 HULL_NOISE = 1e-8

@@ -10,8 +10,8 @@ that take the places of the three cations in every order. Translation runs for t
 ``--translate``, of the smallest size, and is extrapolated to a million, on a GPU where PyTorch sees one. Time inside
 the network is told apart: the rest stays on the processor whatever the network runs on, so that, without a GPU, it is
 what a million costs at least with one. Selection is measured on candidates that were
-enumerated but not translated: cells are those of the templates and energies drawn at random, which changes what is
-selected, not what selecting costs.
+enumerated but not translated: energies, cells and positions are drawn at random, which changes what is selected, not
+what selecting costs.
 """
 
 from __future__ import annotations
@@ -34,15 +34,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cryslator_flows.crystals.candidates import substituted_formula
+from cryslator_flows.crystals.columns import encode_columns, n_moves
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
-from cryslator_flows.crystals.packing import (
-    FLAGS,
-    NUMBERS,
-    PackedCandidates,
-    Shortlist,
-    TranslatedCandidates,
-    encode_columns,
-)
+from cryslator_flows.crystals.packing import FLAGS, NUMBERS, PackedCandidates, Shortlist, TranslatedCandidates
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.jobs.enumerate import PARTS_PER_JOB, EnumerateMaker
@@ -127,9 +121,8 @@ def pretend(packed: PackedCandidates, seed: int) -> TranslatedCandidates:
     arrays["formula"] = np.array(formulas)
     arrays |= {name: np.full(number, "random") for name in ("model_name", "model_version")}
     arrays["unknown_elements"] = np.full(number, "")
-    arrays["lattice"] = np.array([structures[template].lattice.matrix for template in arrays["template"]])
-    arrays["frac_coords"] = np.concatenate([structures[template].frac_coords for template in arrays["template"]])
     arrays["n_atoms"] = np.array([len(structures[template]) for template in arrays["template"]])
+    arrays["moves"] = rng.integers(-(2**27), 2**27, n_moves(arrays["n_atoms"]).sum())
     return TranslatedCandidates(**packed.model_dump(exclude={"columns"}), columns=encode_columns(arrays))
 
 

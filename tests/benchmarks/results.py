@@ -2,9 +2,9 @@
 
 Example: python -m tests.benchmarks.results --metals 38
 
-Candidates are enumerated as in `tests.benchmarks.million`; cells are those of the templates and energies drawn at
-random in place of translations, which changes what is read, not what reading costs. Each way of reading runs in a
-process of its own; memory is the peak of its resident memory beyond what it was before.
+Candidates are enumerated as in `tests.benchmarks.million`; energies, cells and positions are drawn at random in place
+of translations, which changes what is read, not what reading costs. Each way of reading runs in a process of its own;
+memory is the peak of its resident memory beyond what it was before.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from cryslator_flows.campaign.page.phases import draw_hulls
 from cryslator_flows.campaign.page.provenance import describe_cuts, describe_model, describe_settings
 from cryslator_flows.campaign.page.structures import viewed
 from cryslator_flows.campaign.page.table import table_columns, table_rows
-from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk, encode_columns
+from cryslator_flows.crystals.columns import CELL_MOVES, encode_columns
+from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk
 from cryslator_flows.jobs.selection import Cuts, energies_above_hull
 from cryslator_flows.schemas import Template, TranslationStats
 from cryslator_flows.translator.pretrained import find_model
@@ -53,7 +54,7 @@ def chunk(number, template, **changed):
         "volume_change": np.full(number, 0.05),
         "out_of_domain": np.zeros(number, bool),
         "n_atoms": np.zeros(number, int),
-        "frac_coords": np.zeros((0, 3)),
+        "moves": np.zeros(CELL_MOVES * number, dtype=np.int64),
         # A formula of its own system, so that its phase diagram would be seen.
         "atoms_too_close": np.arange(number) == 3,
         **changed,

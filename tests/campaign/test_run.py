@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.campaign.local import flow_text
 from cryslator_flows.campaign.report import full_report, write_files
 from cryslator_flows.campaign.run import CampaignRun
+from cryslator_flows.campaign.status import local_status
 from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.relaxation import engines
@@ -45,6 +47,28 @@ def test_second_run_does_nothing_twice(tmp_path):
     assert second == first
     assert happened["done"] == 0
     assert (tmp_path / "log").read_text() == log
+
+
+def test_campaign_of_an_earlier_version_goes_on(tmp_path):
+    """Whose journal held flows as plain JSON."""
+    made = campaign(tmp_path, "PairPotentialRelaxMaker")
+    run = CampaignRun(made, tmp_path / "run")
+    first, _ = run_counting(run)
+    with run.folder.opened() as folder:
+        expected = local_status(folder)
+        rows = list(folder.journal.query())
+        for row in rows:
+            row |= {"flow": flow_text(row["flow"])} if "flow" in row else {}
+            row |= {"flows": [flow_text(flow) for flow in row["flows"]]} if "flows" in row else {}
+        before = sum(len(json.dumps(row)) for row in folder.journal.query())
+        folder.journal.update(rows, key="entry")
+        assert sum(len(json.dumps(row)) for row in folder.journal.query()) > 3 * before
+        assert local_status(folder).counts == expected.counts
+        last = max(row["number"] for row in rows if "number" in row)
+        folder.journal.remove_docs({"number": last})
+    again, happened = run_counting(run)
+    assert again == first
+    assert (happened["done"], happened["reused"]) == (1, last - 1)
 
 
 CLI = [sys.executable, "-m", "cryslator_flows.cli", "screen"]
