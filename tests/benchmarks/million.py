@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import shutil
 import sys
@@ -75,9 +76,13 @@ def enumerate_candidates(n_metals: int, charge_balanced: bool, folder: Path) -> 
 
 
 def translate(number: int, folder: Path) -> dict[str, Any]:
-    """Translate with the released model, chunk by chunk, as many jobs do."""
+    """Translate with the released model, chunk by chunk, as many jobs do, on one core."""
+    import torch
+
     from cryslator_flows.translator.loaded import LoadedModel
 
+    torch.set_num_threads(1)
+    os.environ["LOKY_MAX_CPU_COUNT"] = "1"
     predict, inside = LoadedModel.predict, 0.0
 
     def timed(*arguments: Any) -> Any:
