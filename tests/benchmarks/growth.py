@@ -96,19 +96,21 @@ def plot(sizes: dict[int, dict[str, Any]], numbers: dict[int, dict[int, dict[str
     axes[0, 0].loglog(atoms, each[0] * atoms / atoms[0], ":", color="gray", label="linear")
     axes[0, 0].set(xlabel="atoms in a cell", ylabel="ms a structure")
     axes[1, 0].semilogx(atoms, [row["peak"] for row in sizes.values()], "o-")
-    axes[1, 0].set(xlabel="atoms in a cell", ylabel="peak memory, MiB", ylim=(0, None))
+    axes[1, 0].set(xlabel="atoms in a cell", ylabel="peak memory, MiB")
     for cores, rows in numbers.items():
         name = f"{cores} core{'s' * (cores > 1)}"
         axes[0, 1].loglog(list(rows), [row["translating"] for row in rows.values()], "o-", label=name)
-        axes[1, 1].semilogx(list(rows), [row["peak"] for row in rows.values()], "o-", label=f"{name}, this process")
+        axes[1, 1].semilogx(list(rows), [row["peak"] for row in rows.values()], "o-", label=f"{name}, first process")
     first = next(iter(numbers.values()))
     start, end = min(first), max(first)
     linear = first[start]["translating"] * np.array([1, end / start])
     axes[0, 1].loglog([start, end], linear, ":", color="gray", label="linear")
     axes[0, 1].set(xlabel="structures of 5 to 20 atoms", ylabel="s")
-    axes[1, 1].set(xlabel="structures of 5 to 20 atoms", ylabel="peak memory, MiB", ylim=(0, None))
+    axes[1, 1].set(xlabel="structures of 5 to 20 atoms", ylabel="peak memory, MiB")
     for panel in (axes[0, 0], axes[0, 1], axes[1, 1]):
         panel.legend(frameon=False)
+    for panel in axes[1]:
+        panel.set_ylim(0, 1.2 * panel.dataLim.ymax)
     figure.savefig(path, dpi=120)
 
 
