@@ -173,6 +173,9 @@ def translate(
         partial.replace(target)
     except OSError as error:
         raise StoreError(f"{target}: cannot be written ({error.strerror}); choose another path") from error
+    except KeyboardInterrupt:
+        err.print(f"Stopped. The {done} lines so far are in {plain(str(partial))}; the same command starts anew.")
+        raise typer.Exit(130) from None
     if failed == done:
         if done > 1:
             last = f"{source}: none of {done} structures could be translated, the last one because: {last}"

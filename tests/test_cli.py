@@ -44,6 +44,21 @@ def test_translate_a_batch_goes_on_past_bad_input(run, tmp_path, perovskite, rut
     assert not (tmp_path / "out.jsonl.partial").exists()
 
 
+def test_stopped_translation_says_where_its_lines_are(run, tmp_path, perovskite, monkeypatch):
+    (tmp_path / "in.jsonl").write_text(json.dumps(perovskite.as_dict()) + "\n")
+
+    def stopped(self, rows):
+        yield next(iter(rows))[0], self.translate(perovskite)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cryslator_flows.translator.translator.Translator.translate_labelled", stopped)
+    code, _, err = run("translate", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert code == 130
+    assert "The 1 lines so far are in" in err
+    assert len((tmp_path / "out.jsonl.partial").read_text().splitlines()) == 1
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

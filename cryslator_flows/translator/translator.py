@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from loky import cpu_count, get_reusable_executor
 from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
@@ -30,8 +33,8 @@ if TYPE_CHECKING:
 ATOMS_PER_BATCH = 1024
 TOO_CLOSE = 0.7
 
-# Starting other processes takes as long as this one needs to translate so many structures.
-WORTH_PROCESSES = 2000
+# Starting other processes takes some seconds, as long as two of them save on so many structures.
+WORTH_PROCESSES = 5000
 # More of them would wait for the one that reads and writes, and each takes half a gigabyte.
 MOST_PROCESSES = 8
 
@@ -154,17 +157,18 @@ class Translator:
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as threads:
             try:
                 for batch in in_batches(rows):
-                    processes = self._processes()
-                    if processes is None:
+                    workers = self._processes()
+                    if workers == 1:
                         waiting = threads.submit(self.translate_batch, batch)
                     else:
+                        processes = get_reusable_executor(workers, timeout=60)
                         waiting = processes.submit(translate_elsewhere, self.folder, self.version, batch)
                     Translator.n_translated += len(batch)
                     ahead.append((batch, waiting))
-                    if len(ahead) > (cores if processes is None else MOST_PROCESSES):
-                        yield from named(*ahead.popleft())
+                    if len(ahead) > max(cores, workers):
+                        yield from self._results(*ahead.popleft())
                 while ahead:
-                    yield from named(*ahead.popleft())
+                    yield from self._results(*ahead.popleft())
             finally:
                 torch.set_num_threads(cores)
                 for _, waiting in ahead:
@@ -176,14 +180,21 @@ class Translator:
         translations = iter(self._translate([item for item in checked if isinstance(item, Structure)]))
         return [item if isinstance(item, StructureError) else next(translations) for item in checked]
 
-    def _processes(self) -> Executor | None:
-        """Other processes to translate in, once this one alone has translated so many that they are worth starting."""
+    def _processes(self) -> int:
+        """Processes to translate in: this one, until it alone has translated so many that others are worth starting."""
         if self.model.device != "cpu" or Translator.n_translated < WORTH_PROCESSES:
-            return None
-        from loky import cpu_count, get_reusable_executor
+            return 1
+        return min(cpu_count(), MOST_PROCESSES)
 
-        cores = min(cpu_count(), MOST_PROCESSES)
-        return None if cores == 1 else get_reusable_executor(cores, timeout=60)
+    def _results(self, batch: Batch, waiting: Future[list[Result]]) -> Iterator[tuple[str, Result]]:
+        """Results of a batch with the names of its rows."""
+        try:
+            results = waiting.result()
+        except BrokenProcessPool:
+            # Another process was killed, for want of memory most likely: this one goes on alone.
+            Translator.n_translated = -sys.maxsize
+            results = self.translate_batch(batch)
+        return zip((name for name, _ in batch), results, strict=True)
 
     def _translate(self, structures: list[Structure]) -> list[Translation]:
         if not structures:
@@ -225,9 +236,12 @@ class Translator:
 
 def checked_row(name: str, item: Structure | StructureError) -> Structure | StructureError:
     """A structure, or what is wrong with it."""
+    if isinstance(item, StructureError):
+        return item
+    if not isinstance(item, Structure):
+        raise TypeError(f"{name}: a {type(item).__name__} is no pymatgen Structure; give a Structure")
     try:
-        if isinstance(item, Structure):
-            check_structure(item, name)
+        check_structure(item, name)
     except StructureError as error:
         return error
     return item
@@ -239,16 +253,11 @@ def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
     atoms = 0
     for name, item in rows:
         batch.append((name, item))
-        atoms += len(item) if isinstance(item, Structure) else 0
+        atoms += len(item) or 1 if isinstance(item, Structure) else 1
         if atoms >= ATOMS_PER_BATCH:
             yield batch
             batch, atoms = [], 0
     yield batch
-
-
-def named(batch: Batch, results: Future[list[Result]]) -> Iterator[tuple[str, Result]]:
-    """Results with the names of their rows."""
-    return zip((name for name, _ in batch), results.result(), strict=True)
 
 
 def translate_elsewhere(folder: ModelFolder, version: str, batch: Batch) -> list[Result]:

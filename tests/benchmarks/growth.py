@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--numbers", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="of structures")
     parser.add_argument("--plot", type=Path, help="PNG file to draw")
     arguments = parser.parse_args()
-    table = Table("", "structures", "s", "ms each", "peak MiB")
+    table = Table("", "structures", "s", "ms each", "peak MiB, first process")
     for column in table.columns[1:]:
         column.justify = "right"
 

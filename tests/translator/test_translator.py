@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +12,11 @@ from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.errors import ModelError, StructureError
 from cryslator_flows.translator.pretrained import CALIBRATION, CONFIG, WEIGHTS, find_model, list_models
 from cryslator_flows.translator.translator import WORTH_PROCESSES
+
+
+def end_process(*_):
+    """What running out of memory does to a process."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +77,37 @@ def test_bad_ones_do_not_stop_the_stream(translator, perovskite):
     with pytest.raises(StructureError, match=r"structures\[1\]"):
         translator.translate_many([perovskite, nan])
     assert translator.translate_many([]) == []
+
+
+def test_a_batch_of_broken_rows_ends_too(translator):
+    read = []
+
+    def rows():
+        for number in range(5000):
+            read.append(number)
+            yield str(number), StructureError("empty file", "empty")
+
+    next(iter(translator.translate_labelled(rows())))
+    assert len(read) < 5000
+
+
+def test_what_is_no_structure_is_refused(translator, perovskite):
+    for wrong in (None, "perovskite.cif"):
+        with pytest.raises(TypeError, match="no pymatgen Structure"):
+            translator.translate(wrong)
+    with pytest.raises(TypeError, match=r"structures\[1\]: a NoneType"):
+        translator.translate_many([perovskite, None])
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_leaves_is_translated_here(translator, perovskite, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    monkeypatch.setattr(Translator, "n_translated", WORTH_PROCESSES)
+    monkeypatch.setattr("cryslator_flows.translator.translator.translate_elsewhere", end_process)
+    results = list(translator.translate_stream([perovskite] * 3))
+    assert [result.formation_energy_per_atom for result in results] == pytest.approx(
+        [translator.translate(perovskite).formation_energy_per_atom] * 3
+    )
 
 
 @pytest.mark.slow
