@@ -105,7 +105,8 @@ class TranslationStats(BaseModel):
     n_rejected: int = Field(0, description="Number of candidates that could not be translated")
     n_out_of_domain: int = Field(0, description="Number of translations that are flagged as out of domain")
     seconds: float | None = Field(
-        None, description="Mean wall time of translating one candidate, reading the model's weights included, in s"
+        None,
+        description="Mean wall time of translating a candidate, reading weights and starting processes included, in s",
     )
     models: dict[str, str] = Field(
         default_factory=dict, description="Name of each model and leading digits of the SHA-256 of its weights"

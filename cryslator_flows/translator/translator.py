@@ -35,7 +35,7 @@ TOO_CLOSE = 0.7
 
 # Starting other processes takes some seconds, as long as two of them save on so many structures.
 WORTH_PROCESSES = 5000
-# More of them would wait for the one that reads and writes, and each takes half a gigabyte.
+# More of them would wait for the one that reads and writes, and each takes some 350 MiB.
 MOST_PROCESSES = 8
 
 Row = tuple[str, Structure | StructureError]
@@ -63,6 +63,7 @@ class Translator:
     'BaMnO3'
     """
 
+    # By all translators of this process.
     n_translated: ClassVar[int] = 0
 
     def __init__(self, folder: ModelFolder) -> None:
