@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 
 from cryslator_flows.translator.geometry import cartesian_shift_between, shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
@@ -60,6 +61,11 @@ def measure_scales(pairs: Pairs) -> Scales:
     )
 
 
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of values [n] by weights [n]; zero where no weight is left."""
+    return (values * weights).sum() / weights.sum().clamp(min=1e-12)
+
+
 def loss_terms(
     network: Network, teacher: Network, inputs: Crystals, pairs: Pairs, scales: Scales
 ) -> tuple[dict[str, Tensor], Prediction, Tensor]:
@@ -98,15 +104,19 @@ def loss_terms(
     def deviator(tensor: Tensor) -> Tensor:
         return tensor - trace(tensor)[:, None, None] / 3 * torch.eye(3, device=tensor.device)
 
+    settled = pairs.settled.to(strain.dtype)  # [crystals]
+    here = settled[inputs.owner]  # [atoms]
+    displaced = mean_per_crystal((prediction.shift - shift).norm(dim=-1), inputs)
+    unlike = smooth_l1_loss(prediction.translated, goal, reduction="none").mean(dim=1)
     known = ~pairs.energy.isnan()
     scale = prediction.energy_scale[known]
     likelihood = (prediction.energy - pairs.energy)[known].abs() / scale + scale.log()
     terms = {
         "energy": likelihood.mean() if known.any() else prediction.energy.sum() * 0,
-        "volume": (trace(prediction.strain) - trace(strain)).abs().mean() / (3 * scales.strain),
-        "shape": deviator(prediction.strain - strain).abs().sum((1, 2)).mean() / (3 * scales.strain),
-        "shift": mean_per_crystal((prediction.shift - shift).norm(dim=-1), inputs).mean() / scales.shift,
-        "distance": (lengths - bonds).abs().mean() / scales.shift,
-        "feature": torch.nn.functional.smooth_l1_loss(prediction.translated, goal),
+        "volume": weighted_mean((trace(prediction.strain) - trace(strain)).abs(), settled) / (3 * scales.strain),
+        "shape": weighted_mean(deviator(prediction.strain - strain).abs().sum((1, 2)), settled) / (3 * scales.strain),
+        "shift": weighted_mean(displaced, settled) / scales.shift,
+        "distance": weighted_mean((lengths - bonds).abs(), here[edges.receivers]) / scales.shift,
+        "feature": weighted_mean(unlike, here),
     }
     return terms, prediction, goal

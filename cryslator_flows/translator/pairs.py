@@ -34,6 +34,8 @@ class Pairs:
         Fractional coordinates, [atoms, 3].
     energy : Tensor
         Formation energy of the relaxed crystal, [pairs] in eV/atom; NaN where unknown.
+    settled : Tensor
+        True where the relaxed structure is known; elsewhere the energy alone is learnt, [pairs].
     """
 
     n_atoms: Tensor
@@ -43,6 +45,7 @@ class Pairs:
     unrelaxed_frac: Tensor
     relaxed_frac: Tensor
     energy: Tensor
+    settled: Tensor
 
     def __len__(self) -> int:
         return len(self.n_atoms)

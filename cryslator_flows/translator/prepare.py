@@ -31,9 +31,9 @@ Row = tuple[Any, ...]
 
 
 def to_pairs(rows: Iterable[Row], precision: type[np.floating[Any]] = np.float32) -> Pairs:
-    """Stack rows of (numbers, lattice, frac, lattice, frac, energy) into flat tensors."""
-    columns = list(zip(*rows, strict=True)) or [()] * 6
-    numbers, first_lattice, first_frac, second_lattice, second_frac, energy = columns
+    """Stack rows of (numbers, lattice, frac, lattice, frac, energy, settled) into flat tensors."""
+    columns = list(zip(*rows, strict=True)) or [()] * 7
+    numbers, first_lattice, first_frac, second_lattice, second_frac, energy, settled = columns
 
     def stack(parts: Iterable[NDArray[np.float64]], *shape: int) -> torch.Tensor:
         return torch.from_numpy(np.asarray([*parts], dtype=precision).reshape(-1, *shape))
@@ -49,6 +49,7 @@ def to_pairs(rows: Iterable[Row], precision: type[np.floating[Any]] = np.float32
         relaxed_lattices=stack(second_lattice, 3, 3),
         relaxed_frac=join(second_frac),
         energy=torch.tensor(np.asarray(energy, dtype=precision)),
+        settled=torch.tensor(settled, dtype=torch.bool),
     )
 
 
@@ -87,14 +88,15 @@ def pair_row(record: PairRecord, target: str) -> Row:
     geometry: list[Any] = [np.array(part) for part in (
         record.unrelaxed.lattice, record.unrelaxed.frac, record.relaxed.lattice, record.relaxed.frac,
     )]  # fmt: skip
-    return numbers, *geometry, target_value(record, target)
+    return numbers, *geometry, target_value(record, target), True
 
 
 def relaxed_row(record: RelaxedRecord, target: str) -> Row:
     """One row for `to_pairs` from a relaxed crystal, paired with itself."""
     structure = record.structure
     geometry = structure.lattice.matrix, structure.frac_coords
-    return np.array(structure.atomic_numbers), *geometry, *geometry, target_value(record, target)
+    numbers = np.array(structure.atomic_numbers)
+    return numbers, *geometry, *geometry, target_value(record, target), record.geometry == "PBE"
 
 
 def element_radius(element: Element) -> float:
@@ -182,7 +184,7 @@ def prepare(recipe: Recipe, path: Path) -> None:
         A file of the recipe cannot be read or holds a wrong record.
     """
     parts = read_split(recipe)
-    pairs = training_pairs(parts.train, recipe.target, str(recipe.train or recipe.pairs))
+    pairs = training_pairs(parts.train, recipe.target, ", ".join(map(str, recipe.train)) or str(recipe.pairs))
     groups = {"train": target_indices(parts.train), "val": target_indices(parts.val)}
     targets = pairs.take(first_rows(groups["train"]))
     relaxed = [] if recipe.relaxed is None else read_records(recipe.relaxed, RelaxedRecord)

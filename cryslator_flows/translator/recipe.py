@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.fit import FitConfig
@@ -34,6 +34,7 @@ class ReferenceRecipe(StrictModel):
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Files = Annotated[list[Path], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
 
 
 class TuneConfig(StrictModel):
@@ -73,9 +74,13 @@ class Recipe(StrictModel):
     """What a model is trained from and how; the file ``recipe.yaml`` of a model folder."""
 
     name: str = Field(description="Name of the model, that of its folder", pattern=r"^[a-z0-9][a-z0-9.-]*$")
-    train: Path | None = Field(None, description="Training pairs, .jsonl or .jsonl.gz; with `val`, or else `pairs`")
-    val: Path | None = Field(None, description="Pairs for model selection, .jsonl or .jsonl.gz")
-    test: Path | None = Field(None, description="Pairs the finished model is scored on, once")
+    train: Files = Field(
+        default_factory=list,
+        description="Training pairs, one file (.jsonl or .jsonl.gz) or a list; with `val`, or else `pairs`. Of rows "
+        "with a column `split`, here and below, only those of this part are read",
+    )
+    val: Files = Field(default_factory=list, description="Pairs for model selection, one file or a list")
+    test: Files = Field(default_factory=list, description="Pairs the finished model is scored on, once")
     pairs: Path | None = Field(
         None, description="All pairs, .jsonl or .jsonl.gz, in place of the three: split by formula of the target"
     )
@@ -104,9 +109,9 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _one_source_of_pairs(self) -> Recipe:
-        if self.pairs is None and (self.train is None or self.val is None):
+        if self.pairs is None and not (self.train and self.val):
             raise ValueError("no pairs: name files under train and val, or one file under pairs")
-        if self.pairs is not None and (self.train, self.val, self.test) != (None, None, None):
+        if self.pairs is not None and (self.train or self.val or self.test):
             raise ValueError("pairs is split into train, val and test; leave those out, or leave out pairs")
         if self.shares[0] == 0 or self.shares[1] == 0:
             raise ValueError("shares of training and validation must be above 0")
@@ -121,9 +126,11 @@ class Recipe(StrictModel):
         DataError
             The file cannot be read or a field is wrong; the message names both.
         """
-        recipe = read_strict(path, cls)
+        recipe, base = read_strict(path, cls), data_dir or path.parent
         for part in (recipe, recipe.tune):
             for name, value in dict(part).items():
                 if isinstance(value, Path):
-                    setattr(part, name, (data_dir or path.parent) / value)
+                    setattr(part, name, base / value)
+        for name in ("train", "val", "test"):
+            setattr(recipe, name, [base / file for file in getattr(recipe, name)])
         return recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pymatgen.core import Composition, Element, Lattice, Structure
@@ -93,6 +93,10 @@ class RelaxedRecord(BaseModel):
     )
     frac: list[Vector]
     split: str = "train"
+    geometry: Literal["PBE", "other"] = Field(
+        "PBE",
+        description="other: relaxed with another functional than the pairs, so that the target alone is learnt from it",
+    )
     formation_energy_per_atom: float | None = None
 
     @property

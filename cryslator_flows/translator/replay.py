@@ -71,4 +71,5 @@ def _translations(records: list[UnrelaxedRecord], base: LoadedModel) -> list[Row
     positions = np.concatenate([outcome.translated.frac.cpu().numpy() for outcome in outcomes])
     ends = np.cumsum([len(part) for part in numbers])[:-1]
     energies = np.concatenate([outcome.prediction.energy.cpu().numpy() for outcome in outcomes])
-    return [*zip(numbers, lattices, frac, cells, np.split(positions, ends), energies.tolist(), strict=True)]
+    geometry = lattices, frac, cells, np.split(positions, ends)
+    return [(*row, True) for row in zip(numbers, *geometry, energies.tolist(), strict=True)]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.recipe import Recipe
 
 
+PARTS = "train", "val", "test"
+
+
 @dataclass(frozen=True)
 class Split:
     """Pairs by what they are for.
@@ -98,20 +101,28 @@ def read_split(recipe: Recipe) -> Split:
     """
     if recipe.pairs is not None:
         return split_by_formula(read_records(recipe.pairs, PairRecord), recipe.shares, source=str(recipe.pairs))
-    assert recipe.train is not None
-    assert recipe.val is not None
-    train, val = [*read_records(recipe.train, PairRecord)], [*read_records(recipe.val, PairRecord)]
-    for path, records in ((recipe.train, train), (recipe.val, val)):
+    train, val, test = (read_part(getattr(recipe, part), part) for part in PARTS)
+    for files, records in ((recipe.train, train), (recipe.val, val)):
         if not records:
-            raise DataError(f"{path}: no pairs in it; give a file with at least one")
-    return Split(train, val, [] if recipe.test is None else [*read_records(recipe.test, PairRecord)])
+            raise DataError(f"{', '.join(map(str, files))}: no pairs in it; give a file with at least one")
+    return Split(train, val, test)
 
 
 def read_test(recipe: Recipe) -> list[PairRecord]:
     """The test pairs of a recipe, none if it has none."""
-    if recipe.pairs is not None:
-        return read_split(recipe).test
-    return [] if recipe.test is None else [*read_records(recipe.test, PairRecord)]
+    return read_split(recipe).test if recipe.pairs is not None else read_part(recipe.test, "test")
+
+
+def read_part(files: Iterable[Path], part: str) -> list[PairRecord]:
+    """The pairs of some files; of rows with a column ``split`` those of this part.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read or holds a wrong record.
+    """
+    records = (record for path in files for record in read_records(path, PairRecord))
+    return [record for record in records if (record.model_extra or {}).get("split", part) == part]
 
 
 class HeldOut:
@@ -124,27 +135,25 @@ class HeldOut:
     """
 
     def __init__(self, val: Iterable[PairRecord], test: Iterable[PairRecord]) -> None:
-        self.validation = {record.reduced_formula for record in val}
-        self.tested: set[str] = set()
-        self.targets: set[str] = set()
-        for record in test:
-            self.tested.add(record.reduced_formula)
-            self.targets.add(record.target)
+        self.formulas: dict[str, str] = {}
+        self.targets: dict[str, str] = {}
+        for part, records in (("validation", val), ("test", test)):
+            for record in records:
+                self.formulas[record.reduced_formula] = part
+                self.targets[record.target] = part
 
     def leak(self, record: PairRecord) -> str | None:
         """Why a training pair tells what it must not, None if it does not.
 
-        Its target has a formula that is selected on or tested on, or its template is a target of the test: the
+        Its target has a formula that is selected on or tested on, or its template is a crystal of such a formula: the
         template's cell, not rescaled, is what the unrelaxed crystal is made of.
         """
         formula, columns = record.reduced_formula, record.model_extra or {}
-        if formula in self.tested:
-            return f"target's formula {formula} is one of the test pairs"
-        if formula in self.validation:
-            return f"target's formula {formula} is one of the validation pairs"
-        for name, known in (("template", self.targets), ("template_formula", self.tested)):
-            if columns.get(name) in known:
-                return f"{name} {columns[name]} is a target of the test pairs"
+        if part := self.formulas.get(formula):
+            return f"target's formula {formula} is one of the {part} pairs"
+        for name, known in (("template", self.targets), ("template_formula", self.formulas)):
+            if part := known.get(columns.get(name, "")):
+                return f"{name} {columns[name]} is a target of the {part} pairs"
         return None
 
     def without_leaks(self, records: Iterable[PairRecord]) -> list[PairRecord]:

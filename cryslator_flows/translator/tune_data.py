@@ -99,8 +99,9 @@ class TuneData:
             return [] if path is None else [*read_records(path, PairRecord)]
 
         old_val, old_test = read(tune.old_val), read(tune.old_test)
-        if recipe.train is not None:
-            HeldOut([*new.val, *old_val], [*new.test, *old_test]).refuse_leaks(recipe.train)
+        held = HeldOut([*new.val, *old_val], [*new.test, *old_test])
+        for path in recipe.train:
+            held.refuse_leaks(path)
         replay = [] if tune.replay is None else read_replay(tune.replay)
         return cls.from_pairs(new, replay=replay, old_val=old_val, old_test=old_test, seed=tune.seed)
 

@@ -36,6 +36,7 @@ def make_pairs(number: int) -> Pairs:
         numbers=crystals.numbers,
         n_atoms=crystals.n_atoms,
         energy=torch.randn(number, generator=generator),
+        settled=torch.ones(number, dtype=torch.bool),
     )
 
 

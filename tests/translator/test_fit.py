@@ -86,6 +86,23 @@ def test_unknown_energies_are_left_out():
     assert terms["energy"] == 0
 
 
+def test_crystals_of_another_functional_teach_energies_alone():
+    """The structural terms are those of the settled crystals, whatever the others look like."""
+    pairs = random_pairs(0)
+    settled = torch.tensor([True, False, True, False])
+    pairs, network = replace(pairs, settled=settled), Network(SHAPE)
+    scales = measure_scales(pairs)
+    terms, *_ = loss_terms(network, network, pairs.unrelaxed, pairs, scales)
+    alone = pairs.take(torch.nonzero(settled).flatten())
+    expected, *_ = loss_terms(network, network, alone.unrelaxed, alone, scales)
+    for name in ("volume", "shape", "shift", "distance", "feature"):
+        assert terms[name].item() == pytest.approx(expected[name].item(), rel=1e-4), name
+    assert terms["energy"].item() != pytest.approx(expected["energy"].item(), rel=1e-4)
+    unsettled = replace(pairs, settled=torch.zeros(4, dtype=torch.bool))
+    terms, *_ = loss_terms(network, network, unsettled.unrelaxed, unsettled, scales)
+    assert [terms[name].item() for name in ("volume", "shape", "shift", "distance", "feature")] == [0] * 5
+
+
 @pytest.mark.parametrize("adversarial", [0.0, 0.05])
 def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path, adversarial):
     weights = LossWeights(adversarial=adversarial)

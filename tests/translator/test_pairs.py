@@ -35,6 +35,7 @@ def random_pairs(seed: int, count: int = 4, atoms: int = 5) -> Pairs:
         unrelaxed_frac=torch.tensor(frac).float(),
         relaxed_frac=torch.tensor(moved).float(),
         energy=torch.tensor(rng.normal(size=count)).float(),
+        settled=torch.ones(count, dtype=torch.bool),
     )
 
 

@@ -17,7 +17,7 @@ from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.pretrained import ModelFolder, find_model
 from cryslator_flows.translator.recipe import Recipe, TuneConfig
 from cryslator_flows.translator.records import PairRecord, UnrelaxedRecord
-from cryslator_flows.translator.splits import HeldOut, split_by_formula
+from cryslator_flows.translator.splits import HeldOut, read_split, split_by_formula
 from cryslator_flows.translator.train import train
 from cryslator_flows.translator.tune import fine_tune
 from cryslator_flows.translator.tune_data import TuneData
@@ -282,7 +282,7 @@ def test_the_reference_cannot_be_fine_tuned(tmp_path):
         ({"template": "KF", "template_formula": "KF"}, None),
         ({"template": "TlI"}, "template TlI is a target of the test pairs"),
         ({"template": "mp-1", "template_formula": "TlI"}, "template_formula TlI is a target of the test pairs"),
-        ({"template": "AuF", "template_formula": "AuF"}, None),  # a target of the validation pairs
+        ({"template": "AuF"}, "template AuF is a target of the validation pairs"),
         ({"species": ["Tl", "I"]}, "target's formula TlI is one of the test pairs"),
         ({"species": ["Au", "F"]}, "target's formula AuF is one of the validation pairs"),
     ],
@@ -316,6 +316,16 @@ def test_leakage_is_refused_or_left_out(run, tiny_model, tmp_path, columns, told
     )
     assert data.left_out == 1
     assert HeldOut(val, test).without_leaks(train) == [*train[:8], train[9]]
+
+
+def test_parts_come_from_several_files_and_of_rows_with_a_split_the_right_ones(tmp_path):
+    write(tmp_path / "mixed.jsonl.gz", [salt("Ag", "F", split="train"), salt("Au", "F", split="val")])
+    write(tmp_path / "plain.jsonl.gz", [salt("Cu", "F")])
+    recipe = {"name": "t", "train": ["mixed.jsonl.gz", "plain.jsonl.gz"], "val": "mixed.jsonl.gz"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    parts = read_split(Recipe.from_file(tmp_path / "recipe.yaml"))
+    assert [[record.species[0] for record in part] for part in (parts.train, parts.val)] == [["Ag", "Cu"], ["Au"]]
+    assert parts.test == []
 
 
 def test_without_old_validation_pairs_some_of_the_replay_are_held_back():

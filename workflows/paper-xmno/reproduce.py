@@ -64,7 +64,7 @@ def train_model(recipe_file: Path, data: Path) -> Path:
     if (folder / CARD).exists() and (folder / RECIPE).read_text() == recipe_file.read_text():
         err.print(f"{recipe.name} is trained already")
         return folder
-    if recipe.test is None:
+    if not recipe.test:
         raise DataError(f"{recipe_file}, test: not there; name the pairs that models are scored on")
     with progress_bars() as progress:
         fitting = progress.add_task(recipe.name, total=100, note="")
