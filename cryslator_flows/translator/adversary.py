@@ -33,7 +33,7 @@ class Adversary:
         return (self._score(prediction.encoded, prediction.translated) - 1).square().mean()
 
     def learn(self, prediction: Prediction, goal: Tensor) -> None:
-        """One step of the discriminator on a batch; `goal` holds the relaxed crystals' features, [atoms, F]."""
+        """One step of the discriminator on a batch; `goal` holds the relaxed crystals' features, [orbits, F]."""
         encoded = prediction.encoded.detach()
         real, fake = self._score(encoded, goal), self._score(encoded, prediction.translated.detach())
         self.optimizer.zero_grad(set_to_none=True)

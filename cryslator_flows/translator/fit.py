@@ -167,8 +167,8 @@ class Fit:
         began = time.perf_counter()
         for batch, denoise in self.draw(generator):
             inputs = config.augmentation.draw(batch, denoise, generator).to(self.device)
-            on_device = Pairs(**{name: value.to(self.device) for name, value in vars(batch).items()})
-            terms, prediction, goal = loss_terms(self.network, self.average, inputs, on_device, self.scales)
+            pairs = batch.to(self.device)
+            terms, prediction, goal = loss_terms(self.network, self.average, inputs, pairs, self.scales)
             if self.adversary is not None:
                 self.adversary.learn(prediction, goal)
                 terms["adversarial"] = self.adversary.deceive(prediction)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Prediction, apply
+from cryslator_flows.translator.orbits import find_symmetry
 
 if TYPE_CHECKING:
     from pymatgen.core import Element, Species
@@ -96,12 +97,12 @@ class LoadedModel:
 
     def to_single(self, crystals: Crystals) -> Crystals:
         """Crystals as the network takes them: on its device, in single precision."""
-        there = crystals.to(self.device)
-        return replace(there, lattices=there.lattices.float(), frac=there.frac.float())
+        return crystals.to(self.device).in_precision(torch.float32)
 
     @torch.inference_mode()
     def predict(self, crystals: Crystals) -> Outcome:
         """Translate a batch of `to_crystals`."""
+        crystals = find_symmetry(crystals)
         raw = in_double(self.network.translate(self.to_single(crystals)))
         crystals = crystals.to(self.device)
         features = self.network.crystal_features(raw, crystals)[1]

@@ -85,7 +85,7 @@ def loss_terms(
     Returns
     -------
     dict, Prediction, Tensor
-        Scalars by name, the prediction they belong to, and the relaxed crystals' features by the teacher, [atoms, F].
+        Scalars by name, the prediction they belong to, and the relaxed crystals' features by the teacher, [orbits, F].
     """
     relaxed = pairs.relaxed
     prediction = network(inputs)
@@ -104,8 +104,9 @@ def loss_terms(
     def deviator(tensor: Tensor) -> Tensor:
         return tensor - trace(tensor)[:, None, None] / 3 * torch.eye(3, device=tensor.device)
 
+    orbits = inputs.orbits
     settled = pairs.settled.to(strain.dtype)  # [crystals]
-    here = settled[inputs.owner]  # [atoms]
+    here = settled[orbits.owner] * orbits.size  # [orbits]
     displaced = mean_per_crystal((prediction.shift - shift).norm(dim=-1), inputs)
     unlike = smooth_l1_loss(prediction.translated, goal, reduction="none").mean(dim=1)
     known = ~pairs.energy.isnan()
@@ -116,7 +117,7 @@ def loss_terms(
         "volume": weighted_mean((trace(prediction.strain) - trace(strain)).abs(), settled) / (3 * scales.strain),
         "shape": weighted_mean(deviator(prediction.strain - strain).abs().sum((1, 2)), settled) / (3 * scales.strain),
         "shift": weighted_mean(displaced, settled) / scales.shift,
-        "distance": weighted_mean((lengths - bonds).abs(), here[edges.receivers]) / scales.shift,
+        "distance": weighted_mean((lengths - bonds).abs(), here[orbits.of[edges.receivers]]) / scales.shift,
         "feature": weighted_mean(unlike, here),
     }
     return terms, prediction, goal

@@ -74,7 +74,7 @@ class Prediction:
     asked : Tensor
         Change that the first pass asks for: of ln(volume), and mean displacement in angstrom, [crystals, 2].
     encoded, translated : Tensor
-        Scalar atom features before and after the translation, [atoms, width].
+        Scalar features of each orbit of equivalent atoms before and after the translation, [orbits, width].
     cartesian : bool
         Whether `shift` is the difference of Cartesian positions, see `NetworkConfig`.
     """
@@ -140,23 +140,24 @@ class Interaction(nn.Module):
         self.scale = neighbors**-0.5
 
     def forward(self, s: Tensor, v: Tensor, around: Surroundings) -> tuple[Tensor, Tensor]:
-        """New scalars and vectors of every atom."""
+        """New scalars and vectors of every orbit."""
         source, filters = self.source(self.norm(s)), self.filter(around.bonds)
-        sums = [self.messages(source, filters, v, near) for near in around.parts]
+        turned = around.orbits.turn(v).flatten(1)  # [atoms, 3G]
+        sums = [self.messages(source, filters, turned, near) for near in around.parts]
         to_s, to_v = (torch.cat(parts) for parts in zip(*sums, strict=True))
         s, v = s + self.scale * to_s, v + self.scale * to_v
 
-        left, right = self.mix(v).chunk(2, dim=-1)  # [atoms, 3, G] each
+        left, right = self.mix(v).chunk(2, dim=-1)  # [orbits, 3, G] each
         norm = (left.square().sum(dim=1) + 1e-8).sqrt()
         add, inner, gate = self.update(torch.cat([self.norm(s), norm], dim=-1)).split(self.parts, dim=-1)
         return s + add + self.inner(inner * (left * right).sum(dim=1)), v + gate[:, None, :] * right
 
-    def messages(self, source: Tensor, filters: Tensor, v: Tensor, near: Neighbors) -> tuple[Tensor, Tensor]:
-        """Sums of what comes from the neighbours, scalars [atoms, F] and vectors [atoms, 3, G]."""
-        message = near.of_senders(source) * near.of_bonds(filters)  # [atoms, places, F + 2G]
+    def messages(self, source: Tensor, filters: Tensor, turned: Tensor, near: Neighbors) -> tuple[Tensor, Tensor]:
+        """Sums of what comes from the neighbours, scalars [orbits, F] and vectors [orbits, 3, G]."""
+        message = near.of_orbits(source) * near.of_bonds(filters)  # [orbits, places, F + 2G]
         to_s, along, carried = message.split(self.parts, dim=-1)
-        there = near.of_senders(v.flatten(1)).unflatten(-1, v.shape[1:])  # [atoms, places, 3, G]
-        carried = near.sum((there * carried[:, :, None, :]).flatten(2)).unflatten(-1, v.shape[1:])
+        there = near.of_senders(turned).unflatten(-1, (3, -1))  # [orbits, places, 3, G]
+        carried = near.sum((there * carried[:, :, None, :]).flatten(2)).unflatten(-1, (3, -1))
         return near.sum(to_s), near.sum_along(along) + carried
 
 
@@ -225,17 +226,19 @@ class Network(nn.Module):
         return find_edges(crystals, self.config.cutoff, self.config.neighbors)
 
     def look_around(self, crystals: Crystals, edges: Edges) -> Surroundings:
-        """What every atom of a batch sees."""
+        """What one atom of every orbit of a batch sees."""
+        orbits = crystals.orbits
         vectors = edges.vectors(crystals)
         length = vectors.norm(dim=-1)  # [edges]
         weight = envelope(length, edges.reach[edges.receivers])
         bonds, shown = distinct_bonds(length, edges, crystals, self.config.cutoff)
         features = self.bond_features(length[shown], edges.receivers[shown], edges.senders[shown], crystals)
 
-        count = torch.bincount(edges.receivers, minlength=len(crystals.numbers))
+        receivers = orbits.of[edges.receivers]
+        count = torch.bincount(receivers, minlength=len(orbits.shown))
         places = max(1, int(count.max()))
         first = torch.cumsum(count, 0) - count
-        place = torch.arange(len(length), device=count.device) - first[edges.receivers] + edges.receivers * places
+        place = torch.arange(len(length), device=count.device) - first[receivers] + receivers * places
 
         def spread(values: Tensor) -> Tensor:
             """Values of edges at their places, zero elsewhere."""
@@ -243,12 +246,13 @@ class Network(nn.Module):
 
         near = Neighbors(
             senders=spread(edges.senders),
+            orbits=spread(orbits.of[edges.senders]),
             bonds=spread(bonds),
             weight=spread(weight).view(-1, 1, places),
             direction=spread(vectors / length[:, None]).view(-1, places, 3),
         )
         atoms_at_once = len(count) if length.is_cuda else ATOMS_IN_CACHE
-        return Surroundings(features, tuple(near.split(atoms_at_once)))
+        return Surroundings(orbits, features, tuple(near.split(atoms_at_once)))
 
     def bond_features(self, length: Tensor, receivers: Tensor, senders: Tensor, crystals: Crystals) -> Tensor:
         """Features of bonds by their length and the elements and the crystal of their ends, [bonds, F]."""
@@ -262,18 +266,19 @@ class Network(nn.Module):
         return self.edge(torch.cat(lengths, dim=-1))
 
     def encode(self, crystals: Crystals, edges: Edges) -> tuple[Tensor, Tensor, Surroundings]:
-        """Scalars [atoms, F] and vectors [atoms, 3, G] of every atom before any translation."""
+        """Scalars [orbits, F] and vectors [orbits, 3, G] before any translation."""
         around = self.look_around(crystals, edges)
-        growth = self.growth(crystals)[crystals.owner, None]
-        properties = torch.cat([self.element_table[crystals.numbers], 10 * growth], dim=-1)
-        s = self.embedding(crystals.numbers) + self.properties(properties)
+        numbers = crystals.numbers[around.orbits.shown]
+        growth = self.growth(crystals)[around.orbits.owner, None]
+        properties = torch.cat([self.element_table[numbers], 10 * growth], dim=-1)
+        s = self.embedding(numbers) + self.properties(properties)
         v = s.new_zeros(len(s), 3, self.config.vectors)
         for layer in self.encoder:
             s, v = layer(s, v, around)
         return s, v, around
 
     def features(self, crystals: Crystals, edges: Edges) -> Tensor:
-        """Encoded scalar atom features, [atoms, F]."""
+        """Encoded scalar features of every orbit, [orbits, F]."""
         return self.norm(self.encode(crystals, edges)[0])
 
     def forward(self, crystals: Crystals) -> Prediction:
@@ -284,11 +289,11 @@ class Network(nn.Module):
             s, v = layer(s, v, around)
         translated = self.norm(s)
 
-        pooled = mean_per_crystal(translated, crystals)  # [crystals, F]
-        log_scale = self.scale_head(pooled)[:, 0].clamp(-5, 3)
-        strain, shift = self._strain(translated, around, crystals), self._shift(translated, v, crystals)
+        mean = around.orbits.mean
+        log_scale = self.scale_head(mean(translated))[:, 0].clamp(-5, 3)
+        strain, shift = self._strain(translated, around), self._shift(translated, v, around)
         return Prediction(
-            energy=mean_per_crystal(self.energy_head(translated), crystals)[:, 0],
+            energy=mean(self.energy_head(translated))[:, 0],
             energy_scale=log_scale.exp(),
             strain=strain,
             shift=shift,
@@ -313,11 +318,12 @@ class Network(nn.Module):
             current = apply(predictions[-1], current)
         if len(predictions) == 1:
             return predictions[0]
+        orbits = crystals.orbits
         return Prediction(
             energy=torch.stack([prediction.energy for prediction in predictions]).mean(dim=0),
             energy_scale=torch.stack([prediction.energy_scale for prediction in predictions]).mean(dim=0),
-            strain=strain_between(crystals.lattices, current.lattices),
-            shift=shift_between(crystals, current),
+            strain=orbits.keep_cells(strain_between(crystals.lattices, current.lattices)),
+            shift=orbits.keep_sites(shift_between(crystals, current)[orbits.shown]),
             asked=predictions[0].asked,
             encoded=predictions[0].encoded,
             translated=predictions[-1].translated,
@@ -325,26 +331,26 @@ class Network(nn.Module):
 
     def crystal_features(self, prediction: Prediction, crystals: Crystals) -> tuple[Tensor, Tensor]:
         """Encoded and translated features of whole crystals, [crystals, F] each."""
-        return mean_per_crystal(prediction.encoded, crystals), mean_per_crystal(prediction.translated, crystals)
+        mean = crystals.orbits.mean
+        return mean(prediction.encoded), mean(prediction.translated)
 
-    def _shift(self, translated: Tensor, v: Tensor, crystals: Crystals) -> Tensor:
+    def _shift(self, translated: Tensor, v: Tensor, around: Surroundings) -> Tensor:
         """Gated linear read-out of the vectors, drift removed, [atoms, 3]."""
-        shift = self.shift_head(v * self.gate_head(translated)[:, None, :])[:, :, 0]
-        return shift - mean_per_crystal(shift, crystals)[crystals.owner]
+        return around.orbits.keep_sites(self.shift_head(v * self.gate_head(translated)[:, None, :])[:, :, 0])
 
-    def _strain(self, translated: Tensor, around: Surroundings, crystals: Crystals) -> Tensor:
+    def _strain(self, translated: Tensor, around: Surroundings) -> Tensor:
         """H = mean_i a_i I + mean_ij b_ij (u u^T - I/3): symmetric, covariant, size-intensive, [crystals, 3, 3]."""
-        isotropic = mean_per_crystal(self.volume_head(translated), crystals)[:, 0]  # [crystals]
+        isotropic = around.orbits.mean(self.volume_head(translated))[:, 0]  # [crystals]
         receiving, sending = self.ends(translated).chunk(2, dim=-1)
         between = self.between(around.bonds)
         eye = torch.eye(3, dtype=receiving.dtype, device=receiving.device)
         parts = []
         for near, here in zip(around.parts, receiving.split([len(near.weight) for near in around.parts]), strict=True):
-            hidden = here[:, None] + near.of_senders(sending) + near.of_bonds(between)  # [atoms, places, F]
-            along = self.shape_head(nn.functional.silu(hidden))  # [atoms, places, 1]
+            hidden = here[:, None] + near.of_orbits(sending) + near.of_bonds(between)  # [orbits, places, F]
+            along = self.shape_head(nn.functional.silu(hidden))  # [orbits, places, 1]
             parts.append(near.sum_along(along * near.direction) - near.sum(along)[:, :, None] * eye / 3)
-        local = torch.cat(parts)
-        return isotropic[:, None, None] * eye + mean_per_crystal(local, crystals)
+        local = around.orbits.keep_cells(around.orbits.mean(torch.cat(parts)))
+        return isotropic[:, None, None] * eye + local
 
 
 def apply(prediction: Prediction, crystals: Crystals) -> Crystals:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
+from cryslator_flows.translator.orbits import Symmetry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,8 @@ class Pairs:
         Formation energy of the relaxed crystal, [pairs] in eV/atom; NaN where unknown.
     settled : Tensor
         True where the relaxed structure is known; elsewhere the energy alone is learnt, [pairs].
+    symmetry : Symmetry
+        What both crystals of each pair have.
     """
 
     n_atoms: Tensor
@@ -46,6 +49,7 @@ class Pairs:
     relaxed_frac: Tensor
     energy: Tensor
     settled: Tensor
+    symmetry: Symmetry
 
     def __len__(self) -> int:
         return len(self.n_atoms)
@@ -57,22 +61,34 @@ class Pairs:
         local = torch.arange(int(size.sum())) - torch.repeat_interleave(torch.cumsum(size, 0) - size, size)
         atoms = torch.repeat_interleave(starts[rows], size) + local
         per_atom = {"numbers", "unrelaxed_frac", "relaxed_frac"}
-        return Pairs(**{f.name: getattr(self, f.name)[atoms if f.name in per_atom else rows] for f in fields(self)})
+        taken = {name: value[atoms if name in per_atom else rows] for name, value in self.tensors.items()}
+        return Pairs(**taken, symmetry=self.symmetry.take(rows, atoms))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All fields but the symmetry, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "symmetry"}
 
     @property
     def unrelaxed(self) -> Crystals:
         """The unrelaxed crystals."""
-        return Crystals(self.unrelaxed_lattices, self.unrelaxed_frac, self.numbers, self.n_atoms)
+        return Crystals(self.unrelaxed_lattices, self.unrelaxed_frac, self.numbers, self.n_atoms, self.symmetry)
 
     @property
     def relaxed(self) -> Crystals:
         """The relaxed crystals."""
-        return Crystals(self.relaxed_lattices, self.relaxed_frac, self.numbers, self.n_atoms)
+        return Crystals(self.relaxed_lattices, self.relaxed_frac, self.numbers, self.n_atoms, self.symmetry)
+
+    def to(self, device: torch.device | str) -> Pairs:
+        """Copy on another device."""
+        moved = {name: value.to(device) for name, value in self.tensors.items()}
+        return Pairs(**moved, symmetry=self.symmetry.to(device))
 
 
 def to_arrays(pairs: Pairs, prefix: str) -> dict[str, NDArray[np.generic]]:
     """Arrays for `numpy.savez`, names led by `prefix`."""
-    return {f"{prefix}/{field.name}": getattr(pairs, field.name).numpy() for field in fields(pairs)}
+    columns = {**pairs.tensors, **vars(pairs.symmetry)}
+    return {f"{prefix}/{name}": value.numpy() for name, value in columns.items()}
 
 
 def load_arrays(path: Path) -> dict[str, Tensor]:
@@ -83,12 +99,19 @@ def load_arrays(path: Path) -> dict[str, Tensor]:
 
 def from_arrays(arrays: dict[str, Tensor], prefix: str) -> Pairs:
     """Inverse of `to_arrays` on what `load_arrays` gave."""
-    return Pairs(**{field.name: arrays[f"{prefix}/{field.name}"] for field in fields(Pairs)})
+    symmetry = Symmetry(**{field.name: arrays[f"{prefix}/{field.name}"] for field in fields(Symmetry)})
+    names = [field.name for field in fields(Pairs) if field.name != "symmetry"]
+    return Pairs(**{name: arrays[f"{prefix}/{name}"] for name in names}, symmetry=symmetry)
 
 
 def concatenate(first: Pairs, second: Pairs) -> Pairs:
     """Join two sets of pairs."""
-    return Pairs(**{name: torch.cat([value, getattr(second, name)]) for name, value in vars(first).items()})
+
+    def joined(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: torch.cat([value, other[name]]) for name, value in one.items()}
+
+    symmetry = Symmetry(**joined(vars(first.symmetry), vars(second.symmetry)))
+    return Pairs(**joined(first.tensors, second.tensors), symmetry=symmetry)
 
 
 def relaxed_inputs(pairs: Pairs) -> Pairs:
@@ -160,10 +183,13 @@ class Augmentation:
         strain_noise = torch.where(denoise, self.denoising_strain * along, strain_noise)
         shift_noise = torch.where(denoise, self.denoising_shift * along, shift_noise)
 
+        # Noise keeps the symmetry, as every substituted crystal does.
+        orbits = unrelaxed.orbits
         strain = strain_between(unrelaxed.lattices, relaxed.lattices) * along[:, None, None]
         shift = shift_between(unrelaxed, relaxed) * along[owner, None]
         shift = shift + torch.randn(shift.shape, generator=generator) * shift_noise[owner, None]
         noise = (symmetric_noise(len(pairs), generator) * strain_noise[:, None, None]).to(strain.dtype)
+        strain, noise = (torch.linalg.matrix_exp(orbits.keep_cells(part)) for part in (strain, noise))
+        shift = orbits.keep_sites(shift[orbits.shown])
         frac = unrelaxed.frac + torch.einsum("ai,aij->aj", shift, torch.linalg.inv(unrelaxed.lattices)[owner])
-        lattices = unrelaxed.lattices @ torch.linalg.matrix_exp(strain) @ torch.linalg.matrix_exp(noise)
-        return Crystals(lattices, frac, pairs.numbers, pairs.n_atoms)
+        return replace(unrelaxed, lattices=unrelaxed.lattices @ strain @ noise, frac=frac)

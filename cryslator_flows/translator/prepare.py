@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from scipy.optimize import nnls
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.translator.checkpoint import write_arrays
+from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.network import MAX_ATOMIC_NUMBER
+from cryslator_flows.translator.orbits import RELAXED_SHIFT, RELAXED_STRAIN, Symmetry, find_symmetry
 from cryslator_flows.translator.pairs import Pairs, relaxed_inputs, to_arrays
 from cryslator_flows.translator.records import PairRecord, RelaxedRecord, read_records
 from cryslator_flows.translator.splits import read_split
@@ -41,16 +43,40 @@ def to_pairs(rows: Iterable[Row], precision: type[np.floating[Any]] = np.float32
     def join(parts: Iterable[NDArray[np.float64]]) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([np.zeros((0, 3)), *parts]).astype(precision))
 
+    n_atoms = torch.tensor([len(part) for part in numbers], dtype=torch.long)
+    energies = torch.tensor(np.asarray(energy, dtype=precision))
     return Pairs(
-        n_atoms=torch.tensor([len(part) for part in numbers], dtype=torch.long),
+        n_atoms=n_atoms,
         numbers=torch.from_numpy(np.concatenate([np.zeros(0), *numbers]).astype(np.int64)),
         unrelaxed_lattices=stack(first_lattice, 3, 3),
         unrelaxed_frac=join(first_frac),
         relaxed_lattices=stack(second_lattice, 3, 3),
         relaxed_frac=join(second_frac),
-        energy=torch.tensor(np.asarray(energy, dtype=precision)),
+        energy=energies,
         settled=torch.tensor(settled, dtype=torch.bool),
+        symmetry=Symmetry.none(n_atoms, energies.dtype),
     )
+
+
+def with_symmetry(pairs: Pairs) -> Pairs:
+    """The pairs with the symmetry of the unrelaxed crystal, where the relaxed one has it too."""
+    if not len(pairs):
+        return pairs
+    unrelaxed, relaxed = (crystals.in_precision(torch.float64) for crystals in (pairs.unrelaxed, pairs.relaxed))
+    found = find_symmetry(unrelaxed)
+    orbits, owner = found.orbits, found.owner
+    strain, shift = strain_between(found.lattices, relaxed.lattices), shift_between(found, relaxed)
+    off = (shift - orbits.keep_sites(shift[orbits.shown])).norm(dim=-1)
+    broken = (strain - orbits.keep_cells(strain)).abs().amax(dim=(1, 2)) > RELAXED_STRAIN
+    broken |= torch.zeros(len(pairs), dtype=torch.double).index_reduce_(0, owner, off, "amax") > RELAXED_SHIFT
+    alone, there = Symmetry.none(pairs.n_atoms, torch.float64), vars(found.symmetry)
+
+    def kept(name: str) -> torch.Tensor:
+        here = broken if name == "cells" else broken[owner]
+        return torch.where(here.view(-1, *[1] * (there[name].dim() - 1)), getattr(alone, name), there[name])
+
+    symmetry = Symmetry(**{name: kept(name) for name in there}).to(pairs.unrelaxed_lattices.dtype)
+    return replace(pairs, symmetry=symmetry)
 
 
 def target_value(record: PairRecord | RelaxedRecord, target: str) -> float:
@@ -157,7 +183,7 @@ def training_pairs(records: list[PairRecord], target: str, source: str) -> Pairs
     DataError
         No pair has a number under the target.
     """
-    pairs = to_pairs(pair_row(record, target) for record in records)
+    pairs = with_symmetry(to_pairs(pair_row(record, target) for record in records))
     if pairs.energy.isnan().all():
         raise DataError(f"{source}: no pair has a number under {target!r}, the target of the recipe")
     return pairs
@@ -189,7 +215,7 @@ def prepare(recipe: Recipe, path: Path) -> None:
     targets = pairs.take(first_rows(groups["train"]))
     relaxed = [] if recipe.relaxed is None else read_records(recipe.relaxed, RelaxedRecord)
     radii = [1.0] + [element_radius(Element.from_Z(number)) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
-    alone = to_pairs(relaxed_row(record, recipe.target) for record in relaxed if record.split == "train")
+    alone = with_symmetry(to_pairs(relaxed_row(record, recipe.target) for record in relaxed if record.split == "train"))
     if recipe.relaxed is None and recipe.reference is not None:
         # The paper's encoder and regressor learn from relaxed crystals: those of its pairs.
         alone = relaxed_inputs(targets)
@@ -198,7 +224,7 @@ def prepare(recipe: Recipe, path: Path) -> None:
         settings["reference"] = {"network": asdict(recipe.reference.network), "fit": asdict(recipe.reference.fit)}
     arrays: dict[str, Any] = {
         **to_arrays(pairs, "train"),
-        **to_arrays(to_pairs(pair_row(record, recipe.target) for record in parts.val), "val"),
+        **to_arrays(with_symmetry(to_pairs(pair_row(record, recipe.target) for record in parts.val)), "val"),
         **{f"targets/{name}": rows.numpy() for name, rows in groups.items()},
         **to_arrays(alone, "relaxed"),
         "elements/table": element_table(),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cryslator_flows.translator.graph import Crystals, Edges
+    from cryslator_flows.translator.orbits import Orbits
 
 # Atoms whose messages a processor keeps in its cache.
 ATOMS_IN_CACHE = 64
@@ -24,7 +25,7 @@ ATOMS_IN_CACHE = 64
 
 @dataclass(frozen=True)
 class Neighbors:
-    """What some atoms see of the others: as many places for each atom as the most crowded one has neighbours.
+    """What one atom of some orbits sees: as many places for each as the most crowded one has neighbours.
 
     Sums over neighbours are then sums over an axis, which processors do faster than sums by index. Places without a
     neighbour have weight zero.
@@ -32,45 +33,53 @@ class Neighbors:
     Parameters
     ----------
     senders : Tensor
-        Atom at each place, [atoms x places].
+        Atom at each place, [orbits x places].
+    orbits : Tensor
+        Orbit of the atom at each place, [orbits x places].
     bonds : Tensor
-        Bond that leads to each place, [atoms x places].
+        Bond that leads to each place, [orbits x places].
     weight : Tensor
-        Weight of each place, [atoms, 1, places].
+        Weight of each place, [orbits, 1, places].
     direction : Tensor
-        Unit vectors from receiver to sender, [atoms, places, 3].
+        Unit vectors from receiver to sender, [orbits, places, 3].
     """
 
     senders: Tensor
+    orbits: Tensor
     bonds: Tensor
     weight: Tensor
     direction: Tensor
 
-    def split(self, atoms: int) -> Iterator[Neighbors]:
-        """Parts of so many atoms."""
-        places = self.weight.shape[-1] * atoms
+    def split(self, orbits: int) -> Iterator[Neighbors]:
+        """Parts of so many orbits."""
+        places = self.weight.shape[-1] * orbits
         parts = (
             self.senders.split(places),
+            self.orbits.split(places),
             self.bonds.split(places),
-            self.weight.split(atoms),
-            self.direction.split(atoms),
+            self.weight.split(orbits),
+            self.direction.split(orbits),
         )
         return map(Neighbors, *parts)
 
     def of_senders(self, values: Tensor) -> Tensor:
-        """What the sender at each place has, [all atoms, F] -> [atoms, places, F]."""
+        """What the sender at each place has, [atoms, F] -> [orbits, places, F]."""
         return self._place(values, self.senders)
 
+    def of_orbits(self, values: Tensor) -> Tensor:
+        """What the orbit of the sender at each place has, [all orbits, F] -> [orbits, places, F]."""
+        return self._place(values, self.orbits)
+
     def of_bonds(self, values: Tensor) -> Tensor:
-        """What the bond to each place has, [bonds, F] -> [atoms, places, F]."""
+        """What the bond to each place has, [bonds, F] -> [orbits, places, F]."""
         return self._place(values, self.bonds)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Weighted sum over the places, [atoms, places, F] -> [atoms, F]."""
+        """Weighted sum over the places, [orbits, places, F] -> [orbits, F]."""
         return (self.weight @ values)[:, 0]
 
     def sum_along(self, values: Tensor) -> Tensor:
-        """Weighted sum over the places of directions times values, [atoms, places, F] -> [atoms, 3, F]."""
+        """Weighted sum over the places of directions times values, [orbits, places, F] -> [orbits, 3, F]."""
         return (self.weight * self.direction.transpose(1, 2)) @ values
 
     def _place(self, values: Tensor, index: Tensor) -> Tensor:
@@ -83,12 +92,15 @@ class Surroundings:
 
     Parameters
     ----------
+    orbits : Orbits
+        Which atoms are equivalent; one of each orbit sees the others.
     bonds : Tensor
         Features of each distinct bond, [bonds, width].
     parts : tuple of Neighbors
-        The neighbours of all atoms, so few atoms at a time that a processor keeps their messages in its cache.
+        The neighbours of all orbits, so few at a time that a processor keeps their messages in its cache.
     """
 
+    orbits: Orbits
     bonds: Tensor
     parts: tuple[Neighbors, ...]
 

@@ -15,7 +15,6 @@ from loky import cpu_count, get_reusable_executor
 from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.symmetry import symmetrize_cell
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import ModelError, StructureError
 from cryslator_flows.schemas import Translation
@@ -213,7 +212,8 @@ class Translator:
         results = []
         for index, before in enumerate(structures):
             species = before.species
-            after = symmetrize_cell(lattices[index], positions[index], before, species)
+            properties = before.site_properties
+            after = Structure(lattices[index], species, positions[index], site_properties=properties)
             unknown = self.model.unknown_elements(species)
             results.append(
                 Translation(

@@ -25,6 +25,7 @@ from cryslator_flows.translator.prepare import (
     target_indices,
     to_pairs,
     training_pairs,
+    with_symmetry,
 )
 from cryslator_flows.translator.pretrained import RECIPE, save_model
 from cryslator_flows.translator.recipe import CardText, TuneConfig
@@ -222,10 +223,10 @@ def prepare_tuning(base: ModelFolder, loaded: LoadedModel, data: TuneData, setti
     state = {name: value.numpy() for name, value in base.network().state_dict().items()}
     parts = {
         "train": training_pairs(data.new.train, target, "new pairs"),
-        "val": to_pairs(pair_row(record, target) for record in data.new.val),
+        "val": with_symmetry(to_pairs(pair_row(record, target) for record in data.new.val)),
         "relaxed": to_pairs([]),
-        "replay": to_pairs(replay_rows(data.replay, loaded)),
-        "old_val": to_pairs(pair_row(record, target) for record in data.old_val),
+        "replay": with_symmetry(to_pairs(replay_rows(data.replay, loaded))),
+        "old_val": with_symmetry(to_pairs(pair_row(record, target) for record in data.old_val)),
     }
     fit = asdict(settings.to_fit())
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,23 +20,25 @@ from rich.table import Table
 from cryslator_flows.translator.fit import Fit, FitConfig
 from cryslator_flows.translator.loaded import to_crystals
 from cryslator_flows.translator.network import NetworkConfig
+from cryslator_flows.translator.orbits import find_symmetry
 from cryslator_flows.translator.pairs import Pairs, to_arrays
 from tests.benchmarks.translate import oxides
 
 
 def make_pairs(number: int) -> Pairs:
     """Pairs whose relaxed crystals differ at random from the unrelaxed ones."""
-    crystals = to_crystals(oxides(number))
+    crystals = find_symmetry(to_crystals(oxides(number))).in_precision(torch.float32)
     generator = torch.Generator().manual_seed(0)
     return Pairs(
-        unrelaxed_lattices=crystals.lattices.float(),
-        unrelaxed_frac=crystals.frac.float(),
+        unrelaxed_lattices=crystals.lattices,
+        unrelaxed_frac=crystals.frac,
         relaxed_lattices=(crystals.lattices * (1 + 0.04 * torch.randn(number, 1, 1, generator=generator))).float(),
         relaxed_frac=(crystals.frac + 0.01 * torch.randn(crystals.frac.shape, generator=generator)).float(),
         numbers=crystals.numbers,
         n_atoms=crystals.n_atoms,
         energy=torch.randn(number, generator=generator),
         settled=torch.ones(number, dtype=torch.bool),
+        symmetry=crystals.symmetry,
     )
 
 

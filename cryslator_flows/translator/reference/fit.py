@@ -31,7 +31,6 @@ from cryslator_flows.translator.reference.stages import (
     StageProgress,
     StructureStage,
     TranslationStage,
-    on_device,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def encode(network: ReferenceNetwork, pairs: Pairs, device: str) -> Tensor:
     """Crystal features of the inputs of pairs by the encoder trained on relaxed crystals, [pairs, feature]."""
     parts = []
     for rows in torch.arange(len(pairs)).split(256):
-        crystals = on_device(pairs.take(rows), device).unrelaxed
+        crystals = pairs.take(rows).to(device).unrelaxed
         parts.append(network.baseline("R").eval().encode(crystals, network.find_edges(crystals)))
     return torch.cat(parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -70,7 +70,7 @@ class ReferenceNetwork(nn.Module):
 
     def find_edges(self, crystals: Crystals) -> Edges:
         """Neighbours of every atom as this network counts them."""
-        return find_edges(crystals, self.config.cutoff, self.config.neighbors)
+        return find_edges(replace(crystals, symmetry=None), self.config.cutoff, self.config.neighbors)
 
     def baseline(self, name: str) -> GraphConvolutionNetwork:
         """One of `BASELINES`."""

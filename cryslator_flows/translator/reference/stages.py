@@ -31,11 +31,6 @@ DISTANCE_NOISE = 1e-5
 BATCH_SIZE = 64
 
 
-def on_device(pairs: Pairs, device: str) -> Pairs:
-    """Copy of pairs on a device."""
-    return Pairs(**{name: value.to(device) for name, value in vars(pairs).items()})
-
-
 @dataclass(frozen=True)
 class StageProgress:
     """Where a stage stands after an epoch; `score` is its error on the validation pairs."""
@@ -179,7 +174,7 @@ class EnergyStage(Stage):
 
     def step(self, rows: Tensor) -> None:
         """One step."""
-        batch = on_device(self.train.take(rows), self.device)
+        batch = self.train.take(rows).to(self.device)
         edges = self.network.find_edges(batch.unrelaxed)
         energy = self.gcn.energy(self.gcn.encode(batch.unrelaxed, edges, DISTANCE_NOISE))
         loss = ((energy - batch.energy) / self.gcn.spread).square().mean()
@@ -191,7 +186,7 @@ class EnergyStage(Stage):
         """Mean absolute error, in eV/atom."""
         errors = []
         for rows in torch.arange(len(self.val)).split(256):
-            batch = on_device(self.val.take(rows), self.device)
+            batch = self.val.take(rows).to(self.device)
             features = self.gcn.encode(batch.unrelaxed, self.network.find_edges(batch.unrelaxed))
             errors.append((self.gcn.energy(features) - batch.energy).abs())
         return float(torch.cat(errors).mean())
@@ -265,7 +260,7 @@ class StructureStage(Stage):
 
     def _errors(self, data: tuple[Pairs, Tensor, Tensor], rows: Tensor) -> Tensor:
         pairs, encoded, translated = data
-        batch = on_device(pairs.take(rows), self.device)
+        batch = pairs.take(rows).to(self.device)
         rows = rows.to(encoded.device)
         crystals: Crystals = batch.unrelaxed
         inputs = crystals, self.network.find_edges(crystals), encoded[rows], translated[rows]

@@ -1,0 +1,235 @@
+"""Atoms that symmetry makes equivalent: one of them is computed, the others are turned copies of it.
+
+What a network says of equivalent atoms is the same for scalars and rotated for vectors. A crystal is therefore
+represented by one atom of each orbit of its space group; strain and displacements are read off these and keep the
+symmetry by construction. Torch and numpy only, but for `find_symmetry`, which needs moyopy and scipy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cryslator_flows.translator.graph import Crystals
+
+    Found = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+# How far symmetry may be off in an input, in angstrom: what rounding in a file leaves.
+SYMPREC = 1e-3
+# How far a relaxed crystal may be from the symmetry of its unrelaxed one: strain, and displacement in angstrom.
+RELAXED_STRAIN, RELAXED_SHIFT = 0.005, 0.03
+
+# Orthonormal basis of the symmetric 3x3 matrices, [6, 3, 3].
+BASIS = np.zeros((6, 3, 3))
+for _row, (_i, _j) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
+    BASIS[_row, _i, _j] = BASIS[_row, _j, _i] = 1.0 if _i == _j else 0.5**0.5
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Equivalent atoms of a batch of crystals, atoms concatenated.
+
+    Parameters
+    ----------
+    representatives : Tensor
+        The atom that stands for the orbit of each atom, counted within its crystal, [atoms].
+    turns : Tensor
+        Orthogonal matrices: a row vector of the representative times this is that of the atom, [atoms, 3, 3].
+    sites : Tensor
+        Projectors on the vectors that the site symmetry of the representative leaves as they are, [atoms, 3, 3].
+    cells : Tensor
+        Projectors on the strains that the point group leaves as they are, in the basis `BASIS`, [crystals, 6, 6].
+    """
+
+    representatives: Tensor
+    turns: Tensor
+    sites: Tensor
+    cells: Tensor
+
+    @classmethod
+    def none(cls, n_atoms: Tensor, dtype: torch.dtype) -> Symmetry:
+        """Crystals of so many atoms in which each atom stands for itself alone."""
+        starts = torch.cumsum(n_atoms, 0) - n_atoms
+        local = torch.arange(int(n_atoms.sum()), device=n_atoms.device) - torch.repeat_interleave(starts, n_atoms)
+        three = torch.eye(3, dtype=dtype, device=n_atoms.device).expand(len(local), 3, 3)
+        six = torch.eye(6, dtype=dtype, device=n_atoms.device).expand(len(n_atoms), 6, 6)
+        return cls(local, three, three, six)
+
+    def take(self, crystals: Tensor, atoms: Tensor) -> Symmetry:
+        """The symmetry of some crystals, whose atoms are at `atoms`."""
+        return Symmetry(self.representatives[atoms], self.turns[atoms], self.sites[atoms], self.cells[crystals])
+
+    def to(self, where: torch.device | str | torch.dtype) -> Symmetry:
+        """Copy on a device or in a precision."""
+        matrices = {name: getattr(self, name).to(where) for name in ("turns", "sites", "cells")}
+        representatives = self.representatives if isinstance(where, torch.dtype) else self.representatives.to(where)
+        return Symmetry(representatives, **matrices)
+
+
+@dataclass(frozen=True)
+class Orbits:
+    """The orbits of a batch, and how values pass between them and the atoms.
+
+    Parameters
+    ----------
+    symmetry : Symmetry
+        Which atoms are equivalent.
+    shown : Tensor
+        The atom that stands for each orbit, [orbits].
+    of : Tensor
+        The orbit of each atom, [atoms].
+    size : Tensor
+        Atoms of each orbit, [orbits].
+    owner : Tensor
+        The crystal of each orbit, [orbits].
+    n_atoms : Tensor
+        Atoms of each crystal, [crystals].
+    """
+
+    symmetry: Symmetry
+    shown: Tensor
+    of: Tensor
+    size: Tensor
+    owner: Tensor
+    n_atoms: Tensor
+
+    @classmethod
+    def from_symmetry(cls, symmetry: Symmetry, n_atoms: Tensor) -> Orbits:
+        """Count the orbits of a batch."""
+        owner = torch.repeat_interleave(n_atoms)
+        here = torch.arange(len(owner), device=owner.device)
+        place = symmetry.representatives + (torch.cumsum(n_atoms, 0) - n_atoms)[owner]
+        stands = place == here
+        of = (torch.cumsum(stands, 0) - 1)[place]
+        shown = here[stands]
+        size = torch.bincount(of, minlength=len(shown)).to(symmetry.turns.dtype)
+        return cls(symmetry, shown, of, size, owner[shown], n_atoms)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Average over the atoms of each crystal what each orbit has, [orbits, ...] -> [crystals, ...]."""
+        weighted = values * self.size.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
+        total = values.new_zeros(len(self.n_atoms), *values.shape[1:]).index_add_(0, self.owner, weighted)
+        return total / self.n_atoms.view(-1, *[1] * (values.dim() - 1))
+
+    def turn(self, vectors: Tensor) -> Tensor:
+        """Vectors of every atom from those of its orbit, [orbits, 3, G] -> [atoms, 3, G]."""
+        return self.symmetry.turns.mT @ vectors.index_select(0, self.of)
+
+    def keep_sites(self, shift: Tensor) -> Tensor:
+        """Displacements of all atoms, drift and what site symmetry forbids removed, [orbits, 3] -> [atoms, 3]."""
+        sites = self.symmetry.sites[self.shown]
+        shift = torch.einsum("oi,oij->oj", shift, sites)
+        drift = self.turn(shift[:, :, None])[:, :, 0]
+        drift = drift.new_zeros(len(self.n_atoms), 3).index_add_(0, torch.repeat_interleave(self.n_atoms), drift)
+        shift = shift - (drift / self.n_atoms[:, None])[self.owner]
+        return self.turn(torch.einsum("oi,oij->oj", shift, sites)[:, :, None])[:, :, 0]
+
+    def keep_cells(self, strain: Tensor) -> Tensor:
+        """Strains without what the point group forbids, [crystals, 3, 3]."""
+        basis = torch.as_tensor(BASIS, dtype=strain.dtype, device=strain.device).view(6, 9)
+        kept = (strain.reshape(-1, 1, 9) @ basis.T) @ self.symmetry.cells  # the projectors are symmetric
+        return (kept @ basis).view(-1, 3, 3)
+
+
+def find_symmetry(crystals: Crystals) -> Crystals:
+    """Give every crystal of a batch the symmetry that moyopy finds in it.
+
+    A crystal in which it finds none, or makes no sense of, is represented by all of its atoms.
+
+    Parameters
+    ----------
+    crystals : Crystals
+        The batch, on the processor.
+
+    Returns
+    -------
+    Crystals
+        The same with `symmetry`, in double precision.
+    """
+    lattices, frac = crystals.lattices.double().numpy(), crystals.frac.double().numpy()
+    ends = np.cumsum(crystals.n_atoms.numpy())
+    numbers = crystals.numbers.tolist()
+    rows = []
+    for lattice, end, count in zip(lattices, ends.tolist(), crystals.n_atoms.tolist(), strict=True):
+        kinds: dict[int, int] = {}
+        # Candidates of one template differ by their elements alone, and then have the same operations.
+        named = tuple(kinds.setdefault(number, len(kinds)) for number in numbers[end - count : end])
+        rows.append(_equivalent(lattice.tobytes(), frac[end - count : end].tobytes(), named))
+    representatives, turns, sites, cells = zip(*rows, strict=True)
+    found = Symmetry(
+        torch.from_numpy(np.concatenate(representatives)),
+        torch.from_numpy(np.concatenate(turns)),
+        torch.from_numpy(np.concatenate(sites)),
+        torch.from_numpy(np.stack(cells)),
+    )
+    return replace(crystals, symmetry=found)
+
+
+@lru_cache(maxsize=1024)
+def _equivalent(cell: bytes, positions: bytes, kinds: tuple[int, ...]) -> Found:
+    """The columns of `Symmetry` for one crystal."""
+    from moyopy import Cell, MoyoDataset
+    from scipy.spatial import KDTree
+
+    lattice, frac = np.frombuffer(cell).reshape(3, 3), np.frombuffer(positions).reshape(-1, 3)
+    each = np.tile(np.eye(3), (len(frac), 1, 1))
+    alone = np.arange(len(frac)), each, each, np.eye(6)
+    try:
+        dataset = MoyoDataset(Cell(lattice.tolist(), frac.tolist(), [*kinds]), symprec=SYMPREC)
+    except ValueError:
+        return alone
+    rotations = np.array(dataset.operations.rotations, dtype=float)  # on fractional columns
+    translations = np.array(dataset.operations.translations)[:, None]
+    if len(rotations) == 1:
+        return alone
+    tree = KDTree(_inside(frac), boxsize=1.0)
+
+    def reach(atoms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where each operation takes each of some atoms, [operations, atoms]."""
+        found: NDArray[np.int64] = tree.query(_inside(frac[atoms] @ rotations.mT + translations))[1]
+        return found
+
+    shown = np.unique(dataset.orbits)
+    reached = reach(shown)
+    if len(np.unique(reached)) < len(frac):
+        # A supercell has fewer operations than its primitive cell, and more orbits.
+        reached = reach(np.arange(len(frac)))
+        shown = np.unique(reached.min(axis=0))
+        reached = reached[:, shown]
+    # Each atom by the first operation that leads to it: the identity to the atom that stands for the orbit.
+    atoms, first = np.unique(reached, return_index=True)
+    operation, of = np.divmod(first, len(shown))
+    if len(atoms) < len(frac) or (reached[0] != shown).any():
+        return alone
+    # The cell that is nearest to the given one and has the symmetry exactly, so that turns are orthogonal.
+    metric = np.mean(rotations.mT @ (lattice @ lattice.T) @ rotations, axis=0)
+    inverse = np.linalg.inv(lattice)
+    squares, axes = np.linalg.eigh(inverse @ metric @ inverse.T)
+    exact = lattice @ (axes * np.sqrt(squares)) @ axes.T
+    turns = np.linalg.inv(exact) @ rotations.mT @ exact  # [operations, 3, 3], on row vectors
+
+    stays = (reached == shown).astype(float)
+    sites = np.einsum("ko,kij->oij", stays, turns) / stays.sum(axis=0)[:, None, None]
+    flat = turns.reshape(-1, 9)
+    both = (flat.T @ flat / len(flat)).reshape(3, 3, 3, 3).transpose(1, 3, 0, 2).reshape(9, 9)
+    cells = BASIS.reshape(6, 9) @ both @ BASIS.reshape(6, 9).T
+    return shown[of], turns[operation], _clean(sites)[of], _clean(cells)
+
+
+def _inside(frac: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fractional coordinates from 0 to below 1."""
+    inside = frac - np.floor(frac)
+    return np.where(inside < 1, inside, 0.0)
+
+
+def _clean(projectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Zeros where rounding has left something, so that what symmetry forbids is exactly zero."""
+    return np.where(np.abs(projectors) < 1e-10, 0.0, projectors)
