@@ -41,8 +41,6 @@ def tiny_model(tmp_path: Path) -> ModelFolder:
     config = NetworkConfig(width=16, vectors=8, encoder_layers=1, translator_layers=1, neighbors=12, radial=6)
     network = Network(config, element_volumes=torch.full((119,), 11.0))
     calibration = Calibration(
-        rest_volume=torch.zeros(2),
-        rest_shift=torch.zeros(2),
         scale=torch.tensor([0.0, 1.0, 0.0]),
         quantiles=torch.tensor([1.0, 2.0]),
         known=torch.zeros(3, 16),

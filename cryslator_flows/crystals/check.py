@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MAX_ATOMS = 500
 MIN_DISTANCE = 0.5
 MAX_DISTANCE = 6.0
+# Nearly every atom has a neighbour within it, and the search takes a fifth of the time.
+USUAL_DISTANCE = 3.5
 
 
 def check_structure(structure: Structure, source: str = "structure") -> None:
@@ -41,31 +43,35 @@ def check_structure(structure: Structure, source: str = "structure") -> None:
             f"{source}, sites: {len(structure)} atoms, at most {MAX_ATOMS}; give the primitive cell or a smaller one",
             f"over {MAX_ATOMS} atoms",
         )
-    if not structure.is_ordered:
+    try:
+        species = structure.species
+    except AttributeError:
         site = next(index for index, site in enumerate(structure) if not site.is_ordered)
         raise StructureError(
             f"{source}, site {site}: disordered ({structure[site].species_string}); "
             "order it first, with pymatgen's OrderDisorderedStructureTransformation for instance",
             "disordered",
-        )
-    for index, site in enumerate(structure):
-        if isinstance(site.specie, DummySpecies):
+        ) from None
+    for index, kind in enumerate(species):
+        if isinstance(kind, DummySpecies):
             raise StructureError(
-                f"{source}, site {index}: {site.species_string!r} is no element; replace it with an element symbol",
+                f"{source}, site {index}: {structure[index].species_string!r} is no element; "
+                "replace it with an element symbol",
                 "no element",
             )
     if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
         raise StructureError(
             f"{source}, lattice or coordinates: not a number (NaN or infinite); mend the file", "not a number"
         )
-    lengths = structure.lattice.abc
-    if min(lengths) < 1e-3 or structure.volume < 1e-3 * math.prod(lengths):
-        raise StructureError(
-            f"{source}, lattice: cell volume {structure.volume:.3g} A^3 is zero; mend the lattice", "flat cell"
-        )
-    centers, points, _, distances = structure.get_neighbor_list(MAX_DISTANCE, exclude_self=True)
-    nearest = np.full(len(structure), np.inf)
-    np.minimum.at(nearest, centers, distances)
+    lengths, volume = structure.lattice.abc, abs(float(np.linalg.det(structure.lattice.matrix)))
+    if min(lengths) < 1e-3 or volume < 1e-3 * math.prod(lengths):
+        raise StructureError(f"{source}, lattice: cell volume {volume:.3g} A^3 is zero; mend the lattice", "flat cell")
+    for radius in (USUAL_DISTANCE, MAX_DISTANCE):
+        centers, points, _, distances = structure.get_neighbor_list(radius, exclude_self=True)
+        nearest = np.full(len(structure), np.inf)
+        np.minimum.at(nearest, centers, distances)
+        if np.isfinite(nearest).all():
+            break
     index = int(nearest.argmin())
     if nearest[index] < MIN_DISTANCE:
         other = int(points[centers == index][distances[centers == index].argmin()])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cryslator_flows.translator.network import Prediction, size_of_change
+from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.pairs import relaxed_inputs
+from cryslator_flows.translator.settling import Moves, Settling, describe, fit_settling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cryslator_flows.translator.graph import Crystals
+    from cryslator_flows.translator.network import Prediction
     from cryslator_flows.translator.pairs import Pairs
 
 # Shares of the validation energies that lie within the two stated uncertainties.
@@ -23,8 +25,9 @@ LEVELS = (0.683, 0.90)
 NEIGHBORS = 5
 # Share of the validation crystals that count as out of domain.
 FAR = 0.01
-# What a relaxed crystal may change by on average: below the targets of 0.5 % of the volume and 0.02 A.
-REST_VOLUME, REST_SHIFT = 0.0045, 0.018
+# Training crystals that stand for the domain: more would take longer than the translation itself.
+KNOWN = 5000
+SETTLING = "settling."
 
 
 class TranslationNetwork(Protocol):
@@ -43,11 +46,6 @@ class Calibration:
 
     Parameters
     ----------
-    rest_volume : Tensor
-        Where the first pass asks for a change of ln(volume) below the first number, none is made; above the second,
-        the whole change, [2].
-    rest_shift : Tensor
-        The same for the mean displacement of a crystal, [2] in angstrom.
     scale : Tensor
         c in ln(sigma) = c0 + c1 ln(scale of the network) + c2 ln(distance from the training data), [3].
     quantiles : Tensor
@@ -58,23 +56,27 @@ class Calibration:
         Distance from `known` beyond which a crystal is out of domain, [].
     element_volumes : Tensor
         Volume an atom of each element takes in relaxed training crystals, [119] in cubic angstrom.
+    settling : Settling or None
+        How much of each predicted change is made; None for all of it.
     """
 
-    rest_volume: Tensor
-    rest_shift: Tensor
     scale: Tensor
     quantiles: Tensor
     known: Tensor
     limit: Tensor
     element_volumes: Tensor
+    settling: Settling | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Calibration:
         """Copy on a device, in a precision."""
-        return Calibration(**{name: value.to(device, dtype) for name, value in vars(self).items()})
+        return Calibration.from_state({name: value.to(device, dtype) for name, value in self.state().items()})
 
     def state(self) -> dict[str, Tensor]:
         """Tensors by name, the large one in half precision."""
-        return {**vars(self), "known": self.known.half()}
+        own = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        settling = {} if self.settling is None else vars(self.settling)
+        named = {f"{SETTLING}{name}": value.contiguous() for name, value in settling.items()}
+        return own | named | {"known": self.known.half()}
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> Calibration:
@@ -85,21 +87,9 @@ class Calibration:
         KeyError
             A tensor is missing.
         """
-        return cls(**{field.name: state[field.name] for field in fields(cls)})
-
-    def settle(self, prediction: Prediction, crystals: Crystals) -> Prediction:
-        """Take back changes that are too small to tell from none, so that relaxed crystals stay as they are."""
-        growing, moving = (
-            share_made(prediction.asked[:, column], rest)
-            for column, rest in enumerate((self.rest_volume, self.rest_shift))
-        )
-        trace = prediction.strain.diagonal(dim1=1, dim2=2).sum(-1)
-        eye = torch.eye(3, dtype=trace.dtype, device=trace.device)
-        return replace(
-            prediction,
-            strain=prediction.strain + ((growing - 1) * trace / 3)[:, None, None] * eye,
-            shift=prediction.shift * moving[crystals.owner, None],
-        )
+        settling = {name.removeprefix(SETTLING): value for name, value in state.items() if name.startswith(SETTLING)}
+        own = {field.name: state[field.name] for field in fields(cls) if field.name != "settling"}
+        return cls(**own, settling=Settling(**settling) if settling else None)
 
     def distance(self, features: Tensor) -> Tensor:
         """Mean distance from the nearest training crystals, by translated features, [crystals]."""
@@ -108,24 +98,6 @@ class Calibration:
     def uncertainty(self, energy_scale: Tensor, distance: Tensor) -> Tensor:
         """Half widths of the intervals at `LEVELS`, [crystals, 2] in eV/atom."""
         return sigma(self.scale, energy_scale, distance)[:, None] * self.quantiles
-
-
-def share_made(asked: Tensor, rest: Tensor) -> Tensor:
-    """Share of a change that is made: 0 below rest[0], 1 beyond rest[1], continuous between.
-
-    The firm threshold of H.-Y. Gao and A. G. Bruce, "WaveShrink with firm shrinkage", Statistica Sinica 7, 855 (1997),
-    over its argument.
-
-    Parameters
-    ----------
-    asked : Tensor
-        Size of the change, not negative, [n].
-    rest : Tensor
-        The two thresholds, [2].
-    """
-    slope = rest[1] / (rest[1] - rest[0]).clamp(min=1e-12)
-    between = slope * (1 - rest[0] / asked.clamp(min=1e-12)).clamp(min=0)
-    return torch.where(asked >= rest[1], 1.0, between)
 
 
 def nearest(features: Tensor, known: Tensor) -> Tensor:
@@ -154,25 +126,32 @@ class _Outcome:
     energy: Tensor
     energy_scale: Tensor
     features: Tensor
-    asked: Tensor
-    made: Tensor
+    moves: Moves
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _translate_all(network: TranslationNetwork, pairs: Pairs, device: str) -> _Outcome:
-    parts = []
+    parts, before = [], 0
     for rows in torch.arange(len(pairs)).split(256):
-        crystals = pairs.take(rows).unrelaxed.to(device)
+        batch = pairs.take(rows).to(device)
+        crystals = batch.unrelaxed
         prediction = network.translate(crystals)
+        encoded, translated = network.crystal_features(prediction, crystals)
         row = (
             prediction.energy,
             prediction.energy_scale,
-            network.crystal_features(prediction, crystals)[1],
-            prediction.asked,
-            size_of_change(prediction.strain, prediction.shift, crystals),
+            translated,
+            describe(prediction, crystals, encoded, translated),
+            prediction.strain,
+            strain_between(crystals.lattices, batch.relaxed.lattices),
+            prediction.shift,
+            shift_between(crystals, batch.relaxed),
+            crystals.owner + before,
         )
         parts.append([part.cpu() for part in row])
-    return _Outcome(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        before += len(rows)
+    energy, energy_scale, features, *moves = (torch.cat(column) for column in zip(*parts, strict=True))
+    return _Outcome(energy, energy_scale, features, Moves(*moves))
 
 
 def calibrate(
@@ -199,7 +178,7 @@ def calibrate(
     device : str
         Where to compute.
     settles : bool
-        Whether small changes are taken back.
+        Whether relaxed crystals are recognised and left as they are.
     element_volumes : Tensor
         As in `Calibration`.
 
@@ -208,7 +187,8 @@ def calibrate(
     Calibration
         The result.
     """
-    known = _translate_all(network, train, device).features
+    few = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:KNOWN]
+    known = _translate_all(network, train.take(few), device).features
     seen = _translate_all(network, val, device)
     distance = nearest(seen.features, known)
     labelled = ~val.energy.isnan()
@@ -220,19 +200,16 @@ def calibrate(
         scale = _fit_scale(errors, weight, *at)
         ratio = errors / sigma(scale, *at)
         quantiles = torch.tensor([weighted_quantile(ratio, weight, level) for level in LEVELS])
-    rest = torch.zeros(2, 2)
+    settling = None
     if settles:
-        still = _translate_all(network, relaxed_inputs(val), device)
-        goals = enumerate((REST_VOLUME, REST_SHIFT))
-        rest = torch.stack([_rest(still.asked[:, i], still.made[:, i], weights, goal) for i, goal in goals])
+        settling = fit_settling(seen.moves, _translate_all(network, relaxed_inputs(val), device).moves, weights)
     return Calibration(
-        rest_volume=rest[0],
-        rest_shift=rest[1],
         scale=scale,
         quantiles=quantiles,
         known=known,
         limit=torch.tensor(weighted_quantile(distance, weights, 1 - FAR)),
         element_volumes=element_volumes.cpu(),
+        settling=settling,
     )
 
 
@@ -251,12 +228,3 @@ def _fit_scale(errors: Tensor, weights: Tensor, energy_scale: Tensor, distance: 
     start = [float(errors.log().mean()), 0.5, 0.5]
     found = minimize(loss, start, method="L-BFGS-B", bounds=[(None, None), (0, 2), (0, 2)])
     return torch.as_tensor(found.x, dtype=errors.dtype)
-
-
-def _rest(asked: Tensor, made: Tensor, weights: Tensor, goal: float) -> Tensor:
-    """Smallest thresholds that leave changes of relaxed crystals below `goal` on average, [2]."""
-    for start in np.linspace(0, 0.2, 201):
-        rest = torch.tensor([start, 4 / 3 * start], dtype=asked.dtype)
-        if float((weights * made * share_made(asked, rest)).sum() / weights.sum()) <= goal:
-            break
-    return rest

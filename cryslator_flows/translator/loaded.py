@@ -47,7 +47,7 @@ class Outcome:
     Parameters
     ----------
     prediction : Prediction
-        Of the network, small changes taken back.
+        Of the network, without the changes that relaxed crystals do not need.
     translated : Crystals
         The translated crystals.
     uncertainty : Tensor
@@ -105,9 +105,10 @@ class LoadedModel:
         crystals = find_symmetry(crystals)
         raw = in_double(self.network.translate(self.to_single(crystals)))
         crystals = crystals.to(self.device)
-        features = self.network.crystal_features(raw, crystals)[1]
+        encoded, features = self.network.crystal_features(raw, crystals)
         distance = self.calibration.distance(features)
-        prediction = self.calibration.settle(raw, crystals)
+        settling = self.calibration.settling
+        prediction = raw if settling is None else settling.settle(raw, crystals, encoded, features)
         return Outcome(
             prediction=prediction,
             translated=apply(prediction, crystals),

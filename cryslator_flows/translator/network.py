@@ -71,8 +71,6 @@ class Prediction:
         Symmetric logarithmic strain H; the translated cell is L exp(H), [crystals, 3, 3].
     shift : Tensor
         Displacements in the frame of the input, mean zero in each crystal, [atoms, 3] in angstrom.
-    asked : Tensor
-        Change that the first pass asks for: of ln(volume), and mean displacement in angstrom, [crystals, 2].
     encoded, translated : Tensor
         Scalar features of each orbit of equivalent atoms before and after the translation, [orbits, width].
     cartesian : bool
@@ -83,7 +81,6 @@ class Prediction:
     energy_scale: Tensor
     strain: Tensor
     shift: Tensor
-    asked: Tensor
     encoded: Tensor
     translated: Tensor
     cartesian: bool = False
@@ -93,12 +90,6 @@ def mean_per_crystal(values: Tensor, crystals: Crystals) -> Tensor:
     """Average atom values over each crystal, [atoms, ...] -> [crystals, ...]."""
     total = values.new_zeros(len(crystals.n_atoms), *values.shape[1:]).index_add_(0, crystals.owner, values)
     return total / crystals.n_atoms.view(-1, *[1] * (values.dim() - 1))
-
-
-def size_of_change(strain: Tensor, shift: Tensor, crystals: Crystals) -> Tensor:
-    """Absolute change of ln(volume), and mean displacement in angstrom, [crystals, 2]."""
-    growth = strain.diagonal(dim1=1, dim2=2).sum(-1).abs()
-    return torch.stack([growth, mean_per_crystal(shift.norm(dim=-1), crystals)], dim=-1)
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -291,13 +282,11 @@ class Network(nn.Module):
 
         mean = around.orbits.mean
         log_scale = self.scale_head(mean(translated))[:, 0].clamp(-5, 3)
-        strain, shift = self._strain(translated, around), self._shift(translated, v, around)
         return Prediction(
             energy=mean(self.energy_head(translated))[:, 0],
             energy_scale=log_scale.exp(),
-            strain=strain,
-            shift=shift,
-            asked=size_of_change(strain, shift, crystals),
+            strain=self._strain(translated, around),
+            shift=self._shift(translated, v, around),
             encoded=encoded,
             translated=translated,
             cartesian=self.config.cartesian,
@@ -324,7 +313,6 @@ class Network(nn.Module):
             energy_scale=torch.stack([prediction.energy_scale for prediction in predictions]).mean(dim=0),
             strain=orbits.keep_cells(strain_between(crystals.lattices, current.lattices)),
             shift=orbits.keep_sites(shift_between(crystals, current)[orbits.shown]),
-            asked=predictions[0].asked,
             encoded=predictions[0].encoded,
             translated=predictions[-1].translated,
         )

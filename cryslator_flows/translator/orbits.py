@@ -7,6 +7,7 @@ symmetry by construction. Torch and numpy only, but for `find_symmetry`, which n
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -179,6 +180,8 @@ def _equivalent(cell: bytes, positions: bytes, kinds: tuple[int, ...]) -> Found:
     from moyopy import Cell, MoyoDataset
     from scipy.spatial import KDTree
 
+    # It reports what is expected here: operations that a supercell lacks, coordinates rounded in files.
+    logging.getLogger("moyo").setLevel(logging.ERROR)
     lattice, frac = np.frombuffer(cell).reshape(3, 3), np.frombuffer(positions).reshape(-1, 3)
     each = np.tile(np.eye(3), (len(frac), 1, 1))
     alone = np.arange(len(frac)), each, each, np.eye(6)

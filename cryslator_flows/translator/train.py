@@ -188,8 +188,6 @@ def describe_model(model: ModelFolder, trained: Trained, calibration: Calibratio
         "parameters": sum(weight.numel() for weight in trained.network.parameters()),
         "calibration": {
             "targets": n_targets,
-            "rest_volume": calibration.rest_volume.tolist(),
-            "rest_shift": calibration.rest_shift.tolist(),
             "scale": calibration.scale.tolist(),
             "quantiles": calibration.quantiles.tolist(),
             "limit": float(calibration.limit),

@@ -207,6 +207,7 @@ class Translator:
         uncertainty = outcome.uncertainty.tolist()
         distance = outcome.distance.tolist()
         principal = torch.linalg.eigvalsh(prediction.strain).abs().amax(dim=-1).tolist()
+        growth = torch.expm1(prediction.strain.diagonal(dim1=1, dim2=2).sum(-1)).tolist()
         lattices = outcome.translated.lattices.cpu().numpy()
         positions = np.split(outcome.translated.frac.cpu().numpy(), np.cumsum([len(s) for s in structures])[:-1])
         results = []
@@ -222,7 +223,7 @@ class Translator:
                     formation_energy_uncertainty=uncertainty[index][0],
                     formation_energy_uncertainty_90=uncertainty[index][1],
                     mean_displacement=moved[index],
-                    volume_change=float(after.volume / before.volume - 1),
+                    volume_change=growth[index],
                     max_principal_strain=principal[index],
                     atoms_too_close=len(after.get_neighbor_list(TOO_CLOSE, exclude_self=True)[0]) > 0,
                     unknown_elements=unknown,

@@ -48,7 +48,7 @@ def test_targets_lead_to_the_relaxed_crystal(seed):
     strain = strain_between(pairs.unrelaxed_lattices, pairs.relaxed_lattices)
     shift = shift_between(pairs.unrelaxed, pairs.relaxed)
     nothing = torch.zeros(1)
-    after = apply(Prediction(nothing, nothing, strain, shift, nothing, nothing, nothing), pairs.unrelaxed)
+    after = apply(Prediction(nothing, nothing, strain, shift, nothing, nothing), pairs.unrelaxed)
     assert torch.allclose(after.lattices, pairs.relaxed_lattices, atol=1e-4)
     assert shift_between(after, pairs.relaxed).abs().max() < 1e-4
 
@@ -58,9 +58,7 @@ def test_cartesian_targets_lead_there_too():
     strain = strain_between(pairs.unrelaxed_lattices, pairs.relaxed_lattices)
     shift = cartesian_shift_between(pairs.unrelaxed, pairs.relaxed)
     nothing = torch.zeros(1)
-    after = apply(
-        Prediction(nothing, nothing, strain, shift, nothing, nothing, nothing, cartesian=True), pairs.unrelaxed
-    )
+    after = apply(Prediction(nothing, nothing, strain, shift, nothing, nothing, cartesian=True), pairs.unrelaxed)
     assert shift_between(after, pairs.relaxed).abs().max() < 1e-4
     assert shift.norm() > shift_between(pairs.unrelaxed, pairs.relaxed).norm()
 

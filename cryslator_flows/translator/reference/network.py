@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cryslator_flows.translator.graph import Crystals, Edges, find_edges
-from cryslator_flows.translator.network import Prediction, size_of_change
+from cryslator_flows.translator.network import Prediction
 from cryslator_flows.translator.reference.feature_translation import Generator
 from cryslator_flows.translator.reference.graph_convolution import GraphConvolutionNetwork
 from cryslator_flows.translator.reference.structure import CellPredictor, PositionPredictor
@@ -93,14 +93,11 @@ class ReferenceNetwork(nn.Module):
         gcn = self.baseline("R")
         encoded = gcn.encode(crystals, edges)
         translated = self.generator.translate(encoded)
-        strain = self.cell.strain(crystals, edges, encoded, translated)
-        shift = self.position.shift(crystals, edges, encoded, translated)
         return Prediction(
             energy=gcn.energy(translated),
             energy_scale=torch.ones_like(translated[:, 0]),
-            strain=strain,
-            shift=shift,
-            asked=size_of_change(strain, shift, crystals),
+            strain=self.cell.strain(crystals, edges, encoded, translated),
+            shift=self.position.shift(crystals, edges, encoded, translated),
             encoded=encoded,
             translated=translated,
         )
