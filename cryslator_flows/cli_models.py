@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from cryslator_flows.translator.evaluate import Evaluation
-    from cryslator_flows.translator.fit import Progress as FitProgress
+    from cryslator_flows.translator.fit_settings import Progress as FitProgress
     from cryslator_flows.translator.reference.stages import StageProgress
 
     class Report(Protocol):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cryslator_flows.translator.fit import Progress
+    from cryslator_flows.translator.fit_settings import Progress
     from cryslator_flows.translator.recipe import Recipe
 
 

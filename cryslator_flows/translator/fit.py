@@ -1,4 +1,4 @@
-"""Fit the network to a prepared tensor file: resumable, time-bounded, on any machine with torch and numpy.
+"""Fit the network to a prepared tensor file: resumable at any step, on any machine with torch and numpy.
 
 ``python -m cryslator_flows.translator.fit prepared.npz RUN_DIR`` is the whole of it; ``cryslator train`` calls the
 same function and then writes the model folder.
@@ -7,10 +7,12 @@ same function and then writes the model folder.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -18,99 +20,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cryslator_flows.errors import DataError
 from cryslator_flows.translator.adversary import Adversary
 from cryslator_flows.translator.checkpoint import moments_to_arrays, restore_moments, write_arrays
+from cryslator_flows.translator.fit_settings import FitConfig, Progress
 from cryslator_flows.translator.loss import LossWeights, loss_terms, measure_scales
 from cryslator_flows.translator.network import Network, NetworkConfig
 from cryslator_flows.translator.pairs import Augmentation, Pairs, concatenate, from_arrays, load_arrays
 from cryslator_flows.translator.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
-@dataclass(frozen=True)
-class FitConfig:
-    """How the network is fitted.
-
-    Parameters
-    ----------
-    epochs : int
-        Passes over the training pairs at most.
-    minutes : float
-        Training time at most, over all resumed runs together; the learning rate has decayed to its end by then.
-    batch_size : int
-        Pairs in a step.
-    learning_rate : float
-        Peak of the schedule: linear warm-up, then cosine decay.
-    warmup_steps : int
-        Steps of the warm-up.
-    weight_decay : float
-        Of AdamW.
-    clip : float
-        Largest norm of the gradient.
-    ema_decay : float
-        Decay of the running average of the weights, which is teacher and result.
-    pairs : int or None
-        Training pairs to use, drawn at random, with the same share of the relaxed crystals; None for all.
-    denoising_share : float
-        Share of the examples that are relaxed crystals to be denoised.
-    weights : LossWeights
-        Weight of each term of the loss.
-    augmentation : Augmentation
-        How inputs are drawn.
-    seed : int
-        Of all random numbers.
-    threads : int
-        Torch threads; 0 leaves torch's own choice.
-    """
-
-    epochs: int = 60
-    minutes: float = 60.0
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    warmup_steps: int = 300
-    weight_decay: float = 0.01
-    clip: float = 5.0
-    ema_decay: float = 0.998
-    pairs: int | None = None
-    denoising_share: float = 0.15
-    weights: LossWeights = field(default_factory=LossWeights)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    seed: int = 0
-    threads: int = 0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a fit stands after an epoch.
-
-    Parameters
-    ----------
-    epoch : int
-        Epochs done.
-    minutes : float
-        Training time spent, earlier runs included.
-    done : float
-        Share of the epochs or of the time, whichever is further, 0 to 1.
-    loss : dict
-        Mean of each term of the loss over the epoch.
-    validation : dict
-        Metrics on the validation pairs, see `validate`.
-    """
-
-    epoch: int
-    minutes: float
-    done: float
-    loss: dict[str, float]
-    validation: dict[str, float]
-
-    def describe(self) -> str:
-        """One line."""
-        validation = ", ".join(f"{name} {value:.4f}" for name, value in self.validation.items())
-        return (
-            f"epoch {self.epoch}  {self.minutes:.1f} min  {self.done:.0%}  loss {self.loss['total']:.3f}  {validation}"
-        )
+# A killed fit loses so much at most.
+SAVE_SECONDS = 180.0
 
 
 class Fit:
@@ -138,6 +62,9 @@ class Fit:
         self.adversary = Adversary(network.width, config.learning_rate, device) if config.weights.adversarial else None
         self.step = 0
         self.epoch = 0
+        self.batch = 0  # steps done in this epoch
+        self.drawn = torch.empty(0, dtype=torch.uint8)  # state of the random numbers after them
+        self.sums: dict[str, float] = {}  # of the loss over them
         self.seconds = 0.0
         self.best = float("inf")
         self.best_weights = copy.deepcopy(self.average.state_dict())
@@ -153,19 +80,42 @@ class Fit:
     def done(self) -> float:
         """Share of the fit that lies behind, 0 to 1, by steps or by time, whichever is further."""
         by_steps = self.step / (self.config.epochs * self.steps_per_epoch)
-        return min(1.0, max(by_steps, self.seconds / 60 / self.config.minutes))
+        by_time = 0.0 if self.config.minutes is None else self.seconds / 60 / self.config.minutes
+        return min(1.0, max(by_steps, by_time))
 
-    def run_epoch(self, report_step: Callable[[float], None] | None = None) -> Progress:
-        """Train for one epoch, or until the time is up, then validate."""
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What a checkpoint belongs to: settings, and a digest of the training data."""
+        digest = hashlib.sha256()
+        for part in (self.pairs, self.relaxed):
+            for column in (part.n_atoms, part.numbers, part.energy, part.relaxed_lattices):
+                digest.update(column.contiguous().numpy().tobytes())
+        return {"network": asdict(self.network.config), "fit": asdict(self.config), "data": digest.hexdigest()}
+
+    def run_epoch(
+        self, report_step: Callable[[float], None] | None = None, keep: Callable[[], None] | None = None
+    ) -> Progress:
+        """Train for one epoch, or for what is left of it, or until the time is up; then validate.
+
+        Parameters
+        ----------
+        report_step : callable or None
+            Called after every step with the share done.
+        keep : callable or None
+            Called every `SAVE_SECONDS`, to save.
+        """
         config, weights = self.config, asdict(self.config.weights)
-        sums: dict[str, Tensor] = {}
         # Every epoch starts from its own seed, so that a resumed fit draws what an unbroken one draws.
-        torch.manual_seed(config.seed + 1 + self.epoch)
         generator = torch.Generator().manual_seed(config.seed + 1 + self.epoch)
+        plan = self.plan(generator)
+        if self.batch:
+            generator.set_state(self.drawn)
         self.network.train()
-        steps = 0
-        began = time.perf_counter()
-        for batch, denoise in self.draw(generator):
+        began = kept = time.perf_counter()
+        for rows in plan[self.batch :]:
+            if self.done >= 1:
+                break
+            batch, denoise = self.compose(rows, generator)
             inputs = config.augmentation.draw(batch, denoise, generator).to(self.device)
             pairs = batch.to(self.device)
             terms, prediction, goal = loss_terms(self.network, self.average, inputs, pairs, self.scales)
@@ -175,33 +125,43 @@ class Fit:
             total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
             self._update(total)
             for name, term in {**terms, "total": total}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + term.detach()
-            steps += 1
+                self.sums[name] = self.sums.get(name, 0.0) + float(term.detach())
+            self.batch += 1
             self.seconds += time.perf_counter() - began
+            if keep is not None and time.perf_counter() - kept > SAVE_SECONDS:
+                self.drawn = generator.get_state()
+                keep()
+                kept = time.perf_counter()
             if report_step is not None:
                 report_step(self.done)
-            if self.done >= 1:
-                break
             began = time.perf_counter()
-        self.epoch += 1
+        loss = {name: value / max(1, self.batch) for name, value in self.sums.items()}
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
         validation = self.validate()
         if validation["score"] < self.best:
             self.best = validation["score"]
             self.best_weights = {name: value.clone() for name, value in self.average.state_dict().items()}
-        loss = {name: float(value) / steps for name, value in sums.items()}
-        progress = Progress(self.epoch, self.seconds / 60, self.done, loss, validation)
+        progress = Progress(self.epoch, self.step, self.seconds / 60, self.done, loss, validation)
         self.history.append(progress)
         return progress
 
-    def draw(self, generator: torch.Generator) -> Iterator[tuple[Pairs, Tensor]]:
-        """The batches of an epoch, each with what is True where an example is to be denoised, [pairs]."""
-        n_noisy = min(round(self.config.batch_size * self.config.denoising_share), len(self.relaxed))
-        for chunk in torch.randperm(len(self.pairs), generator=generator).split(self.config.batch_size - n_noisy):
-            batch = self.pairs.take(chunk)
-            if n_noisy:
-                rows = torch.randint(len(self.relaxed), (n_noisy,), generator=generator)
-                batch = concatenate(batch, self.relaxed.take(rows))
-            yield batch, torch.arange(len(batch)) >= len(chunk)
+    @property
+    def n_noisy(self) -> int:
+        """Relaxed crystals to be denoised in a batch."""
+        return min(round(self.config.batch_size * self.config.denoising_share), len(self.relaxed))
+
+    def plan(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Rows of the pairs of each batch of an epoch."""
+        order = torch.randperm(len(self.pairs), generator=generator)
+        return order.split(self.config.batch_size - self.n_noisy)
+
+    def compose(self, rows: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor]:
+        """A batch of such pairs and of others, and what is True where an example is to be denoised, [pairs]."""
+        batch = self.pairs.take(rows)
+        if self.n_noisy:
+            others = torch.randint(len(self.relaxed), (self.n_noisy,), generator=generator)
+            batch = concatenate(batch, self.relaxed.take(others))
+        return batch, torch.arange(len(batch)) >= len(rows)
 
     def validate(self) -> dict[str, float]:
         """Errors on the validation pairs; the lowest ``score`` is that of the best weights."""
@@ -244,11 +204,14 @@ class Fit:
         state = {
             "step": self.step,
             "epoch": self.epoch,
+            "batch": self.batch,
+            "sums": self.sums,
             "seconds": self.seconds,
             "best": self.best,
-            "network": asdict(self.network.config),
+            "recipe": self.recipe,
             "history": [asdict(progress) for progress in self.history],
         }
+        arrays["drawn"] = self.drawn.numpy()
         arrays["state"] = np.array(json.dumps(state))
         write_arrays(path, arrays)
 
@@ -257,13 +220,25 @@ class Fit:
 
         Raises
         ------
-        ValueError
-            The checkpoint belongs to a network of another shape.
+        DataError
+            The checkpoint belongs to another recipe or to other data, or is damaged.
         """
+        try:
+            self._restore(path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}: damaged checkpoint ({error}); remove it to restart") from error
+
+    def _restore(self, path: Path) -> None:
         with np.load(path, allow_pickle=False) as archive:
             state = json.loads(str(archive["state"]))
-            if state["network"] != asdict(self.network.config):
-                raise ValueError(f"{path}: checkpoint of another network ({state['network']}); remove it to start anew")
+            if differs := unlike(state["recipe"], json.loads(json.dumps(self.recipe))):
+                raise DataError(
+                    f"{path}: checkpoint of another recipe ({differs}); restore the recipe, or remove the "
+                    "checkpoint to restart"
+                )
+            self.drawn = torch.from_numpy(archive["drawn"])
             parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}}
             parts["adversary"] = {}
             moments: dict[str, dict[int, dict[str, Tensor]]] = {"optimizer": {}, "adversary_optimizer": {}}
@@ -282,11 +257,22 @@ class Fit:
             self.adversary.network.load_state_dict(parts["adversary"])
             restore_moments(self.adversary.optimizer, moments["adversary_optimizer"])
         self.step, self.epoch = state["step"], state["epoch"]
+        self.batch, self.sums = state["batch"], state["sums"]
         self.seconds, self.best = state["seconds"], state["best"]
         self.history = [Progress(**row) for row in state["history"]]
 
 
 State = TypeVar("State", bound=Fit)
+
+
+def unlike(there: Any, here: Any, name: str = "") -> str | None:
+    """Name the first setting in which two recipes differ; None if none does."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        found = (unlike(there.get(key), here.get(key), f"{name}.{key}".lstrip(".")) for key in {**here, **there})
+        return next(filter(None, found), None)
+    if there == here:
+        return None
+    return "other training data" if name == "data" else f"{name}: {there} there, {here} here"
 
 
 def thin(pairs: Pairs, share: float, seed: int) -> Pairs:
@@ -309,7 +295,8 @@ def fit(
     prepared : Path
         File of `cryslator_flows.translator.prepare.prepare`; it carries the network's and the fit's settings.
     run_dir : Path
-        Holds ``checkpoint.npz`` (written after every epoch) and ``metrics.jsonl`` (one line an epoch).
+        Holds ``checkpoint.npz`` (written every `SAVE_SECONDS` and after every epoch) and ``metrics.jsonl`` (one line an
+        epoch).
     report : callable
         Called after every epoch.
     report_step : callable or None
@@ -321,6 +308,13 @@ def fit(
     -------
     Fit
         The finished fit; `best_weights` holds the weights with the best validation score.
+
+    Raises
+    ------
+    DataError
+        The checkpoint in `run_dir` belongs to another recipe.
+    StoreError
+        The checkpoint cannot be written.
     """
     arrays = load_arrays(prepared)
     settings = json.loads(bytes(arrays.pop("settings").tolist()))
@@ -335,8 +329,8 @@ def fit(
     checkpoint = run_dir / "checkpoint.npz"
     if checkpoint.exists():
         state.restore(checkpoint)
-    while state.done < 1:
-        progress = state.run_epoch(report_step)
+    while state.done < 1 or state.batch:
+        progress = state.run_epoch(report_step, lambda: state.save(checkpoint))
         state.save(checkpoint)
         lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
         (run_dir / "metrics.jsonl").write_text(lines)

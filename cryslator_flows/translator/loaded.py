@@ -10,9 +10,9 @@ import torch
 from pymatgen.core import Lattice, Structure
 from torch import Tensor
 
+from cryslator_flows.translator.equivalents import find_symmetry
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Prediction, apply
-from cryslator_flows.translator.orbits import find_symmetry
 
 if TYPE_CHECKING:
     from pymatgen.core import Element, Species

@@ -13,9 +13,10 @@ from scipy.optimize import nnls
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.translator.checkpoint import write_arrays
+from cryslator_flows.translator.equivalents import RELAXED_SHIFT, RELAXED_STRAIN, find_symmetry
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.network import MAX_ATOMIC_NUMBER
-from cryslator_flows.translator.orbits import RELAXED_SHIFT, RELAXED_STRAIN, Symmetry, find_symmetry
+from cryslator_flows.translator.orbits import Symmetry
 from cryslator_flows.translator.pairs import Pairs, relaxed_inputs, to_arrays
 from cryslator_flows.translator.records import PairRecord, RelaxedRecord, read_records
 from cryslator_flows.translator.splits import read_split

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from cryslator_flows.schemas import StrictModel
-from cryslator_flows.translator.fit import FitConfig
+from cryslator_flows.translator.fit_settings import FitConfig
 from cryslator_flows.translator.network import NetworkConfig
 from cryslator_flows.translator.pretrained import FORMATION_ENERGY
 from cryslator_flows.translator.reference.fit import ReferenceFitConfig
@@ -54,7 +54,9 @@ class TuneConfig(StrictModel):
     )
     old_test: Path | None = Field(None, description="Old pairs that base and tuned model are scored on at the end")
     epochs: int = Field(20, ge=1, description="Passes over the new pairs at most, each of 50 steps at least")
-    minutes: float = Field(30.0, gt=0, description="Training time at most, over all resumed runs together")
+    minutes: float | None = Field(
+        None, gt=0, description="Training time at most, over all resumed runs together; no bound if left out"
+    )
     batch_size: int = Field(32, ge=2, description="Pairs in a step, old ones included")
     learning_rate: float = Field(3e-4, gt=0, description="Peak of the schedule: linear warm-up, then cosine decay")
     warmup_steps: int = Field(50, ge=1, description="Steps of the warm-up")

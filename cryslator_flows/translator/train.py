@@ -11,6 +11,7 @@ from pymatgen.core import Element
 
 from cryslator_flows.translator.calibration import calibrate
 from cryslator_flows.translator.card import model_card
+from cryslator_flows.translator.curve import draw_curve
 from cryslator_flows.translator.evaluate import INPUTS, evaluate
 from cryslator_flows.translator.fit import Fit, fit
 from cryslator_flows.translator.loaded import LoadedModel
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryslator_flows.translator.calibration import Calibration
-    from cryslator_flows.translator.fit import Progress
+    from cryslator_flows.translator.fit_settings import Progress
     from cryslator_flows.translator.pretrained import ModelFolder
     from cryslator_flows.translator.recipe import CardText, Recipe
     from cryslator_flows.translator.reference.network import ReferenceNetwork
@@ -96,8 +97,13 @@ def train_network(
     report_step: Callable[[float], None] | None,
     kind: type[Fit] = Fit,
 ) -> Trained:
-    """Fit today's network; parameters as in `fit`."""
-    state = fit(prepared, run_dir, report, report_step, kind)
+    """Fit today's network; parameters as in `fit`. ``curve.png`` in `run_dir` grows with it."""
+
+    def drawn(progress: Progress) -> None:
+        draw_curve(run_dir)
+        report(progress)
+
+    state = fit(prepared, run_dir, drawn, report_step, kind)
     state.network.load_state_dict(state.best_weights)
     best = min(state.history, key=lambda progress: progress.validation["score"])
     summary = {

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from cryslator_flows.translator.fit import Progress
+    from cryslator_flows.translator.fit_settings import Progress
     from cryslator_flows.translator.pretrained import ModelFolder
     from cryslator_flows.translator.recipe import Recipe
     from cryslator_flows.translator.train import Trained

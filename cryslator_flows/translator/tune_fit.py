@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cryslator_flows.translator.fit import Fit, FitConfig, Progress, thin
+from cryslator_flows.translator.fit import Fit, thin
+from cryslator_flows.translator.fit_settings import FitConfig, Progress
 from cryslator_flows.translator.loss import measure_scales
 from cryslator_flows.translator.pairs import Pairs, concatenate, from_arrays
 from cryslator_flows.translator.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from cryslator_flows.translator.network import NetworkConfig
@@ -50,24 +49,27 @@ class TuneFit(Fit):
         self.start: dict[str, float] = {}
         self.start = self.validate()
         self.best = self.start["score"]
-        self.history = [Progress(0, 0.0, 0.0, {}, self.start)]
+        self.history = [Progress(0, 0, 0.0, 0.0, {}, self.start)]
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch."""
         return max(STEPS_PER_EPOCH, ceil(len(self.pairs) / (self.config.batch_size - self.n_old)))
 
-    def draw(self, generator: torch.Generator) -> Iterator[tuple[Pairs, Tensor]]:
-        """The batches of an epoch: new pairs, and old ones drawn at random."""
+    def plan(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Rows of the new pairs of each batch."""
         n_new = self.config.batch_size - self.n_old
         passes = ceil(self.steps_per_epoch * n_new / len(self.pairs))
         order = torch.cat([torch.randperm(len(self.pairs), generator=generator) for _ in range(passes)])
-        for rows in order.split(n_new)[: self.steps_per_epoch]:
-            batch = self.pairs.take(rows)
-            if self.n_old:
-                old = torch.randint(len(self.replay), (self.n_old,), generator=generator)
-                batch = concatenate(batch, self.replay.take(old))
-            yield batch, torch.zeros(len(batch), dtype=torch.bool)
+        return order.split(n_new)[: self.steps_per_epoch]
+
+    def compose(self, rows: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor]:
+        """A batch of such pairs and of old ones drawn at random."""
+        batch = self.pairs.take(rows)
+        if self.n_old:
+            old = torch.randint(len(self.replay), (self.n_old,), generator=generator)
+            batch = concatenate(batch, self.replay.take(old))
+        return batch, torch.zeros(len(batch), dtype=torch.bool)
 
     def validate(self) -> dict[str, float]:
         """Errors on the new validation pairs and, led by ``old_``, on the old ones."""

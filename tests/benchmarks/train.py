@@ -17,10 +17,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cryslator_flows.translator.fit import Fit, FitConfig
+from cryslator_flows.translator.equivalents import find_symmetry
+from cryslator_flows.translator.fit import Fit
+from cryslator_flows.translator.fit_settings import FitConfig
 from cryslator_flows.translator.loaded import to_crystals
 from cryslator_flows.translator.network import NetworkConfig
-from cryslator_flows.translator.orbits import find_symmetry
 from cryslator_flows.translator.pairs import Pairs, to_arrays
 from tests.benchmarks.translate import oxides
 
@@ -52,13 +53,14 @@ def measure(pairs: Pairs, network: NetworkConfig, device: str) -> tuple[float, f
     few = pairs.take(torch.arange(64))
     for prefix, part in (("train", pairs), ("val", few), ("relaxed", few)):
         arrays |= {name: torch.from_numpy(np.asarray(value)) for name, value in to_arrays(part, prefix).items()}
-    state = Fit(arrays, network, FitConfig(epochs=1000, minutes=1e6), device)
+    state = Fit(arrays, network, FitConfig(epochs=1000), device)
     state.validate = lambda: {"score": 0.0}  # type: ignore[method-assign]
     state.run_epoch()
     examples = state.steps_per_epoch * state.config.batch_size
     generator = torch.Generator().manual_seed(0)
     began = perf_counter()
-    for batch, denoise in state.draw(generator):
+    for rows in state.plan(generator):
+        batch, denoise = state.compose(rows, generator)
         state.config.augmentation.draw(batch, denoise, generator).to(device)
     drawn = perf_counter()
     state.run_epoch()

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from cryslator_flows.translator.fit import Fit, FitConfig, fit
+from cryslator_flows.errors import DataError
+from cryslator_flows.translator.fit import Fit, fit
+from cryslator_flows.translator.fit_settings import FitConfig
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.loss import LossWeights, loss_terms, measure_scales
 from cryslator_flows.translator.network import Network, NetworkConfig
@@ -103,10 +105,37 @@ def test_crystals_of_another_functional_teach_energies_alone():
     assert [terms[name].item() for name in ("volume", "shape", "shift", "distance", "feature")] == [0] * 5
 
 
+def test_fit_killed_within_an_epoch_is_the_uninterrupted_one(tmp_path, monkeypatch):
+    config = FitConfig(epochs=2, batch_size=8, warmup_steps=2, threads=1)
+    write_prepared(tmp_path / "p.npz", config)
+    whole = fit(tmp_path / "p.npz", tmp_path / "whole", lambda progress: None)
+    monkeypatch.setattr("cryslator_flows.translator.fit.SAVE_SECONDS", 0.0)
+
+    class Kill(Exception):
+        pass
+
+    def kill(done):
+        raise Kill
+
+    kills = 0
+    while True:
+        try:
+            parts = fit(tmp_path / "p.npz", tmp_path / "parts", lambda progress: None, kill)
+            break
+        except Kill:
+            kills += 1
+    assert kills == whole.step > 2 * 2
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, parts.network.state_dict()[name]), name
+    for one, other in zip(whole.history, parts.history, strict=True):
+        assert one.loss == pytest.approx(other.loss)
+        assert one.validation == other.validation
+
+
 @pytest.mark.parametrize("adversarial", [0.0, 0.05])
 def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path, adversarial):
     weights = LossWeights(adversarial=adversarial)
-    config = FitConfig(epochs=3, minutes=1e6, batch_size=8, warmup_steps=2, threads=1, weights=weights)
+    config = FitConfig(epochs=3, batch_size=8, warmup_steps=2, threads=1, weights=weights)
     write_prepared(tmp_path / "p.npz", config)
     whole = fit(tmp_path / "p.npz", tmp_path / "whole", lambda progress: None)
 
@@ -146,8 +175,42 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
     write_prepared(tmp_path / "p.npz", config)
     fit(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
     other = Fit(arrays(random_pairs(0), random_pairs(1)), replace(SHAPE, width=32), config, "cpu")
-    with pytest.raises(ValueError, match="another network"):
+    with pytest.raises(DataError, match=r"another recipe \(network.width: 24 there, 32 here"):
         other.restore(tmp_path / "run" / "checkpoint.npz")
+    config = replace(config, learning_rate=0.1)
+    other = Fit(arrays(random_pairs(0), random_pairs(1)), SHAPE, config, "cpu")
+    with pytest.raises(DataError, match=r"fit.learning_rate: 0.001 there, 0.1 here"):
+        other.restore(tmp_path / "run" / "checkpoint.npz")
+    other = Fit(arrays(random_pairs(5), random_pairs(1)), SHAPE, replace(config, learning_rate=0.001), "cpu")
+    with pytest.raises(DataError, match="other training data"):
+        other.restore(tmp_path / "run" / "checkpoint.npz")
+
+
+def test_damaged_checkpoint_is_named(tmp_path):
+    write_prepared(tmp_path / "p.npz", FitConfig(epochs=1, batch_size=8, threads=1))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.npz").write_bytes(b"PK\x03\x04 not all of it")
+    with pytest.raises(DataError, match=r"checkpoint.npz: damaged checkpoint"):
+        fit(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+
+
+def test_full_disk_leaves_the_last_checkpoint(tmp_path):
+    """A limit on the size of files stands for the disk, in a process of its own."""
+    write_prepared(tmp_path / "p.npz", FitConfig(epochs=2, batch_size=8, threads=1))
+    code = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from cryslator_flows.translator.fit import fit\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "limit = lambda progress: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "fit(here / 'p.npz', here / 'run', limit)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "StoreError" in done.stderr
+    assert "checkpoint.npz: cannot be written (File too large); free some space" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.npz", "metrics.jsonl"]
+    state = fit(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    assert [progress.epoch for progress in state.history] == [1, 2]
 
 
 def run_with_torch_and_numpy_alone(module, folder):

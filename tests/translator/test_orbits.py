@@ -12,11 +12,11 @@ from pymatgen.symmetry.groups import SpaceGroup
 from scipy.spatial.transform import Rotation
 
 from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.translator.equivalents import find_symmetry
 from cryslator_flows.translator.evaluate import split
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.loaded import to_crystals
 from cryslator_flows.translator.network import apply
-from cryslator_flows.translator.orbits import find_symmetry
 from cryslator_flows.translator.pairs import Augmentation
 from cryslator_flows.translator.prepare import to_pairs, with_symmetry
 from tests.translator.test_network import make_network

@@ -29,7 +29,7 @@ from cryslator_flows.translator.tune import tune_by_recipe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cryslator_flows.translator.fit import Progress
+    from cryslator_flows.translator.fit_settings import Progress
 
 HERE = Path(__file__).parent
 ELEMENT = "Mn"

@@ -23,7 +23,7 @@ from cryslator_flows.translator.recipe import Recipe
 from cryslator_flows.translator.train import train
 
 if TYPE_CHECKING:
-    from cryslator_flows.translator.fit import Progress
+    from cryslator_flows.translator.fit_settings import Progress
     from cryslator_flows.translator.reference.stages import StageProgress
 
 HERE = Path(__file__).parent
