@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cryslator_flows.translator.evaluate import Evaluation
+from cryslator_flows.translator.curve import CURVE
+from cryslator_flows.translator.evaluate import CLASSES, Evaluation
 from cryslator_flows.translator.pretrained import FORMATION_ENERGY, METRICS, ModelFolder
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def model_card(folder: Path, text: CardText) -> str:
         f"## Data\n\n{text.data.strip()}",
         _tuning(metrics, config.unit) if "tuning" in metrics else _training(metrics["training"], config.unit),
     ]
+    if (folder / CURVE).is_file():
+        parts.append(f"![Errors on the validation pairs against steps]({CURVE})")
     if text.deviations:
         parts.append("## Deviations from the paper\n\n" + "\n".join(f"- {line.strip()}" for line in text.deviations))
     if "test" in metrics:
@@ -59,7 +62,10 @@ def model_card(folder: Path, text: CardText) -> str:
             "## Test\n\nThe first pair of each target; scored by `cryslator evaluate`, which says how each column is "
             "defined. Intermediate inputs lie at a random point between unrelaxed and relaxed structure, with noise."
         )
-        parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations]
+        classes = [evaluation for evaluation in evaluations if evaluation.chemistry in CLASSES]
+        parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations if evaluation not in classes]
+        if classes:
+            parts.append(_by_class(classes, config.name, config.unit))
         parts.append(_uncertainty(evaluations[0], config.name, config.unit))
     if "old_test" in metrics:
         evaluations = [Evaluation.model_validate(part) for part in metrics["old_test"]]
@@ -140,6 +146,30 @@ def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
             shares = (row.loose_match, row.strict_match, row.symmetry_kept)
             cells += [f"{row.volume_error:.2%}", f"{row.displacement:.3f}", *(f"{share:.1%}" for share in shares)]
         rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(head + rows)
+
+
+def _by_class(evaluations: list[Evaluation], name: str, unit: str) -> str:
+    """Scores of a model from unrelaxed structures in each class of compound, beside the input copied."""
+    head = [
+        "From the unrelaxed structure, by class of compound; in brackets the input copied:",
+        "",
+        f"| class | targets | MAE ({unit}) | 90 % intervals hold | volume error | displacement, median (A) | strict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = []
+    for evaluation in evaluations:
+        score, copied = evaluation.score(name), evaluation.score("input copied").structure
+        own = score.structure
+        assert own is not None
+        assert copied is not None
+        known = f"{score.energy_mae:.3f}" if score.energy_mae is not None else ""
+        held = "" if score.uncertainty is None else f"{score.uncertainty.coverage_90:.1%}"
+        rows.append(
+            f"| {evaluation.chemistry} | {evaluation.n_targets} | {known} | {held} | {own.volume_error:.2%} "
+            f"({copied.volume_error:.1%}) | {own.displacement_median:.3f} ({copied.displacement_median:.3f}) | "
+            f"{own.strict_match:.1%} ({copied.strict_match:.1%}) |"
+        )
     return "\n".join(head + rows)
 
 

@@ -31,6 +31,15 @@ STRICT = StructureMatcher(ltol=0.05, stol=0.1, angle_tol=2, scale=False)
 SYMPREC = 1e-3
 BATCH = 64
 
+CLASSES: dict[str, set[str]] = {
+    "oxides": {"O"},
+    "halides": {"F", "Cl", "Br", "I"},
+    "chalcogenides": {"S", "Se", "Te"},
+    "pnictides": {"N", "P", "As", "Sb", "Bi"},
+    "others": {"C", "H", "He", "Ne", "Ar", "Kr", "Xe"},
+    "intermetallics": set(),
+}
+
 Input = Literal["unrelaxed", "intermediate", "relaxed"]
 INPUTS: tuple[Input, ...] = ("unrelaxed", "intermediate", "relaxed")
 
@@ -43,6 +52,10 @@ class StructureScore(BaseModel):
     loose_match: float = Field(description="Share found equal by StructureMatcher, 0.2/0.3/5, scaled")
     strict_match: float = Field(description="Share found equal by StructureMatcher, 0.05/0.1/2, not scaled")
     symmetry_kept: float = Field(description="Share with no fewer symmetry operations than the input, symprec 0.001")
+    displacement_median: float | None = Field(None, description="Median over targets of the displacement, in angstrom")
+
+
+MEANS = tuple(StructureScore.model_fields)[:-1]
 
 
 class UncertaintyScore(BaseModel):
@@ -93,6 +106,15 @@ class Predictions:
     structures: list[Structure] | None = None
 
 
+def compound_class(species: Iterable[str]) -> str:
+    """Class of a compound by its anion: the first of `CLASSES` whose elements it holds.
+
+    Carbides, hydrides and crystals of noble gases are ``others``; what is left are ``intermetallics``.
+    """
+    there = set(species)
+    return next((name for name, elements in CLASSES.items() if elements & there), "intermetallics")
+
+
 def displacement(predicted: Structure, relaxed: Structure) -> float:
     """Mean distance between the atoms of two structures with the same sites in the same order.
 
@@ -123,7 +145,7 @@ def n_operations(structure: Structure) -> int:
 
 
 def compare(start: Structure, predicted: Structure, relaxed: Structure) -> list[float]:
-    """The columns of `StructureScore` for one structure; sites in the same order in all three."""
+    """The first columns of `StructureScore` for one structure; sites in the same order in all three."""
     return [
         abs(predicted.volume / relaxed.volume - 1),
         displacement(predicted, relaxed),
@@ -247,7 +269,8 @@ def evaluate(
     Returns
     -------
     list of Evaluation
-        On all targets, and on those of X-Mn-O if there are any. Methods are the input copied, the input scaled to
+        On all targets, on those of X-Mn-O if there are any, and on each class of `compound_class` if there are
+        several. Methods are the input copied, the input scaled to
         element volumes, the models, and the graph convolution networks that `cryslator-2023` carries.
     """
     first = first_of_each_target(records)
@@ -268,7 +291,7 @@ def evaluate(
         for row in methods:
             values = None
             if row.structures is not None:
-                values = np.empty((len(first), len(StructureScore.model_fields)))
+                values = np.empty((len(first), len(MEANS)))
                 for index, triple in enumerate(zip(starts, row.structures, relaxed, strict=True)):
                     values[index] = compare(*triple)
                     if progress is not None:
@@ -277,6 +300,9 @@ def evaluate(
     xmno = np.array([{"Mn", "O"} < set(record.species) and len(set(record.species)) == 3 for record in first])
     versions = {model.config.name: model.version for model in models}
     subsets = {"all": np.ones(len(first), dtype=bool)} | ({"X-Mn-O": xmno} if xmno.any() else {})
+    classes = np.array([compound_class(record.species) for record in first])
+    if len(present := [name for name in CLASSES if name in classes]) > 1:
+        subsets |= {name: classes == name for name in present}
     return [
         Evaluation(
             chemistry=chemistry,
@@ -300,6 +326,7 @@ def _score(
         if row.widths is not None and row.far is not None:
             score.uncertainty = score_uncertainty(errors, row.widths[known], row.far[known])
     if values is not None:
-        means = values[mask].mean(axis=0).tolist()
-        score.structure = StructureScore(**dict(zip(StructureScore.model_fields, means, strict=True)))
+        means = dict(zip(MEANS, values[mask].mean(axis=0).tolist(), strict=True))
+        median = float(np.median(values[mask, MEANS.index("displacement")]))
+        score.structure = StructureScore(**means, displacement_median=median)
     return score

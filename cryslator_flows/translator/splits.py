@@ -113,6 +113,13 @@ def read_test(recipe: Recipe) -> list[PairRecord]:
     return read_split(recipe).test if recipe.pairs is not None else read_part(recipe.test, "test")
 
 
+def read_tests(recipe: Recipe) -> dict[str, list[PairRecord]]:
+    """The test pairs of each file of a recipe, by its name without endings."""
+    if recipe.pairs is not None:
+        return {"": read_split(recipe).test}
+    return {path.name.partition(".")[0]: read_part([path], "test") for path in recipe.test}
+
+
 def read_part(files: Iterable[Path], part: str) -> list[PairRecord]:
     """The pairs of some files; of rows with a column ``split`` those of this part.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from pymatgen.core import Element
 
 from cryslator_flows.translator.calibration import calibrate
 from cryslator_flows.translator.card import model_card
-from cryslator_flows.translator.curve import draw_curve
+from cryslator_flows.translator.curve import CURVE, draw_curve
 from cryslator_flows.translator.evaluate import INPUTS, evaluate
 from cryslator_flows.translator.fit import Fit, fit
 from cryslator_flows.translator.loaded import LoadedModel
@@ -20,7 +21,7 @@ from cryslator_flows.translator.pairs import from_arrays, load_arrays
 from cryslator_flows.translator.prepare import first_rows, prepare
 from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE, ModelConfig, save_model
 from cryslator_flows.translator.reference.fit import fit_reference
-from cryslator_flows.translator.splits import read_test
+from cryslator_flows.translator.splits import read_tests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,12 +178,18 @@ def export(
         weights |= {name: value.half() for name, value in trained.network.named_parameters()}
     model = save_model(folder, config, weights, calibration)
     (folder / RECIPE).write_text(recipe_file.read_text())
+    if (prepared.parent / CURVE).is_file():
+        shutil.copyfile(prepared.parent / CURVE, folder / CURVE)
     metrics = describe_model(model, trained, calibration, len(torch.unique(targets))) | {
         "training": {"pairs": len(pairs), "relaxed_crystals": len(relaxed), **trained.summary},
     }
-    if test := read_test(recipe):
-        scored = evaluate([LoadedModel(model)], test, INPUTS, report_scoring)
-        metrics["test"] = [part.model_dump() for part in scored]
+    for name, test in read_tests(recipe).items():
+        if test:
+            scored = evaluate([LoadedModel(model)], test, INPUTS, report_scoring)
+            rows = [part.model_dump() for part in scored]
+            if "test" in metrics:
+                rows = [{**row, "chemistry": f"{name}, {row['chemistry']}"} for row in rows]
+            metrics["test"] = [*metrics.get("test", []), *rows]
     write_metrics(folder, metrics, recipe.card)
     return model
 

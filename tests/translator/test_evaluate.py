@@ -6,7 +6,15 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from cryslator_flows.errors import DataError
-from cryslator_flows.translator.evaluate import INPUTS, compare, displacement, evaluate, make_inputs, score_uncertainty
+from cryslator_flows.translator.evaluate import (
+    INPUTS,
+    compare,
+    compound_class,
+    displacement,
+    evaluate,
+    make_inputs,
+    score_uncertainty,
+)
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.prepare import pair_row, to_pairs
 from cryslator_flows.translator.pretrained import FORMATION_ENERGY
@@ -128,3 +136,19 @@ def test_unreadable_pairs(tmp_path, content):
         list(read_records(path, PairRecord))
     with pytest.raises(DataError, match="cannot be read"):
         list(read_records(tmp_path / "missing.jsonl", PairRecord))
+
+
+@pytest.mark.parametrize(
+    ("species", "expected"),
+    [
+        (["Ca", "Ti", "O"], "oxides"),
+        (["Bi", "O", "Cl"], "oxides"),
+        (["Cs", "Pb", "I"], "halides"),
+        (["Cu", "In", "S"], "chalcogenides"),
+        (["Hf", "Ni", "Sb"], "pnictides"),
+        (["Ti", "C"], "others"),
+        (["Ni", "Mn", "Al"], "intermetallics"),
+    ],
+)
+def test_class_of_a_compound(species, expected):
+    assert compound_class(species) == expected
