@@ -61,6 +61,7 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
         for the same three.
     """
     from matplotlib.figure import Figure
+    from scipy.spatial.distance import cdist
     from sklearn.manifold import TSNE
 
     rows = (pair_row(record, model.config.target) for record in first_of_each_target(records))
@@ -68,9 +69,9 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
     unrelaxed, translated = crystal_features(model, pairs, "unrelaxed")
     relaxed, relaxed_translated = crystal_features(model, pairs, "relaxed")
     apart = {
-        "unrelaxed": np.linalg.norm(unrelaxed[:, None] - relaxed[None], axis=-1),
-        "translated": np.linalg.norm(translated[:, None] - relaxed[None], axis=-1),
-        "both_translated": np.linalg.norm(translated[:, None] - relaxed_translated[None], axis=-1),
+        "unrelaxed": cdist(unrelaxed, relaxed),
+        "translated": cdist(translated, relaxed),
+        "both_translated": cdist(translated, relaxed_translated),
     }
     own = {name: float(np.diagonal(matrix).mean()) for name, matrix in apart.items()}
     numbers = {
