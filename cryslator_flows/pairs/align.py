@@ -13,6 +13,7 @@ from pymatgen.util.coord import pbc_shortest_vectors
 from scipy.optimize import linear_sum_assignment
 
 from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.crystals.displacement import without_drift
 from cryslator_flows.errors import StructureError
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.translator.records import Geometry, PairRecord
@@ -254,15 +255,9 @@ def _given_order(start: _Crystal, end: _Crystal) -> Alignment | None:
         return None
     change = end.frac - start.frac
     # As if each atom in turn stood still: one of them stands nearly still in the right images.
-    shifts = (_without_drift(change - change[atom]) for atom in range(len(change)))
+    shifts = (without_drift(change, change[atom]) for atom in range(len(change)))
     strain = _strains(start.lattice.matrix, end.lattice.matrix)
     return min((start.moved_by(strain, shift) for shift in shifts), key=lambda item: item.cost)
-
-
-def _without_drift(change: Array) -> Array:
-    """Fractional differences to the nearest images, freed of their mean."""
-    change = change - np.round(change)
-    return np.asarray(change - change.mean(axis=0))
 
 
 def _lattices_near(start: Lattice, end: Lattice, reach: float) -> list[tuple[Lattice, Array]]:
@@ -289,7 +284,7 @@ def _matched_sites(start: _Crystal, end: _Crystal) -> Iterator[Array]:
             moved = end.frac - drift
             change = moved[_assign(start, replace(end, frac=moved))] - start.frac
             drift = drift + (change - np.round(change)).mean(axis=0)
-        yield _without_drift(change)
+        yield without_drift(change, np.zeros(3))
 
 
 def _assign(start: _Crystal, end: _Crystal) -> NDArray[np.intp]:
