@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pymatgen.core import Composition
-
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.translator.records import PairRecord
-from cryslator_flows.translator.splits import split_by_formula
+from cryslator_flows.translator.splits import HeldOut, split_by_formula
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 Parts = dict[str, list[PairRecord]]
 PARTS = ("train", "val", "test")
 SHARES = (0.8, 0.1, 0.1)
-LEAKAGE = "leakage: made from a template of a validation or test formula"
+LEAKAGE = "leakage: target or template of a validation or test formula"
 
 
 def split_records(records: Iterable[PairRecord], seed: int = 0) -> Parts:
@@ -75,24 +73,19 @@ def split_as_given(records: Iterable[PairRecord]) -> tuple[Parts, list[Dropped]]
 
 
 def drop_leakage(parts: Parts) -> tuple[Parts, list[Dropped]]:
-    """Leave out training pairs whose template has a formula that is validated or tested on.
+    """Leave out the training pairs that tell of validation or test, by the rule of `HeldOut`.
 
     Parameters
     ----------
     parts : dict
-        The pairs of each part; the template is known by the column ``template_formula``.
+        The pairs of each part.
 
     Returns
     -------
     tuple
         The same without those, and those.
     """
-    held_out = {record.reduced_formula for part in ("val", "test") for record in parts[part]}
-    kept = [record for record in parts["train"] if _template(record) not in held_out]
-    left_out = [record for record in parts["train"] if _template(record) in held_out]
+    held_out = HeldOut(parts["val"], parts["test"])
+    kept = held_out.without_leaks(parts["train"])
+    left_out = [record for record in parts["train"] if held_out.leak(record) is not None]
     return {**parts, "train": kept}, [Dropped(record.target, LEAKAGE) for record in left_out]
-
-
-def _template(record: PairRecord) -> str | None:
-    formula = (record.model_extra or {}).get("template_formula")
-    return None if formula is None else str(Composition(formula).reduced_formula)

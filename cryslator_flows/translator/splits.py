@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from pymatgen.core import Composition
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.translator.records import PairRecord, check_record, read_lines, read_records
@@ -125,6 +128,15 @@ def read_part(files: Iterable[Path], part: str) -> list[PairRecord]:
     return [record for record in records if (record.model_extra or {}).get("split", part) == part]
 
 
+@lru_cache(maxsize=10_000)
+def _reduced(formula: str) -> str:
+    """Return the reduced formula; text that is no formula as it is."""
+    try:
+        return str(Composition(formula).reduced_formula)
+    except ValueError:
+        return formula
+
+
 class HeldOut:
     """What training must not know.
 
@@ -146,14 +158,15 @@ class HeldOut:
         """Why a training pair tells what it must not, None if it does not.
 
         Its target has a formula that is selected on or tested on, or its template is a crystal of such a formula: the
-        template's cell, not rescaled, is what the unrelaxed crystal is made of.
+        template's cell, not rescaled, is what the unrelaxed crystal is made of. Formulas are compared as reduced ones.
         """
         formula, columns = record.reduced_formula, record.model_extra or {}
         if part := self.formulas.get(formula):
             return f"target's formula {formula} is one of the {part} pairs"
-        for name, known in (("template", self.targets), ("template_formula", self.formulas)):
-            if part := known.get(columns.get(name, "")):
-                return f"{name} {columns[name]} is a target of the {part} pairs"
+        if part := self.targets.get(columns.get("template", "")):
+            return f"template {columns['template']} is a target of the {part} pairs"
+        if part := self.formulas.get(_reduced(str(columns.get("template_formula", "")))):
+            return f"template_formula {columns['template_formula']} is a target of the {part} pairs"
         return None
 
     def without_leaks(self, records: Iterable[PairRecord]) -> list[PairRecord]:

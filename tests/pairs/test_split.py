@@ -64,16 +64,24 @@ def test_shares():
     assert other != parts
 
 
-def test_no_training_pair_has_a_template_of_a_held_out_formula():
+def test_no_training_pair_tells_of_a_held_out_formula():
     parts = {
-        "train": [record("Li"), record("Na", template_formula="Fe2O2"), record("K", template_formula="CoO")],
+        "train": [
+            record("Li"),
+            record("Na", template_formula="Fe2O2"),
+            record("K", template_formula="CoO", template="CoO.cif"),
+            record("Rb", template="NiO"),
+            record("Fe"),
+            record("Cs", template_formula=None),
+            record("Be", template_formula="no formula"),
+        ],
         "val": [record("Fe", template_formula="LiO")],
         "test": [record("Ni")],
     }
     kept, dropped = drop_leakage(parts)
-    assert [row.target for row in kept["train"]] == ["LiO", "KO"]
+    assert [row.target for row in kept["train"]] == ["LiO", "KO", "CsO", "BeO"]
     assert kept["val"] == parts["val"]
-    assert dropped == [Dropped("NaO", LEAKAGE)]
+    assert dropped == [Dropped(name, LEAKAGE) for name in ("NaO", "RbO", "FeO")]
 
 
 def test_the_split_of_the_source():
