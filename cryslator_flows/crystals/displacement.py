@@ -31,7 +31,7 @@ def displacements(start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
     return without_drift(np.asarray(end, dtype=float) - np.asarray(start, dtype=float))
 
 
-def without_drift(change: NDArray[np.floating], drift: ArrayLike | None = None) -> NDArray[np.float64]:
+def without_drift(change: NDArray[np.floating], drift: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
     """Remove the drift from fractional differences, before and after they are wrapped to the nearest images.
 
     A drift near half a cell would otherwise have atoms wrapped to both sides, with a mean that means nothing.
