@@ -140,10 +140,12 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
     )
 
 
-def align_all(pairs: Iterable[RawPair | Dropped], limits: PairLimits | None = None) -> Iterator[PairRecord | Dropped]:
-    """Align pairs one by one; what a source dropped passes through."""
+def align_all(
+    pairs: Iterable[RawPair | PairRecord | Dropped], limits: PairLimits | None = None
+) -> Iterator[PairRecord | Dropped]:
+    """Align pairs one by one; what a source aligned or dropped passes through."""
     for pair in pairs:
-        yield pair if isinstance(pair, Dropped) else align(pair, limits)
+        yield pair if isinstance(pair, PairRecord | Dropped) else align(pair, limits)
 
 
 def to_records(
