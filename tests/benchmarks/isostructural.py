@@ -1,0 +1,122 @@
+"""Pairs of isostructural crystals from a file of relaxed ones: seconds, pairs, memory by number of crystals.
+
+Example: python tests/benchmarks/isostructural.py mp_relaxed.jsonl.gz --crystals 1000 10000
+
+Each number of lines is drawn from the file at random, the same ones every time, and given to `cryslator pairs
+isostructural` in a process of its own. With `--output` the folders are kept, and what is unfinished in them continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from time import perf_counter, sleep
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+COMMAND = "from cryslator_flows.cli import main; main()"
+
+
+def draw_lines(source: Path, number: int, path: Path) -> int:
+    """Write some lines of a source, drawn at random; all if there are no more."""
+    with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as lines:
+        rows = lines.readlines()
+    chosen = sorted(random.Random(0).sample(range(len(rows)), min(number, len(rows))))
+    path.write_bytes(b"".join(rows[row] for row in chosen))
+    return len(chosen)
+
+
+class Memory(Thread):
+    """The most memory that a process, and all its children together, have taken so far.
+
+    Parameters
+    ----------
+    process : int
+        Its identifier.
+    """
+
+    def __init__(self, process: int) -> None:
+        super().__init__(daemon=True)
+        self.process = psutil.Process(process)
+        self.alone = self.together = 0.0
+
+    def run(self) -> None:
+        """Look five times a second, until the process has ended."""
+        while True:
+            try:
+                alone = self.process.memory_info().rss / 2**20
+                children = [child.memory_info().rss / 2**20 for child in self.process.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            self.alone, self.together = max(self.alone, alone), max(self.together, alone + sum(children))
+            sleep(0.2)
+
+
+def measure(source: Path, folder: Path, max_per_target: int) -> dict[str, float]:
+    """Run the command; return its figures, and print why others are no pairs."""
+    began = perf_counter()
+    arguments = ["pairs", "isostructural", str(source), "-o", str(folder), "--max-per-target", str(max_per_target)]
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
+    memory = Memory(process.pid)
+    memory.start()
+    if process.wait():
+        raise SystemExit(f"the command ended with exit code {process.returncode}")
+    seconds = perf_counter() - began
+    summary = json.loads((folder / "pairs.json").read_text())
+    for reason, number in summary["dropped"].items():
+        Console().print(f"  {number} {reason}")
+    targets = sum(part["targets"] for part in summary["files"].values())
+    return {
+        "seconds": seconds,
+        "pairs": summary["kept"],
+        "targets": targets,
+        "pairs a target": summary["kept"] / targets,
+        "MiB, first process": memory.alone,
+        "MiB, all": memory.together,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="lines of relaxed crystals")
+    parser.add_argument("--crystals", type=int, nargs="+", default=[1000, 10_000], help="how many of them")
+    parser.add_argument("--max-per-target", type=int, default=4)
+    parser.add_argument("--output", type=Path, help="folder to keep the pairs in")
+    arguments = parser.parse_args()
+    table = Table(
+        "crystals", "seconds", "ms each", "pairs", "targets", "pairs a target", "MiB, first process", "MiB, all"
+    )
+    with TemporaryDirectory() as temporary:
+        base = arguments.output or Path(temporary)
+        base.mkdir(parents=True, exist_ok=True)
+        for wanted in arguments.crystals:
+            source = base / f"crystals-{wanted}.jsonl"
+            if not source.exists():
+                draw_lines(arguments.source, wanted, source)
+            with source.open("rb") as lines:
+                number = sum(1 for _ in lines)
+            Console().print(f"{number} crystals")
+            found = measure(source, base / f"pairs-{wanted}", arguments.max_per_target)
+            table.add_row(
+                str(number),
+                f"{found['seconds']:.0f}",
+                f"{1000 * found['seconds'] / number:.0f}",
+                *(f"{found[name]:.0f}" for name in ("pairs", "targets")),
+                f"{found['pairs a target']:.2f}",
+                *(f"{found[name]:.0f}" for name in ("MiB, first process", "MiB, all")),
+            )
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()
