@@ -68,7 +68,8 @@ def pairs(
     DeepRelax, for `mpf` MPF.2021.2.8.
 
     Of each pair the sites, axes, images and orientation are matched; what is too different to be one relaxation, or
-    broken, is dropped and counted by reason. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training
+    broken, is dropped and counted by reason. `isostructural` works on all cores; stopped or killed, the same command
+    continues where it was. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training
     pairs whose template has a formula of validation or test are dropped.
 
     Writes `pairs-train.jsonl.gz`, `pairs-val.jsonl.gz` and `pairs-test.jsonl.gz` (`pairs.jsonl.gz` with

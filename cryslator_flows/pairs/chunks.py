@@ -67,10 +67,10 @@ def in_chunks(
     try:
         for number, task in enumerate(tasks):
             path = folder / f"{name}-{number:08d}.jsonl"
-            elsewhere = not (alone or path.exists())
-            waiting = (
-                get_reusable_executor(workers, timeout=60).submit(_write_rows, path, work, task) if elsewhere else None
-            )
+            waiting = None
+            if not (alone or path.exists()):
+                processes = get_reusable_executor(workers, timeout=60)
+                waiting = processes.submit(_write_elsewhere, os.getpid(), path, work, task)
             ahead.append((path, task, waiting))
             if len(ahead) > 2 * workers or alone:
                 yield done(*ahead.popleft())
@@ -103,6 +103,12 @@ def read_row(path: Path, place: int) -> Row:
     with path.open("rb") as lines:
         lines.seek(place)
         return json.loads(lines.readline())
+
+
+def _write_elsewhere(command: int, path: Path, work: Callable[[Task], Iterable[Row]], task: Task) -> None:
+    """Write a chunk in another process, unless the command that wants it was killed."""
+    if os.getppid() == command:
+        _write_rows(path, work, task)
 
 
 def _write_rows(path: Path, work: Callable[[Task], Iterable[Row]], task: Task) -> None:

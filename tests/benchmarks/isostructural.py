@@ -14,6 +14,7 @@ import json
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -35,8 +36,8 @@ def draw_lines(source: Path, number: int, path: Path) -> int:
     return len(chosen)
 
 
-class Memory(Thread):
-    """The most memory that a process, and all its children together, have taken so far.
+class Watch(Thread):
+    """The most memory that a process, and it with its children, have taken so far, in MiB, and their seconds of CPU.
 
     Parameters
     ----------
@@ -48,16 +49,22 @@ class Memory(Thread):
         super().__init__(daemon=True)
         self.process = psutil.Process(process)
         self.alone = self.together = 0.0
+        self.seconds: dict[int, float] = {}
 
     def run(self) -> None:
         """Look five times a second, until the process has ended."""
         while True:
             try:
                 alone = self.process.memory_info().rss / 2**20
-                children = [child.memory_info().rss / 2**20 for child in self.process.children(recursive=True)]
+                children = self.process.children(recursive=True)
             except psutil.NoSuchProcess:
                 return
-            self.alone, self.together = max(self.alone, alone), max(self.together, alone + sum(children))
+            together = alone
+            for process in (self.process, *children):
+                with suppress(psutil.NoSuchProcess), process.oneshot():
+                    self.seconds[process.pid] = sum(process.cpu_times()[:2])
+                    together += process.memory_info().rss / 2**20 if process is not self.process else 0
+            self.alone, self.together = max(self.alone, alone), max(self.together, together)
             sleep(0.2)
 
 
@@ -66,8 +73,8 @@ def measure(source: Path, folder: Path, max_per_target: int) -> dict[str, float]
     began = perf_counter()
     arguments = ["pairs", "isostructural", str(source), "-o", str(folder), "--max-per-target", str(max_per_target)]
     process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
-    memory = Memory(process.pid)
-    memory.start()
+    watch = Watch(process.pid)
+    watch.start()
     if process.wait():
         raise SystemExit(f"the command ended with exit code {process.returncode}")
     seconds = perf_counter() - began
@@ -80,8 +87,9 @@ def measure(source: Path, folder: Path, max_per_target: int) -> dict[str, float]
         "pairs": summary["kept"],
         "targets": targets,
         "pairs a target": summary["kept"] / targets,
-        "MiB, first process": memory.alone,
-        "MiB, all": memory.together,
+        "CPU seconds": sum(watch.seconds.values()),
+        "MiB, first process": watch.alone,
+        "MiB, all": watch.together,
     }
 
 
@@ -93,9 +101,18 @@ def main() -> None:
     parser.add_argument("--max-per-target", type=int, default=4)
     parser.add_argument("--output", type=Path, help="folder to keep the pairs in")
     arguments = parser.parse_args()
-    table = Table(
-        "crystals", "seconds", "ms each", "pairs", "targets", "pairs a target", "MiB, first process", "MiB, all"
+    columns = (
+        "crystals",
+        "seconds",
+        "CPU seconds",
+        "CPU ms each",
+        "pairs",
+        "targets",
+        "a target",
+        "MiB, first",
+        "MiB, all",
     )
+    table = Table(*columns)
     with TemporaryDirectory() as temporary:
         base = arguments.output or Path(temporary)
         base.mkdir(parents=True, exist_ok=True)
@@ -110,7 +127,8 @@ def main() -> None:
             table.add_row(
                 str(number),
                 f"{found['seconds']:.0f}",
-                f"{1000 * found['seconds'] / number:.0f}",
+                f"{found['CPU seconds']:.0f}",
+                f"{1000 * found['CPU seconds'] / number:.0f}",
                 *(f"{found[name]:.0f}" for name in ("pairs", "targets")),
                 f"{found['pairs a target']:.2f}",
                 *(f"{found[name]:.0f}" for name in ("MiB, first process", "MiB, all")),
