@@ -94,7 +94,7 @@ class Alignment:
         return None
 
 
-def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropped:
+def align(pair: RawPair, limits: PairLimits | None = None, alignment: Alignment | None = None) -> PairRecord | Dropped:
     """Align the relaxed crystal of a pair with the unrelaxed one.
 
     Of all choices of equivalent lattice vectors (mirrored ones included), orders of sites of one element, images and
@@ -108,6 +108,8 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
         The pair as its source holds it.
     limits : PairLimits or None
         How far apart the two may be.
+    alignment : Alignment or None
+        The result of `best_alignment` for the pair, where it is known.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
         return Dropped(pair.name, "another composition")
     if unrelaxed.composition != relaxed.composition:
         return Dropped(pair.name, "another number of atoms")
-    alignment = best_alignment(unrelaxed, relaxed)
+    alignment = alignment or best_alignment(unrelaxed, relaxed)
     if (reason := alignment.excess(limits or PairLimits())) is not None:
         return Dropped(pair.name, reason)
     values, vectors = np.linalg.eigh(alignment.strain)

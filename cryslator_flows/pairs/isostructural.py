@@ -277,16 +277,18 @@ def _pair(
     if not mappings:
         return None
     mapping = mappings[0]
-    if len(mappings) > 1:
-        least = np.inf
-        for other in mappings:
-            cost = best_alignment(substitute(template.structure, other), target.structure).cost
-            if cost < least - NOISE:
-                mapping, least = other, cost
-    columns = {"template": template.name, "template_formula": template.formula, "substitution": mapping}
     unrelaxed = substitute(template.structure, mapping)
-    name = f"{template.name} -> {target.name}"
-    return align(RawPair(name, target.name, unrelaxed, target.structure, {**target.columns, **columns}), limits)
+    alignment = best_alignment(unrelaxed, target.structure)
+    for other in mappings[1:]:
+        swapped = substitute(template.structure, other)
+        found = best_alignment(swapped, target.structure)
+        if found.cost < alignment.cost - NOISE:
+            mapping, unrelaxed, alignment = other, swapped, found
+    columns = {"template": template.name, "template_formula": template.formula, "substitution": mapping}
+    pair = RawPair(
+        f"{template.name} -> {target.name}", target.name, unrelaxed, target.structure, {**target.columns, **columns}
+    )
+    return align(pair, limits, alignment)
 
 
 def find_substitutions(matcher: StructureMatcher, template: Structure, target: Structure) -> list[dict[str, str]]:
