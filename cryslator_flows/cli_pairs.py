@@ -94,6 +94,7 @@ def pairs(
                 intermediates or 0,
                 max_per_target or 4,
                 seed,
+                split,
                 pair_folder.scratch,
                 lambda note: progress.update(bar, note=note),
             )

@@ -21,14 +21,16 @@ from cryslator_flows.crystals.substitution import substitute
 from cryslator_flows.errors import StoreError
 from cryslator_flows.pairs.align import NOISE, PairLimits, align, best_alignment
 from cryslator_flows.pairs.chunks import in_batches, in_chunks, read_row, read_rows
+from cryslator_flows.pairs.kinds import Split
 from cryslator_flows.pairs.nearest import Entry, NearestTemplates, reduced_axes
 from cryslator_flows.pairs.raw import Dropped, RawPair
 from cryslator_flows.pairs.relaxed import describe_crystals, describes_a_store, read_relaxed
+from cryslator_flows.pairs.split import share_out
 from cryslator_flows.pairs.write import whole_file
 from cryslator_flows.translator.records import PairRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Set
 
     from pymatgen.core import Element
 
@@ -69,6 +71,7 @@ def read_isostructural(
     scratch: Path,
     max_per_target: int = 4,
     seed: int = 0,
+    split: Split = Split.NONE,
     limits: PairLimits | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> Iterator[PairRecord | Dropped]:
@@ -95,7 +98,9 @@ def read_isostructural(
         How many templates each crystal is paired with at most: those whose elements are nearest, see
         `NearestTemplates`.
     seed : int
-        Decides between equally near templates.
+        Decides between equally near templates; seed of the split.
+    split : Split
+        How the pairs will be shared out: crystals to train on get no template that would leak.
     limits : PairLimits or None
         How far apart the crystals of a pair may be.
     report : callable
@@ -124,7 +129,7 @@ def read_isostructural(
     try:
         files = _files(path, scratch)
         job = {"source": str(path.absolute()), "state": _state(files), "max_per_target": max_per_target, "seed": seed,
-               "limits": asdict(limits)}  # fmt: skip
+               "split": split.value, "limits": asdict(limits)}  # fmt: skip
         _continue_or_restart(scratch, job, path)
         kinds: dict[str, list[Entry]] = {}
         for chunk, number in _crystal_chunks(read_relaxed(path, files), scratch):
@@ -135,7 +140,8 @@ def read_isostructural(
                     kinds.setdefault(json.dumps(row["kind"]), []).append(_entry(row, number, place))
             report(f"{CRYSTALS_AT_ONCE * (number + 1)} crystals read")
         total, paired = sum(map(len, kinds.values())), 0
-        tasks = _pairing_tasks(kinds, scratch, max_per_target, seed, limits)
+        held_out = _held_out(kinds, split, seed)
+        tasks = _pairing_tasks(kinds, scratch, max_per_target, seed, held_out, limits)
         for chunk, task in in_chunks(tasks, pair_targets, scratch, PAIRS):
             for _, row in read_rows(chunk):
                 yield PairRecord.model_validate(row) if "species" in row else Dropped(row["name"], row["reason"])
@@ -196,17 +202,34 @@ def _chunk(scratch: Path, number: int) -> Path:
 
 def _entry(row: dict[str, Any], file: int, place: int) -> Entry:
     elements = tuple(share * number for share, number in row["elements"])
-    return Entry(row["name"], row["formula"], elements, reduced_axes(np.array(row["reduced"])), file, place)
+    axes = reduced_axes(np.array(row["reduced"]))
+    return Entry(row["name"], row["formula"], elements, axes, file, place, row["columns"].get("split"))
+
+
+def _held_out(kinds: dict[str, list[Entry]], split: Split, seed: int) -> Set[str]:
+    """Return the formulas that will be validated or tested on, as far as that is known before there are pairs."""
+    entries = [entry for group in kinds.values() for entry in group]
+    if split is Split.GIVEN:
+        return {entry.formula for entry in entries if entry.part in ("val", "test")}
+    if split is Split.FORMULA:
+        parts = share_out((entry.formula for entry in entries), seed)
+        return {formula for formula, part in parts.items() if part != "train"}
+    return frozenset()
 
 
 def _pairing_tasks(
-    kinds: dict[str, list[Entry]], scratch: Path, max_per_target: int, seed: int, limits: PairLimits
+    kinds: dict[str, list[Entry]],
+    scratch: Path,
+    max_per_target: int,
+    seed: int,
+    held_out: Set[str],
+    limits: PairLimits,
 ) -> Iterator[PairingTask]:
     """Gather targets with the templates to try, kind by kind."""
 
     def targets() -> Iterator[tuple[tuple[int, int], list[tuple[int, int]]]]:
         for group in kinds.values():
-            templates = NearestTemplates(group, seed)
+            templates = NearestTemplates(group, seed, held_out)
             for target in group:
                 near = templates.near(target, TRIES * max_per_target)
                 yield (target.file, target.place), [(template.file, template.place) for template in near]

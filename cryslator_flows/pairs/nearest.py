@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Set
 
     from numpy.typing import NDArray
 
@@ -37,6 +37,8 @@ class Entry:
         Lengths of the reduced cell over the cube root of its volume, shortest first.
     file, place : int
         Number of the chunk that holds it, and the byte where it begins there.
+    part : str or None
+        The part of the split that its source puts it into.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Entry:
     axes: tuple[float, ...]
     file: int
     place: int
+    part: str | None = None
 
 
 def reduced_axes(cell: NDArray[np.floating]) -> tuple[float, ...]:
@@ -65,14 +68,16 @@ class NearestTemplates:
         The crystals.
     seed : int
         Decides between equally near templates.
+    held_out : set of str
+        Formulas that are validated or tested on: their crystals are templates for each other alone.
     """
 
-    def __init__(self, entries: Iterable[Entry], seed: int) -> None:
+    def __init__(self, entries: Iterable[Entry], seed: int, held_out: Set[str] = frozenset()) -> None:
         by_formula: dict[tuple[tuple[float, ...], str], list[Entry]] = {}
         for entry in entries:
             by_formula.setdefault((entry.elements, entry.formula), []).append(entry)
         keys = sorted(by_formula)
-        self.seed = seed
+        self.seed, self.held_out = seed, held_out
         self.formulas = [formula for _, formula in keys]
         self.members = [sorted(by_formula[key], key=lambda entry: draw(seed, entry.name)) for key in keys]
         self.points = np.array([elements for elements, _ in keys], dtype=float)
@@ -93,7 +98,8 @@ class NearestTemplates:
         found: list[Entry] = []
         looked_at = 0
         for row in self._rows_by_distance(target):
-            if self.formulas[row] == target.formula:
+            formula = self.formulas[row]
+            if formula == target.formula or (formula in self.held_out and target.formula not in self.held_out):
                 continue
             members = self.members[row]
             first = int(draw(self.seed, target.name)[:8], 16) % len(members)

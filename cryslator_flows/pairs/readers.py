@@ -22,7 +22,7 @@ READERS: dict[Kind, Reader] = {
     Kind.STORE: lambda path, options: read_store(path, options.intermediates),
     Kind.VASP: lambda path, options: read_vasp_runs(path, options.intermediates),
     Kind.ISOSTRUCTURAL: lambda path, options: read_isostructural(
-        path, options.scratch, options.max_per_target, options.seed, report=options.report
+        path, options.scratch, options.max_per_target, options.seed, options.split, report=options.report
     ),
     Kind.XMNO: lambda path, options: read_xmno(path, options.report),
     Kind.DEEPRELAX: lambda path, options: read_deeprelax(path, options.report),

@@ -467,7 +467,8 @@ def test_no_training_pair_has_a_held_out_template(run, tmp_path):
     for cation in LENGTHS:
         salt(cation).to(str(tmp_path / f"{cation}O.cif"))
     code, out, err = run("pairs", "isostructural", tmp_path, "-o", tmp_path / "own", "--max-per-target", 5)
-    assert (code, "dropped: leakage" in out, "0 of" in err) == (0, True, True)
+    # Such templates are not even tried, and others take their place.
+    assert (code, "dropped: leakage" in out, "0 of" in err) == (0, False, True)
     parts = {
         part: [*read_records(tmp_path / f"own/pairs-{part}.jsonl.gz", PairRecord)] for part in ("train", "val", "test")
     }
@@ -475,5 +476,19 @@ def test_no_training_pair_has_a_held_out_template(run, tmp_path):
     held_out = {row.structure("relaxed").reduced_formula for part in ("val", "test") for row in parts[part]}
     assert not held_out & {row.template_formula for row in parts["train"]}
     read = json.loads((tmp_path / "own/pairs.json").read_text())
-    assert read["read"] == 30
-    assert read["kept"] + sum(read["dropped"].values()) == 30
+    n_train = len(LENGTHS) - len(held_out)
+    assert read["read"] == n_train * (n_train - 1) + len(held_out) * 5
+    assert read["kept"] + sum(read["dropped"].values()) == read["read"]
+
+
+def test_a_split_of_the_source_decides_which_templates_are_tried(run, tmp_path):
+    parts = dict(zip(LENGTHS, ["train", "train", "test", "train", "val", "train"], strict=True))
+    rows = [line(f"{cation}O", salt(cation, length=4.5), split=part) for cation, part in parts.items()]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    options = ["--split", "given", "--max-per-target", 3]
+    assert run("pairs", "isostructural", tmp_path / "a.jsonl", "-o", tmp_path / "own", *options)[0] == 0
+    for part, number in (("train", 4 * 3), ("val", 3), ("test", 3)):
+        found = [*read_records(tmp_path / f"own/pairs-{part}.jsonl.gz", PairRecord)]
+        assert len(found) == number
+        if part == "train":
+            assert {parts[row.template.removesuffix("O")] for row in found} == {"train"}
