@@ -124,6 +124,7 @@ def main() -> None:
                 number = sum(1 for _ in lines)
             Console().print(f"{number} crystals")
             found = measure(source, base / f"pairs-{wanted}", arguments.max_per_target)
+            Console().print("  " + ", ".join(f"{name}: {value:.4g}" for name, value in found.items()))
             table.add_row(
                 str(number),
                 f"{found['seconds']:.0f}",
