@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from cryslator_flows.pairs.raw import Dropped, RawPair
     from cryslator_flows.pairs.write import PairsSummary
+    from cryslator_flows.translator.records import PairRecord
 
 app = typer.Typer()
 
@@ -67,7 +68,8 @@ def pairs(
     DeepRelax, for `mpf` MPF.2021.2.8.
 
     Of each pair the sites, axes, images and orientation are matched; what is too different to be one relaxation, or
-    broken, is dropped and counted by reason. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training
+    broken, is dropped and counted by reason. `isostructural` works on all cores; stopped or killed, the same command
+    continues where it was. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training
     pairs whose template has a formula of validation or test are dropped.
 
     Writes `pairs-train.jsonl.gz`, `pairs-val.jsonl.gz` and `pairs-test.jsonl.gz` (`pairs.jsonl.gz` with
@@ -89,13 +91,19 @@ def pairs(
         with progress_bars() as progress:
             bar = progress.add_task("pairs", total=None, note="")
             options = ReaderOptions(
-                intermediates or 0, max_per_target or 4, seed, lambda note: progress.update(bar, note=note)
+                intermediates or 0,
+                max_per_target or 4,
+                seed,
+                split,
+                pair_folder.scratch,
+                lambda note: progress.update(bar, note=note),
             )
             read = _read(kind, source, project, options)
             summary = pair_folder.fill(read, kind.value, source, lambda: progress.update(bar, advance=1))
             progress.update(bar, total=summary.read, note="")
     except KeyboardInterrupt:
-        err.print("Stopped. Nothing was written.")
+        done = "The same command continues from here" if pair_folder.scratch.exists() else "Nothing was written"
+        err.print(f"Stopped. {done}.")
         raise typer.Exit(130) from None
     _print_summary(summary)
     if not summary.kept:
@@ -104,7 +112,9 @@ def pairs(
     out.print("Written: " + ", ".join(shown(output / name) for name in summary.files), soft_wrap=True)
 
 
-def _read(kind: Kind, source: str, project: str | None, options: ReaderOptions) -> Iterator[RawPair | Dropped]:
+def _read(
+    kind: Kind, source: str, project: str | None, options: ReaderOptions
+) -> Iterator[RawPair | PairRecord | Dropped]:
     # By this import maggma knows the stores of campaigns by name as well.
     from cryslator_flows.campaign.pairs import campaign_pairs
     from cryslator_flows.pairs.readers import READERS

@@ -13,6 +13,7 @@ from monty.json import MontyEncoder
 
 from cryslator_flows.campaign.frames import CANDIDATE_COLUMNS, candidate_rows, relaxations_frame
 from cryslator_flows.errors import StoreError
+from cryslator_flows.relaxation.ends import converged_ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -141,14 +142,9 @@ def write_relaxed(folder: Path, comparisons: list[RelaxationComparison]) -> int:
     """
     number = 0
     for comparison in comparisons:
-        ends = [
-            (item.energy_per_atom, item.structure)
-            for item in comparison.relaxations
-            if item.structure is not None and item.energy_per_atom is not None and item.cost and item.cost.converged
-        ]
+        ends = [end.structure for end in converged_ends(comparison.relaxations) if end.structure is not None]
         if ends:
-            _, lowest = min(ends, key=lambda end: end[0])
             folder.mkdir(exist_ok=True)
-            lowest.to(str(folder / f"{comparison.reduced_formula}-{comparison.candidate_id}.cif"))
+            ends[0].to(str(folder / f"{comparison.reduced_formula}-{comparison.candidate_id}.cif"))
             number += 1
     return number

@@ -126,21 +126,32 @@ def read_structures(source: Path) -> Iterator[StructureRow]:
     StructureError
         `source` does not exist or is an empty folder.
     """
+    for path in structure_files(source):
+        if path.name.endswith(JSON_LINES):
+            yield from _read_json_lines(path)
+        else:
+            try:
+                yield StructureRow(str(path), read_structure(path))
+            except StructureError as error:
+                yield StructureRow(str(path), error=str(error))
+
+
+def structure_files(source: Path) -> list[Path]:
+    """Return a file alone, or the files of a folder in alphabetical order, hidden ones left out.
+
+    Raises
+    ------
+    StructureError
+        `source` does not exist or is an empty folder.
+    """
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
         if not files:
             raise StructureError(f"{source}: folder without files; put structure files into it")
-        for path in files:
-            yield from read_structures(path)
-    elif not source.exists():
+        return files
+    if not source.exists():
         raise StructureError(f"{source}: no such file or folder; check the path")
-    elif source.name.endswith(JSON_LINES):
-        yield from _read_json_lines(source)
-    else:
-        try:
-            yield StructureRow(str(source), read_structure(source))
-        except StructureError as error:
-            yield StructureRow(str(source), error=str(error))
+    return [source]
 
 
 def _read_json_lines(path: Path) -> Iterator[StructureRow]:

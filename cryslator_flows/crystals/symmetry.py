@@ -12,6 +12,7 @@ import spglib
 from pymatgen.core import Structure
 from scipy.spatial import KDTree
 
+from cryslator_flows.crystals.displacement import displacements
 from cryslator_flows.errors import StructureError
 
 if TYPE_CHECKING:
@@ -79,11 +80,7 @@ def symmetrize_cell(
     find = _kept_operations if len(species) <= KEPT_ATOMS else _operations
     rotations, translations, sources = find(cell.tobytes(), before.tobytes(), numbers)
 
-    moved = frac - before
-    # Their common shift first: around half a cell, atoms would otherwise be wrapped to both sides.
-    moved -= np.angle(np.exp(2j * np.pi * moved).mean(axis=0)) / (2 * np.pi)
-    moved -= np.round(moved)
-    after = before + moved - moved.mean(axis=0)
+    after = before + displacements(before, frac)
     mapped = after @ rotations.transpose(0, 2, 1) + translations[:, None, :]
     mapped = np.take_along_axis(mapped, sources[:, :, None], axis=1)
     mapped -= np.round(mapped - after)

@@ -13,6 +13,7 @@ from pymatgen.util.coord import pbc_shortest_vectors
 from scipy.optimize import linear_sum_assignment
 
 from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.crystals.displacement import without_drift
 from cryslator_flows.errors import StructureError
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.translator.records import Geometry, PairRecord
@@ -93,7 +94,7 @@ class Alignment:
         return None
 
 
-def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropped:
+def align(pair: RawPair, limits: PairLimits | None = None, alignment: Alignment | None = None) -> PairRecord | Dropped:
     """Align the relaxed crystal of a pair with the unrelaxed one.
 
     Of all choices of equivalent lattice vectors (mirrored ones included), orders of sites of one element, images and
@@ -107,6 +108,8 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
         The pair as its source holds it.
     limits : PairLimits or None
         How far apart the two may be.
+    alignment : Alignment or None
+        The result of `best_alignment` for the pair, where it is known.
 
     Returns
     -------
@@ -123,7 +126,7 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
         return Dropped(pair.name, "another composition")
     if unrelaxed.composition != relaxed.composition:
         return Dropped(pair.name, "another number of atoms")
-    alignment = best_alignment(unrelaxed, relaxed)
+    alignment = alignment or best_alignment(unrelaxed, relaxed)
     if (reason := alignment.excess(limits or PairLimits())) is not None:
         return Dropped(pair.name, reason)
     values, vectors = np.linalg.eigh(alignment.strain)
@@ -139,10 +142,12 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
     )
 
 
-def align_all(pairs: Iterable[RawPair | Dropped], limits: PairLimits | None = None) -> Iterator[PairRecord | Dropped]:
-    """Align pairs one by one; what a source dropped passes through."""
+def align_all(
+    pairs: Iterable[RawPair | PairRecord | Dropped], limits: PairLimits | None = None
+) -> Iterator[PairRecord | Dropped]:
+    """Align pairs one by one; what a source aligned or dropped passes through."""
     for pair in pairs:
-        yield pair if isinstance(pair, Dropped) else align(pair, limits)
+        yield pair if isinstance(pair, PairRecord | Dropped) else align(pair, limits)
 
 
 def to_records(
@@ -254,15 +259,9 @@ def _given_order(start: _Crystal, end: _Crystal) -> Alignment | None:
         return None
     change = end.frac - start.frac
     # As if each atom in turn stood still: one of them stands nearly still in the right images.
-    shifts = (_without_drift(change - change[atom]) for atom in range(len(change)))
+    shifts = (without_drift(change, change[atom]) for atom in range(len(change)))
     strain = _strains(start.lattice.matrix, end.lattice.matrix)
     return min((start.moved_by(strain, shift) for shift in shifts), key=lambda item: item.cost)
-
-
-def _without_drift(change: Array) -> Array:
-    """Fractional differences to the nearest images, freed of their mean."""
-    change = change - np.round(change)
-    return np.asarray(change - change.mean(axis=0))
 
 
 def _lattices_near(start: Lattice, end: Lattice, reach: float) -> list[tuple[Lattice, Array]]:
@@ -289,7 +288,7 @@ def _matched_sites(start: _Crystal, end: _Crystal) -> Iterator[Array]:
             moved = end.frac - drift
             change = moved[_assign(start, replace(end, frac=moved))] - start.frac
             drift = drift + (change - np.round(change)).mean(axis=0)
-        yield _without_drift(change)
+        yield without_drift(change, np.zeros(3))
 
 
 def _assign(start: _Crystal, end: _Crystal) -> NDArray[np.intp]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Composition
@@ -10,6 +9,7 @@ from pymatgen.core import Composition
 from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.energies import formation_energy_per_atom
 from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.relaxation.ends import FAILED, NOT_CONVERGED, TEST_DOUBLE, converged_ends, why_no_end
 from cryslator_flows.schemas import Candidate
 
 if TYPE_CHECKING:
@@ -79,37 +79,27 @@ def relaxed_pair(
         How far apart the two structures may be.
     """
     name, unrelaxed = candidate.candidate_id, candidate.structure
-    reasons = {item.start: _unusable(item) for item in relaxations}
-    usable = [item for item in relaxations if reasons[item.start] is None]
-    if not usable:
+    ends = [(item, item.structure) for item in converged_ends(relaxations) if item.structure is not None]
+    if not ends:
         # The reason of the start that came farthest.
-        order = ("not converged", "made by a test double of the engine", "relaxation failed")
-        return Dropped(name, min(filter(None, reasons.values()), key=order.index, default="relaxation failed"))
+        reasons = {FAILED if item.structure is None else why_no_end(item) for item in relaxations}
+        return Dropped(name, next((reason for reason in (NOT_CONVERGED, TEST_DOUBLE) if reason in reasons), FAILED))
     composition = unrelaxed.composition
     columns: dict[str, Any] = {"template": candidate.template_id, "substitution": candidate.substitution}
     if (formula := template_formula(composition, candidate.substitution)) is not None:
         columns["template_formula"] = formula
     failures: list[Dropped] = []
-    for item in sorted(usable, key=lambda item: item.energy_per_atom or 0):
+    for item, structure in ends:
         known = {"energy_per_atom": item.energy_per_atom}
         energy = formation_energy_per_atom(composition, item.energy_per_atom, element_energies)
         if energy is not None:
             known["formation_energy_per_atom"] = energy
-        pair = RawPair(name, name, unrelaxed, item.structure, {**columns, **known})
+        pair = RawPair(name, name, unrelaxed, structure, {**columns, **known})
         aligned = align(pair, limits)
         if not isinstance(aligned, Dropped):
             return pair
         failures.append(aligned)
     return failures[0]
-
-
-def _unusable(relaxation: Relaxation) -> str | None:
-    cost, energy = relaxation.cost, relaxation.energy_per_atom
-    if cost is not None and cost.synthetic:
-        return "made by a test double of the engine"
-    if cost is None or relaxation.structure is None or energy is None or not math.isfinite(energy):
-        return "relaxation failed"
-    return None if cost.converged else "not converged"
 
 
 def template_formula(composition: Composition, substitution: dict[str, str]) -> str | None:

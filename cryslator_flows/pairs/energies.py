@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
@@ -10,14 +10,12 @@ from pymatgen.core import Composition
 
 from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.errors import DataError
-from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.yaml_files import read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cryslator_flows.pairs.raw import RawPair
+    from cryslator_flows.translator.records import PairRecord
 
 
 def read_element_energies(path: Path) -> dict[str, float]:
@@ -63,15 +61,9 @@ def formation_energy_per_atom(
     return energy_per_atom - sum(share * element_energies[symbol] for symbol, share in shares.items())
 
 
-def with_formation_energies(
-    pairs: Iterable[RawPair | Dropped], element_energies: dict[str, float]
-) -> Iterator[RawPair | Dropped]:
-    """Add formation energies to pairs with an ``energy_per_atom``, where the energies of all elements are known."""
-    for pair in pairs:
-        if not isinstance(pair, Dropped):
-            energy = formation_energy_per_atom(
-                pair.relaxed.composition, pair.columns.get("energy_per_atom"), element_energies
-            )
-            if energy is not None:
-                pair = replace(pair, columns={**pair.columns, "formation_energy_per_atom": energy})
-        yield pair
+def add_formation_energy(record: PairRecord, element_energies: dict[str, float]) -> None:
+    """Add the formation energy to a pair with an ``energy_per_atom``, where the energies of all elements are known."""
+    energy_per_atom = (record.model_extra or {}).get("energy_per_atom")
+    energy = formation_energy_per_atom(Composition(Counter(record.species)), energy_per_atom, element_energies)
+    if energy is not None:
+        record.formation_energy_per_atom = energy

@@ -3,231 +3,348 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import warnings
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import spglib
-from pymatgen.core import Composition, Element
+import numpy as np
+from filelock import FileLock, Timeout
+from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.files import JSON_LINES, read_structures
+from cryslator_flows.crystals.files import structure_files
 from cryslator_flows.crystals.substitution import substitute
-from cryslator_flows.errors import DataError, StructureError
+from cryslator_flows.errors import StoreError
+from cryslator_flows.pairs.align import NOISE, PairLimits, align, best_alignment
+from cryslator_flows.pairs.chunks import in_batches, in_chunks, read_row, read_rows
+from cryslator_flows.pairs.kinds import Split
+from cryslator_flows.pairs.nearest import Entry, NearestTemplates, reduced_axes
 from cryslator_flows.pairs.raw import Dropped, RawPair
-from cryslator_flows.pairs.store import read_store
-from cryslator_flows.translator.records import RelaxedRecord, read_lines, read_records
-from cryslator_flows.yaml_files import read_yaml
+from cryslator_flows.pairs.relaxed import describe_crystals, describes_a_store, read_relaxed
+from cryslator_flows.pairs.split import share_out
+from cryslator_flows.pairs.write import whole_file
+from cryslator_flows.translator.records import PairRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Set
 
-    from pymatgen.core import Structure
+    from pymatgen.core import Element
 
-SYMPREC = 0.01
-COLUMNS = {"formation_energy_per_atom", "split"}
+    from cryslator_flows.pairs.relaxed import RelaxedCrystal, Unread
+
 NO_TEMPLATE = "no isostructural crystal of another formula"
+CRYSTALS, PAIRS, JOB = "crystals", "pairs", "job.json"
+# Crystals that are described, and targets that are paired, between two moments at which nothing is lost.
+CRYSTALS_AT_ONCE, TARGETS_AT_ONCE = 200, 50
+# Templates that StructureMatcher is asked about for each pair that is wanted: a third of them are no match.
+TRIES = 4
 
 
 @dataclass(frozen=True)
-class RelaxedCrystal:
-    """A relaxed crystal.
+class PairingTask:
+    """Targets with the templates to try for each, by their places in the chunks of crystals.
 
     Parameters
     ----------
-    name : str
-        Its identifier.
-    structure : Structure
-        The crystal.
-    columns : dict
-        What is known of it: ``formation_energy_per_atom`` and ``energy_per_atom`` in eV/atom, ``split``.
+    folder : Path
+        Folder of the chunks.
+    targets : list
+        For each target its number of chunk and byte, and those of its templates, the nearest first.
+    max_per_target : int
+        How many pairs of each target are wanted.
+    limits : PairLimits
+        How far apart the crystals of a pair may be.
     """
 
-    name: str
-    structure: Structure
-    columns: dict[str, Any] = field(default_factory=dict)
+    folder: Path
+    targets: list[tuple[tuple[int, int], list[tuple[int, int]]]]
+    max_per_target: int
+    limits: PairLimits
 
 
 def read_isostructural(
-    path: Path, max_per_target: int = 4, seed: int = 0, report: Callable[[str], None] = lambda _: None
-) -> Iterator[RawPair | Dropped]:
-    """Pairs from all relaxed crystals of a source.
+    path: Path,
+    scratch: Path,
+    max_per_target: int = 4,
+    seed: int = 0,
+    split: Split = Split.NONE,
+    limits: PairLimits | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Iterator[PairRecord | Dropped]:
+    """Pair each relaxed crystal of a source with isostructural ones whose elements are swapped for its own.
+
+    Two crystals are isostructural if they have the same anonymous formula, number of atoms, space group and sizes of
+    orbits, and pymatgen's StructureMatcher maps one on the other whatever the elements. Where it offers several
+    substitutions, the one of least deformation is taken, and of equal ones that of the least change of
+    electronegativity. The unrelaxed crystal is the cell of the template with its elements swapped, not rescaled. Both
+    the pairs and the substitutions are found with the relaxed crystal known: templates that are no longer like it are
+    left out, a selection to state beside any number.
+
+    Crystals are described, and targets paired, in chunks on several processes. What is done is kept in `scratch`: a
+    command that was stopped or killed continues from there, with the same result. Time grows with the number of
+    crystals, not with its square: for each target the nearest templates alone are tried, `TRIES` for each pair wanted.
 
     Parameters
     ----------
     path : Path
-        A structure file or folder of them, ``.jsonl[.gz]`` lines of `Structure.as_dict()` or of `RelaxedRecord`, or a
-        file that describes a store, see `StoreSource`, of whose relaxations the ends are taken.
-    max_per_target, seed : int
-        See `isostructural_pairs`.
+        See `read_relaxed`.
+    scratch : Path
+        Folder for what is done; what it holds of another source, or of other options, is removed.
+    max_per_target : int
+        How many templates each crystal is paired with at most: those whose elements are nearest, see
+        `NearestTemplates`.
+    seed : int
+        Decides between equally near templates; seed of the split.
+    split : Split
+        How the pairs will be shared out: crystals to train on get no template that would leak.
+    limits : PairLimits or None
+        How far apart the crystals of a pair may be.
     report : callable
-        Called with what is going on.
+        Called with the stage and how far it is.
 
     Yields
     ------
-    RawPair or Dropped
-        See `isostructural_pairs`; also what cannot be read.
+    PairRecord or Dropped
+        Crystals that cannot be used, and why; then the pairs of each crystal, the nearest template first, or why it has
+        none.
 
     Raises
     ------
     CryslatorError
-        There is nothing to read.
+        There is nothing to read, or another process works in the folder.
     """
-    crystals: list[RelaxedCrystal] = []
-    for item in _read_crystals(path):
-        if isinstance(item, Dropped):
-            yield item
-        else:
-            crystals.append(item)
-            report(f"{len(crystals)} crystals read")
-    yield from isostructural_pairs(crystals, max_per_target, seed, report)
+    limits = limits or PairLimits()
+    lock = FileLock(scratch.with_name(f".{scratch.name}.lock"))
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(
+            f"{scratch.parent}: another process makes pairs there; wait for it, or give another folder with --output"
+        ) from error
+    try:
+        files = _files(path, scratch)
+        job = {"source": str(path.absolute()), "state": _state(files), "max_per_target": max_per_target, "seed": seed,
+               "split": split.value, "limits": asdict(limits)}  # fmt: skip
+        _continue_or_restart(scratch, job, path)
+        kinds: dict[str, list[Entry]] = {}
+        for chunk, number in _crystal_chunks(read_relaxed(path, files), scratch):
+            for place, row in read_rows(chunk):
+                if "reason" in row:
+                    yield Dropped(row["name"], row["reason"])
+                else:
+                    kinds.setdefault(json.dumps(row["kind"]), []).append(_entry(row, number, place))
+            report(f"{CRYSTALS_AT_ONCE * (number + 1)} crystals read")
+        total, paired = sum(map(len, kinds.values())), 0
+        held_out = _held_out(kinds, split, seed)
+        tasks = _pairing_tasks(kinds, scratch, max_per_target, seed, held_out, limits)
+        for chunk, task in in_chunks(tasks, pair_targets, scratch, PAIRS):
+            for _, row in read_rows(chunk):
+                yield PairRecord.model_validate(row) if "species" in row else Dropped(row["name"], row["reason"])
+            paired += len(task.targets)
+            report(f"{paired} of {total} crystals paired")
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def isostructural_pairs(
-    crystals: Iterable[RelaxedCrystal],
-    max_per_target: int = 4,
-    seed: int = 0,
-    report: Callable[[str], None] = lambda _: None,
-) -> Iterator[RawPair | Dropped]:
-    """Pair each relaxed crystal with isostructural ones whose elements are swapped for its own.
+def _files(path: Path, scratch: Path) -> list[Path]:
+    """Return the files of a source, without those of an output folder in it."""
+    output, source = scratch.parent.resolve(), path.resolve()
+    written = output if source in output.parents else scratch.resolve()
+    return [file for file in structure_files(path) if not file.resolve().is_relative_to(written)]
 
-    Two crystals are isostructural if they have the same anonymous formula, number of atoms, space group and sizes of
-    orbits, and pymatgen's StructureMatcher maps one on the other whatever the elements; where several substitutions do,
-    it takes the one with the least change of electronegativity. The unrelaxed crystal is the cell of the template with
-    its elements swapped, not rescaled. Both the pairs and the substitutions are found with the relaxed crystal known:
-    templates that are no longer like it are left out, a selection to state beside any number.
+
+def _state(files: list[Path]) -> str:
+    """Return a digest that changes with some files."""
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
+
+
+def _continue_or_restart(scratch: Path, job: dict[str, Any], path: Path) -> None:
+    """Remove what is there of another job, or of documents that may have come in another order."""
+    try:
+        same = json.loads((scratch / JOB).read_text()) == job
+    except (OSError, ValueError):
+        same = False
+    if not same or (describes_a_store(path) and not _all_read(scratch).exists()):
+        shutil.rmtree(scratch, ignore_errors=True)
+        with whole_file(scratch / JOB) as file:
+            file.write(json.dumps(job).encode())
+
+
+def _all_read(scratch: Path) -> Path:
+    """Return the file that says how many chunks of crystals there are, once that is known."""
+    return scratch / "all-read.json"
+
+
+def _crystal_chunks(items: Iterable[Unread | RelaxedCrystal | Dropped], scratch: Path) -> Iterator[tuple[Path, int]]:
+    """Describe the crystals of a source, and return their chunks with their numbers."""
+    if _all_read(scratch).exists():
+        for number in range(json.loads(_all_read(scratch).read_text())):
+            yield _chunk(scratch, number), number
+        return
+    number = 0
+    tasks = in_batches(items, CRYSTALS_AT_ONCE)
+    for number, (chunk, _) in enumerate(in_chunks(tasks, describe_crystals, scratch, CRYSTALS), 1):
+        yield chunk, number - 1
+    with whole_file(_all_read(scratch)) as file:
+        file.write(json.dumps(number).encode())
+
+
+def _chunk(scratch: Path, number: int) -> Path:
+    return scratch / f"{CRYSTALS}-{number:08d}.jsonl"
+
+
+def _entry(row: dict[str, Any], file: int, place: int) -> Entry:
+    elements = tuple(share * number for share, number in row["elements"])
+    axes = reduced_axes(np.array(row["reduced"]))
+    return Entry(row["name"], row["formula"], elements, axes, file, place, row["columns"].get("split"))
+
+
+def _held_out(kinds: dict[str, list[Entry]], split: Split, seed: int) -> Set[str]:
+    """Return the formulas that will be validated or tested on, as far as that is known before there are pairs."""
+    entries = [entry for group in kinds.values() for entry in group]
+    if split is Split.GIVEN:
+        return {entry.formula for entry in entries if entry.part in ("val", "test")}
+    if split is Split.FORMULA:
+        parts = share_out((entry.formula for entry in entries), seed)
+        return {formula for formula, part in parts.items() if part != "train"}
+    return frozenset()
+
+
+def _pairing_tasks(
+    kinds: dict[str, list[Entry]],
+    scratch: Path,
+    max_per_target: int,
+    seed: int,
+    held_out: Set[str],
+    limits: PairLimits,
+) -> Iterator[PairingTask]:
+    """Gather targets with the templates to try, kind by kind."""
+
+    def targets() -> Iterator[tuple[tuple[int, int], list[tuple[int, int]]]]:
+        for group in kinds.values():
+            templates = NearestTemplates(group, seed, held_out)
+            for target in group:
+                near = templates.near(target, TRIES * max_per_target)
+                yield (target.file, target.place), [(template.file, template.place) for template in near]
+
+    for some in in_batches(targets(), TARGETS_AT_ONCE):
+        yield PairingTask(scratch, some, max_per_target, limits)
+
+
+def pair_targets(task: PairingTask) -> Iterator[dict[str, Any]]:
+    """Pair some targets.
 
     Parameters
     ----------
-    crystals : iterable of RelaxedCrystal
-        The relaxed crystals.
-    max_per_target : int
-        How many templates each is paired with: those whose elements are nearest by Mendeleev number (D. G. Pettifor,
-        Solid State Commun. 51, 31 (1984)), averaged over the atoms.
-    seed : int
-        Decides between equally near templates.
-    report : callable
-        Called with what is going on.
+    task : PairingTask
+        The targets and the templates to try.
 
     Yields
     ------
-    RawPair or Dropped
-        The pairs of each crystal, the nearest template first, or why it has none.
+    dict
+        Pairs with the fields of `PairRecord`; name and reason of those that are dropped, and of targets without a pair.
     """
-    groups: dict[Hashable, list[RelaxedCrystal]] = {}
-    for number, crystal in enumerate(crystals, 1):
-        try:
-            check_structure(crystal.structure)
-            groups.setdefault(_kind_of(crystal.structure), []).append(crystal)
-        except StructureError as error:
-            yield Dropped(crystal.name, f"relaxed crystal: {error.cause}")
-        report(f"{number} space groups found")
-    for number, group in enumerate(groups.values(), 1):
-        report(f"{number} of {len(groups)} kinds of crystals")
-        yield from _pairs_in(group, max_per_target, seed)
-
-
-def _pairs_in(group: list[RelaxedCrystal], max_per_target: int, seed: int) -> Iterator[RawPair | Dropped]:
     matcher = StructureMatcher(primitive_cell=False)
-    unlike: set[frozenset[int]] = set()
-    elements = [_ranked_elements(crystal.structure.composition) for crystal in group]
-    formulas = [crystal.structure.reduced_formula for crystal in group]
-    for target, crystal in enumerate(group):
-        others = [other for other in range(len(group)) if formulas[other] != formulas[target]]
-        distances = {other: _distance(elements[target], elements[other]) for other in others}
-        ties = {other: _draw(seed, crystal.name, group[other].name) for other in others}
-        found = 0
-        for other in sorted(others, key=lambda other: (distances[other], ties[other])):
-            if found == max_per_target:
-                break
-            if frozenset((target, other)) in unlike:
+    crystal_at = lru_cache(maxsize=500)(partial(_read_crystal, task.folder))
+    for place, templates in task.targets:
+        target = crystal_at(*place)
+        found, matched = 0, False
+        for other in templates:
+            pair = _pair(matcher, crystal_at(*other), target, task.limits)
+            if pair is None:
                 continue
-            template = group[other]
-            mapping = _mapping(matcher, template.structure, crystal.structure)
-            if mapping is None:
-                unlike.add(frozenset((target, other)))
+            matched = True
+            if isinstance(pair, Dropped):
+                yield {"name": pair.name, "reason": pair.reason}
                 continue
+            yield pair.model_dump(mode="json", exclude_none=True)
             found += 1
-            columns = {"template": template.name, "template_formula": formulas[other], "substitution": mapping}
-            unrelaxed = substitute(template.structure, mapping)
-            name = f"{template.name} -> {crystal.name}"
-            yield RawPair(name, crystal.name, unrelaxed, crystal.structure, {**crystal.columns, **columns})
-        if not found:
-            yield Dropped(crystal.name, NO_TEMPLATE)
+            if found == task.max_per_target:
+                break
+        if not matched:
+            yield {"name": target.name, "reason": NO_TEMPLATE}
 
 
-def _kind_of(structure: Structure) -> Hashable:
-    """What isostructural crystals have in common."""
-    cell = structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
+@dataclass(frozen=True)
+class _Crystal:
+    """A crystal of a chunk, as it is and in its reduced cell."""
+
+    name: str
+    formula: str
+    columns: dict[str, Any]
+    structure: Structure
+    reduced: Structure
+
+
+def _read_crystal(folder: Path, file: int, place: int) -> _Crystal:
+    row = read_row(_chunk(folder, file), place)
+    structure = Structure(Lattice(row["lattice"]), row["species"], row["frac"])
+    reduced = Structure(
+        Lattice(row["reduced"]), row["species"], structure.cart_coords, coords_are_cartesian=True, to_unit_cell=True
+    )
+    return _Crystal(row["name"], row["formula"], row["columns"], structure, reduced)
+
+
+def _pair(
+    matcher: StructureMatcher, template: _Crystal, target: _Crystal, limits: PairLimits
+) -> PairRecord | Dropped | None:
+    """Pair a target with a template; None if StructureMatcher does not map one on the other."""
+    mappings = find_substitutions(matcher, template.reduced, target.reduced)
+    if not mappings:
+        return None
+    mapping = mappings[0]
+    unrelaxed = substitute(template.structure, mapping)
+    alignment = best_alignment(unrelaxed, target.structure)
+    for other in mappings[1:]:
+        swapped = substitute(template.structure, other)
+        found = best_alignment(swapped, target.structure)
+        if found.cost < alignment.cost - NOISE:
+            mapping, unrelaxed, alignment = other, swapped, found
+    columns = {"template": template.name, "template_formula": template.formula, "substitution": mapping}
+    pair = RawPair(
+        f"{template.name} -> {target.name}", target.name, unrelaxed, target.structure, {**target.columns, **columns}
+    )
+    return align(pair, limits, alignment)
+
+
+def find_substitutions(matcher: StructureMatcher, template: Structure, target: Structure) -> list[dict[str, str]]:
+    """Return the new elements of a template that make it like a target, for every way StructureMatcher finds.
+
+    Parameters
+    ----------
+    matcher : StructureMatcher
+        pymatgen's matcher.
+    template, target : Structure
+        The crystals, their elements without oxidation states.
+
+    Returns
+    -------
+    list of dict
+        Old to new elements, the least change of electronegativity first.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        symmetry = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
-    if symmetry is None:
-        raise StructureError("no space group is found; mend the structure", "no space group")
-    orbits = Counter(zip(structure.atomic_numbers, symmetry.equivalent_atoms.tolist(), strict=True))
-    sizes: dict[int, list[int]] = {}
-    for (element, _), size in orbits.items():
-        sizes.setdefault(element, []).append(size)
-    signature = tuple(sorted(tuple(sorted(of_element)) for of_element in sizes.values()))
-    return structure.composition.anonymized_formula, symmetry.number, len(structure), signature
+        # The matcher fails on some cells in ways of its own: these are no match.
+        try:
+            first = matcher.get_best_electronegativity_anonymous_mapping(template, target)
+            if first is None:
+                return []
+            amounts = target.composition.get_el_amt_dict().values()
+            several = len(set(amounts)) < len(amounts)
+            others = (matcher.get_all_anonymous_mappings(template, target, niggli=False) or []) if several else []
+        except Exception:
+            return []
+        amount = template.composition
 
+        def change(mapping: dict[Element, Element]) -> float:
+            return sum(amount[old] * (old.X - new.X) ** 2 for old, new in mapping.items())
 
-def _ranked_elements(composition: Composition) -> list[tuple[float, float]]:
-    """Share and Mendeleev number of each element, in the order of share and of Mendeleev number."""
-    shares = composition.fractional_composition.get_el_amt_dict().items()
-    return sorted((round(share, 6), float(Element(symbol).mendeleev_no or 0)) for symbol, share in shares)
-
-
-def _distance(first: list[tuple[float, float]], second: list[tuple[float, float]]) -> float:
-    return sum(share * abs(one - other) for (share, one), (_, other) in zip(first, second, strict=True))
-
-
-def _draw(seed: int, *names: str) -> str:
-    return hashlib.sha256("\n".join((str(seed), *names)).encode()).hexdigest()
-
-
-def _mapping(matcher: StructureMatcher, template: Structure, target: Structure) -> dict[str, str] | None:
-    """New elements of the template that make it like the target; None if there are none."""
-    plain = [structure.copy().remove_oxidation_states() for structure in (template, target)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = matcher.get_best_electronegativity_anonymous_mapping(*plain)
-    return None if found is None else {old.symbol: new.symbol for old, new in found.items()}
-
-
-def _read_crystals(path: Path) -> Iterator[RelaxedCrystal | Dropped]:
-    if path.name.endswith(JSON_LINES) and _holds_records(path):
-        for number, record in enumerate(read_records(path, RelaxedRecord), 1):
-            extra = record.model_extra or {}
-            columns = {"energy_per_atom": extra.get("energy_per_atom"), **record.model_dump(include=COLUMNS)}
-            if "split" not in record.model_fields_set:
-                del columns["split"]
-            known = {key: value for key, value in columns.items() if value is not None}
-            yield RelaxedCrystal(str(extra.get("id", f"{path.name}, record {number}")), record.structure, known)
-    elif path.suffix in (".yaml", ".yml", ".json") and _describes_a_store(path):
-        for item in read_store(path):
-            yield item if isinstance(item, Dropped) else RelaxedCrystal(item.target, item.relaxed, item.columns)
-    else:
-        for row in read_structures(path):
-            name = row.source.removeprefix(f"{path}/")
-            yield (
-                Dropped(name, "not readable as a crystal")
-                if row.structure is None
-                else RelaxedCrystal(name, row.structure)
-            )
-
-
-def _holds_records(path: Path) -> bool:
-    _, first = next(read_lines(path), (0, None))
-    return isinstance(first, dict) and "lattice_parameters" in first
-
-
-def _describes_a_store(path: Path) -> bool:
-    try:
-        content = read_yaml(path)
-    except DataError:
-        return False
-    return isinstance(content, dict) and "store" in content
+        found = [first, *sorted((mapping for mapping in others if mapping != first), key=change)]
+    return [{old.symbol: new.symbol for old, new in mapping.items()} for mapping in found]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 class Kind(StrEnum):
@@ -49,7 +50,11 @@ class ReaderOptions:
     max_per_target : int
         How many templates a relaxed crystal is paired with.
     seed : int
-        Decides between equally near templates.
+        Decides between equally near templates; seed of the split.
+    split : Split
+        How pairs will be shared out.
+    scratch : Path
+        Folder for what a reader wants to find again when it was stopped.
     report : callable
         Called with what a reader is at, where it takes long before the first pair.
     """
@@ -57,4 +62,6 @@ class ReaderOptions:
     intermediates: int
     max_per_target: int
     seed: int
+    split: Split
+    scratch: Path
     report: Callable[[str], None] = lambda _: None

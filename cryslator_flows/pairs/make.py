@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.align import align_all
-from cryslator_flows.pairs.energies import with_formation_energies
+from cryslator_flows.pairs.energies import add_formation_energy
 from cryslator_flows.pairs.kinds import Split
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.split import drop_leakage, split_as_given, split_records
-from cryslator_flows.pairs.write import PairsSummary, check_owner, count_reasons, write_pairs, write_summary
+from cryslator_flows.pairs.split import LEAKAGE, NO_PART, share_out
+from cryslator_flows.pairs.spool import Spool
+from cryslator_flows.pairs.write import (
+    SPLIT,
+    PairsSummary,
+    PartCounts,
+    PartFiles,
+    check_owner,
+    most_frequent_first,
+    write_summary,
+)
+from cryslator_flows.translator.records import PairRecord
+from cryslator_flows.translator.splits import PARTS, HeldOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cryslator_flows.pairs.align import PairLimits
     from cryslator_flows.pairs.raw import RawPair
-    from cryslator_flows.pairs.split import Parts
-    from cryslator_flows.translator.records import PairRecord
 
 
 @dataclass(frozen=True)
@@ -46,21 +58,27 @@ class PairFolder:
     element_energies: dict[str, float] | None = None
     limits: PairLimits | None = None
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for what a source wants to find again when it was stopped; removed once the pairs are written."""
+        return self.folder / "unfinished"
+
     def fill(
         self,
-        pairs: Iterable[RawPair | Dropped],
+        pairs: Iterable[RawPair | PairRecord | Dropped],
         kind: str,
         source: str,
         report: Callable[[], None] = lambda: None,
     ) -> PairsSummary:
         """Align pairs, share them out and write them, with ``pairs.json`` and ``dropped.jsonl``.
 
-        Files of pairs that are there are left as they are if not one pair is left.
+        Pairs wait on the disk, not in memory, until all are read. Files of pairs that are there are left as they are if
+        not one pair is left.
 
         Parameters
         ----------
-        pairs : iterable of RawPair or Dropped
-            What the source holds.
+        pairs : iterable of RawPair, PairRecord or Dropped
+            What the source holds; records are aligned already.
         kind : str
             Kind of source, for the summary.
         source : str
@@ -81,42 +99,82 @@ class PairFolder:
             The folder holds the pairs of another source, or cannot be written.
         """
         check_owner(self.folder, kind, source)
-        records: list[PairRecord] = []
-        dropped: list[Dropped] = []
-        for item in align_all(with_formation_energies(pairs, self.element_energies or {}), self.limits):
-            if isinstance(item, Dropped):
-                dropped.append(item)
-            else:
-                records.append(item)
-            report()
-        n_read = len(records) + len(dropped)
-        parts, more = self._share_out(records)
-        dropped += more
-        kept = n_read - len(dropped)
-        summary = PairsSummary(
-            kind=kind,
-            source=source,
-            split=self.split.value,
-            seed=self.seed,
-            read=n_read,
-            kept=kept,
-            dropped=count_reasons(dropped),
-            files=write_pairs(self.folder, parts) if kept else {},
-            elements_without_energy=self._lacking(records),
-        )
-        write_summary(self.folder, summary, dropped)
+        with Spool(self.folder) as rows, Spool(self.folder) as dropped:
+            reasons: Counter[str] = Counter()
+            formulas: list[str] = []
+            given: list[str | None] = []
+            without_energy: set[str] = set()
+
+            def drop(item: Dropped) -> None:
+                dropped.append({"name": item.name, "reason": item.reason})
+                reasons[item.reason] += 1
+
+            for item in align_all(pairs, self.limits):
+                if isinstance(item, Dropped):
+                    drop(item)
+                else:
+                    add_formation_energy(item, self.element_energies or {})
+                    if item.formation_energy_per_atom is None:
+                        without_energy.update(item.species)
+                    rows.append(item.model_dump(exclude_none=True))
+                    formulas.append(item.reduced_formula)
+                    given.append((item.model_extra or {}).get(SPLIT))
+                report()
+            n_read = len(rows) + len(dropped)
+            parts, left_out = self._share_out(rows, formulas, given)
+            for left in left_out:
+                drop(left)
+            lacking = without_energy - set(self.element_energies) if self.element_energies is not None else set()
+            summary = PairsSummary(
+                kind=kind,
+                source=source,
+                split=self.split.value,
+                seed=self.seed,
+                read=n_read,
+                kept=n_read - len(dropped),
+                dropped=most_frequent_first(reasons),
+                files=self._write(rows, formulas, parts) if len(dropped) < n_read else {},
+                elements_without_energy=sorted(lacking),
+            )
+            write_summary(self.folder, summary, dropped)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         return summary
 
-    def _lacking(self, records: list[PairRecord]) -> list[str]:
-        given = self.element_energies
-        if given is None:
-            return []
-        without = [record for record in records if record.formation_energy_per_atom is None]
-        return sorted({symbol for record in without for symbol in record.species} - set(given))
-
-    def _share_out(self, records: list[PairRecord]) -> tuple[Parts, list[Dropped]]:
+    def _share_out(
+        self, rows: Spool, formulas: Sequence[str], given: Sequence[str | None]
+    ) -> tuple[list[str | None], list[Dropped]]:
+        """Return the part of each row, None for those that are left out, and these with the reason."""
         if self.split is Split.NONE:
-            return {"": records}, []
-        given, dropped = split_as_given(records) if self.split is Split.GIVEN else (None, [])
-        parts, leaked = drop_leakage(given or split_records(records, self.seed))
-        return parts, dropped + leaked
+            return [""] * len(rows), []
+        if self.split is Split.FORMULA:
+            of_formula = share_out(formulas, self.seed)
+            parts: list[str | None] = [of_formula[formula] for formula in formulas]
+        else:
+            parts = [value if value in PARTS else None for value in given]
+            if parts and not any(parts):
+                raise DataError(
+                    "--split given: the source brings no split into train, val and test; use --split formula"
+                )
+
+        def records(part: str) -> Iterator[PairRecord]:
+            for row, of_row in zip(rows, parts, strict=True):
+                if of_row == part:
+                    yield PairRecord.model_validate(row)
+
+        held_out = HeldOut(records("val"), records("test"))
+        left_out = []
+        for number, row in enumerate(rows):
+            if parts[number] is None:
+                left_out.append(Dropped(row["target"], NO_PART))
+            # The targets of a split that the source brings are the source's own choice.
+            elif parts[number] == "train" and held_out.template_leak(PairRecord.model_validate(row)) is not None:
+                parts[number] = None
+                left_out.append(Dropped(row["target"], LEAKAGE))
+        return parts, left_out
+
+    def _write(self, rows: Spool, formulas: Sequence[str], parts: Sequence[str | None]) -> dict[str, PartCounts]:
+        with PartFiles(self.folder, ("",) if self.split is Split.NONE else PARTS) as files:
+            for row, formula, part in zip(rows, formulas, parts, strict=True):
+                if part is not None:
+                    files.write(part, row, formula)
+        return files.counts()

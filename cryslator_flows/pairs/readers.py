@@ -13,15 +13,16 @@ from cryslator_flows.pairs.raw import Dropped, RawPair
 from cryslator_flows.pairs.store import read_store
 from cryslator_flows.pairs.vasp import read_vasp_runs
 from cryslator_flows.pairs.xmno import read_xmno
+from cryslator_flows.translator.records import PairRecord
 
-Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | Dropped]]
+Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | PairRecord | Dropped]]
 
 # Campaigns are read by `campaign.pairs`.
 READERS: dict[Kind, Reader] = {
     Kind.STORE: lambda path, options: read_store(path, options.intermediates),
     Kind.VASP: lambda path, options: read_vasp_runs(path, options.intermediates),
     Kind.ISOSTRUCTURAL: lambda path, options: read_isostructural(
-        path, options.max_per_target, options.seed, options.report
+        path, options.scratch, options.max_per_target, options.seed, options.split, report=options.report
     ),
     Kind.XMNO: lambda path, options: read_xmno(path, options.report),
     Kind.DEEPRELAX: lambda path, options: read_deeprelax(path, options.report),

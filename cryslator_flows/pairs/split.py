@@ -4,95 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pymatgen.core import Composition
-
-from cryslator_flows.errors import DataError
-from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.translator.records import PairRecord
-from cryslator_flows.translator.splits import split_by_formula
+from cryslator_flows.translator.splits import PARTS, parts_of_formulas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# The pairs of each part.
-Parts = dict[str, list[PairRecord]]
-PARTS = ("train", "val", "test")
 SHARES = (0.8, 0.1, 0.1)
 LEAKAGE = "leakage: made from a template of a validation or test formula"
+NO_PART = "in no split of the source"
 
 
-def split_records(records: Iterable[PairRecord], seed: int = 0) -> Parts:
-    """All pairs of one reduced formula go to one part, see `split_by_formula`.
+def share_out(formulas: Iterable[str], seed: int = 0) -> dict[str, str]:
+    """Return the part of each reduced formula, see `parts_of_formulas`.
 
     Parameters
     ----------
-    records : iterable of PairRecord
-        The pairs.
+    formulas : iterable of str
+        The reduced formulas of the targets.
     seed : int
         Another one gives another split.
 
     Returns
     -------
     dict
-        The pairs of each part; all for training where there are fewer formulas than parts.
+        Formula to part; all are for training where there are fewer formulas than parts.
     """
-    rows = list(records)
-    if len({record.reduced_formula for record in rows}) < len(PARTS):
-        return {"train": rows, "val": [], "test": []}
-    split = split_by_formula(rows, SHARES, seed)
-    return {part: getattr(split, part) for part in PARTS}
-
-
-def split_as_given(records: Iterable[PairRecord]) -> tuple[Parts, list[Dropped]]:
-    """The split that the source brings, in the column ``split``.
-
-    Parameters
-    ----------
-    records : iterable of PairRecord
-        The pairs.
-
-    Returns
-    -------
-    tuple
-        The pairs of each part, and what is in none.
-
-    Raises
-    ------
-    DataError
-        No pair has such a column.
-    """
-    parts: Parts = {part: [] for part in PARTS}
-    dropped: list[Dropped] = []
-    for record in records:
-        value = (record.model_extra or {}).get("split")
-        if value in PARTS:
-            parts[value].append(record)
-        else:
-            dropped.append(Dropped(record.target, "in no split of the source"))
-    if dropped and not any(parts.values()):
-        raise DataError("--split given: the source brings no split into train, val and test; use --split formula")
-    return parts, dropped
-
-
-def drop_leakage(parts: Parts) -> tuple[Parts, list[Dropped]]:
-    """Leave out training pairs whose template has a formula that is validated or tested on.
-
-    Parameters
-    ----------
-    parts : dict
-        The pairs of each part; the template is known by the column ``template_formula``.
-
-    Returns
-    -------
-    tuple
-        The same without those, and those.
-    """
-    held_out = {record.reduced_formula for part in ("val", "test") for record in parts[part]}
-    kept = [record for record in parts["train"] if _template(record) not in held_out]
-    left_out = [record for record in parts["train"] if _template(record) in held_out]
-    return {**parts, "train": kept}, [Dropped(record.target, LEAKAGE) for record in left_out]
-
-
-def _template(record: PairRecord) -> str | None:
-    formula = (record.model_extra or {}).get("template_formula")
-    return None if formula is None else str(Composition(formula).reduced_formula)
+    distinct = set(formulas)
+    if len(distinct) < len(PARTS):
+        return dict.fromkeys(distinct, "train")
+    return parts_of_formulas(distinct, SHARES, seed)

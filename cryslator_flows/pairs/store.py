@@ -14,11 +14,10 @@ from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.trajectory import (
     FIXED_CELL,
     NO_RELAXATION,
-    NOT_CONVERGED,
-    TEST_DOUBLE,
     trajectory_pairs,
 )
 from cryslator_flows.relaxation.counting import count_steps
+from cryslator_flows.relaxation.ends import NOT_CONVERGED, TEST_DOUBLE
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.yaml_files import read_strict
 

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-NOT_CONVERGED = "not converged"
 NO_RELAXATION = "no relaxation"
 FIXED_CELL = "the cell was not free to relax"
-TEST_DOUBLE = "made by a test double of the engine"
 
 
 def trajectory_pairs(

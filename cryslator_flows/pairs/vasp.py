@@ -11,10 +11,9 @@ from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.trajectory import (
     FIXED_CELL,
     NO_RELAXATION,
-    NOT_CONVERGED,
-    TEST_DOUBLE,
     trajectory_pairs,
 )
+from cryslator_flows.relaxation.ends import NOT_CONVERGED, TEST_DOUBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,21 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections import Counter
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from cryslator_flows.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections import Counter
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from types import TracebackType
 
-    from cryslator_flows.pairs.raw import Dropped
-    from cryslator_flows.pairs.split import Parts
-    from cryslator_flows.translator.records import PairRecord
+    from cryslator_flows.pairs.spool import Spool
 
 SUMMARY_FILE = "pairs.json"
 DROPPED_FILE = "dropped.jsonl"
@@ -71,52 +70,77 @@ def check_owner(folder: Path, kind: str, source: str) -> None:
         )
 
 
-def count_part(records: list[PairRecord]) -> PartCounts:
-    """Count what is in one file of pairs."""
-    return PartCounts(
-        pairs=len(records),
-        targets=len({record.target for record in records}),
-        formulas=len({record.reduced_formula for record in records}),
-        formation_energies=sum(record.formation_energy_per_atom is not None for record in records),
-        energies=sum((record.model_extra or {}).get("energy_per_atom") is not None for record in records),
-    )
+class PartFiles:
+    """A file ``pairs-PART.jsonl.gz`` for each part, ``pairs.jsonl.gz`` for the part without a name.
 
-
-def write_pairs(folder: Path, parts: Parts) -> dict[str, PartCounts]:
-    """Write a file ``pairs-PART.jsonl.gz`` for each part, ``pairs.jsonl.gz`` for the part without a name.
-
-    Each is written as a whole or not at all, and is the same again for the same pairs.
+    Each takes its place as a whole when the context ends, and is the same again for the same pairs.
 
     Parameters
     ----------
     folder : Path
         Where to; made if missing.
-    parts : dict
-        The pairs of each part.
-
-    Returns
-    -------
-    dict
-        Name of each file and what is in it.
+    parts : iterable of str
+        Names of the parts.
 
     Raises
     ------
     StoreError
         The folder cannot be written.
     """
-    written = {}
-    for part, records in parts.items():
-        path = folder / (f"pairs-{part}.jsonl.gz" if part else "pairs.jsonl.gz")
-        # Neither name nor time in the header.
-        with _whole(path) as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as lines:
-            for record in records:
-                row = record.model_dump(exclude={SPLIT}, exclude_none=True)
-                lines.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-        written[path.name] = count_part(records)
-    return written
+
+    def __init__(self, folder: Path, parts: Iterable[str]) -> None:
+        self._parts = {part: folder / (f"pairs-{part}.jsonl.gz" if part else "pairs.jsonl.gz") for part in parts}
+        self._counts = {part: PartCounts(pairs=0, targets=0, formulas=0, formation_energies=0, energies=0)
+                        for part in self._parts}  # fmt: skip
+        self._targets: dict[str, set[str]] = {part: set() for part in self._parts}
+        self._formulas: dict[str, set[str]] = {part: set() for part in self._parts}
+        self._open = ExitStack()
+
+    def __enter__(self) -> PartFiles:
+        with ExitStack() as opening:
+            self._files = {}
+            for part, path in self._parts.items():
+                file = opening.enter_context(whole_file(path))
+                # Neither name nor time in the header.
+                self._files[part] = opening.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0))
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def write(self, part: str, row: dict[str, Any], formula: str) -> None:
+        """Write a pair, a row with the fields of `PairRecord`, into the file of a part.
+
+        Parameters
+        ----------
+        part : str
+            The part.
+        row : dict
+            The pair.
+        formula : str
+            Reduced formula of its target.
+        """
+        self._files[part].write(
+            json.dumps({key: row[key] for key in row if key != SPLIT}, separators=(",", ":")).encode() + b"\n"
+        )
+        counts = self._counts[part]
+        counts.pairs += 1
+        counts.formation_energies += row.get("formation_energy_per_atom") is not None
+        counts.energies += row.get("energy_per_atom") is not None
+        self._targets[part].add(row["target"])
+        self._formulas[part].add(formula)
+
+    def counts(self) -> dict[str, PartCounts]:
+        """Return the name of each file and what is in it."""
+        for part, counts in self._counts.items():
+            counts.targets, counts.formulas = len(self._targets[part]), len(self._formulas[part])
+        return {path.name: self._counts[part] for part, path in self._parts.items()}
 
 
-def write_summary(folder: Path, summary: PairsSummary, dropped: list[Dropped]) -> None:
+def write_summary(folder: Path, summary: PairsSummary, dropped: Spool) -> None:
     """Write ``pairs.json``, and ``dropped.jsonl`` with name and reason of all that was dropped.
 
     Raises
@@ -124,23 +148,34 @@ def write_summary(folder: Path, summary: PairsSummary, dropped: list[Dropped]) -
     StoreError
         The folder cannot be written.
     """
-    with _whole(folder / DROPPED_FILE) as file:
-        for item in dropped:
-            file.write(json.dumps({"name": item.name, "reason": item.reason}).encode() + b"\n")
-    with _whole(folder / SUMMARY_FILE) as file:
+    with whole_file(folder / DROPPED_FILE) as file:
+        file.writelines(dropped.lines())
+    with whole_file(folder / SUMMARY_FILE) as file:
         file.write(summary.model_dump_json(indent=2).encode() + b"\n")
 
 
-def count_reasons(dropped: list[Dropped]) -> dict[str, int]:
-    """How many were dropped for which reason, most frequent first."""
-    counts = Counter(item.reason for item in dropped)
+def most_frequent_first(counts: Counter[str]) -> dict[str, int]:
+    """Return how many were dropped for which reason, most frequent first."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its place when all is written."""
-    partial = path.with_name(f"{path.name}.partial")
+def whole_file(path: Path, mark: str = "") -> Iterator[IO[bytes]]:
+    """Open a file that takes its place when all is written.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made if missing.
+    mark : str
+        Tells the unfinished file apart where two processes may write the same one.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written.
+    """
+    partial = path.with_name(f"{path.name}{mark}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
@@ -150,3 +185,6 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
         partial.replace(path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

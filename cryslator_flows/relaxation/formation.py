@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Composition
 
+from cryslator_flows.relaxation.ends import converged_ends
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -36,20 +38,14 @@ class FormationEnergies:
 
 
 def relaxed_energies(comparisons: list[RelaxationComparison]) -> dict[str, float]:
-    """The lowest converged end of each candidate by its engine, in eV/atom; nothing from test doubles."""
-    ends = {
-        comparison.candidate_id: [
-            item.energy_per_atom
-            for item in comparison.relaxations
-            if item.energy_per_atom is not None
-            and np.isfinite(item.energy_per_atom)
-            and item.cost
-            and item.cost.converged
-            and not item.cost.synthetic
-        ]
-        for comparison in comparisons
+    """Return the energy of the lowest converged end of each candidate by its engine, in eV/atom."""
+    ends = {comparison.candidate_id: converged_ends(comparison.relaxations)[:1] for comparison in comparisons}
+    return {
+        candidate: end.energy_per_atom
+        for candidate, lowest in ends.items()
+        for end in lowest
+        if end.energy_per_atom is not None
     }
-    return {candidate: min(energies) for candidate, energies in ends.items() if energies}
 
 
 def formation_energies(

@@ -10,8 +10,9 @@ from monty.json import MontyDecoder
 from pydantic import ValidationError
 from pydash import get
 from scipy.spatial.distance import braycurtis
-from scipy.stats import circmean, norm
+from scipy.stats import norm
 
+from cryslator_flows.crystals.displacement import displacements
 from cryslator_flows.errors import DataError, StructureError
 from cryslator_flows.schemas import DensityOfStates, ElectronicProperties, PropertyErrors
 
@@ -73,13 +74,10 @@ def structure_errors(structure: Structure, relaxed: Structure) -> PropertyErrors
 
 def _coordinate_errors(structure: Structure, relaxed: Structure) -> tuple[float, float]:
     """Mean absolute difference of fractional coordinates, and mean distance in angstrom."""
-    shift = structure.frac_coords - relaxed.frac_coords
-    # Coordinates live on a circle: only its own mean takes the drift away before the nearest image is chosen.
-    shift = shift - circmean(shift, high=0.5, low=-0.5, axis=0)
-    shift = shift - shift.round()
+    shift = displacements(relaxed.frac_coords, structure.frac_coords)
+    # In a skewed cell another image can be nearer.
     vectors, _ = find_mic(shift @ relaxed.lattice.matrix, relaxed.lattice.matrix)
-    fractional = np.abs(shift - shift.mean(axis=0)).mean()
-    return float(fractional), float(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1).mean())
+    return float(np.abs(shift).mean()), float(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1).mean())
 
 
 def broaden_levels(levels: ArrayLike, states: ArrayLike, n_atoms: int) -> DensityOfStates:

@@ -12,6 +12,7 @@ from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
+from cryslator_flows.crystals.displacement import displacements
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.loaded import LoadedModel, to_structures
 from cryslator_flows.translator.network import mean_per_crystal
@@ -118,7 +119,7 @@ def compound_class(species: Iterable[str]) -> str:
 def displacement(predicted: Structure, relaxed: Structure) -> float:
     """Mean distance between the atoms of two structures with the same sites in the same order.
 
-    Minimum-image difference of the fractional coordinates, freed of its mean, in the relaxed cell.
+    Displacements of `cryslator_flows.crystals.displacement`, in the relaxed cell.
 
     Parameters
     ----------
@@ -130,10 +131,8 @@ def displacement(predicted: Structure, relaxed: Structure) -> float:
     float
         Mean over the atoms, in angstrom.
     """
-    change = predicted.frac_coords - relaxed.frac_coords
-    change -= np.round(change)
-    change -= change.mean(axis=0)
-    return float(np.linalg.norm(relaxed.lattice.get_cartesian_coords(change), axis=1).mean())
+    shift = displacements(relaxed.frac_coords, predicted.frac_coords)
+    return float(np.linalg.norm(relaxed.lattice.get_cartesian_coords(shift), axis=1).mean())
 
 
 def n_operations(structure: Structure) -> int:

@@ -29,27 +29,46 @@ def strain_between(start: Tensor, end: Tensor) -> Tensor:
 
 
 def shift_between(start: Crystals, end: Crystals) -> Tensor:
-    """Displacements from one crystal to another in the frame of the first, drift removed, [atoms, 3] in angstrom.
+    """Return displacements from one crystal to another in the frame of the first, drift removed.
 
-    The fractional difference is taken to the nearest image and freed of its mean over the atoms.
+    The twin of `cryslator_flows.crystals.displacement.displacements`, for batches.
+
+    Returns
+    -------
+    Tensor
+        Displacements of zero mean, [atoms, 3] in angstrom.
     """
-    change = end.frac - start.frac
-    change = change - change.round()
-    total = change.new_zeros(len(start.n_atoms), 3).index_add_(0, start.owner, change)
-    change = change - (total / start.n_atoms[:, None])[start.owner]
-    return torch.einsum("ai,aij->aj", change, start.lattices[start.owner])
+    owner = start.owner
+    return torch.einsum("ai,aij->aj", _fractional_shift(start, end, owner), start.lattices[owner])
 
 
 def cartesian_shift_between(start: Crystals, end: Crystals) -> Tensor:
-    """Differences of Cartesian positions, the strain included, drift removed, [atoms, 3] in angstrom.
+    """Return differences of Cartesian positions, the strain included, drift removed, [atoms, 3] in angstrom.
 
     The end is turned so that its cell is the start's cell strained without rotation.
     """
     strain = strain_between(start.lattices, end.lattices)
     lattices = start.lattices @ torch.linalg.matrix_exp(strain)
+    owner = start.owner
+    frac = start.frac + _fractional_shift(start, end, owner)
+    shift = torch.einsum("ai,aij->aj", frac, lattices[owner])
+    shift = shift - torch.einsum("ai,aij->aj", start.frac, start.lattices[owner])
+    return _without_mean(shift, start, owner)
+
+
+def _fractional_shift(start: Crystals, end: Crystals, owner: Tensor) -> Tensor:
+    """Return fractional displacements to the nearest images, drift removed before and after, [atoms, 3]."""
     change = end.frac - start.frac
-    frac = start.frac + change - change.round()
-    shift = torch.einsum("ai,aij->aj", frac, lattices[start.owner])
-    shift = shift - torch.einsum("ai,aij->aj", start.frac, start.lattices[start.owner])
-    total = shift.new_zeros(len(start.n_atoms), 3).index_add_(0, start.owner, shift)
-    return shift - (total / start.n_atoms[:, None])[start.owner]
+    with torch.no_grad():  # the mean that is taken off at the end takes this part of the drift off the gradient too
+        angle = 2 * torch.pi * change
+        around = torch.cat([angle.sin(), angle.cos()], dim=1)  # [atoms, 6]
+        sine, cosine = around.new_zeros(len(start.n_atoms), 6).index_add_(0, owner, around).chunk(2, dim=1)
+        drift = torch.atan2(sine, cosine) / (2 * torch.pi)  # circular mean, [crystals, 3]
+    change = change - drift[owner]
+    return _without_mean(change - change.round(), start, owner)
+
+
+def _without_mean(values: Tensor, crystals: Crystals, owner: Tensor) -> Tensor:
+    """Return values of atoms less the mean of their crystal, [atoms, 3]."""
+    total = values.new_zeros(len(crystals.n_atoms), 3).index_add_(0, owner, values)
+    return values - (total / crystals.n_atoms[:, None])[owner]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from pymatgen.core import Composition
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.translator.records import PairRecord, check_record, read_lines, read_records
@@ -71,7 +74,23 @@ def split_by_formula(
     by_formula: dict[str, list[PairRecord]] = {}
     for record in records:
         by_formula.setdefault(record.reduced_formula, []).append(record)
-    order = sorted(by_formula, key=lambda formula: place_of(formula, seed))
+    parts: dict[str, list[PairRecord]] = {part: [] for part in PARTS}
+    for formula, part in parts_of_formulas(by_formula, shares, seed, source).items():
+        parts[part] += by_formula[formula]
+    return Split(**parts)
+
+
+def parts_of_formulas(
+    formulas: Iterable[str], shares: Sequence[float], seed: int = 0, source: str = "pairs"
+) -> dict[str, str]:
+    """Return the part of each reduced formula: train, val or test; see `split_by_formula`.
+
+    Raises
+    ------
+    DataError
+        There are fewer formulas than parts.
+    """
+    order = sorted(set(formulas), key=lambda formula: place_of(formula, seed))
     needed = sum(share > 0 for share in shares)
     if not order:
         raise DataError(f"{source}: no pairs in it; give a file with at least one")
@@ -86,9 +105,8 @@ def split_by_formula(
     n_test = max(sum(place >= 1 - test for place in places), int(test > 0))
     while n_val + n_test >= len(order):
         n_val, n_test = (n_val - 1, n_test) if n_val > n_test else (n_val, n_test - 1)
-    ends = n_val, len(order) - n_test
-    parts = order[ends[0] : ends[1]], order[: ends[0]], order[ends[1] :]
-    return Split(*([record for formula in part for record in by_formula[formula]] for part in parts))
+    n_train = len(order) - n_val - n_test
+    return dict(zip(order, ["val"] * n_val + ["train"] * n_train + ["test"] * n_test, strict=True))
 
 
 def read_split(recipe: Recipe) -> Split:
@@ -132,6 +150,15 @@ def read_part(files: Iterable[Path], part: str) -> list[PairRecord]:
     return [record for record in records if (record.model_extra or {}).get("split", part) == part]
 
 
+@lru_cache(maxsize=10_000)
+def _reduced(formula: str) -> str:
+    """Return the reduced formula; text that is no formula as it is."""
+    try:
+        return str(Composition(formula).reduced_formula)
+    except ValueError:
+        return formula
+
+
 class HeldOut:
     """What training must not know.
 
@@ -152,15 +179,24 @@ class HeldOut:
     def leak(self, record: PairRecord) -> str | None:
         """Why a training pair tells what it must not, None if it does not.
 
-        Its target has a formula that is selected on or tested on, or its template is a crystal of such a formula: the
-        template's cell, not rescaled, is what the unrelaxed crystal is made of.
+        Its target has a formula that is selected on or tested on, or its template has, see `template_leak`.
         """
-        formula, columns = record.reduced_formula, record.model_extra or {}
+        formula = record.reduced_formula
         if part := self.formulas.get(formula):
             return f"target's formula {formula} is one of the {part} pairs"
-        for name, known in (("template", self.targets), ("template_formula", self.formulas)):
-            if part := known.get(columns.get(name, "")):
-                return f"{name} {columns[name]} is a target of the {part} pairs"
+        return self.template_leak(record)
+
+    def template_leak(self, record: PairRecord) -> str | None:
+        """Why a training pair's template tells what it must not, None if it does not.
+
+        It is a crystal that is selected on or tested on, or one of such a formula: the template's cell, not rescaled,
+        is what the unrelaxed crystal is made of. Formulas are compared as reduced ones.
+        """
+        columns = record.model_extra or {}
+        if part := self.targets.get(columns.get("template", "")):
+            return f"template {columns['template']} is a target of the {part} pairs"
+        if part := self.formulas.get(_reduced(str(columns.get("template_formula", "")))):
+            return f"template_formula {columns['template_formula']} is a target of the {part} pairs"
         return None
 
     def without_leaks(self, records: Iterable[PairRecord]) -> list[PairRecord]:

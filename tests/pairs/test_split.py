@@ -10,8 +10,9 @@ from cryslator_flows.errors import DataError, StoreError
 from cryslator_flows.pairs.kinds import Split
 from cryslator_flows.pairs.make import PairFolder
 from cryslator_flows.pairs.raw import Dropped, RawPair
-from cryslator_flows.pairs.split import LEAKAGE, PARTS, drop_leakage, split_as_given, split_records
+from cryslator_flows.pairs.split import LEAKAGE, NO_PART, share_out
 from cryslator_flows.translator.records import PairRecord, read_records
+from cryslator_flows.translator.splits import PARTS
 
 SYMBOLS = ["Li", "Na", "K", "Rb", "Cs", "Be", "Mg", "Ca", "Sr", "Ba", "Fe", "Co", "Ni", "Cu", "Zn"]
 
@@ -26,10 +27,13 @@ def raw(cation, anion="O", name="n", **columns):
     return RawPair(name, f"{cation}{anion}", salt(cation, anion, 1.1), salt(cation, anion), columns)
 
 
-def record(cation, anion="O", **columns):
-    geometry = {"lattice": [[4, 0, 0], [0, 4, 0], [0, 0, 4]], "frac": [[0, 0, 0], [0.5, 0.5, 0.5]]}
-    pair = {"target": f"{cation}{anion}", "species": [cation, anion], "unrelaxed": geometry, "relaxed": geometry}
-    return PairRecord.model_validate(pair | columns)
+def targets(folder, part):
+    return [row.target for row in read_records(folder / f"pairs-{part}.jsonl.gz", PairRecord)]
+
+
+def left_out(folder):
+    with (folder / "dropped.jsonl").open() as lines:
+        return [tuple(json.loads(line).values()) for line in lines]
 
 
 salts = st.lists(st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(["O", "S", "Se", "Te"])), unique=True)
@@ -37,54 +41,63 @@ salts = st.lists(st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(["O", "S", 
 
 @given(kinds=salts, more=salts, seed=st.integers(0, 10))
 def test_a_formula_is_in_one_part_and_stays_there(kinds, more, seed):
-    parts = split_records([record(*kind) for kind in kinds * 2], seed)
-    formulas = {part: {row.reduced_formula for row in rows} for part, rows in parts.items()}
-    assert sum(map(len, parts.values())) == 2 * len(kinds)
-    assert sum(map(len, formulas.values())) == len(kinds)
-    grown = split_records([record(*kind) for kind in {*kinds, *more}], seed)
-    where = {row.reduced_formula: part for part, rows in grown.items() for row in rows}
+    formulas = ["".join(kind) for kind in kinds]
+    parts = share_out(formulas * 2, seed)
+    assert parts.keys() == set(formulas)
+    grown = share_out({*formulas, *("".join(kind) for kind in more)}, seed)
     # One may have been moved where val or test would have been empty.
-    assert sum(where[formula] != part for part, names in formulas.items() for formula in names) <= 2
-    if len(kinds) >= 3:
-        assert all(parts.values())
-    else:
-        assert not parts["val"]
-        assert not parts["test"]
+    assert sum(grown[formula] != part for formula, part in parts.items()) <= 2
+    assert {*parts.values()} == (set(PARTS) if len(kinds) >= 3 else {"train"} if kinds else set())
 
 
 def test_shares():
     anions = ["O", "S", "Se", "Te", "F", "Cl", "Br", "I", "N", "P", "As", "H"]
-    parts = split_records([record(cation, anion) for cation in SYMBOLS for anion in anions])
-    total = len(SYMBOLS) * len(anions)
-    assert [len(parts[part]) / total for part in PARTS] == pytest.approx(
+    formulas = [cation + anion for cation in SYMBOLS for anion in anions]
+    parts, total = [*share_out(formulas).values()], len(formulas)
+    assert [parts.count(part) / total for part in PARTS] == pytest.approx(
         [0.8, 0.1, 0.1],
         abs=3 * (0.8 * 0.2 / total) ** 0.5,
     )
-    other = split_records([record(cation, anion) for cation in SYMBOLS for anion in anions], seed=1)
-    assert other != parts
+    assert share_out(formulas, seed=1) != share_out(formulas)
 
 
-def test_no_training_pair_has_a_template_of_a_held_out_formula():
-    parts = {
-        "train": [record("Li"), record("Na", template_formula="Fe2O2"), record("K", template_formula="CoO")],
-        "val": [record("Fe", template_formula="LiO")],
-        "test": [record("Ni")],
-    }
-    kept, dropped = drop_leakage(parts)
-    assert [row.target for row in kept["train"]] == ["LiO", "KO"]
-    assert kept["val"] == parts["val"]
-    assert dropped == [Dropped("NaO", LEAKAGE)]
+def test_no_training_pair_tells_of_a_held_out_formula(tmp_path):
+    items = [
+        raw("Li", split="train"),
+        raw("Na", split="train", template_formula="Fe2O2"),
+        raw("K", split="train", template_formula="CoO", template="CoO.cif"),
+        raw("Rb", split="train", template="NiO"),
+        raw("Fe", split="train"),
+        raw("Cs", split="train", template_formula=None),
+        raw("Be", split="train", template_formula="no formula"),
+        raw("Fe", split="val", template_formula="LiO"),
+        raw("Ni", split="test"),
+    ]
+    PairFolder(tmp_path, Split.GIVEN).fill(items, "mine", "there")
+    assert [targets(tmp_path, part) for part in PARTS] == [["LiO", "KO", "FeO", "CsO", "BeO"], ["FeO"], ["NiO"]]
+    assert left_out(tmp_path) == [(name, LEAKAGE) for name in ("NaO", "RbO")]
 
 
-def test_the_split_of_the_source():
-    rows = [record("Li", split="train"), record("Na", split="test"), record("K", split="unknown"), record("Rb")]
-    parts, dropped = split_as_given(rows)
-    assert {part: [row.target for row in rows] for part, rows in parts.items()} == {
-        "train": ["LiO"], "val": [], "test": ["NaO"]
-    }  # fmt: skip
-    assert [item.name for item in dropped] == ["KO", "RbO"]
+def test_the_split_of_the_source(tmp_path):
+    items = [raw("Li", split="train"), raw("Na", split="test"), raw("K", split="unknown"), raw("Rb")]
+    PairFolder(tmp_path, Split.GIVEN).fill(items, "mine", "there")
+    assert [targets(tmp_path, part) for part in PARTS] == [["LiO"], [], ["NaO"]]
+    assert left_out(tmp_path) == [("KO", NO_PART), ("RbO", NO_PART)]
     with pytest.raises(DataError, match="brings no split"):
-        split_as_given(rows[2:])
+        PairFolder(tmp_path, Split.GIVEN).fill(items[2:], "mine", "there")
+    assert targets(tmp_path, "train") == ["LiO"]
+
+
+def test_pairs_that_do_not_fit_into_memory_wait_on_the_disk(tmp_path, monkeypatch):
+    items = [*(raw(cation, anion) for cation in SYMBOLS for anion in ("O", "S")), Dropped("a.cif", "broken")]
+    for folder, size in (("memory", 2**20), ("disk", 100)):
+        monkeypatch.setattr("cryslator_flows.pairs.spool.IN_MEMORY", size)
+        PairFolder(tmp_path / folder).fill(items, "mine", "there")
+    first, second = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("memory", "disk")
+    )
+    assert len(first) == 5
+    assert first == second
 
 
 def test_files(tmp_path):
@@ -112,13 +125,12 @@ def test_files(tmp_path):
 
 
 def test_leakage_is_counted(tmp_path):
-    items = [raw(cation, template_formula="MgO") for cation in SYMBOLS]
-    where = split_records([record(cation) for cation in SYMBOLS])
-    held_out = where["test"][0].target
+    where = share_out(salt(cation).reduced_formula for cation in SYMBOLS)
+    held_out = next(formula for formula, part in where.items() if part == "test")
     items = [raw(cation, template_formula=held_out) for cation in SYMBOLS]
     summary = PairFolder(tmp_path).fill(items, "vasp", "there")
-    assert summary.dropped == {LEAKAGE: len(where["train"])}
-    assert summary.kept == len(where["val"]) + len(where["test"])
+    n_train = [*where.values()].count("train")
+    assert (summary.dropped, summary.kept) == ({LEAKAGE: n_train}, len(where) - n_train)
 
 
 def test_one_file_and_the_split_of_the_source(tmp_path):

@@ -1,0 +1,227 @@
+"""Relaxed crystals alone: read from files, lines and stores, and described for the search of isostructural ones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import spglib
+from pydantic import ValidationError
+from pymatgen.core import Composition, Element
+
+from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.crystals.files import JSON_LINES, one_line, read_structure, structure_from_dict
+from cryslator_flows.errors import DataError, StructureError
+from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.pairs.store import read_store
+from cryslator_flows.translator.records import RelaxedRecord
+from cryslator_flows.yaml_files import read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pymatgen.core import Structure
+
+SYMPREC = 0.01
+COLUMNS = {"formation_energy_per_atom", "split"}
+UNREADABLE = "not readable as a crystal"
+OTHER_FUNCTIONAL = "relaxed with another functional than the pairs"
+
+
+@dataclass(frozen=True)
+class RelaxedCrystal:
+    """A relaxed crystal.
+
+    Parameters
+    ----------
+    name : str
+        Its identifier.
+    structure : Structure
+        The crystal.
+    columns : dict
+        Known properties: ``formation_energy_per_atom`` and ``energy_per_atom`` in eV/atom, ``split``.
+    """
+
+    name: str
+    structure: Structure
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A crystal as a source holds it, to be read in another process.
+
+    Parameters
+    ----------
+    name : str
+        Name of the crystal, unless it has an identifier.
+    content : Path or bytes
+        A structure file, or a line of `Structure.as_dict()` or of `RelaxedRecord`.
+    """
+
+    name: str
+    content: Path | bytes
+
+    def read(self) -> RelaxedCrystal | Dropped:
+        """Read the crystal; what is wrong with it is a reason to drop it."""
+        try:
+            if isinstance(self.content, Path):
+                return RelaxedCrystal(self.name, read_structure(self.content))
+            row = json.loads(self.content)
+            if isinstance(row, dict) and "lattice_parameters" in row:
+                return _from_record(self.name, row)
+            return RelaxedCrystal(self.name, structure_from_dict(row))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return Dropped(self.name, "not JSON")
+        except ValidationError as error:
+            where = str(next(iter(error.errors()[0]["loc"]), "record"))
+            return Dropped(self.name, f"{where} is missing or wrong")
+        # Lines and files of anything can raise anything.
+        except Exception:
+            return Dropped(self.name, UNREADABLE)
+
+
+def _from_record(name: str, row: dict[str, Any]) -> RelaxedCrystal | Dropped:
+    record = RelaxedRecord.model_validate(row)
+    extra = record.model_extra or {}
+    name = str(extra.get("id", name))
+    if record.geometry != "PBE":
+        return Dropped(name, OTHER_FUNCTIONAL)
+    columns = {"energy_per_atom": extra.get("energy_per_atom"), **record.model_dump(include=COLUMNS)}
+    if "split" not in record.model_fields_set:
+        del columns["split"]
+    return RelaxedCrystal(name, record.structure, {key: value for key, value in columns.items() if value is not None})
+
+
+def read_relaxed(path: Path, files: Iterable[Path]) -> Iterator[Unread | RelaxedCrystal | Dropped]:
+    """Stream the relaxed crystals of a source.
+
+    Parameters
+    ----------
+    path : Path
+        A structure file or folder of them, ``.jsonl[.gz]`` lines of `Structure.as_dict()` or of `RelaxedRecord`, or a
+        file that describes a store, see `StoreSource`, of whose relaxations the ends are taken.
+    files : iterable of Path
+        The files of the source.
+
+    Yields
+    ------
+    Unread, RelaxedCrystal or Dropped
+        One for each file, line or document.
+
+    Raises
+    ------
+    CryslatorError
+        There is nothing to read.
+    """
+    if describes_a_store(path):
+        for item in read_store(path):
+            yield item if isinstance(item, Dropped) else RelaxedCrystal(item.target, item.relaxed, item.columns)
+        return
+    for file in files:
+        name = str(file.relative_to(path)) if path.is_dir() else file.name
+        if file.name.endswith(JSON_LINES):
+            yield from _read_lines(file, name)
+        else:
+            yield Unread(name, file)
+
+
+def describes_a_store(path: Path) -> bool:
+    """Return whether a file is a `StoreSource`."""
+    if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
+        return False
+    try:
+        content = read_yaml(path)
+    except DataError:
+        return False
+    return isinstance(content, dict) and "store" in content
+
+
+def _read_lines(file: Path, name: str) -> Iterator[Unread | Dropped]:
+    number = 0
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield Unread(f"{name}, line {number}", line)
+    except (OSError, EOFError) as error:
+        yield Dropped(f"{name}, after line {number}", f"the rest of the file cannot be read: {one_line(error)}")
+
+
+def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Iterator[dict[str, Any]]:
+    """Read, check and describe crystals.
+
+    Parameters
+    ----------
+    items : iterable of Unread, RelaxedCrystal or Dropped
+        Of `read_relaxed`.
+
+    Yields
+    ------
+    dict
+        ``name`` and ``reason`` of a crystal that is dropped; else its ``name``, ``columns``, ``species``, ``lattice``
+        and ``frac``, reduced ``formula``, ``kind`` (equal for isostructural crystals), ``elements`` (see
+        `ranked_elements`) and ``reduced`` (the Niggli cell).
+    """
+    for item in items:
+        crystal = item.read() if isinstance(item, Unread) else item
+        if isinstance(crystal, Dropped):
+            yield {"name": crystal.name, "reason": crystal.reason}
+            continue
+        structure = crystal.structure
+        try:
+            check_structure(structure)
+            kind = kind_of(structure)
+            reduced = structure.lattice.get_niggli_reduced_lattice().matrix
+        except StructureError as error:
+            yield {"name": crystal.name, "reason": f"relaxed crystal: {error.cause}"}
+        # pymatgen and spglib give up on some cells in ways of their own.
+        except Exception as error:
+            yield {"name": crystal.name, "reason": f"relaxed crystal: no reduced cell ({type(error).__name__})"}
+        else:
+            composition = structure.composition.element_composition
+            yield {
+                "name": crystal.name,
+                "columns": crystal.columns,
+                "species": [Element.from_Z(number).symbol for number in structure.atomic_numbers],
+                "lattice": structure.lattice.matrix.tolist(),
+                "frac": structure.frac_coords.tolist(),
+                "formula": composition.reduced_formula,
+                "kind": kind,
+                "elements": ranked_elements(composition),
+                "reduced": np.asarray(reduced).tolist(),
+            }
+
+
+def kind_of(structure: Structure) -> list[Any]:
+    """Return what isostructural crystals have in common: anonymous formula, space group, atoms, sizes of orbits.
+
+    Raises
+    ------
+    StructureError
+        No space group is found.
+    """
+    cell = structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        symmetry = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
+    if symmetry is None:
+        raise StructureError("no space group is found; fix the structure", "no space group")
+    orbits = Counter(zip(structure.atomic_numbers, symmetry.equivalent_atoms.tolist(), strict=True))
+    sizes: dict[int, list[int]] = {}
+    for (element, _), size in orbits.items():
+        sizes.setdefault(element, []).append(size)
+    signature = sorted(sorted(of_element) for of_element in sizes.values())
+    return [structure.composition.element_composition.anonymized_formula, symmetry.number, len(structure), signature]
+
+
+def ranked_elements(composition: Composition) -> list[tuple[float, float]]:
+    """Return share and Mendeleev number of each element, in the order of share and of Mendeleev number."""
+    shares = composition.fractional_composition.get_el_amt_dict().items()
+    return sorted((round(share, 6), float(Element(symbol).mendeleev_no or 0)) for symbol, share in shares)
