@@ -136,9 +136,9 @@ def train(
 ) -> None:
     """Train a model from a recipe, or fine-tune one.
 
-    Prepares one tensor file from the recipe's pairs, fits the network until the recipe's epochs or minutes are spent,
+    Prepares one tensor file from the recipe's pairs, fits the network until the recipe's epochs are done,
     calibrates its uncertainty on the validation pairs, and writes the model folder with its card. Stop it at any time:
-    the same command goes on from the last epoch.
+    the same command continues from there.
 
     The field `target` of a recipe names another column of the pairs to predict in place of the formation energy;
     the field `reference` trains the system of the paper.
@@ -151,8 +151,8 @@ def train(
     `tune` of the recipe. Old pairs (`replay`) keep old knowledge. A training pair that tells of the validation or test
     pairs is an error. The card compares both models on new and on old test pairs.
 
-    Example: `cryslator train models/cryslator-oxides/recipe.yaml --data pairs/`, or
-    `cryslator train own.yaml --from cryslator-oxides`
+    Example: `cryslator train models/cryslator-universal/recipe.yaml --data pairs/`, or
+    `cryslator train own.yaml --from cryslator-universal`
     """
     quiet()
     from cryslator_flows.errors import DataError
@@ -184,7 +184,7 @@ def ablate(
     """Fit variants of a recipe with equal budgets and compare them on its test pairs.
 
     Reads the `recipe.yaml` beside the plan, writes `ablations.json` there and the model card anew. Stop it at any time:
-    the same command goes on from the last epoch.
+    the same command continues from there.
 
     Example: `cryslator ablate models/cryslator-oxides/ablations.yaml --data pairs/`
     """
@@ -285,7 +285,7 @@ def _fit_bar() -> Iterator[tuple[Report, Callable[[float], None], Progress]]:
         try:
             yield report, report_step, progress
         except KeyboardInterrupt:
-            err.print("Stopped. The same command goes on from the last epoch.")
+            err.print("Stopped. The same command continues from the last checkpoint.")
             raise typer.Exit(130) from None
 
 

@@ -1,3 +1,3 @@
 """Defaults that several parts share, each stated once; imports nothing."""
 
-DEFAULT_MODEL = "cryslator-oxides"
+DEFAULT_MODEL = "cryslator-universal"

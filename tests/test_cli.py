@@ -118,7 +118,7 @@ def test_evaluate_prints_and_writes(run, tmp_path, perovskite):
     write_pairs(tmp_path / "pairs.jsonl", perovskite, 3)
     code, out, _ = run("evaluate", tmp_path / "pairs.jsonl", "--json", tmp_path / "scores.json")
     assert code == 0
-    for word in ("3 targets", "input copied", "volume only", "cryslator-oxides", "MAE", "within the 90 % interval"):
+    for word in ("3 targets", "input copied", "volume only", "cryslator-universal", "MAE", "within the 90 % interval"):
         assert word in out
     scores = json.loads((tmp_path / "scores.json").read_text())
     copied = scores[0]["scores"][0]

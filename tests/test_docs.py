@@ -15,6 +15,7 @@ import yaml
 from selenium.webdriver.common.keys import Keys
 
 from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.translator.pretrained import find_model
 from cryslator_flows.translator.recipe import Recipe
 from docs import reference_tables
@@ -126,7 +127,7 @@ def test_the_reference_has_every_key_of_the_campaign_file():
 
 def test_figures_of_the_pages():
     faq, index = ((ROOT / f"docs/{page}.md").read_text() for page in ("faq", "index"))
-    assert f"of {len(find_model('cryslator-oxides').config().elements)} elements" in faq
+    assert f"of {len(find_model(DEFAULT_MODEL).config().elements)} elements" in faq
     extras = re.findall(
         r"^(\w[\w-]*) = \[", (ROOT / "pyproject.toml").read_text().split("optional-dependencies]")[1], re.M
     )
@@ -170,7 +171,7 @@ def test_the_navigation_has_every_page(site):
     text = (ROOT / "mkdocs.yml").read_text()
     assert [name(page) for page in PAGES if name(page).removeprefix("docs/") not in text] == []
     assert yaml.safe_load(text)["theme"]["font"] is False
-    assert (site / "models/cryslator-oxides/feature-map.png").is_file()
+    assert (site / "models/cryslator-universal/feature-map.png").is_file()
     assert (site / "workflows/perovskites-vasp.yaml").is_file()
 
 

@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.translator.ablate import AblationPlan
 from cryslator_flows.translator.card import ABLATIONS, FEATURE_MAP, FEATURE_NUMBERS, model_card
 from cryslator_flows.translator.evaluate import Evaluation
@@ -31,7 +32,7 @@ def test_wheel_carries_the_models(tmp_path):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert f"cryslator_flows/models/cryslator-oxides/{WEIGHTS}" in archive.namelist()
+        assert f"cryslator_flows/models/{DEFAULT_MODEL}/{WEIGHTS}" in archive.namelist()
         page = [path.name for path in (ROOT / "cryslator_flows/campaign/page").iterdir() if path.is_file()]
         assert {f"cryslator_flows/campaign/page/{name}" for name in page} <= set(archive.namelist())
         assert not [name for name in archive.namelist() if name.startswith(("tests", "models"))]
@@ -40,11 +41,11 @@ def test_wheel_carries_the_models(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, check=True
     )
-    assert result.stdout.split() == ["cryslator-oxides", str(tmp_path / "site/cryslator_flows/__init__.py")]
+    assert result.stdout.split() == [DEFAULT_MODEL, str(tmp_path / "site/cryslator_flows/__init__.py")]
 
 
 def test_default_model_is_found():
-    assert "cryslator-oxides" in list_models()
+    assert DEFAULT_MODEL in list_models()
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
@@ -69,9 +70,9 @@ def test_model_folder_is_complete_and_consistent(folder):
 
 
 def test_released_model_beats_the_baselines_by_its_own_metrics():
-    metrics = json.loads((ROOT / "models/cryslator-oxides" / METRICS).read_text())
+    metrics = json.loads((ROOT / "models" / DEFAULT_MODEL / METRICS).read_text())
     test = Evaluation.model_validate(metrics["test"][0])
-    own = test.score("cryslator-oxides").structure
+    own = test.score(DEFAULT_MODEL).structure
     for baseline in ("input copied", "volume only"):
         other = test.score(baseline).structure
         assert own.volume_error < other.volume_error

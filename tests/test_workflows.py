@@ -14,6 +14,7 @@ from collections import Counter
 from importlib.util import find_spec
 
 import pytest
+import torch
 import yaml
 from jobflow_remote.config.base import Project
 from pymatgen.analysis.ewald import EwaldSummation
@@ -26,11 +27,14 @@ from cryslator_flows.campaign.stages import RemoteSettings
 from cryslator_flows.campaign.submit import missing_ledgers, stage_configs
 from cryslator_flows.relaxation.gpaw import LOG
 from cryslator_flows.schemas import STAGES
+from cryslator_flows.translator.fit import fit
+from cryslator_flows.translator.fit_settings import FitConfig
 from cryslator_flows.translator.pretrained import ModelFolder
 from cryslator_flows.translator.recipe import Recipe
 from tests.conftest import ROOT
 from tests.pairs.miniature import make_pairs, write_xmno
 from tests.translator.test_evaluate import pair
+from tests.translator.test_fit import write_prepared
 from tests.translator.test_tune import salt
 from tests.translator.test_tune import write as write_pairs
 
@@ -324,3 +328,28 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(tmp_path):
     subprocess.run([*command, "--processes", "1"], cwd=tmp_path, check=True)
     assert "| band gap [eV] | 1 |" in (tmp_path / "runs/PROPERTIES.md").read_text()
     assert (tmp_path / "runs/properties.png").exists()
+
+
+def test_a_kept_checkpoint_is_taken_up_again(tmp_path):
+    """Half the size, and the fit that goes on from it is nearly the uninterrupted one."""
+    config = FitConfig(epochs=3, batch_size=8, warmup_steps=2, threads=1)
+    write_prepared(tmp_path / "p.npz", config)
+    whole = fit(tmp_path / "p.npz", tmp_path / "whole", lambda progress: None)
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        raise Stop
+
+    with pytest.raises(Stop):
+        fit(tmp_path / "p.npz", tmp_path / "first", stop)
+    script = ROOT / "workflows/universal/keep.py"
+    there, kept = tmp_path / "first/checkpoint.npz", tmp_path / "kept.npz"
+    subprocess.run([sys.executable, script, "save", there, kept], check=True)
+    subprocess.run([sys.executable, script, "load", kept, tmp_path / "second/checkpoint.npz"], check=True)
+    assert kept.stat().st_size < 0.7 * there.stat().st_size
+    again = fit(tmp_path / "p.npz", tmp_path / "second", lambda progress: None)
+    assert [progress.epoch for progress in again.history] == [1, 2, 3]
+    for name, value in whole.network.state_dict().items():
+        assert torch.allclose(value, again.network.state_dict()[name], atol=0.02), name

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.records import PairRecord
 
 COLORS = {"unrelaxed": "#d1495b", "relaxed": "#2e6f95"}
+# More points would take minutes to lay out and hide each other.
+MOST_TARGETS = 1000
 
 
 @torch.inference_mode()
@@ -49,7 +51,7 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
     model : LoadedModel
         The model.
     records : iterable of PairRecord
-        Pairs; the first of each target is drawn.
+        Pairs; the first of each target is drawn, at most `MOST_TARGETS` of them, at random.
     folder : Path
         Gets ``feature-map.png`` and ``feature-map.json``.
 
@@ -64,8 +66,9 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
     from scipy.spatial.distance import cdist
     from sklearn.manifold import TSNE
 
-    rows = (pair_row(record, model.config.target) for record in first_of_each_target(records))
-    pairs = to_pairs(rows, np.float64)
+    first = first_of_each_target(records)
+    few = np.random.default_rng(0).permutation(len(first))[:MOST_TARGETS]
+    pairs = to_pairs((pair_row(first[row], model.config.target) for row in sorted(few)), np.float64)
     unrelaxed, translated = crystal_features(model, pairs, "unrelaxed")
     relaxed, relaxed_translated = crystal_features(model, pairs, "relaxed")
     apart = {

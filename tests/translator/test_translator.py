@@ -9,6 +9,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from cryslator_flows import Translation, Translator
 from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import ModelError, StructureError
 from cryslator_flows.translator.pretrained import CALIBRATION, CONFIG, WEIGHTS, find_model, list_models
 from cryslator_flows.translator.translator import WORTH_PROCESSES
@@ -27,7 +28,7 @@ def translator():
 def test_the_three_public_lines(translator, perovskite):
     translation = translator.translate(perovskite)
     assert isinstance(translation, Translation)
-    assert translator.name == translation.model_name == "cryslator-oxides"
+    assert translator.name == translation.model_name == DEFAULT_MODEL
     assert len(translation.structure) == 5
     assert 0 < translation.formation_energy_uncertainty < translation.formation_energy_uncertainty_90
     assert translation.volume_change == pytest.approx(translation.structure.volume / perovskite.volume - 1)
@@ -135,7 +136,8 @@ def test_unknown_elements_are_named(translator):
     assert translation.out_of_domain
 
 
-def test_a_crystal_unlike_the_training_data_is_flagged(translator):
+def test_a_crystal_unlike_the_training_data_is_flagged():
+    translator = Translator.from_pretrained("cryslator-oxides")
     metal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
     translation = translator.translate(metal)
     assert translation.unknown_elements == []
