@@ -35,7 +35,7 @@ class PairsFlowMaker(Maker):
         Energies of the elements by the same engine and settings, in eV/atom.
     intermediates : int
         How many evenly spaced ionic steps are further unrelaxed crystals of each target. Documents of the relax maker
-        must hold their structures: ``ionic_step_data`` of atomate2's force fields needs ``"struct_or_mol"``.
+        must hold their structures: ``ionic_step_data`` of atomate2's force fields needs ``"mol_or_struct"``.
     grow_maker : GrowPairsMaker
         Enumerates the candidates and has them relaxed in chunks; it gets a maker of chunks with the three above.
     stage_configs : dict
