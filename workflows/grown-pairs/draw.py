@@ -115,6 +115,6 @@ class Draw:
         return None
 
     def _keeps_volume(self, structure: Structure) -> bool:
-        """Whether the predicted volume is within the limits of a pair."""
+        """Check that the predicted volume is near enough for a pair."""
         predicted = rescale(structure, self.predictor).volume
         return abs(math.log(predicted / structure.volume)) < PairLimits.max_volume

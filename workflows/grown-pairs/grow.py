@@ -89,7 +89,7 @@ def grow(data: Path, folder: Path, passes: int, seed: int) -> None:
     last = [time.time(), time.process_time()]
 
     def report(happening: Happening, job: Job) -> None:
-        """Write down what each collected chunk took."""
+        """Write the seconds that each chunk took."""
         if happening == "failed":
             print("failed:", job.name, flush=True)
         if happening == "done" and job.name.startswith(CollectPairsMaker.name):

@@ -10,6 +10,7 @@ import math
 import sys
 from pathlib import Path
 from statistics import mean, median
+from textwrap import fill
 from typing import Any
 
 Row = dict[str, Any]
@@ -91,13 +92,16 @@ def growth(counts: dict[str, Any]) -> str:
     targets, dropped = counts["targets"], counts["dropped"]
     candidates = targets + sum(dropped.values())
     reasons = table(["reason", "candidates"], [[reason, f"{number:,}"] for reason, number in dropped.items()])
+    text = (
+        f"{counts['potential']} relaxed {candidates:,} candidates: {targets:,} became pairs ({targets / candidates:.0%}), of "
+        f"{counts['formulas']:,} formulas. {counts['intermediates']:,} ionic steps are intermediates. This took "
+        f"{counts['hours']:.2f} hours at the lowest priority on a busy machine, {counts['cpu_hours']:.2f} hours of process "
+        f"time: {targets / counts['hours']:,.0f} pairs an hour, {targets / counts['cpu_hours']:,.0f} an hour of process time."
+    )
     return f"""
 ## Growth
 
-{counts["potential"]} relaxed {candidates:,} candidates: {targets:,} became pairs ({targets / candidates:.0%}), of
-{counts["formulas"]:,} formulas, with {counts["intermediates"]:,} ionic steps as intermediates. This took
-{counts["hours"]:.2f} hours at the lowest priority on a busy machine, {counts["cpu_hours"]:.2f} hours of process time:
-{targets / counts["hours"]:,.0f} pairs an hour, {targets / counts["cpu_hours"]:,.0f} pairs an hour of process time.
+{fill(text, 118)}
 
 {reasons}
 """
