@@ -94,10 +94,10 @@ def growth(counts: dict[str, Any]) -> str:
     reasons = table(["reason", "candidates"], [[reason, f"{number:,}"] for reason, number in dropped.items()])
     hours, cpu_hours = counts["hours"], counts["cpu_hours"]
     text = (
-        f"{counts['potential']} relaxed {candidates:,} candidates: {targets:,} became pairs, "
-        f"{targets / candidates:.0%}, of {counts['formulas']:,} formulas. {counts['intermediates']:,} ionic steps are intermediates. This took "
-        f"{hours:.2f} hours at the lowest priority on a busy machine, {cpu_hours:.2f} hours of process time: "
-        f"{targets / hours:,.0f} pairs an hour, {targets / cpu_hours:,.0f} an hour of process time."
+        f"{counts['potential']} relaxed {candidates:,} candidates: {targets:,} became pairs "
+        f"({targets / candidates:.0%}), of {counts['formulas']:,} formulas. {counts['intermediates']:,} ionic steps "
+        f"are intermediates. This took {hours:.2f} hours at the lowest priority on a busy machine, {cpu_hours:.2f} hours "
+        f"of process time: {targets / hours:,.0f} pairs an hour, {targets / cpu_hours:,.0f} an hour of process time."
     )
     return f"""
 ## Growth
