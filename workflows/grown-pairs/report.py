@@ -96,7 +96,7 @@ def growth(counts: dict[str, Any]) -> str:
     text = (
         f"{counts['potential']} relaxed {candidates:,} candidates: {targets:,} became pairs "
         f"({targets / candidates:.0%}), of {counts['formulas']:,} formulas. {counts['intermediates']:,} ionic steps "
-        f"are intermediates. This took {hours:.2f} hours at the lowest priority on a busy machine, {cpu_hours:.2f} hours "
+        f"are intermediates. This took {hours:.2f} hours at lowest priority on a busy machine, {cpu_hours:.2f} hours "
         f"of process time: {targets / hours:,.0f} pairs an hour, {targets / cpu_hours:,.0f} an hour of process time."
     )
     return f"""
