@@ -33,8 +33,11 @@ class PairsFlowMaker(Maker):
         Any atomate2 maker with ``make(structure, prev_dir=None)``; CHGNet if left out.
     element_energies : dict
         Energies of the elements by the same engine and settings, in eV/atom.
+    intermediates : int
+        How many evenly spaced ionic steps are further unrelaxed crystals of each target. Documents of the relax maker
+        must hold their structures: ``ionic_step_data`` of atomate2's force fields needs ``"mol_or_struct"``.
     grow_maker : GrowPairsMaker
-        Enumerates the candidates and has them relaxed in chunks; it gets a maker of chunks with the two above.
+        Enumerates the candidates and has them relaxed in chunks; it gets a maker of chunks with the three above.
     stage_configs : dict
         For each stage (enumerate, select, relax, compare, summarize) the ``manager_config`` of its jobs: worker,
         resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
@@ -43,6 +46,7 @@ class PairsFlowMaker(Maker):
     name: str = "pairs"
     relax_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
     element_energies: dict[str, float] = field(default_factory=dict)
+    intermediates: int = 0
     grow_maker: GrowPairsMaker = field(default_factory=GrowPairsMaker)
     stage_configs: StageConfigs = field(default_factory=dict)
 
@@ -65,7 +69,7 @@ class PairsFlowMaker(Maker):
         chunk_maker = replace(
             self.grow_maker.chunk_maker,
             relax_maker=self.relax_maker,
-            collect_maker=CollectPairsMaker(element_energies=self.element_energies),
+            collect_maker=CollectPairsMaker(element_energies=self.element_energies, intermediates=self.intermediates),
             stage_configs=configs,
         )
         grow_maker = replace(self.grow_maker, chunk_maker=chunk_maker, stage_configs=configs)

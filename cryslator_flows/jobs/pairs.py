@@ -20,6 +20,7 @@ from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.comparisons import relaxed_pair
 from cryslator_flows.pairs.grown import GrownPairs, PairCounts, PairsChunk
 from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.pairs.trajectory import ionic_structures, trajectory_pairs
 from cryslator_flows.relaxation.engines import chgnet_maker
 from cryslator_flows.schemas import EnumerationCounts, Rejection
 from cryslator_flows.translator.records import PairRecord
@@ -42,10 +43,13 @@ class CollectPairsMaker(Maker):
         The job name.
     element_energies : dict
         Energies of the elements by the engine that relaxes, in eV/atom, for formation energies.
+    intermediates : int
+        How many evenly spaced ionic steps are further unrelaxed crystals of each target.
     """
 
     name: str = "collect pairs"
     element_energies: dict[str, float] = field(default_factory=dict)
+    intermediates: int = 0
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE), data=["pairs"], output_schema=PairsChunk)
     def make(self, packed: PackedCandidates, documents: list[list[Any]], job_uuids: list[list[str]]) -> PairsChunk:
@@ -60,24 +64,34 @@ class CollectPairsMaker(Maker):
         job_uuids : list
             For each of them the uuids of those jobs.
         """
-        pairs, rejections, engines = [], [], set()
+        pairs: list[PairRecord] = []
+        rejections, engines, n_pairs = [], set(), 0
         for candidate, found, uuids in zip(packed.candidates(), documents, job_uuids, strict=True):
             relaxation = read_relaxation("unrelaxed", found, uuids)
             if relaxation.cost is not None:
                 engines.add(relaxation.cost.engine)
             raw = relaxed_pair(candidate, [relaxation], self.element_energies)
-            pair = raw if isinstance(raw, Dropped) else align(raw)
-            if isinstance(pair, Dropped):
-                rejections.append(Rejection(candidate_id=candidate.candidate_id, reason=pair.reason))
+            aligned = [raw] if isinstance(raw, Dropped) else self._align(raw, found)
+            if isinstance(aligned[0], Dropped):
+                rejections.append(Rejection(candidate_id=candidate.candidate_id, reason=aligned[0].reason))
             else:
-                pairs.append(pair.model_dump(mode="json", exclude_none=True))
+                n_pairs += 1
+                pairs += [item for item in aligned if not isinstance(item, Dropped)]
         counts = PairCounts(
             n_candidates=packed.n_candidates,
-            n_pairs=len(pairs),
+            n_pairs=n_pairs,
+            n_intermediates=len(pairs) - n_pairs,
             dropped=Counter(item.reason for item in rejections),
             engines=sorted(engines),
         )
-        return PairsChunk(counts=counts, rejections=rejections, pairs=pairs)
+        rows = [pair.model_dump(mode="json", exclude_none=True) for pair in pairs]
+        return PairsChunk(counts=counts, rejections=rejections, pairs=rows)
+
+    def _align(self, pair: RawPair, documents: list[Any]) -> list[PairRecord | Dropped]:
+        """Align a pair, which comes first, and its intermediates."""
+        steps = [step for document in documents for step in ionic_structures(document)] if self.intermediates else []
+        frames = trajectory_pairs(pair.name, pair.unrelaxed, pair.relaxed, steps, self.intermediates, pair.columns)
+        return [align(frame) for frame in frames]
 
 
 @dataclass
@@ -279,7 +293,8 @@ def grown_pairs(job_store: JobStore, name: str) -> Iterator[RawPair | Dropped]:
     Yields
     ------
     RawPair or Dropped
-        One for each candidate of the chunks that have ended, as `cryslator_flows.pairs.make.PairFolder` takes them.
+        One for each candidate of the chunks that have ended and for each of its intermediates, as
+        `cryslator_flows.pairs.make.PairFolder` takes them.
     """
     # Not just "pairs": jobflow would move metadata of that name to the additional store with the pairs of a chunk.
     found = job_store.query({"metadata.pairs_flow": name, "output.@class": PairsChunk.__name__}, ["uuid", "index"])

@@ -18,6 +18,7 @@ class PairCounts(BaseModel):
 
     n_candidates: int = Field(0, description="Candidates that were to be relaxed")
     n_pairs: int = Field(0, description="Pairs made")
+    n_intermediates: int = Field(0, description="Ionic steps kept as further unrelaxed crystals of the targets")
     dropped: dict[str, int] = Field(
         default_factory=dict, description="How many candidates made none for which reason, most frequent first"
     )
@@ -33,6 +34,7 @@ class PairCounts(BaseModel):
         return cls(
             n_candidates=sum(part.n_candidates for part in parts),
             n_pairs=sum(part.n_pairs for part in parts),
+            n_intermediates=sum(part.n_intermediates for part in parts),
             dropped=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
             engines=sorted({engine for part in parts for engine in part.engines}),
         )
@@ -45,7 +47,7 @@ class PairsChunk(BaseModel):
     rejections: list[Rejection] = Field(description="Candidates that made no pair, and why")
     pairs: list[dict[str, Any]] = Field(
         description="The pairs, with the fields of `PairRecord`, energy_per_atom (eV/atom), template, template_formula "
-        "and substitution"
+        "and substitution; after each pair its intermediates, with ionic_step"
     )
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydash import get
 
-from cryslator_flows.crystals.files import structure_from_dict
 from cryslator_flows.crystals.stores import absolute_paths, open_store
 from cryslator_flows.errors import CountingError, DataError
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.trajectory import (
     FIXED_CELL,
     NO_RELAXATION,
+    ionic_structures,
+    structure_at,
     trajectory_pairs,
 )
 from cryslator_flows.relaxation.counting import count_steps
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pymatgen.core import Structure
-
     from cryslator_flows.pairs.raw import RawPair
 
 NO_DOCUMENT = "no task document of a relaxation"
@@ -35,7 +34,6 @@ NO_STRUCTURE = "no structure before, or none after relaxation"
 # custodian's copy of the input comes first, since what it restarts goes on from a later one.
 FIRST = ("orig_inputs.structure", "orig_inputs.poscar.structure", "input.structure", "input.mol_or_struct")
 LAST = ("structure", "output.structure", "output.mol_or_struct")
-IONIC_STEP = ("structure", "mol_or_struct")
 
 
 class StoreSource(StrictModel):
@@ -99,14 +97,14 @@ def _read_document(row: dict[str, Any], intermediates: int) -> Iterator[RawPair 
     elif not cost.converged:
         yield Dropped(name, NOT_CONVERGED)
     else:
-        unrelaxed, relaxed = _structure(document, FIRST), _structure(document, LAST)
+        unrelaxed, relaxed = structure_at(document, FIRST), structure_at(document, LAST)
         energy = get(document, "output.energy_per_atom")
         if unrelaxed is None or relaxed is None:
             yield Dropped(name, NO_STRUCTURE)
             return
         if energy is None and (total := get(document, "output.energy")) is not None:
             energy = total / len(relaxed)
-        steps = _ionic_steps(document) if intermediates else []
+        steps = ionic_structures(document) if intermediates else []
         columns = {} if energy is None else {"energy_per_atom": energy}
         yield from trajectory_pairs(name, unrelaxed, relaxed, steps, intermediates, columns)
 
@@ -121,19 +119,3 @@ def _not_relaxed(document: dict[str, Any]) -> str | None:
     if not tags.get("NSW", 1) or tags.get("IBRION", 2) not in (1, 2, 3):
         return NO_RELAXATION
     return FIXED_CELL if tags.get("ISIF", 3) != 3 else None
-
-
-def _structure(document: dict[str, Any], places: tuple[str, ...]) -> Structure | None:
-    for place in places:
-        try:
-            return structure_from_dict(get(document, place))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return None
-
-
-def _ionic_steps(document: dict[str, Any]) -> list[Structure]:
-    calculations = [*reversed(document.get("calcs_reversed") or []), document]
-    rows = [step for calculation in calculations for step in get(calculation, "output.ionic_steps") or []]
-    structures = (_structure(row, IONIC_STEP) for row in rows)
-    return [structure for structure in structures if structure is not None]

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydash import get
+from pymatgen.core import Structure
 
+from cryslator_flows.crystals.files import structure_from_dict
 from cryslator_flows.pairs.raw import RawPair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pymatgen.core import Structure
-
 NO_RELAXATION = "no relaxation"
 FIXED_CELL = "the cell was not free to relax"
+IONIC_STEP = ("structure", "mol_or_struct")
 
 
 def trajectory_pairs(
@@ -62,3 +64,28 @@ def evenly_spaced(length: int, count: int) -> list[int]:
     """
     places = np.round(np.linspace(0, length - 1, count + 2)[1:-1]).astype(int)
     return sorted({int(place) for place in places if 0 < place < length - 1})
+
+
+def ionic_structures(document: Any) -> list[Structure]:
+    """Return the crystals of the ionic steps in a task document, in the order they ran.
+
+    Parameters
+    ----------
+    document : dict or BaseModel
+        Of VASP (emmet), ASE or a force field (atomate2). Steps without a structure are left out.
+    """
+    calculations = [*reversed(get(document, "calcs_reversed") or []), document]
+    rows = [step for calculation in calculations for step in get(calculation, "output.ionic_steps") or []]
+    structures = (structure_at(row, IONIC_STEP) for row in rows)
+    return [structure for structure in structures if structure is not None]
+
+
+def structure_at(document: Any, places: tuple[str, ...]) -> Structure | None:
+    """Return the structure at the first of some places of a document that has one; None if no place has one."""
+    for place in places:
+        value = get(document, place)
+        try:
+            return value if isinstance(value, Structure) else structure_from_dict(value)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
