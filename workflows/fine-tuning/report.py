@@ -91,9 +91,8 @@ def changes(rows: list[Row]) -> str:
             for quantity, unit in (("energy_mae", " eV/atom"), ("volume_error", ""), ("displacement", " A")):
                 before, after = average(base, part, quantity), average(fits, part, quantity)
                 number = f"{after:.1%}" if quantity == "volume_error" else f"{after:.3f}{unit}"
-                values.append(
-                    f"{quantity.replace('_', ' ').replace('mae', 'MAE')} {number} ({after / before - 1:+.0%})"
-                )
+                change = f" ({after / before - 1:+.0%})" if before else ""
+                values.append(f"{quantity.replace('_', ' ').replace('mae', 'MAE')} {number}{change}")
             parts.append(f"{words} {', '.join(values)}")
         seeds = f"mean of {len(fits)} seeds" if len(fits) > 1 else "one seed only"
         lines.append(f"**{count} pairs** ({seeds}): {'; '.join(parts)}.")
