@@ -17,7 +17,6 @@ from cryslator_flows.errors import StructureError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pymatgen.core import Element, Species
 
 # VASP's default SYMPREC, in angstrom.
 SYMPREC = 1e-5
@@ -55,23 +54,7 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
             f"symmetrize: sites of {structure.formula} and of its reference {reference.formula} do not correspond; "
             "give the same sites in the same order"
         )
-    return symmetrize_cell(structure.lattice.matrix, structure.frac_coords, reference, reference.species)
-
-
-def symmetrize_cell(
-    matrix: NDArray[np.float64], frac: NDArray[np.float64], reference: Structure, species: list[Element | Species]
-) -> Structure:
-    """`symmetrize_like` for a structure that is still a cell and positions.
-
-    Parameters
-    ----------
-    matrix, frac : array
-        Lattice vectors [3, 3] in angstrom and fractional coordinates [atoms, 3].
-    reference : Structure
-        The unrelaxed structure: same sites in the same order.
-    species : list
-        Those of `reference`, which are slow to read, [atoms].
-    """
+    matrix, frac, species = structure.lattice.matrix, structure.frac_coords, reference.species
     before = np.ascontiguousarray(reference.frac_coords, dtype=float)
     cell = np.ascontiguousarray(reference.lattice.matrix, dtype=float)
     kinds: dict[object, int] = {}

@@ -30,9 +30,10 @@ def track_calibration(
 ) -> ModelFolder:
     """Calibrate a fine-tuned model on what is known of its base and on errors of predictions made before.
 
-    A handful of pairs cannot fit a calibration, and those that a model was trained on would flatter it. So thresholds
-    and the size of the error as a function of the network's own scale and of the distance from the training data stay
-    those of the base. The structures it was tuned on join the training data that distances are measured from: nearby,
+    A handful of pairs cannot fit a calibration, and those that a model was trained on would flatter it. So what tells
+    relaxed crystals, and the size of the error as a function of the network's own scale and of the distance from the
+    training data, stay those of the base. The structures it was tuned on join the training data that distances are
+    measured from: nearby,
     the uncertainty falls. The two stated widths follow the errors of the newest batch, predicted before it was
     relaxed: they are multiplied by q^(n / (n + 20)), with q the 68 % quantile of n errors over their stated 68 % half
     widths. That is adaptive conformal inference (I. Gibbs and E. Candes, NeurIPS 34, 1660 (2021)) with widths in place
