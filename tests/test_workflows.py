@@ -63,8 +63,8 @@ def test_any_property(tmp_path, perovskite):
 
 
 PROJECTS = sorted(ROOT.glob("workflows/jobflow-remote/*.yaml"))
-PAPER = ROOT / "workflows/paper-xmno"
-RECIPES = [*ROOT.glob("workflows/**/recipe.yaml"), *sorted(PAPER.glob("*.yaml"))]
+PAPER, UNIVERSAL = ROOT / "workflows/paper-xmno", ROOT / "workflows/universal"
+RECIPES = sorted({*ROOT.glob("workflows/**/recipe.yaml"), *PAPER.glob("*.yaml"), *UNIVERSAL.glob("*.yaml")})
 CAMPAIGNS = [path for path in ROOT.glob("workflows/**/*.yaml") if path not in (*RECIPES, *PROJECTS)]
 
 
@@ -411,7 +411,7 @@ def test_a_kept_checkpoint_is_taken_up_again(tmp_path):
 
     with pytest.raises(Stop):
         fit(tmp_path / "p.npz", tmp_path / "first", stop)
-    script = ROOT / "workflows/universal/keep.py"
+    script = UNIVERSAL / "keep.py"
     there, kept = tmp_path / "first/checkpoint.npz", tmp_path / "kept.npz"
     subprocess.run([sys.executable, script, "save", there, kept], check=True)
     subprocess.run([sys.executable, script, "load", kept, tmp_path / "second/checkpoint.npz"], check=True)
@@ -420,3 +420,16 @@ def test_a_kept_checkpoint_is_taken_up_again(tmp_path):
     assert [progress.epoch for progress in again.history] == [1, 2, 3]
     for name, value in whole.network.state_dict().items():
         assert torch.allclose(value, again.network.state_dict()[name], atol=0.02), name
+
+
+def test_widths_are_compared_at_equal_process_time(tmp_path):
+    write_prepared(tmp_path / "p.npz", FitConfig(epochs=3, batch_size=8, warmup_steps=2, threads=1))
+    rows = tmp_path / "rows.json"
+    command = [sys.executable, UNIVERSAL / "compare.py", tmp_path / "p.npz", "--minutes", "0.02", "--widths", "8", "16"]
+    subprocess.run([*command, "--rows", rows], check=True)
+    rows = json.loads(rows.read_text())
+    assert [(row["width"], row["passes"]) for row in rows] == [
+        (width, passes) for width in (8, 16) for passes in (1, 2, 3)
+    ]
+    assert rows[3]["weights"] > rows[0]["weights"]
+    assert len({row["energy_mae"] for row in rows}) == 6

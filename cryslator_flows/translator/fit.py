@@ -281,6 +281,16 @@ def thin(pairs: Pairs, share: float, seed: int) -> Pairs:
     return pairs.take(order[: max(1, round(share * len(pairs)))])
 
 
+def read_settings(arrays: dict[str, Tensor]) -> tuple[NetworkConfig, FitConfig]:
+    """Read the shape of the network and the settings of the fit from a prepared tensor file."""
+    settings = json.loads(bytes(arrays["settings"].tolist()))
+    parts = {
+        "augmentation": Augmentation(**settings["fit"].pop("augmentation")),
+        "weights": LossWeights(**settings["fit"].pop("weights")),
+    }
+    return NetworkConfig(**settings["network"]), FitConfig(**settings["fit"], **parts)
+
+
 def fit(
     prepared: Path,
     run_dir: Path,
@@ -317,14 +327,11 @@ def fit(
         The checkpoint cannot be written.
     """
     arrays = load_arrays(prepared)
-    settings = json.loads(bytes(arrays.pop("settings").tolist()))
-    augmentation = Augmentation(**settings["fit"].pop("augmentation"))
-    weights = LossWeights(**settings["fit"].pop("weights"))
-    config = FitConfig(**settings["fit"], augmentation=augmentation, weights=weights)
+    network, config = read_settings(arrays)
     if config.threads:
         torch.set_num_threads(config.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    state = kind(arrays, NetworkConfig(**settings["network"]), config, device)
+    state = kind(arrays, network, config, device)
     run_dir.mkdir(parents=True, exist_ok=True)
     checkpoint = run_dir / "checkpoint.npz"
     if checkpoint.exists():

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.recipe import Recipe
     from cryslator_flows.translator.train import Trained
 
+# Weights that belong to one target.
+TARGET_HEADS = "energy_head.", "scale_head."
 # Crystals of the replay that stand for the old domain, at most.
 KNOWN = 5000
 
@@ -61,11 +63,13 @@ def fine_tune(
     report: Callable[[Progress], None] | None = None,
     report_step: Callable[[float], None] | None = None,
     report_scoring: Callable[[str, int, int], None] | None = None,
+    target: str | None = None,
+    unit: str | None = None,
 ) -> ModelFolder:
-    """Fine-tune a model on new pairs, or go on with a fine-tuning that was stopped.
+    """Fine-tune a model on new pairs, or continue a fine-tuning that was stopped.
 
-    Shape of the network, element tables and volumes, target and unit are those of the base, which stays as it is.
-    Uncertainty, domain and rest are calibrated anew, on the new and the old validation pairs.
+    Shape of the network, element tables and volumes are those of the base, which stays as it is. Uncertainty, domain
+    and rest are calibrated anew, on the new and the old validation pairs.
 
     Parameters
     ----------
@@ -89,6 +93,9 @@ def fine_tune(
         Called after every step with the share done.
     report_scoring : callable or None
         The `progress` of `evaluate`.
+    target, unit : str or None
+        Column of the pairs that is predicted, and its unit; those of the base if None. The head of another
+        target starts from random weights, all other weights from the base; pairs without a number are left out.
 
     Returns
     -------
@@ -111,15 +118,18 @@ def fine_tune(
         )
     if folder.name == base.name:
         raise DataError(f"{folder}: the base has the same name; give the fine-tuned model one of its own")
-    owner, digest = _claim(run_dir, base, data)
     loaded = LoadedModel(base)
+    predicted = target or loaded.config.target, unit or loaded.config.unit
+    if predicted[0] != loaded.config.target:
+        data = data.known(predicted[0])
+    owner, digest = _claim(run_dir, base, data, predicted[0])
     prepared = run_dir / "prepared.npz"
-    prepare_tuning(base, loaded, data, settings, prepared)
+    prepare_tuning(base, loaded, data, settings, predicted[0], prepared)
     owner.write_text(digest)
     trained = train_network(prepared, run_dir, report or (lambda _: None), report_step, TuneFit)
     if recipe_text is None:
-        recipe_text = _write_recipe(run_dir, folder.name, base, data, settings, card)
-    model, metrics = _export(trained, prepared, loaded, folder)
+        recipe_text = _write_recipe(run_dir, folder.name, base, data, settings, card, predicted)
+    model, metrics = _export(trained, prepared, loaded, folder, predicted)
     (folder / RECIPE).write_text(recipe_text)
     metrics["tuning"] = {
         "base": base.name,
@@ -134,7 +144,7 @@ def fine_tune(
         },
         "left_out": data.left_out,
     }
-    models = [LoadedModel(model), loaded]
+    models = [LoadedModel(model), *([loaded] if predicted[0] == loaded.config.target else [])]
     for name, records, inputs in (("test", data.new.test, INPUTS), ("old_test", data.old_test, INPUTS[:1])):
         if records:
             metrics[name] = [part.model_dump() for part in evaluate(models, records, inputs, report_scoring)]
@@ -180,9 +190,8 @@ def tune_by_recipe(
     for name in ("fit", "reference", "relaxed"):
         if name in given and getattr(recipe, name) is not None:
             raise DataError(f"{recipe_file}, {name}: not used with --from; leave it out, settings are those under tune")
-    for name in ("target", "unit"):
-        if name in given and getattr(recipe, name) != getattr(config, name):
-            raise DataError(f"{recipe_file}, {name}: {base.name} has {getattr(config, name)!r}; leave it out")
+    if ("target" in given) != ("unit" in given):
+        raise DataError(f"{recipe_file}, target, unit: give both, or leave out both to keep those of {base.name}")
     return fine_tune(
         base,
         TuneData.from_recipe(recipe),
@@ -194,10 +203,13 @@ def tune_by_recipe(
         report,
         report_step,
         report_scoring,
+        *((recipe.target, recipe.unit) if "target" in given else ()),
     )
 
 
-def prepare_tuning(base: ModelFolder, loaded: LoadedModel, data: TuneData, settings: TuneConfig, path: Path) -> None:
+def prepare_tuning(
+    base: ModelFolder, loaded: LoadedModel, data: TuneData, settings: TuneConfig, target: str, path: Path
+) -> None:
     """Write the tensor file of a fine-tuning: pairs, replay, the base's weights and tables, settings.
 
     Parameters
@@ -208,6 +220,8 @@ def prepare_tuning(base: ModelFolder, loaded: LoadedModel, data: TuneData, setti
         The pairs.
     settings : TuneConfig
         How to fit.
+    target : str
+        Column of the pairs that is predicted.
     path : Path
         The ``.npz`` file to write.
 
@@ -216,7 +230,6 @@ def prepare_tuning(base: ModelFolder, loaded: LoadedModel, data: TuneData, setti
     DataError
         There are no training or validation pairs, or no number to train on.
     """
-    target = loaded.config.target
     for name in ("train", "val"):
         if not getattr(data.new, name):
             raise DataError(f"no new pairs to {name} on; give pairs of more formulas")
@@ -229,13 +242,14 @@ def prepare_tuning(base: ModelFolder, loaded: LoadedModel, data: TuneData, setti
         "old_val": with_symmetry(to_pairs(pair_row(record, target) for record in data.old_val)),
     }
     fit = asdict(settings.to_fit())
+    heads = () if target == loaded.config.target else TARGET_HEADS
     path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(
         path,
         {name: value for prefix, part in parts.items() for name, value in to_arrays(part, prefix).items()}
         | {f"targets/{name}": target_indices(records).numpy() for name, records in _grouped(data).items()}
         | {f"elements/{name}": state[f"element_{name}"] for name in ("table", "radii", "volumes")}
-        | {BASE + name: value for name, value in state.items()}
+        | {BASE + name: value for name, value in state.items() if not name.startswith(heads)}
         | {
             "replay_share": torch.tensor(settings.replay_share).numpy(),
             "settings": settings_array({"network": loaded.config.network, "fit": fit}),
@@ -251,7 +265,9 @@ def _n_formulas(records: list[PairRecord]) -> int:
     return len({record.reduced_formula for record in records})
 
 
-def _export(trained: Trained, prepared: Path, base: LoadedModel, folder: Path) -> tuple[ModelFolder, dict[str, Any]]:
+def _export(
+    trained: Trained, prepared: Path, base: LoadedModel, folder: Path, predicted: tuple[str, str]
+) -> tuple[ModelFolder, dict[str, Any]]:
     """Calibrate and write a fine-tuned network."""
     assert isinstance(trained.network, Network)
     arrays = load_arrays(prepared)
@@ -273,6 +289,8 @@ def _export(trained: Trained, prepared: Path, base: LoadedModel, folder: Path) -
     config = base.config.model_copy(
         update={
             "name": folder.name,
+            "target": predicted[0],
+            "unit": predicted[1],
             "elements": base.config.elements + sorted(elements - set(base.config.elements)),
         }
     )
@@ -282,7 +300,7 @@ def _export(trained: Trained, prepared: Path, base: LoadedModel, folder: Path) -
     return model, metrics | {"training": trained.summary}
 
 
-def _claim(run_dir: Path, base: ModelFolder, data: TuneData) -> tuple[Path, str]:
+def _claim(run_dir: Path, base: ModelFolder, data: TuneData, target: str) -> tuple[Path, str]:
     """The file that says whose a run folder is, and what it says of one base and its pairs.
 
     Returns
@@ -295,7 +313,7 @@ def _claim(run_dir: Path, base: ModelFolder, data: TuneData) -> tuple[Path, str]
     DataError
         The folder is that of others.
     """
-    digest = hashlib.sha256(base.version().encode())
+    digest = hashlib.sha256(f"{base.version()} {target}".encode())
     parts: tuple[Sequence[BaseModel], ...] = (data.new.train, data.new.val, data.replay, data.old_val)
     for records in parts:
         digest.update(b"part")
@@ -311,7 +329,13 @@ def _claim(run_dir: Path, base: ModelFolder, data: TuneData) -> tuple[Path, str]
 
 
 def _write_recipe(
-    run_dir: Path, name: str, base: ModelFolder, data: TuneData, settings: TuneConfig, card: CardText
+    run_dir: Path,
+    name: str,
+    base: ModelFolder,
+    data: TuneData,
+    settings: TuneConfig,
+    card: CardText,
+    predicted: tuple[str, str],
 ) -> str:
     """Write the pairs to files and a recipe that names them."""
     files: dict[str, Sequence[BaseModel]] = {
@@ -329,6 +353,8 @@ def _write_recipe(
     numbers = settings.model_dump(exclude={"replay", "old_val", "old_test"}, exclude_defaults=True)
     content: dict[str, Any] = {
         "name": name,
+        "target": predicted[0],
+        "unit": predicted[1],
         **{part: names[part] for part in ("train", "val", "test") if part in names},
         "tune": {**{part: names[part] for part in ("replay", "old_val", "old_test") if part in names}, **numbers},
         "card": card.model_dump(exclude_defaults=True),

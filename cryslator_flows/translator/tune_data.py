@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cryslator_flows.translator.records import PairRecord, read_records
@@ -40,6 +40,15 @@ class TuneData:
     old_val: list[PairRecord]
     old_test: list[PairRecord]
     left_out: int
+
+    def known(self, target: str) -> TuneData:
+        """Return the data without the training and validation pairs that lack a number under `target`."""
+
+        def having(records: list[PairRecord]) -> list[PairRecord]:
+            return [record for record in records if getattr(record, target, None) is not None]
+
+        new = Split(having(self.new.train), having(self.new.val), self.new.test)
+        return replace(self, new=new, old_val=having(self.old_val))
 
     @classmethod
     def from_pairs(

@@ -43,6 +43,8 @@ class TuneFit(Fit):
         self.n_old = round(config.batch_size * float(arrays["replay_share"])) if len(self.replay) else 0
         self.scales = measure_scales(concatenate(self.pairs, self.replay))
         weights = {name.removeprefix(BASE): value for name, value in arrays.items() if name.startswith(BASE)}
+        # A base that predicts another target lends no head for it.
+        weights = {**self.network.state_dict(), **weights}
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
         self.best_weights = copy.deepcopy(self.average.state_dict())

@@ -235,10 +235,32 @@ def test_recipe_of_pairs_in_memory_makes_the_same_model(run, base, tmp_path):
     assert ModelFolder(again).version() == model.version()
 
 
+@pytest.mark.slow
+def test_another_target_starts_from_the_base(run, base, tmp_path):
+    gaps = [record.model_copy(update={"band_gap": 3 + record.formation_energy_per_atom}) for record in salts(NEW)]
+    write(tmp_path / "gaps.jsonl.gz", gaps)
+    recipe = {
+        "name": "gap", "pairs": "gaps.jsonl.gz", "shares": [0.6, 0.2, 0.2], "target": "band_gap", "unit": "eV",
+        "tune": TUNE.model_dump(exclude_defaults=True),
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    code, _, err = run(
+        "train", tmp_path / "recipe.yaml", "--from", base.path, "-o", tmp_path / "gap", "--run-dir", tmp_path / "run"
+    )
+    assert code == 0, err
+    model = ModelFolder(tmp_path / "gap")
+    assert (model.config().target, model.config().unit) == ("band_gap", "eV")
+    metrics = model.metrics()
+    scored = Evaluation.model_validate(metrics["test"][0]).score("gap")
+    assert scored.energy_mae < 0.5 * np.std([gap.band_gap for gap in gaps])
+    assert "band_gap" in (model.path / "README.md").read_text()
+
+
 CHANGES = [
     ({"network": {"width": 32}}, "network: a fine-tuned model has the network of its base"),
     ({"fit": {"epochs": 3}}, "fit: not used with --from"),
-    ({"target": "band_gap"}, "target: tiny has 'formation_energy_per_atom'"),
+    ({"target": "band_gap"}, "target, unit: give both"),
+    ({"target": "band_gap", "unit": "eV"}, "no pair has a number under 'band_gap'"),
     ({"tune": {"replays": "x"}}, "did you mean 'replay'"),
     ({"name": "tiny"}, "the base has the same name"),
     ({"pairs": "two.jsonl.gz"}, "two.jsonl.gz: 2 formulas for 3 parts"),
