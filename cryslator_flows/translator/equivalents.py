@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     Found = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
-# How far symmetry may be off in an input, in angstrom: what rounding in a file leaves.
-SYMPREC = 1e-3
+# How far symmetry may be off in an input scaled to so many cubic angstrom an atom, in angstrom: what rounding in a file
+# leaves.
+SYMPREC, ATOM_VOLUME = 1e-3, 15.0
 # How far a relaxed crystal may be from the symmetry of its unrelaxed one: strain, and displacement in angstrom.
 RELAXED_STRAIN, RELAXED_SHIFT = 0.005, 0.03
 
@@ -46,9 +47,10 @@ def find_symmetry(crystals: Crystals) -> Crystals:
     rows = []
     for lattice, end, count in zip(lattices, ends.tolist(), crystals.n_atoms.tolist(), strict=True):
         kinds: dict[int, int] = {}
-        # Candidates of one template differ by their elements alone, and then have the same operations.
+        # Candidates of one template differ by their elements and their scale alone, and then have the same operations.
         named = tuple(kinds.setdefault(number, len(kinds)) for number in numbers[end - count : end])
-        rows.append(_equivalent(lattice.tobytes(), frac[end - count : end].tobytes(), named))
+        scaled = lattice * np.cbrt(ATOM_VOLUME * count / max(abs(np.linalg.det(lattice)), 1e-12))
+        rows.append(_equivalent(scaled.round(9).tobytes(), frac[end - count : end].tobytes(), named))
     representatives, turns, sites, cells = zip(*rows, strict=True)
     found = Symmetry(
         torch.from_numpy(np.concatenate(representatives)),

@@ -92,6 +92,18 @@ def test_supercells_rotated_and_permuted(network, number, seed, times):
     assert_same(network, to_crystals([Structure(structure.lattice.matrix @ turn, species, frac)]), 1e-8)
 
 
+@given(st.integers(1, 230), st.floats(0.7, 1.5))
+@settings(deadline=None, max_examples=20)
+def test_scaled_cells_have_the_same_symmetry(number, scale):
+    cell = of_space_group(number)
+    larger = cell.copy()
+    larger.scale_lattice(scale * cell.volume)
+    one, other = (find_symmetry(to_crystals([structure])).symmetry for structure in (cell, larger))
+    assert torch.equal(one.representatives, other.representatives)
+    for name in ("turns", "sites", "cells"):
+        assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-9, rtol=0), name
+
+
 def test_fixed_sites_do_not_move(network, perovskite):
     found = find_symmetry(to_crystals([perovskite]))
     prediction = network.translate(found)
