@@ -148,9 +148,9 @@ def train(
     `cryslator_flows.translator.reference.fit`); bring the folder back and run this command again to write the model.
 
     With `--from`, the new model starts from the weights of another, with its network, by the settings under `tune` of
-    the recipe. Old pairs (`replay`) keep old knowledge. A training pair that tells of the validation or test pairs is an
-    error. The card compares both models on new and on old test pairs. A recipe with another `target` and its `unit`
-    makes a model of that property from the same weights.
+    the recipe. Old pairs (`replay`) keep old knowledge. A training pair that leaks validation or test pairs is an error.
+    The card compares both models on new and on old test pairs. A recipe with another `target` and its `unit` makes a
+    model of that property from the same weights.
 
     Example: `cryslator train models/cryslator-universal/recipe.yaml --data pairs/`, or
     `cryslator train own.yaml --from cryslator-universal`
