@@ -148,7 +148,7 @@ def train(
     `cryslator_flows.translator.reference.fit`); bring the folder back and run this command again to write the model.
 
     With `--from`, the new model starts from the weights of another, with its network, by the settings under `tune` of
-    the recipe. Old pairs (`replay`) keep old knowledge. A training pair that leaks validation or test pairs is an error.
+    the recipe. Old pairs (`replay`) keep old knowledge. Training pairs that leak those of the test are refused.
     The card compares both models on new and on old test pairs. A recipe with another `target` and its `unit` makes a
     model of that property from the same weights.
 
