@@ -284,11 +284,10 @@ def thin(pairs: Pairs, share: float, seed: int) -> Pairs:
 def read_settings(arrays: dict[str, Tensor]) -> tuple[NetworkConfig, FitConfig]:
     """Read the shape of the network and the settings of the fit from a prepared tensor file."""
     settings = json.loads(bytes(arrays["settings"].tolist()))
-    parts = {
-        "augmentation": Augmentation(**settings["fit"].pop("augmentation")),
-        "weights": LossWeights(**settings["fit"].pop("weights")),
-    }
-    return NetworkConfig(**settings["network"]), FitConfig(**settings["fit"], **parts)
+    augmentation = Augmentation(**settings["fit"].pop("augmentation"))
+    weights = LossWeights(**settings["fit"].pop("weights"))
+    config = FitConfig(**settings["fit"], augmentation=augmentation, weights=weights)
+    return NetworkConfig(**settings["network"]), config
 
 
 def fit(
