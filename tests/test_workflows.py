@@ -278,7 +278,7 @@ def test_fine_tuning_is_measured_on_what_was_held_out(tmp_path, monkeypatch):
 
 def test_published_results_of_grown_pairs_are_those_of_the_rows(tmp_path):
     folder = ROOT / "workflows/grown-pairs"
-    for name in ("results.jsonl", "counts.json"):
+    for name in ("results.jsonl", "counts-0.json", "counts-1.json"):
         shutil.copy(folder / name, tmp_path)
     subprocess.run([sys.executable, folder / "report.py", tmp_path / "results.jsonl"], check=True)
     assert (tmp_path / "RESULTS.md").read_text() == (folder / "RESULTS.md").read_text()
@@ -323,11 +323,11 @@ def test_pairs_are_grown_exported_and_never_grown_again(tmp_path, monkeypatch):
     write_pairs(tmp_path / "pairs_val.jsonl.gz", [salt("Na", "Cl")])
     runs = tmp_path / "runs"
     grow.grow(tmp_path, runs, passes=1, seed=0)
-    counts = grow.export(tmp_path, runs)
+    counts = grow.export(tmp_path, runs, 0)
     relaxed = (runs / grow.SPENT).read_text()
     grow.grow(tmp_path, runs, passes=1, seed=0)
     assert (runs / grow.SPENT).read_text() == relaxed
-    with gzip.open(runs / "grown_pairs_train.jsonl.gz", "rt") as lines:
+    with gzip.open(runs / "grown_pairs_train-0.jsonl.gz", "rt") as lines:
         rows = [json.loads(line) for line in lines]
     assert counts["targets"] + sum(counts["dropped"].values()) == 3 * grow.PER_TEMPLATE
     assert len({row["target"] for row in rows}) == counts["targets"] > 0
@@ -337,7 +337,7 @@ def test_pairs_are_grown_exported_and_never_grown_again(tmp_path, monkeypatch):
     assert all(row["template_formula"] for row in rows)
     formula = PairRecord.model_validate(rows[0]).reduced_formula
     monkeypatch.setattr(grow, "held_out_formulas", lambda _: {formula})
-    assert grow.export(tmp_path, runs)["dropped"]["a formula of validation or test"] > 0
+    assert grow.export(tmp_path, runs, 0)["dropped"]["a formula of validation or test"] > 0
 
 
 def run_measurement(folder):

@@ -113,8 +113,8 @@ def grow(data: Path, folder: Path, passes: int, seed: int) -> None:
         store.close()
 
 
-def export(data: Path, folder: Path) -> dict[str, Any]:
-    """Write the pairs so far, and count them."""
+def export(data: Path, folder: Path, seed: int) -> dict[str, Any]:
+    """Write the pairs so far, and count them; the files bear the seed of the draw."""
     held_out = held_out_formulas(data)
     store = open_job_store(folder)
     store.connect()
@@ -123,7 +123,7 @@ def export(data: Path, folder: Path) -> dict[str, Any]:
     formulas: set[str] = set()
     pairs = 0
     with (
-        whole_file(folder / "grown_pairs_train.jsonl.gz") as file,
+        whole_file(folder / f"grown_pairs_train-{seed}.jsonl.gz") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines,
     ):
         for item in grown_pairs(store, NAME):
@@ -149,7 +149,7 @@ def export(data: Path, folder: Path) -> dict[str, Any]:
         "hours": sum(row["seconds"] for row in spent) / 3600,
         "cpu_hours": sum(row["cpu_seconds"] for row in spent) / 3600,
     }
-    (folder / "counts.json").write_text(json.dumps(counts, indent=2) + "\n")
+    (folder / f"counts-{seed}.json").write_text(json.dumps(counts, indent=2) + "\n")
     return counts
 
 
@@ -157,7 +157,7 @@ def main() -> None:
     """Grow or export."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of the pairs whose validation and test formulas are left out")
-    parser.add_argument("--runs", type=Path, default=Path("runs/grown-pairs/growth"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/grown-pairs/growth"), help="a folder for each seed")
     parser.add_argument("--passes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true", help="write the pairs so far instead")
@@ -166,7 +166,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = arguments.runs.absolute()
     if arguments.export:
-        print(json.dumps(export(arguments.data, folder), indent=2))
+        print(json.dumps(export(arguments.data, folder, arguments.seed), indent=2))
     else:
         grow(arguments.data, folder, arguments.passes, arguments.seed)
 

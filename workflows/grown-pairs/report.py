@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 from statistics import mean, median
-from textwrap import fill
 from typing import Any
 
 Row = dict[str, Any]
-COUNTS = "counts.json"
 
 
 def wilson(hits: int, number: int, z: float = 1.96) -> tuple[float, float]:
@@ -87,24 +86,30 @@ translator was trained on oxides alone; these pairs are of all chemistries.
 """
 
 
-def growth(counts: dict[str, Any]) -> str:
-    """Return the section on the grown pairs."""
-    targets, dropped = counts["targets"], counts["dropped"]
-    candidates = targets + sum(dropped.values())
-    reasons = table(["reason", "candidates"], [[reason, f"{number:,}"] for reason, number in dropped.items()])
-    hours, cpu_hours = counts["hours"], counts["cpu_hours"]
-    text = (
-        f"{counts['potential']} relaxed {candidates:,} candidates: {targets:,} became pairs "
-        f"({targets / candidates:.0%}), of {counts['formulas']:,} formulas. {counts['intermediates']:,} ionic steps "
-        f"are intermediates. This took {hours:.2f} hours at lowest priority on a busy machine, {cpu_hours:.2f} hours "
-        f"of process time: {targets / hours:,.0f} pairs an hour, {targets / cpu_hours:,.0f} an hour of process time."
-    )
+def growth(counts: dict[str, dict[str, Any]]) -> str:
+    """Return the section on the grown pairs, whose counts are given by seed."""
+    dropped: Counter[str] = Counter()
+    lines = []
+    for seed, grown in counts.items():
+        dropped.update(grown["dropped"])
+        targets, hours, cpu_hours = grown["targets"], grown["hours"], grown["cpu_hours"]
+        candidates = targets + sum(grown["dropped"].values())
+        numbers = (f"{number:,}" for number in (candidates, targets, grown["formulas"], grown["intermediates"]))
+        spent = f"{hours:.2f}", f"{cpu_hours:.2f}", f"{targets / cpu_hours:,.0f}"
+        lines.append([seed, grown["potential"], *numbers, *spent])
+    header = [
+        "seed", "potential", "candidates relaxed", "pairs", "formulas", "ionic steps kept as intermediates", "hours",
+        "hours of process time", "pairs an hour of process time",
+    ]  # fmt: skip
+    reasons = [[reason, f"{number:,}"] for reason, number in dropped.most_common()]
     return f"""
 ## Growth
 
-{fill(text, 118)}
+At lowest priority, beside other work.
 
-{reasons}
+{table(header, lines)}
+
+{table(["reason for no pair", "candidates"], reasons)}
 """
 
 
@@ -116,8 +121,8 @@ Made by `python workflows/grown-pairs/report.py workflows/grown-pairs/results.js
 the counts of `grow.py`. The [README](README.md) has the commands.
 
 {comparison(rows)}"""
-    if (folder / COUNTS).is_file():
-        page += growth(json.loads((folder / COUNTS).read_text()))
+    if files := sorted(folder.glob("counts-*.json")):
+        page += growth({file.stem.removeprefix("counts-"): json.loads(file.read_text()) for file in files})
     return page
 
 
