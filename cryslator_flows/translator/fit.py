@@ -11,8 +11,8 @@ import hashlib
 import json
 import sys
 import time
-import zipfile
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,17 +20,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cryslator_flows.errors import DataError
+from cryslator_flows.errors import CryslatorError, DataError
 from cryslator_flows.translator.adversary import Adversary
-from cryslator_flows.translator.checkpoint import moments_to_arrays, restore_moments, write_arrays
+from cryslator_flows.translator.checkpoint import (
+    check_recipe,
+    moments_to_arrays,
+    read_arrays,
+    restore_moments,
+    sole_training,
+    write_arrays,
+)
 from cryslator_flows.translator.fit_settings import FitConfig, Progress
 from cryslator_flows.translator.loss import LossWeights, loss_terms, measure_scales
 from cryslator_flows.translator.network import Network, NetworkConfig
-from cryslator_flows.translator.pairs import Augmentation, Pairs, concatenate, from_arrays, load_arrays
+from cryslator_flows.translator.pairs import Augmentation, Pairs, concatenate, digest, from_arrays, load_arrays
 from cryslator_flows.translator.validation import validate
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 
 # A killed fit loses so much at most.
@@ -85,12 +95,17 @@ class Fit:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What a checkpoint belongs to: settings, and a digest of the training data."""
-        digest = hashlib.sha256()
+        """What a checkpoint belongs to: settings, and digests of the data."""
+        return {"network": asdict(self.network.config), "fit": asdict(self.config), **self._digests}
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """Digests of some columns of the training data, and of every column that is learnt from or selected on."""
+        some = hashlib.sha256()
         for part in (self.pairs, self.relaxed):
             for column in (part.n_atoms, part.numbers, part.energy, part.relaxed_lattices):
-                digest.update(column.contiguous().numpy().tobytes())
-        return {"network": asdict(self.network.config), "fit": asdict(self.config), "data": digest.hexdigest()}
+                some.update(column.contiguous().numpy().tobytes())
+        return {"data": some.hexdigest(), "pairs": digest(self.pairs, self.relaxed, self.validation)}
 
     def run_epoch(
         self, report_step: Callable[[float], None] | None = None, keep: Callable[[], None] | None = None
@@ -223,32 +238,28 @@ class Fit:
         DataError
             The checkpoint belongs to another recipe or to other data, or is damaged.
         """
+        arrays = read_arrays(path)
         try:
-            self._restore(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            self._restore(path, arrays)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{path}: damaged checkpoint ({error}); remove it to restart") from error
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path}: damaged checkpoint ({reason}); remove it to restart") from error
 
-    def _restore(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as archive:
-            state = json.loads(str(archive["state"]))
-            if differs := unlike(state["recipe"], json.loads(json.dumps(self.recipe))):
-                raise DataError(
-                    f"{path}: checkpoint of another recipe ({differs}); restore the recipe, or remove the "
-                    "checkpoint to restart"
-                )
-            self.drawn = torch.from_numpy(archive["drawn"])
-            parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}}
-            parts["adversary"] = {}
-            moments: dict[str, dict[int, dict[str, Tensor]]] = {"optimizer": {}, "adversary_optimizer": {}}
-            for name in archive.files:
-                group, _, rest = name.partition("/")
-                if group in parts:
-                    parts[group][rest] = torch.from_numpy(archive[name])
-                elif group in moments:
-                    index, _, key = rest.partition("/")
-                    moments[group].setdefault(int(index), {})[key] = torch.from_numpy(archive[name])
+    def _restore(self, path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+        state = json.loads(str(arrays["state"]))
+        check_recipe(path, state["recipe"], self.recipe)
+        self.drawn = torch.from_numpy(arrays["drawn"])
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "adversary": {}}
+        moments: dict[str, dict[int, dict[str, Tensor]]] = {"optimizer": {}, "adversary_optimizer": {}}
+        for name, array in arrays.items():
+            group, _, rest = name.partition("/")
+            if group in parts:
+                parts[group][rest] = torch.from_numpy(array)
+            elif group in moments:
+                index, _, key = rest.partition("/")
+                moments[group].setdefault(int(index), {})[key] = torch.from_numpy(array)
         self.network.load_state_dict(parts["network"])
         self.average.load_state_dict(parts["average"])
         self.best_weights = parts["best"]
@@ -263,16 +274,6 @@ class Fit:
 
 
 State = TypeVar("State", bound=Fit)
-
-
-def unlike(there: Any, here: Any, name: str = "") -> str | None:
-    """Name the first setting in which two recipes differ; None if none does."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        found = (unlike(there.get(key), here.get(key), f"{name}.{key}".lstrip(".")) for key in {**here, **there})
-        return next(filter(None, found), None)
-    if there == here:
-        return None
-    return "other training data" if name == "data" else f"{name}: {there} there, {here} here"
 
 
 def thin(pairs: Pairs, share: float, seed: int) -> Pairs:
@@ -321,7 +322,7 @@ def fit(
     Raises
     ------
     DataError
-        The checkpoint in `run_dir` belongs to another recipe.
+        The checkpoint in `run_dir` belongs to another recipe or to other data, or a file is damaged.
     StoreError
         The checkpoint cannot be written.
     """
@@ -339,10 +340,14 @@ def fit(
         progress = state.run_epoch(report_step, lambda: state.save(checkpoint))
         state.save(checkpoint)
         lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
-        (run_dir / "metrics.jsonl").write_text(lines)
+        write_whole(run_dir / "metrics.jsonl", lines)
         report(progress)
     return state
 
 
 if __name__ == "__main__":
-    fit(Path(sys.argv[1]), Path(sys.argv[2]), lambda progress: print(progress.describe(), flush=True))
+    try:
+        with sole_training(Path(sys.argv[2])):
+            fit(Path(sys.argv[1]), Path(sys.argv[2]), lambda progress: print(progress.describe(), flush=True))
+    except CryslatorError as error:
+        sys.exit(f"Error: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryslator_flows.translator.checkpoint import read_arrays
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.orbits import Symmetry
@@ -92,9 +94,23 @@ def to_arrays(pairs: Pairs, prefix: str) -> dict[str, NDArray[np.generic]]:
 
 
 def load_arrays(path: Path) -> dict[str, Tensor]:
-    """Read every array of an `.npz` file as tensors; pickled content is refused."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+    """Read every array of an `.npz` file as tensors.
+
+    Raises
+    ------
+    DataError
+        The file is missing, damaged or holds pickles.
+    """
+    return {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
+
+
+def digest(*parts: Pairs) -> str:
+    """Return the SHA-256 of all columns of some pairs; their symmetry, which follows from these, is left out."""
+    found = hashlib.sha256()
+    for part in parts:
+        for column in part.tensors.values():
+            found.update(column.contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def from_arrays(arrays: dict[str, Tensor], prefix: str) -> Pairs:

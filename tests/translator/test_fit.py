@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cryslator_flows.errors import DataError
+from cryslator_flows.translator.checkpoint import sole_training
 from cryslator_flows.translator.fit import Fit, fit
 from cryslator_flows.translator.fit_settings import FitConfig
 from cryslator_flows.translator.geometry import shift_between, strain_between
@@ -186,12 +187,108 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
         other.restore(tmp_path / "run" / "checkpoint.npz")
 
 
-def test_damaged_checkpoint_is_named(tmp_path):
+@pytest.mark.parametrize("column", ["unrelaxed_frac", "unrelaxed_lattices", "relaxed_frac", "settled"])
+@pytest.mark.parametrize("part", ["pairs", "validation", "relaxed"])
+def test_checkpoint_of_other_data_is_refused(tmp_path, part, column):
+    """Whatever differs: the digest of older checkpoints left out these columns, and the validation pairs."""
+    state = Fit(arrays(random_pairs(0), random_pairs(1)), SHAPE, FitConfig(threads=1), "cpu")
+    state.save(tmp_path / "c.npz")
+    other = Fit(arrays(random_pairs(0), random_pairs(1)), SHAPE, FitConfig(threads=1), "cpu")
+    other.restore(tmp_path / "c.npz")
+    value = getattr(getattr(other, part), column)
+    changed = ~value if value.dtype == torch.bool else value + 0.01
+    other = Fit(arrays(random_pairs(0), random_pairs(1)), SHAPE, FitConfig(threads=1), "cpu")
+    setattr(other, part, replace(getattr(other, part), **{column: changed}))
+    with pytest.raises(DataError, match="other training or validation pairs"):
+        other.restore(tmp_path / "c.npz")
+
+
+def test_checkpoint_without_a_digest_of_all_columns_goes_on(tmp_path):
+    state = Fit(arrays(random_pairs(0), random_pairs(1)), SHAPE, FitConfig(threads=1), "cpu")
+    state.step = 7
+    state.save(tmp_path / "c.npz")
+    content = dict(np.load(tmp_path / "c.npz"))
+    row = json.loads(str(content["state"]))
+    del row["recipe"]["pairs"]
+    np.savez(tmp_path / "c.npz", **{**content, "state": np.array(json.dumps(row))})
+    other = Fit(arrays(random_pairs(0), random_pairs(1)), SHAPE, FitConfig(threads=1), "cpu")
+    other.restore(tmp_path / "c.npz")
+    assert other.step == 7
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def flip_in_the_middle(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+def rewrite(change, write=np.savez):
+    def damage(path):
+        content = dict(np.load(path))
+        change(content)
+        write(path, **content)
+
+    return damage
+
+
+@pytest.mark.parametrize("file", ["p.npz", "run/checkpoint.npz"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        flip_in_the_middle,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\x03\x04 not all of it"),
+        lambda path: path.write_bytes(bytes(5000)),
+        lambda path: np.save(path.open("wb"), np.zeros(3)),
+        rewrite(lambda content: None, np.savez_compressed),
+        rewrite(lambda content: content.update(more=np.array([{}], dtype=object))),
+    ],
+)
+def test_damaged_file_is_named(tmp_path, file, damage):
     write_prepared(tmp_path / "p.npz", FitConfig(epochs=1, batch_size=8, threads=1))
+    Fit(arrays(random_pairs(0, count=24), random_pairs(1, count=6)), SHAPE, FitConfig(threads=1), "cpu")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoint.npz").write_bytes(b"PK\x03\x04 not all of it")
-    with pytest.raises(DataError, match=r"checkpoint.npz: damaged checkpoint"):
+    (tmp_path / "run/checkpoint.npz").write_bytes((tmp_path / "p.npz").read_bytes())
+    damage(tmp_path / file)
+    with pytest.raises(DataError, match=rf"{file}: damaged .*remove it") as caught:
         fit(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("state"),
+        lambda content: content.update(state=np.array("[1]")),
+        lambda content: content.update(state=np.array("no JSON")),
+        lambda content: content.update({"network/energy_head.0.weight": np.zeros(3)}),
+    ],
+)
+def test_checkpoint_with_parts_of_another_shape_is_named(tmp_path, change):
+    state = Fit(arrays(random_pairs(0), random_pairs(1)), SHAPE, FitConfig(threads=1), "cpu")
+    state.save(tmp_path / "c.npz")
+    rewrite(change)(tmp_path / "c.npz")
+    with pytest.raises(DataError, match=r"c.npz: damaged checkpoint .*remove it to restart") as caught:
+        state.restore(tmp_path / "c.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_second_fit_in_one_folder_is_refused_in_one_line(tmp_path):
+    write_prepared(tmp_path / "p.npz", FitConfig(epochs=1, batch_size=8, threads=1))
+    command = [sys.executable, "-m", "cryslator_flows.translator.fit", tmp_path / "p.npz", tmp_path / "run"]
+    with sole_training(tmp_path / "run"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: {tmp_path}/run/train.lock: held by another process; wait until it ends to train in this folder, or "
+        "name another one with --run-dir\n"
+    )
+    assert [*(tmp_path / "run").iterdir()] == []
 
 
 def test_full_disk_leaves_the_last_checkpoint(tmp_path):

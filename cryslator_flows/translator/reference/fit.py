@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cryslator_flows.errors import CryslatorError
+from cryslator_flows.translator.checkpoint import sole_training
 from cryslator_flows.translator.pairs import (
     Pairs,
     concatenate,
+    digest,
     from_arrays,
     load_arrays,
     relaxed_inputs,
@@ -103,6 +106,11 @@ def fit_reference(
     -------
     ReferenceNetwork, list of Stage
         The finished system, and its stages.
+
+    Raises
+    ------
+    DataError
+        A checkpoint in `run_dir` belongs to another recipe or to other data, or a file is damaged.
     """
     arrays = load_arrays(prepared)
     settings = json.loads(bytes(arrays.pop("settings").tolist()))["reference"]
@@ -114,11 +122,12 @@ def fit_reference(
     network = ReferenceNetwork(ReferenceConfig(**settings["network"])).to(device)
     discriminator = Discriminator(network.config.channels).to(device)
     train, val, relaxed = (from_arrays(arrays, name) for name in ("train", "val", "relaxed"))
+    recipe = {**settings, "pairs": digest(train, val, relaxed)}
     run_dir.mkdir(parents=True, exist_ok=True)
     stages: list[Stage] = []
 
     def run(stage: Stage) -> None:
-        stage.run(run_dir / f"{stage.name}.npz", report)
+        stage.run(run_dir / f"{stage.name}.npz", recipe, report)
         stages.append(stage)
 
     known, known_val = with_energy(train), with_energy(val)
@@ -148,4 +157,8 @@ def fit_reference(
 
 
 if __name__ == "__main__":
-    fit_reference(Path(sys.argv[1]), Path(sys.argv[2]), lambda progress: print(progress.describe(), flush=True))
+    try:
+        with sole_training(Path(sys.argv[2])):
+            fit_reference(Path(sys.argv[1]), Path(sys.argv[2]), lambda progress: print(progress.describe(), flush=True))
+    except CryslatorError as error:
+        sys.exit(f"Error: {error}")

@@ -12,7 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cryslator_flows.translator.checkpoint import moments_to_arrays, restore_moments, write_arrays
+from cryslator_flows.errors import DataError
+from cryslator_flows.translator.checkpoint import (
+    check_recipe,
+    moments_to_arrays,
+    read_arrays,
+    restore_moments,
+    write_arrays,
+)
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.loss import measure_scales
 from cryslator_flows.translator.pairs import Pairs
@@ -20,6 +27,8 @@ from cryslator_flows.translator.pairs import Pairs
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from cryslator_flows.translator.graph import Crystals
     from cryslator_flows.translator.reference.feature_translation import Discriminator, Generator
@@ -93,13 +102,28 @@ class Stage(ABC):
         optimizer.param_groups[0]["peak"] = learning_rate
         self.optimizers.append(optimizer)
 
-    def run(self, path: Path, report: Callable[[StageProgress], None]) -> None:
-        """Run to the end, or from where `path` says an earlier run stopped; the module ends with its best weights."""
+    def run(self, path: Path, recipe: dict[str, Any], report: Callable[[StageProgress], None]) -> None:
+        """Run to the end, or from where an earlier run stopped; the module ends with its best weights.
+
+        Parameters
+        ----------
+        path : Path
+            The checkpoint.
+        recipe : dict
+            Settings and digests of the data, which a checkpoint belongs to.
+        report : callable
+            Called after every epoch.
+
+        Raises
+        ------
+        DataError
+            The checkpoint belongs to another recipe or to other data, or is damaged.
+        """
         if path.exists():
-            self._restore(path)
+            self._restore(path, recipe)
         while self.done < 1:
             self._run_epoch()
-            self._save(path)
+            self._save(path, recipe)
             report(StageProgress(self.name, self.epoch, self.seconds / 60, self.done, self.last))
         self.module.load_state_dict(self.best_weights)
         self.module.eval()
@@ -126,7 +150,7 @@ class Stage(ABC):
             self.best = self.last
             self.best_weights = {name: value.clone() for name, value in self.module.state_dict().items()}
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: Path, recipe: dict[str, Any]) -> None:
         arrays: dict[str, Any] = {}
         states = (("module", self.module.state_dict()), ("best", self.best_weights), ("extra", self.extra.state_dict()))
         for prefix, state in states:
@@ -134,20 +158,29 @@ class Stage(ABC):
         for index, optimizer in enumerate(self.optimizers):
             arrays |= moments_to_arrays(optimizer, f"optimizer{index}")
         arrays["state"] = np.array(json.dumps([self.epoch, self.seconds, self.best]))
+        arrays["recipe"] = np.array(json.dumps(recipe))
         write_arrays(path, arrays)
 
-    def _restore(self, path: Path) -> None:
-        groups: dict[str, dict[str, Tensor]] = {}
-        with np.load(path, allow_pickle=False) as archive:
-            self.epoch, self.seconds, self.best = json.loads(str(archive["state"]))
-            for name in archive.files:
-                group, _, rest = name.partition("/")
-                if rest:
-                    groups.setdefault(group, {})[rest] = torch.from_numpy(archive[name])
+    def _restore(self, path: Path, recipe: dict[str, Any]) -> None:
+        arrays = read_arrays(path)
         try:
-            self.module.load_state_dict(groups["module"])
-        except RuntimeError as error:
-            raise ValueError(f"{path}: checkpoint of another network; remove it to start anew") from error
+            if "recipe" in arrays:  # older checkpoints have none
+                check_recipe(path, json.loads(str(arrays["recipe"])), recipe)
+            self._take_up(arrays)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            if isinstance(error, DataError):
+                raise
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path}: damaged checkpoint ({reason}); remove it to restart") from error
+
+    def _take_up(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.epoch, self.seconds, self.best = json.loads(str(arrays["state"]))
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, array in arrays.items():
+            group, _, rest = name.partition("/")
+            if rest:
+                groups.setdefault(group, {})[rest] = torch.from_numpy(array)
+        self.module.load_state_dict(groups["module"])
         self.extra.load_state_dict(groups.get("extra", {}))
         self.best_weights = groups["best"]
         for index, optimizer in enumerate(self.optimizers):
