@@ -9,9 +9,10 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loky import cpu_count, get_reusable_executor
+from loky import cpu_count
 
 from cryslator_flows.pairs.write import whole_file
+from cryslator_flows.processes import start_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,8 +70,7 @@ def in_chunks(
             path = folder / f"{name}-{number:08d}.jsonl"
             waiting = None
             if not (alone or path.exists()):
-                processes = get_reusable_executor(workers, timeout=60)
-                waiting = processes.submit(_write_elsewhere, os.getpid(), path, work, task)
+                waiting = start_processes(workers).submit(_write_elsewhere, os.getpid(), path, work, task)
             ahead.append((path, task, waiting))
             if len(ahead) > 2 * workers or alone:
                 yield done(*ahead.popleft())

@@ -8,29 +8,32 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, Field
-from pymatgen.core import Structure
-from pymatgen.core.structure_matcher import StructureMatcher
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
-from cryslator_flows.crystals.displacement import displacements
+from cryslator_flows.errors import DataError
+from cryslator_flows.processes import run_elsewhere
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.loaded import LoadedModel, to_structures
 from cryslator_flows.translator.network import mean_per_crystal
 from cryslator_flows.translator.pairs import Augmentation, Pairs
 from cryslator_flows.translator.prepare import pair_row, to_pairs
 from cryslator_flows.translator.reference.network import BASELINES, ReferenceNetwork
+from cryslator_flows.translator.structure_match import compare_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
+    from pymatgen.core import Structure
 
     from cryslator_flows.translator.records import PairRecord
 
-LOOSE = StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5)
-STRICT = StructureMatcher(ltol=0.05, stol=0.1, angle_tol=2, scale=False)
-SYMPREC = 1e-3
 BATCH = 64
+# Starting other processes takes some seconds, as long as the comparison of so many structures.
+WORTH_PROCESSES = 200
+# Structures that a process compares before it is given more.
+AT_ONCE = 32
+# Each takes some 250 MiB.
+MOST_PROCESSES = 16
 
 CLASSES: dict[str, set[str]] = {
     "oxides": {"O"},
@@ -114,44 +117,6 @@ def compound_class(species: Iterable[str]) -> str:
     """
     there = set(species)
     return next((name for name, elements in CLASSES.items() if elements & there), "intermetallics")
-
-
-def displacement(predicted: Structure, relaxed: Structure) -> float:
-    """Mean distance between the atoms of two structures with the same sites in the same order.
-
-    Displacements of `cryslator_flows.crystals.displacement`, in the relaxed cell.
-
-    Parameters
-    ----------
-    predicted, relaxed : Structure
-        The structures.
-
-    Returns
-    -------
-    float
-        Mean over the atoms, in angstrom.
-    """
-    shift = displacements(relaxed.frac_coords, predicted.frac_coords)
-    return float(np.linalg.norm(relaxed.lattice.get_cartesian_coords(shift), axis=1).mean())
-
-
-def n_operations(structure: Structure) -> int:
-    """Number of symmetry operations of the cell at symprec 0.001; 1 where spglib finds none."""
-    try:
-        return len(SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_operations())
-    except (SymmetryUndeterminedError, TypeError, ValueError):
-        return 1
-
-
-def compare(start: Structure, predicted: Structure, relaxed: Structure) -> list[float]:
-    """The first columns of `StructureScore` for one structure; sites in the same order in all three."""
-    return [
-        abs(predicted.volume / relaxed.volume - 1),
-        displacement(predicted, relaxed),
-        bool(LOOSE.fit(predicted, relaxed)),
-        bool(STRICT.fit(predicted, relaxed)),
-        n_operations(predicted) >= n_operations(start),
-    ]
 
 
 def first_of_each_target(records: Iterable[PairRecord]) -> list[PairRecord]:
@@ -271,8 +236,15 @@ def evaluate(
         On all targets, on those of X-Mn-O if there are any, and on each class of `compound_class` if there are
         several. Methods are the input copied, the input scaled to
         element volumes, the models, and the graph convolution networks that `cryslator-2023` carries.
+
+    Raises
+    ------
+    DataError
+        There are no pairs.
     """
     first = first_of_each_target(records)
+    if not first:
+        raise DataError("no pairs to score; give at least one")
     target = models[0].config.target
     pairs = to_pairs((pair_row(record, target) for record in first), np.float64)
     truth = pairs.energy.numpy()
@@ -290,11 +262,15 @@ def evaluate(
         for row in methods:
             values = None
             if row.structures is not None:
-                values = np.empty((len(first), len(MEANS)))
-                for index, triple in enumerate(zip(starts, row.structures, relaxed, strict=True)):
-                    values[index] = compare(*triple)
+                triples = list(zip(starts, row.structures, relaxed, strict=True))
+                batches = [triples[begin : begin + AT_ONCE] for begin in range(0, len(triples), AT_ONCE)]
+                most = MOST_PROCESSES if len(triples) >= WORTH_PROCESSES else 1
+                parts: list[list[list[float]]] = []
+                for part in run_elsewhere(compare_all, batches, most):
+                    parts.append(part)
                     if progress is not None:
-                        progress(f"{row.method}, {kind}", index + 1, len(first))
+                        progress(f"{row.method}, {kind}", sum(map(len, parts)), len(first))
+                values = np.concatenate(parts)
             found.append((row, values))
     xmno = np.array([{"Mn", "O"} < set(record.species) and len(set(record.species)) == 3 for record in first])
     versions = {model.config.name: model.version for model in models}

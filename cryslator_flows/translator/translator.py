@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from loky import cpu_count, get_reusable_executor
+from loky import cpu_count
 from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import ModelError, StructureError
+from cryslator_flows.processes import start_processes
 from cryslator_flows.schemas import Translation
 from cryslator_flows.translator.loaded import LoadedModel, to_crystals
 from cryslator_flows.translator.network import mean_per_crystal
@@ -161,8 +162,7 @@ class Translator:
                     if workers == 1:
                         waiting = threads.submit(self.translate_batch, batch)
                     else:
-                        processes = get_reusable_executor(workers, timeout=60)
-                        waiting = processes.submit(translate_elsewhere, self.folder, self.version, batch)
+                        waiting = start_processes(workers).submit(translate_elsewhere, self.folder, self.version, batch)
                     Translator.n_translated += len(batch)
                     ahead.append((batch, waiting))
                     if len(ahead) > max(cores, workers):

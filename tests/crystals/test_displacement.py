@@ -9,9 +9,9 @@ from cryslator_flows.crystals.displacement import displacements
 from cryslator_flows.crystals.symmetry import symmetrize_like
 from cryslator_flows.pairs.align import best_alignment
 from cryslator_flows.relaxation.properties import structure_errors
-from cryslator_flows.translator.evaluate import displacement
 from cryslator_flows.translator.geometry import cartesian_shift_between, shift_between
 from cryslator_flows.translator.graph import Crystals
+from cryslator_flows.translator.structure_match import displacement
 
 MATRIX = Lattice.from_parameters(4.1, 5.3, 6.2, 78, 95, 111).matrix
 

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from cryslator_flows.translator.evaluate import displacement
 from cryslator_flows.translator.geometry import cartesian_shift_between, shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Prediction, apply
@@ -17,6 +16,7 @@ from cryslator_flows.translator.pairs import (
     load_arrays,
     to_arrays,
 )
+from cryslator_flows.translator.structure_match import displacement
 
 
 def random_pairs(seed: int, count: int = 4, atoms: int = 5) -> Pairs:

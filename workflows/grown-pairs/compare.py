@@ -24,8 +24,9 @@ from report import write_results
 
 from cryslator_flows.relaxation.counting import count_steps
 from cryslator_flows.relaxation.engines import build_relax_maker
-from cryslator_flows.translator.evaluate import compare, first_of_each_target
+from cryslator_flows.translator.evaluate import first_of_each_target
 from cryslator_flows.translator.records import PairRecord, read_records
+from cryslator_flows.translator.structure_match import compare
 from cryslator_flows.translator.translator import Translator
 
 COPIED = "input copied"

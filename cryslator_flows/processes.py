@@ -1,0 +1,74 @@
+"""Other processes to work in, which end with the one that started them."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures.process import BrokenProcessPool
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
+
+from loky import cpu_count, get_reusable_executor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Executor
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+LOOK_SECONDS = 0.5
+
+
+def start_processes(count: int) -> Executor:
+    """Return an executor of so many processes, the same one as long as their number stays the same.
+
+    They end after a minute without work, and as soon as this process has ended, even if it was killed.
+    """
+    return get_reusable_executor(count, timeout=60, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def run_elsewhere(work: Callable[[Task], Result], tasks: Sequence[Task], most: int) -> Iterator[Result]:
+    """Run a function on each task in other processes, results in order.
+
+    Parameters
+    ----------
+    work : callable
+        Other processes import it by name. It runs here if there is one processor or task, or a process was killed.
+    tasks : sequence
+        The tasks.
+    most : int
+        Processes at most.
+
+    Yields
+    ------
+    Result
+        One for each task.
+    """
+    count = min(cpu_count(), most, len(tasks))
+    if count < 2:
+        yield from map(work, tasks)
+        return
+    processes = start_processes(count)
+    ahead = [processes.submit(work, task) for task in tasks]
+    try:
+        for task, waiting in zip(tasks, ahead, strict=True):
+            try:
+                result = waiting.result()
+            except BrokenProcessPool:
+                # Another process was killed, for want of memory most likely: this one continues alone.
+                result = work(task)
+            yield result
+    finally:
+        for waiting in ahead:
+            waiting.cancel()
+
+
+def _end_with(parent: int) -> None:
+    Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)
