@@ -77,7 +77,7 @@ class Translation(BaseModel):
     )
     out_of_domain: bool = Field(description="Unknown elements, or a domain distance above 1")
     model_name: str = Field(description="Name of the model")
-    model_version: str = Field(description="Leading digits of the SHA-256 of the model's weights")
+    model_version: str = Field(description="Leading digits of the SHA-256 of the model's files")
 
 
 class Rejection(BaseModel):
@@ -109,7 +109,7 @@ class TranslationStats(BaseModel):
         description="Mean wall time of translating a candidate, reading weights and starting processes included, in s",
     )
     models: dict[str, str] = Field(
-        default_factory=dict, description="Name of each model and leading digits of the SHA-256 of its weights"
+        default_factory=dict, description="Name of each model and leading digits of the SHA-256 of its files"
     )
 
 
@@ -228,7 +228,7 @@ class TunedModel(BaseModel):
     """A model that was fine-tuned in a campaign, files and all: workers need not share a disk."""
 
     name: str = Field(description="Name of the model, the campaign's with the round")
-    version: str = Field(description="Leading digits of the SHA-256 of its weights and calibration")
+    version: str = Field(description="Leading digits of the SHA-256 of its weights, calibration and configuration")
     base: str = Field(description="Name of the model it was fine-tuned from")
     files: dict[str, str] = Field(description="Its files by name, each in base64")
 

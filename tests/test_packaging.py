@@ -7,12 +7,14 @@ import pytest
 
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.translator.ablate import AblationPlan
-from cryslator_flows.translator.card import ABLATIONS, FEATURE_MAP, FEATURE_NUMBERS, model_card
+from cryslator_flows.translator.card import ABLATIONS, model_card
 from cryslator_flows.translator.evaluate import Evaluation
 from cryslator_flows.translator.pretrained import (
     CALIBRATION,
     CARD,
     CONFIG,
+    FEATURE_MAP,
+    FEATURE_NUMBERS,
     METRICS,
     RECIPE,
     WEIGHTS,

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from cryslator_flows.errors import ModelError
 from cryslator_flows.translator.curve import CURVE
 from cryslator_flows.translator.evaluate import CLASSES, Evaluation
-from cryslator_flows.translator.pretrained import FORMATION_ENERGY, METRICS, ModelFolder
+from cryslator_flows.translator.pretrained import (
+    FEATURE_MAP,
+    FEATURE_NUMBERS,
+    FORMATION_ENERGY,
+    METRICS,
+    ModelFolder,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cryslator_flows.translator.recipe import CardText
 
-ABLATIONS, FEATURE_MAP, FEATURE_NUMBERS = "ablations.json", "feature-map.png", "feature-map.json"
+ABLATIONS = "ablations.json"
 
 
 def model_card(folder: Path, text: CardText) -> str:
@@ -33,9 +40,17 @@ def model_card(folder: Path, text: CardText) -> str:
     -------
     str
         The card.
+
+    Raises
+    ------
+    ModelError
+        Configuration or metrics are missing or damaged.
     """
-    metrics = json.loads((folder / METRICS).read_text())
-    config = ModelFolder(folder).config()
+    config, metrics = ModelFolder(folder).config(), ModelFolder(folder).metrics()
+    if not metrics:
+        raise ModelError(
+            f"{folder / METRICS}: missing, so that there is nothing to say on a card; train the model first"
+        )
     front = yaml.safe_dump(
         {"model_name": config.name, "library_name": "cryslator-flows", "license": text.licence.split(";")[0]},
         sort_keys=False,
@@ -85,6 +100,10 @@ def _training(training: dict[str, Any], unit: str) -> str:
         f"## Training\n\n{training['pairs']:,} pairs and {training['relaxed_crystals']:,} relaxed crystals, "
         f"{training['minutes']:.0f} minutes in all. `recipe.yaml` retrains it. "
     )
+    if "split_by" in training:
+        words += f"Split by {training['split_by']}: formulas of the test pairs are among those of the training. "
+    if "left_out" in training:
+        words += f"{training['left_out']:,} pairs that tell of validation or test pairs were left out. "
     if "stages" in training:
         head = "| stage | epochs | minutes | best error on the validation pairs |\n|---|---|---|---|\n"
         rows = [f"| {r['stage']} | {r['epochs']} | {r['minutes']} | {r['best']:.4f} |" for r in training["stages"]]

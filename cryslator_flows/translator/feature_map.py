@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cryslator_flows.translator.card import FEATURE_MAP, FEATURE_NUMBERS
+from cryslator_flows.errors import DataError
 from cryslator_flows.translator.evaluate import first_of_each_target, make_inputs, split
 from cryslator_flows.translator.prepare import pair_row, to_pairs
+from cryslator_flows.translator.pretrained import FEATURE_MAP, FEATURE_NUMBERS
+from cryslator_flows.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,12 +63,19 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
         ``targets``; mean distance of a crystal's unrelaxed from its relaxed features, of its translated from its
         relaxed features, and with both translated; the share of crystals whose nearest relaxed crystal is their own,
         for the same three.
+
+    Raises
+    ------
+    DataError
+        There are fewer than two targets.
     """
     from matplotlib.figure import Figure
     from scipy.spatial.distance import cdist
     from sklearn.manifold import TSNE
 
     first = first_of_each_target(records)
+    if len(first) < 2:
+        raise DataError(f"{len(first)} target: no map of a single one; give pairs of at least two targets")
     few = np.random.default_rng(0).permutation(len(first))[:MOST_TARGETS]
     pairs = to_pairs((pair_row(first[row], model.config.target) for row in sorted(few)), np.float64)
     unrelaxed, translated = crystal_features(model, pairs, "unrelaxed")
@@ -102,7 +111,7 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
         axis.set_yticks([])
         axis.legend(loc="lower right", fontsize=9)
     figure.suptitle(f"Crystal features of {len(pairs)} targets by t-SNE, {model.config.name}")
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / FEATURE_MAP, dpi=110)
-    (folder / FEATURE_NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
+    with whole_file(folder / FEATURE_MAP) as file:
+        figure.savefig(file, dpi=110)
+    write_whole(folder / FEATURE_NUMBERS, json.dumps(numbers, indent=2) + "\n")
     return numbers

@@ -4,34 +4,71 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from cryslator_flows.errors import ModelError, nearest
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.settings import SETTINGS
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from cryslator_flows.translator.calibration import Calibration
     from cryslator_flows.translator.network import Network
     from cryslator_flows.translator.reference.network import ReferenceNetwork
 
-logger = logging.getLogger(__name__)
-
 CONFIG, WEIGHTS, CALIBRATION = "config.json", "model.safetensors", "calibration.safetensors"
 METRICS, CARD, RECIPE = "metrics.json", "README.md", "recipe.yaml"
+FEATURE_MAP, FEATURE_NUMBERS = "feature-map.png", "feature-map.json"
+# The files that translate, in the order in which the version counts them.
+MODEL_FILES = WEIGHTS, CALIBRATION, CONFIG
 FORMAT_VERSION = 2
 FORMATION_ENERGY = "formation_energy_per_atom"
+# The largest network that the limits below allow takes 2 GiB.
+LARGEST_FILE = 4 * 2**30
 
+# Smallest and largest of each number of a network: what lies beyond fills the memory or never ends.
+LIMITS: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("width", "vectors", "cell_width", "position_width", "feature"), (1, 1024)),
+    **dict.fromkeys(("encoder_layers", "layers", "cell_layers", "position_layers"), (1, 20)),
+    "translator_layers": (0, 20),
+    "cutoff": (1, 12),
+    "neighbors": (1, 200),
+    "radial": (2, 256),
+    "element_properties": (1, 100),
+    "passes": (1, 20),
+    "channels": (1, 128),
+}
 
 ModelType = Literal["cryslator", "cryslator-2023"]
+NetworkNumbers = dict[str, bool | int | float]
+
+
+def check_network(numbers: NetworkNumbers) -> NetworkNumbers:
+    """Return the arguments of a network if all lie within `LIMITS`.
+
+    Raises
+    ------
+    ValueError
+        A number is none, or too small or too large.
+    """
+    for name, value in numbers.items():
+        if name in LIMITS:
+            least, most = LIMITS[name]
+            kind = int | float if name == "cutoff" else int
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+                what = "number" if name == "cutoff" else "whole number"
+                raise ValueError(f"network.{name}: {value!r} is no {what} from {least} to {most}")
+    return numbers
 
 
 class ModelConfig(StrictModel):
@@ -42,8 +79,18 @@ class ModelConfig(StrictModel):
     name: str = Field(description="Name of the model, that of its folder")
     target: str = Field(FORMATION_ENERGY, description="What is predicted beside the structure")
     unit: str = Field("eV/atom", description="Unit of the target")
-    network: dict[str, bool | int | float] = Field(description="Arguments of NetworkConfig or ReferenceConfig")
+    network: Annotated[NetworkNumbers, AfterValidator(check_network)] = Field(
+        description="Arguments of NetworkConfig or ReferenceConfig"
+    )
     elements: list[str] = Field(description="Elements the model was trained on")
+
+
+def version_of(content: Mapping[str, bytes]) -> str:
+    """Return the first 12 digits of the SHA-256 of weights, calibration and configuration."""
+    digest = hashlib.sha256()
+    for name in MODEL_FILES:
+        digest.update(content[name])
+    return digest.hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -73,7 +120,7 @@ class ModelFolder:
         """
         path = self.path / CONFIG
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(self.read(CONFIG))
             if isinstance(content, dict) and content.get("format_version") != FORMAT_VERSION:
                 raise ModelError(
                     f"{path}, format_version: this version of cryslator-flows reads models of format {FORMAT_VERSION}, "
@@ -81,26 +128,66 @@ class ModelFolder:
                     f"retrain it with `cryslator train {self.path / RECIPE}`, or install the version that wrote it"
                 )
             return ModelConfig.model_validate(content)
-        except (OSError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, ModelError):
+                raise
             detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ModelError(f"{path}: cannot be read ({detail}); install or train the model again") from error
 
+    def read(self, name: str) -> bytes:
+        """Read a file of the model.
+
+        Raises
+        ------
+        ModelError
+            It is missing, no regular file, or larger than any model.
+        """
+        path = self.path / name
+        try:
+            size = path.stat().st_size
+            if path.is_file() and size <= LARGEST_FILE:
+                return path.read_bytes()
+            reason = f"{size:,} bytes" if path.is_file() else "no regular file"
+        except OSError as error:
+            reason = str(error.strerror)
+        raise ModelError(f"{path}: cannot be read ({reason}); install or train the model again")
+
     def version(self) -> str:
-        """First 12 digits of the SHA-256 of weights and calibration."""
-        digest = hashlib.sha256()
-        for name in (WEIGHTS, CALIBRATION):
-            try:
-                digest.update((self.path / name).read_bytes())
-            except OSError as error:
-                raise ModelError(
-                    f"{self.path / name}: cannot be read ({error.strerror}); install or train the model again"
-                ) from error
-        return digest.hexdigest()[:12]
+        """Return the version, see `version_of`.
+
+        Raises
+        ------
+        ModelError
+            A file cannot be read, or ``metrics.json`` was written for other files.
+        """
+        found = version_of({name: self.read(name) for name in MODEL_FILES})
+        stated = self.metrics().get("model_version", found)
+        if stated != found:
+            raise ModelError(
+                f"{self.path}: {WEIGHTS}, {CALIBRATION} or {CONFIG} changed after the model was measured (they are "
+                f"version {found}, {METRICS} is of {stated}); install or train the model again"
+            )
+        return found
 
     def metrics(self) -> dict[str, Any]:
-        """Content of ``metrics.json``, empty if the model was never evaluated."""
-        path = self.path / METRICS
-        return json.loads(path.read_text()) if path.is_file() else {}
+        """Content of ``metrics.json``, empty if the model was never evaluated.
+
+        Raises
+        ------
+        ModelError
+            The file is damaged.
+        """
+        if not (self.path / METRICS).exists():
+            return {}
+        try:
+            content = json.loads(self.read(METRICS))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, ModelError):
+                raise
+            content = None
+        if not isinstance(content, dict):
+            raise ModelError(f"{self.path / METRICS}: damaged, no JSON object; install or train the model again")
+        return content
 
     def network(self) -> Network | ReferenceNetwork:
         """Load the network, in evaluation mode.
@@ -143,18 +230,26 @@ class ModelFolder:
         """
         from cryslator_flows.translator.calibration import Calibration
 
+        path = self.path / CALIBRATION
         try:
-            return Calibration.from_state(self._load(CALIBRATION))
+            found = Calibration.from_state(self._load(CALIBRATION))
         except KeyError as error:
-            raise ModelError(f"{self.path / CALIBRATION}: lacks {error}; install or train the model again") from error
+            raise ModelError(f"{path}: lacks {error}; install or train the model again") from error
+        config = self.config().network
+        width = config.get("feature", config.get("width"))
+        shapes = {"scale": (3,), "quantiles": (2,), "limit": (), "element_volumes": (119,)}
+        wrong = [name for name, shape in shapes.items() if getattr(found, name).shape != shape]
+        if wrong or found.known.dim() != 2 or found.known.shape[1] != width:
+            raise ModelError(f"{path}: {(wrong or ['known'])[0]} has another shape; install or train the model again")
+        return found
 
     def _load(self, name: str) -> dict[str, Tensor]:
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         try:
-            return load_file(self.path / name)
-        except (OSError, SafetensorError) as error:
+            return load(self.read(name))
+        except SafetensorError as error:
             first = str(error).strip().splitlines()[0]
             raise ModelError(
                 f"{self.path / name}: damaged or truncated weights ({first}); install the model again"
@@ -171,7 +266,7 @@ def list_models() -> dict[str, ModelFolder]:
     """All models by name; of two with one name, the first root's."""
     found: dict[str, ModelFolder] = {}
     for root in model_roots():
-        for config in sorted(root.glob(f"*/{CONFIG}")):
+        for config in sorted(root.glob(f"[!.]*/{CONFIG}")):
             found.setdefault(config.parent.name, ModelFolder(config.parent))
     return found
 
@@ -185,8 +280,9 @@ def find_model(name: str | Path) -> ModelFolder:
         There is none; the message names those there are.
     """
     folder = Path(name)
-    if (folder / CONFIG).is_file():
-        return ModelFolder(folder)
+    with suppress(OSError):  # a name may be too long for a file
+        if (folder / CONFIG).is_file():
+            return ModelFolder(folder)
     models = list_models()
     if str(name) not in models:
         known = nearest(str(name), models)
@@ -199,12 +295,12 @@ def find_model(name: str | Path) -> ModelFolder:
 
 
 def save_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], calibration: Calibration) -> ModelFolder:
-    """Write configuration, weights and calibration of a model.
+    """Write configuration, weights and calibration of a model into a folder that `new_model` gave.
 
     Parameters
     ----------
     folder : Path
-        The model's folder; its name is the model's.
+        The folder.
     config : ModelConfig
         Content of ``config.json``.
     weights : dict
@@ -219,9 +315,22 @@ def save_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], ca
     """
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, state in ((WEIGHTS, weights), (CALIBRATION, calibration.state())):
-        (folder / name).write_bytes(save({key: value.cpu().contiguous() for key, value in state.items()}))
-    (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
-    logger.info("wrote %s", folder)
+    content = {
+        name: save({key: value.cpu().contiguous() for key, value in state.items()})
+        for name, state in ((WEIGHTS, weights), (CALIBRATION, calibration.state()))
+    }
+    content[CONFIG] = (config.model_dump_json(indent=2) + "\n").encode()
+    write_files(folder, content)
     return ModelFolder(folder)
+
+
+def write_files(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Write files of a model, each as a whole.
+
+    Raises
+    ------
+    StoreError
+        One cannot be written.
+    """
+    for name, data in content.items():
+        write_whole(folder / name, data)
