@@ -10,6 +10,7 @@ import typer
 
 from cryslator_flows.console import MODEL_HELP, err, out, plain, progress_bars, quiet, shown
 from cryslator_flows.defaults import DEFAULT_MODEL
+from cryslator_flows.whole_files import check_output, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from cryslator_flows.translator.evaluate import Evaluation
     from cryslator_flows.translator.fit_settings import Progress as FitProgress
+    from cryslator_flows.translator.pretrained import ModelFolder
+    from cryslator_flows.translator.records import PairRecord
     from cryslator_flows.translator.reference.stages import StageProgress
 
     class Report(Protocol):
@@ -64,13 +67,14 @@ def evaluate(
     quiet()
     import json
 
-    from cryslator_flows.errors import StoreError
     from cryslator_flows.translator.evaluate import INPUTS
     from cryslator_flows.translator.evaluate import evaluate as score
     from cryslator_flows.translator.loaded import LoadedModel
     from cryslator_flows.translator.pretrained import find_model, list_models
-    from cryslator_flows.translator.records import PairRecord, read_records
 
+    if output is not None:
+        check_output(output, pairs)
+    records = _read_pairs(pairs)
     chosen = LoadedModel(find_model(model))
     models = [chosen]
     if everything:
@@ -80,14 +84,22 @@ def evaluate(
         ]
     with progress_bars() as progress:
         inputs = INPUTS if everything else INPUTS[:1]
-        result = score(models, read_records(pairs, PairRecord), inputs, _bar_per_name(progress))
+        result = score(models, records, inputs, _bar_per_name(progress))
     for part in result:
         _print_evaluation(part, chosen.config.name, chosen.config.unit)
     if output is not None:
-        try:
-            output.write_text(json.dumps([part.model_dump() for part in result], indent=2) + "\n")
-        except OSError as error:
-            raise StoreError(f"{output}: cannot be written ({error.strerror}); choose another path") from error
+        write_whole(output, json.dumps([part.model_dump() for part in result], indent=2) + "\n")
+
+
+def _read_pairs(path: Path) -> list[PairRecord]:
+    """Read the pairs of a file; none at all are an error."""
+    from cryslator_flows.errors import DataError
+    from cryslator_flows.translator.records import PairRecord, read_records
+
+    records = list(read_records(path, PairRecord))
+    if not records:
+        raise DataError(f"{path}: no pairs in it; give a file with at least one")
+    return records
 
 
 def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
@@ -138,7 +150,8 @@ def train(
 
     Prepares one tensor file from the recipe's pairs, fits the network until the recipe's epochs are done,
     calibrates its uncertainty on the validation pairs, and writes the model folder with its card. Stop it at any time:
-    the same command continues from there.
+    the same command continues from there. A model that is there already stays until the new one is whole. A training
+    line that tells of the validation or test pairs is an error.
 
     The field `target` of a recipe names another column of the pairs to predict in place of the formation energy;
     the field `reference` trains the system of the paper.
@@ -148,9 +161,8 @@ def train(
     `cryslator_flows.translator.reference.fit`); bring the folder back and run this command again to write the model.
 
     With `--from`, the new model starts from the weights of another, with its network, by the settings under `tune` of
-    the recipe. Old pairs (`replay`) keep old knowledge. Training pairs that leak those of the test are refused.
-    The card compares both models on new and on old test pairs. A recipe with another `target` and its `unit` makes a
-    model of that property from the same weights.
+    the recipe. Old pairs (`replay`) keep old knowledge. The card compares both models on new and on old test pairs. A
+    recipe with another `target` and its `unit` makes a model of that property from the same weights.
 
     Example: `cryslator train models/cryslator-universal/recipe.yaml --data pairs/`, or
     `cryslator train own.yaml --from cryslator-universal`
@@ -228,12 +240,11 @@ def draw_map(
     from cryslator_flows.translator.feature_map import draw_feature_map
     from cryslator_flows.translator.loaded import LoadedModel
     from cryslator_flows.translator.pretrained import find_model
-    from cryslator_flows.translator.records import PairRecord, read_records
 
-    found = find_model(model)
+    found, records = find_model(model), _read_pairs(pairs)
     folder = output or found.path
     with err.status("t-SNE"):
-        numbers = draw_feature_map(LoadedModel(found), read_records(pairs, PairRecord), folder)
+        numbers = draw_feature_map(LoadedModel(found), records, folder)
     for name, value in numbers.items():
         out.print(f"{name}: {value if isinstance(value, int | str) else round(value, 3)}", highlight=False)
     if output is None:
@@ -246,28 +257,45 @@ def models() -> None:
     """List the models that can be used by name, where they are and how they score."""
     from rich.table import Table
 
-    from cryslator_flows.translator.pretrained import FORMATION_ENERGY, list_models
+    from cryslator_flows.errors import ModelError
+    from cryslator_flows.translator.pretrained import list_models
 
-    table = Table()
+    table, damaged = Table(), list[str]()
     for name in ("model", "version", "elements", "MAE", "volume error", "folder"):
         table.add_column(name, no_wrap=name in ("model", "version"))
     for name, folder in list_models().items():
-        config = folder.config()
-        tested = (folder.metrics().get("test") or [{"scores": []}])[0]["scores"]
+        try:
+            table.add_row(plain(name), *map(plain, _describe(name, folder)), plain(shown(folder.path)))
+        except ModelError as error:
+            damaged.append(str(error))
+    out.print(table)
+    for reason in damaged:
+        err.print(f"[yellow]left out:[/] {plain(reason)}", soft_wrap=True)
+
+
+def _describe(name: str, folder: ModelFolder) -> tuple[str, ...]:
+    """Return version, number of elements and scores of a model."""
+    from cryslator_flows.errors import ModelError
+    from cryslator_flows.translator.pretrained import FORMATION_ENERGY, METRICS
+
+    config, version, metrics = folder.config(), folder.version(), folder.metrics()
+    try:
+        tested = (metrics.get("test") or [{"scores": []}])[0]["scores"]
         score: dict[str, Any] = next(
             (row for row in tested if (row["method"], row["input"]) == (name, "unrelaxed")), {}
         )
         what = "" if config.target == FORMATION_ENERGY else f", {config.target}"
         mae, volume = score.get("energy_mae"), (score.get("structure") or {}).get("volume_error")
-        table.add_row(
-            name,
-            folder.version(),
+        return (
+            version,
             str(len(config.elements)),
             "-" if mae is None else f"{mae:.3f} {config.unit}{what}",
             "-" if volume is None else f"{volume:.1%}",
-            shown(folder.path),
         )
-    out.print(table)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"{folder.path / METRICS}, test: no scores of `cryslator train`; train the model again"
+        ) from error
 
 
 @contextmanager
@@ -307,4 +335,4 @@ def _write_card(folder: Path, data: Path | None) -> None:
     from cryslator_flows.translator.pretrained import CARD, RECIPE
     from cryslator_flows.translator.recipe import Recipe
 
-    (folder / CARD).write_text(model_card(folder, Recipe.from_file(folder / RECIPE, data).card))
+    write_whole(folder / CARD, model_card(folder, Recipe.from_file(folder / RECIPE, data).card))

@@ -78,9 +78,9 @@ def prepare(folder, perovskite, rutile):
     run.mkdir(parents=True)
     (run / "OSZICAR").write_text(oszicar([5, 3]))
     (folder / "pairs").mkdir()
-    for name in ("train", "val", "test"):
+    for name, cation in (("train", "Ca"), ("val", "Sr"), ("test", "Ba")):
         with gzip.open(folder / "pairs" / f"pairs-{name}.jsonl.gz", "wt") as file:
-            file.write("\n".join(rows))
+            file.write("\n".join(rows).replace('"Ca"', f'"{cation}"'))
 
 
 def run_page(blocks, folder):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +21,11 @@ from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.network import MAX_ATOMIC_NUMBER
 from cryslator_flows.translator.orbits import Symmetry
 from cryslator_flows.translator.pairs import Pairs, relaxed_inputs, to_arrays
-from cryslator_flows.translator.records import PairRecord, RelaxedRecord, read_records
-from cryslator_flows.translator.splits import read_split
+from cryslator_flows.translator.records import PairRecord, RelaxedRecord, check_record, read_lines
+from cryslator_flows.translator.splits import HeldOut, read_training
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 
 
 Row = tuple[Any, ...]
+
+# Single precision, and weights of size one, reach no further.
+LARGEST_TARGET = 1e4
+# What a tensor file was made from.
+MADE_FROM = "made_from"
 
 
 def to_pairs(rows: Iterable[Row], precision: type[np.floating[Any]] = np.float32) -> Pairs:
@@ -89,9 +96,15 @@ def target_value(record: PairRecord | RelaxedRecord, target: str) -> float:
         The field holds no number.
     """
     value = getattr(record, target, None)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise DataError(f"{target}: {value!r} is no number; mend the records or choose another target in the recipe")
-    return np.nan if value is None else float(value)
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_TARGET:
+        name = record.target if isinstance(record, PairRecord) else record.reduced_formula
+        raise DataError(
+            f"{target} of {name}: {value!r} is no number up to {LARGEST_TARGET:g}; fix the records, give them in "
+            "another unit, or choose another target in the recipe"
+        )
+    return float(value)
 
 
 def target_indices(records: list[PairRecord]) -> torch.Tensor:
@@ -177,7 +190,7 @@ def fit_element_volumes(pairs: Pairs) -> NDArray[np.float32]:
 
 
 def training_pairs(records: list[PairRecord], target: str, source: str) -> Pairs:
-    """Tensors of the pairs that are trained on.
+    """Tensors of the pairs that are trained on or selected on.
 
     Raises
     ------
@@ -198,6 +211,8 @@ def settings_array(settings: dict[str, Any]) -> NDArray[np.uint8]:
 def prepare(recipe: Recipe, path: Path) -> None:
     """Write the tensor file that `fit` reads: pairs, element tables and settings.
 
+    A file that was made from the same recipe and the same files by the same code stays as it is.
+
     Parameters
     ----------
     recipe : Recipe
@@ -208,15 +223,23 @@ def prepare(recipe: Recipe, path: Path) -> None:
     Raises
     ------
     DataError
-        A file of the recipe cannot be read or holds a wrong record.
+        A file of the recipe cannot be read or holds a wrong record, or a training line tells of the validation or
+        test pairs.
     """
-    parts = read_split(recipe)
-    pairs = training_pairs(parts.train, recipe.target, ", ".join(map(str, recipe.train)) or str(recipe.pairs))
+    source = _digest_of(recipe)
+    if source is not None and source == _made_from(path):
+        return
+    parts, left_out = read_training(recipe)
+    pairs, val = (
+        training_pairs(records, recipe.target, ", ".join(map(str, files)) or str(recipe.pairs))
+        for records, files in ((parts.train, recipe.train), (parts.val, recipe.val))
+    )
     groups = {"train": target_indices(parts.train), "val": target_indices(parts.val)}
     targets = pairs.take(first_rows(groups["train"]))
-    relaxed = [] if recipe.relaxed is None else read_records(recipe.relaxed, RelaxedRecord)
+    held = HeldOut(parts.val, parts.test, recipe.split_by)
+    relaxed = [] if recipe.relaxed is None else _training_crystals(recipe.relaxed, held)
     radii = [1.0] + [element_radius(Element.from_Z(number)) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
-    alone = with_symmetry(to_pairs(relaxed_row(record, recipe.target) for record in relaxed if record.split == "train"))
+    alone = with_symmetry(to_pairs(relaxed_row(record, recipe.target) for record in relaxed))
     if recipe.relaxed is None and recipe.reference is not None:
         # The paper's encoder and regressor learn from relaxed crystals: those of its pairs.
         alone = relaxed_inputs(targets)
@@ -225,13 +248,52 @@ def prepare(recipe: Recipe, path: Path) -> None:
         settings["reference"] = {"network": asdict(recipe.reference.network), "fit": asdict(recipe.reference.fit)}
     arrays: dict[str, Any] = {
         **to_arrays(pairs, "train"),
-        **to_arrays(with_symmetry(to_pairs(pair_row(record, recipe.target) for record in parts.val)), "val"),
+        **to_arrays(val, "val"),
         **{f"targets/{name}": rows.numpy() for name, rows in groups.items()},
         **to_arrays(alone, "relaxed"),
         "elements/table": element_table(),
         "elements/radii": np.asarray(radii, dtype=np.float32),
         "elements/volumes": fit_element_volumes(targets),
         "settings": settings_array(settings),
+        "left_out": np.asarray(left_out),
+        MADE_FROM: np.frombuffer((source or "").encode(), dtype=np.uint8),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(path, arrays)
+
+
+def _training_crystals(path: Path, held: HeldOut) -> Iterable[RelaxedRecord]:
+    """Relaxed crystals of the training part; one of a formula that is selected on or tested on is an error."""
+    for number, row in read_lines(path):
+        record = check_record(path, number, row, RelaxedRecord)
+        if record.split == "train":
+            if part := held.formulas.get(record.reduced_formula):
+                raise DataError(
+                    f"{path}, line {number}: formula {record.reduced_formula} is one of the {part} pairs; remove the "
+                    "crystal, or give it another `split` than train"
+                )
+            yield record
+
+
+def _digest_of(recipe: Recipe) -> str | None:
+    """Digest of all that `prepare` depends on, None if a file cannot be read."""
+    fields = {"shares", "split_by", "target", "network", "fit", "reference"}
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    parts = recipe.train, recipe.val, recipe.test, [recipe.pairs], [recipe.relaxed], code
+    try:
+        files = [
+            None if file is None else hashlib.sha256(file.read_bytes()).hexdigest() for part in parts for file in part
+        ]
+    except OSError:
+        return None
+    versions = [version(package) for package in ("moyopy", "numpy", "pymatgen")]
+    what = [[len(part) for part in parts], files, versions, recipe.model_dump(mode="json", include=fields)]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _made_from(path: Path) -> str | None:
+    """Return what a tensor file was made from, None if it does not say so."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return bytes(archive[MADE_FROM]).decode()
+    except Exception:  # damaged bytes raise nearly anything
+        return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.fit_settings import FitConfig
 from cryslator_flows.translator.network import NetworkConfig
-from cryslator_flows.translator.pretrained import FORMATION_ENERGY
+from cryslator_flows.translator.pretrained import FORMATION_ENERGY, check_network
 from cryslator_flows.translator.reference.fit import ReferenceFitConfig
 from cryslator_flows.translator.reference.network import ReferenceConfig
 from cryslator_flows.yaml_files import read_strict
@@ -26,13 +27,22 @@ class CardText(StrictModel):
     deviations: list[str] = Field(default_factory=list, description="Where it departs from the paper it follows")
 
 
+Shape = TypeVar("Shape", NetworkConfig, ReferenceConfig)
+
+
+def _check_shape(shape: Shape) -> Shape:
+    check_network(asdict(shape))
+    return shape
+
+
 class ReferenceRecipe(StrictModel):
     """Shape of the paper's system, and how it is fitted."""
 
-    network: ReferenceConfig = Field(default_factory=ReferenceConfig)
+    network: Annotated[ReferenceConfig, AfterValidator(_check_shape)] = Field(default_factory=ReferenceConfig)
     fit: ReferenceFitConfig = Field(default_factory=ReferenceFitConfig)
 
 
+SplitBy = Literal["formula", "crystal"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Files = Annotated[list[Path], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
 
@@ -90,6 +100,11 @@ class Recipe(StrictModel):
         (0.8, 0.1, 0.1),
         description="Shares of the formulas of `pairs` for training, validation and test; one formula each at least",
     )
+    split_by: SplitBy = Field(
+        "formula",
+        description="What training lines must not share with validation and test pairs: formulas, those of templates "
+        "too, or, for the random split of a publication, only the crystals themselves; the card says so then",
+    )
     relaxed: Path | None = Field(
         None,
         description="Relaxed crystals to denoise; rows of other splits are left out. The paper's system learns from "
@@ -100,7 +115,9 @@ class Recipe(StrictModel):
     )
     unit: str = Field("eV/atom", description="Unit of the target")
     card: CardText = Field(default_factory=lambda: CardText(), description="What the model card says in words")
-    network: NetworkConfig = Field(default_factory=NetworkConfig, description="Shape of the network")
+    network: Annotated[NetworkConfig, AfterValidator(_check_shape)] = Field(
+        default_factory=NetworkConfig, description="Shape of the network"
+    )
     fit: FitConfig = Field(default_factory=FitConfig, description="How the network is fitted")
     tune: TuneConfig = Field(
         default_factory=lambda: TuneConfig(), description="How a model is fine-tuned, with `--from`; fit is not used"

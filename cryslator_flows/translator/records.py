@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pymatgen.core import Composition, Element, Lattice, Structure
 
 from cryslator_flows.errors import DataError
@@ -16,8 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-Vector = tuple[float, float, float]
+Vector = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 Record = TypeVar("Record", bound=BaseModel)
+
+# Characters of a line: a crystal of thousands of atoms takes less.
+LONGEST_LINE = 16 * 2**20
+# No crystal has a larger one, in eV/atom.
+LARGEST_ENERGY = 100.0
+LONGEST_CELL = 1000.0  # angstrom
+FARTHEST = 1000.0  # fractional coordinate
 
 
 def _known_elements(symbols: list[str]) -> list[str]:
@@ -27,14 +36,36 @@ def _known_elements(symbols: list[str]) -> list[str]:
     return symbols
 
 
+def _real_cell(lattice: tuple[Vector, Vector, Vector]) -> tuple[Vector, Vector, Vector]:
+    a, b, c = lattice
+    lengths = [math.hypot(*vector) for vector in lattice]
+    across = b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]
+    volume = abs(sum(one * other for one, other in zip(a, across, strict=True)))
+    if max(lengths) > LONGEST_CELL:
+        raise ValueError(f"a lattice vector of {max(lengths):.3g} A, at most {LONGEST_CELL:.0f} A")
+    if min(lengths) < 0.1 or volume < 1e-3 * math.prod(lengths):
+        raise ValueError(f"a cell of no volume ({volume:.3g} A^3)")
+    return lattice
+
+
+def _near_cell(frac: list[Vector]) -> list[Vector]:
+    if (largest := max((abs(value) for row in frac for value in row), default=0.0)) > FARTHEST:
+        raise ValueError(f"a fractional coordinate of {largest:.3g}, at most {FARTHEST:.0f}")
+    return frac
+
+
 Species = Annotated[list[str], Field(min_length=1), AfterValidator(_known_elements)]
+Positions = Annotated[list[Vector], AfterValidator(_near_cell)]
+FormationEnergy = Annotated[float, Field(ge=-LARGEST_ENERGY, le=LARGEST_ENERGY, allow_inf_nan=False)]
 
 
 class Geometry(BaseModel):
     """Cell and positions of one crystal."""
 
-    lattice: tuple[Vector, Vector, Vector] = Field(description="Rows are lattice vectors, in angstrom")
-    frac: list[Vector] = Field(description="Fractional coordinates of every atom")
+    lattice: Annotated[tuple[Vector, Vector, Vector], AfterValidator(_real_cell)] = Field(
+        description="Rows are lattice vectors, in angstrom"
+    )
+    frac: Positions = Field(description="Fractional coordinates of every atom")
 
 
 class PairRecord(BaseModel):
@@ -46,7 +77,7 @@ class PairRecord(BaseModel):
     species: Species = Field(description="Element symbol of every atom")
     unrelaxed: Geometry
     relaxed: Geometry
-    formation_energy_per_atom: float | None = Field(None, description="Of the relaxed crystal, in eV/atom")
+    formation_energy_per_atom: FormationEnergy | None = Field(None, description="Of the relaxed crystal, in eV/atom")
 
     @model_validator(mode="after")
     def _same_atoms(self) -> PairRecord:
@@ -88,16 +119,28 @@ class RelaxedRecord(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     species: Species
-    lattice_parameters: tuple[float, float, float, float, float, float] = Field(
+    lattice_parameters: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] = Field(
         description="a, b, c in angstrom, alpha, beta, gamma in degrees"
     )
-    frac: list[Vector]
+    frac: Positions
     split: str = "train"
     geometry: Literal["PBE", "other"] = Field(
         "PBE",
         description="other: relaxed with another functional than the pairs, so that the target alone is learnt from it",
     )
-    formation_energy_per_atom: float | None = None
+    formation_energy_per_atom: FormationEnergy | None = None
+
+    @model_validator(mode="after")
+    def _one_crystal(self) -> RelaxedRecord:
+        if len(self.frac) != len(self.species):
+            raise ValueError(f"frac has {len(self.frac)} rows for {len(self.species)} species")
+        _real_cell(Lattice.from_parameters(*self.lattice_parameters).matrix.tolist())
+        return self
+
+    @property
+    def reduced_formula(self) -> str:
+        """Reduced formula of the crystal."""
+        return str(Composition(Counter(self.species)).reduced_formula)
 
     @property
     def structure(self) -> Structure:
@@ -113,15 +156,25 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
     DataError
         The file cannot be read, or a line is not JSON.
     """
+    number = 0
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-            for number, line in enumerate(lines, 1):
+            while line := lines.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE:
+                    raise DataError(f"{path}, line {number}: over {LONGEST_LINE:,} characters; remove that line")
                 if line.strip():
-                    yield number, json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: not JSON ({error.msg}); mend or remove that line") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+                    yield number, _parse(path, number, line)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); give a .jsonl or .jsonl.gz file") from error
+
+
+def _parse(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise DataError(f"{path}, line {number}: not JSON ({reason}); fix or remove that line") from error
 
 
 def check_record(path: Path, number: int, row: Any, kind: type[Record]) -> Record:
@@ -137,7 +190,7 @@ def check_record(path: Path, number: int, row: Any, kind: type[Record]) -> Recor
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "record"
-        raise DataError(f"{path}, line {number}, {where}: {first['msg']}; mend or remove that line") from error
+        raise DataError(f"{path}, line {number}, {where}: {first['msg']}; fix or remove that line") from error
 
 
 def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from cryslator_flows.translator.recipe import Recipe
+    from cryslator_flows.translator.recipe import Recipe, SplitBy
 
 
 PARTS = "train", "val", "test"
@@ -126,6 +126,32 @@ def read_split(recipe: Recipe) -> Split:
     return Split(train, val, test)
 
 
+def read_training(recipe: Recipe) -> tuple[Split, int]:
+    """Read the pairs of a recipe to train on.
+
+    Returns
+    -------
+    Split, int
+        The pairs; no training pair tells of the validation or test pairs. How many of `pairs` were left out for that.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, holds a wrong record or too few pairs, or a line of ``train`` tells of the validation
+        or test pairs.
+    """
+    parts = read_split(recipe)
+    held = HeldOut(parts.val, parts.test, recipe.split_by)
+    train = held.without_leaks(parts.train)
+    left_out = len(parts.train) - len(train)
+    if left_out:
+        for path in recipe.train:
+            held.refuse_leaks(path)
+    if not train:
+        raise DataError(f"{recipe.pairs}: every training pair tells of the validation or test pairs; give more pairs")
+    return replace(parts, train=train), left_out
+
+
 def read_test(recipe: Recipe) -> list[PairRecord]:
     """The test pairs of a recipe, none if it has none."""
     return read_split(recipe).test if recipe.pairs is not None else read_part(recipe.test, "test")
@@ -146,8 +172,11 @@ def read_part(files: Iterable[Path], part: str) -> list[PairRecord]:
     DataError
         A file cannot be read or holds a wrong record.
     """
-    records = (record for path in files for record in read_records(path, PairRecord))
-    return [record for record in records if (record.model_extra or {}).get("split", part) == part]
+    return [record for path in files for record in read_records(path, PairRecord) if _is_of(record, part)]
+
+
+def _is_of(record: PairRecord, part: str) -> bool:
+    return (record.model_extra or {}).get("split", part) == part
 
 
 @lru_cache(maxsize=10_000)
@@ -166,14 +195,18 @@ class HeldOut:
     ----------
     val, test : iterable of PairRecord
         The pairs that are selected on, and those that are tested on.
+    by : str
+        What must not be shared, see `Recipe.split_by`.
     """
 
-    def __init__(self, val: Iterable[PairRecord], test: Iterable[PairRecord]) -> None:
+    def __init__(self, val: Iterable[PairRecord], test: Iterable[PairRecord], by: SplitBy = "formula") -> None:
+        self.by = by
         self.formulas: dict[str, str] = {}
         self.targets: dict[str, str] = {}
         for part, records in (("validation", val), ("test", test)):
             for record in records:
-                self.formulas[record.reduced_formula] = part
+                if by == "formula":
+                    self.formulas[record.reduced_formula] = part
                 self.targets[record.target] = part
 
     def leak(self, record: PairRecord) -> str | None:
@@ -184,6 +217,8 @@ class HeldOut:
         formula = record.reduced_formula
         if part := self.formulas.get(formula):
             return f"target's formula {formula} is one of the {part} pairs"
+        if self.by == "crystal" and (part := self.targets.get(record.target)):
+            return f"target {record.target} is one of the {part} pairs"
         return self.template_leak(record)
 
     def template_leak(self, record: PairRecord) -> str | None:
@@ -204,7 +239,7 @@ class HeldOut:
         return [record for record in records if self.leak(record) is None]
 
     def refuse_leaks(self, path: Path) -> None:
-        """Check a file of training pairs.
+        """Check the training pairs of a file.
 
         Raises
         ------
@@ -213,7 +248,8 @@ class HeldOut:
         """
         leaks = []
         for number, row in read_lines(path):
-            if reason := self.leak(check_record(path, number, row, PairRecord)):
+            record = check_record(path, number, row, PairRecord)
+            if _is_of(record, "train") and (reason := self.leak(record)):
                 leaks.append((number, reason))
         if leaks:
             (number, reason), more = leaks[0], len(leaks) - 1

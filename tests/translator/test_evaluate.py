@@ -8,9 +8,7 @@ from pymatgen.core import Lattice, Structure
 from cryslator_flows.errors import DataError
 from cryslator_flows.translator.evaluate import (
     INPUTS,
-    compare,
     compound_class,
-    displacement,
     evaluate,
     make_inputs,
     score_uncertainty,
@@ -18,7 +16,8 @@ from cryslator_flows.translator.evaluate import (
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.prepare import pair_row, to_pairs
 from cryslator_flows.translator.pretrained import FORMATION_ENERGY
-from cryslator_flows.translator.records import PairRecord, read_records
+from cryslator_flows.translator.records import PairRecord, RelaxedRecord, read_lines, read_records
+from cryslator_flows.translator.structure_match import compare, displacement
 
 
 def geometry(structure):
@@ -126,6 +125,93 @@ def test_records_name_file_line_and_field(tmp_path, perovskite):
             next(rows)
         assert word in str(caught.value)
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("formation_energy_per_atom", float("nan"), "finite"),
+        ("formation_energy_per_atom", 1e8, "less than or equal to 100"),
+        ("relaxed", {"lattice": [[0, 0, 0]] * 3, "frac": [[0, 0, 0]] * 5}, "a cell of no volume"),
+        ("relaxed", {"lattice": [[4, 0, 0], [0, 4, 0], [4, 4, 0]], "frac": [[0, 0, 0]] * 5}, "a cell of no volume"),
+        ("unrelaxed", {"lattice": [[1e9, 0, 0], [0, 1e9, 0], [0, 0, 1e9]], "frac": [[0, 0, 0]] * 5}, "at most 1000 A"),
+        ("unrelaxed", {"lattice": [[float("nan")] * 3] * 3, "frac": [[0, 0, 0]] * 5}, "finite"),
+        ("unrelaxed", {"lattice": np.eye(3).tolist(), "frac": [[1e9, 0, 0]] * 5}, "fractional coordinate"),
+    ],
+)
+def test_numbers_of_no_crystal_are_refused(tmp_path, perovskite, field, value, words):
+    (tmp_path / "p.jsonl").write_text(json.dumps({**pair(perovskite, perovskite), field: value}))
+    with pytest.raises(DataError, match=rf"p.jsonl, line 1, {field}") as caught:
+        list(read_records(tmp_path / "p.jsonl", PairRecord))
+    assert words in str(caught.value)
+
+
+def test_relaxed_crystals_are_checked_as_well(tmp_path):
+    for changes, words in (
+        ({"lattice_parameters": [4, 4, 4, 90, 90, 180]}, "volume"),
+        ({"frac": []}, "0 rows for 1 species"),
+        ({"formation_energy_per_atom": float("inf")}, "formation_energy_per_atom"),
+    ):
+        row = {"species": ["Fe"], "lattice_parameters": [4, 4, 4, 90, 90, 90], "frac": [[0, 0, 0]]} | changes
+        (tmp_path / "r.jsonl").write_text(json.dumps(row))
+        with pytest.raises(DataError, match="line 1") as caught:
+            list(read_records(tmp_path / "r.jsonl", RelaxedRecord))
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "map"])
+def test_a_file_without_pairs_is_named(run, tmp_path, name):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    code, _, err = run(name, tmp_path / "empty.jsonl")
+    assert (code, "empty.jsonl: no pairs in it" in err) == (2, True)
+
+
+def test_a_map_of_one_pair_is_refused(run, tiny_model, tmp_path, perovskite):
+    (tmp_path / "one.jsonl").write_text(json.dumps(pair(perovskite, perovskite)))
+    code, _, err = run("map", tmp_path / "one.jsonl", "--model", tiny_model.path, "-o", tmp_path)
+    assert (code, "give pairs of at least two targets" in err) == (2, True)
+
+
+def test_other_processes_compare_to_the_same_scores(tiny_model, perovskite, monkeypatch):
+    rows = []
+    for number in range(5):
+        larger = perovskite.copy()
+        larger.scale_lattice(perovskite.volume * (1.1 + 0.1 * number))
+        rows.append(PairRecord.model_validate(pair(larger, perovskite, f"t{number}")))
+    model, calls = LoadedModel(tiny_model), []
+    here = evaluate([model], rows)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    monkeypatch.setattr("cryslator_flows.translator.evaluate.WORTH_PROCESSES", 1)
+    monkeypatch.setattr("cryslator_flows.translator.evaluate.AT_ONCE", 2)
+    monkeypatch.setattr("cryslator_flows.translator.structure_match.compare", None)  # this process compares nothing
+    there = evaluate([model], rows, progress=lambda *call: calls.append(call))
+    assert there == here
+    assert calls[:3] == [("input copied, unrelaxed", done, 5) for done in (2, 4, 5)]
+
+
+def test_lines_that_are_no_json_are_named(tmp_path):
+    for content in ("[" * 100_000, "1" * 10_000, '{"a": ' + "x" * 100):
+        (tmp_path / "p.jsonl").write_text("{}\n" + content)
+        with pytest.raises(DataError, match=r"p.jsonl, line 2: not JSON"):
+            list(read_lines(tmp_path / "p.jsonl"))
+
+
+def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("cryslator_flows.translator.records.LONGEST_LINE", 1000)
+    with gzip.open(tmp_path / "p.jsonl.gz", "wt") as file:
+        file.write("{}\n" + "0" * 5000)
+    with pytest.raises(DataError, match="line 2: over 1,000 characters"):
+        list(read_lines(tmp_path / "p.jsonl.gz"))
+
+
+def test_a_byte_that_changed_inside_a_gzip_is_one_error(tmp_path):
+    path = tmp_path / "p.jsonl.gz"
+    path.write_bytes(gzip.compress(b"".join(b"{%d}\n" % number for number in range(1000))))
+    content = path.read_bytes()
+    for place in range(12, len(content), 40):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        with pytest.raises(DataError, match=r"p.jsonl.gz"):
+            list(read_lines(path))
 
 
 @pytest.mark.parametrize("content", [b"{", b"\x1f\x8b\x08broken"])

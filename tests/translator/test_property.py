@@ -15,9 +15,11 @@ from tests.translator.test_evaluate import pair
 SHAPE = {"width": 16, "vectors": 4, "encoder_layers": 1, "translator_layers": 1, "neighbors": 8, "radial": 4}
 
 
-def write_recipe(folder, rows, **fields):
-    for name in ("train", "val"):
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+def write_recipe(folder, rows, held=None, **fields):
+    """Files of pairs to train on and of those held back; by default the same crystals with another element."""
+    held = held or [{**row, "species": ["Zr" if name == "Ti" else name for name in row["species"]]} for row in rows]
+    for name, part in (("train", rows), ("val", held)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)))
     content = {
         "name": "mine", "train": "train.jsonl", "val": "val.jsonl", "test": "val.jsonl", "network": SHAPE,
         "fit": {
@@ -33,13 +35,14 @@ def test_another_column_is_learnt_from_the_unrelaxed_structure(tmp_path, perovsk
     """The density of the relaxed crystal, which pymatgen computes, from a structure of the wrong size."""
     rng = np.random.default_rng(0)
     rows = []
-    for number, element in enumerate(["Mg", "Ca", "Sr", "Ba"] * 8):
+    for number, element in enumerate(["Mg", "Ca", "Sr", "Ba", "Cd"] * 8):
         relaxed = perovskite.copy()
         relaxed.replace_species({"Ca": element})
         unrelaxed = relaxed.copy()
         unrelaxed.scale_lattice(relaxed.volume * rng.uniform(0.8, 1.2))
         rows.append({**pair(unrelaxed, relaxed, f"t{number}", None), "density": float(relaxed.density)})
-    recipe = write_recipe(tmp_path, rows, target="density", unit="g/cm^3")
+    held, rows = ([row for row in rows if ("Cd" in row["species"]) == here] for here in (True, False))
+    recipe = write_recipe(tmp_path, rows, held, target="density", unit="g/cm^3")
     model = train(recipe, tmp_path / "recipe.yaml", tmp_path / "mine", tmp_path / "run", lambda _: None, lambda _: None)
     predictor = PropertyPredictor.from_pretrained(model.path)
     structures = [Structure(row["unrelaxed"]["lattice"], row["species"], row["unrelaxed"]["frac"]) for row in rows]
@@ -60,7 +63,7 @@ def test_a_column_that_is_not_there_is_named(tmp_path, perovskite):
     with pytest.raises(DataError, match=r"train\.jsonl: no pair has a number under 'band_gap'"):
         prepare(recipe, tmp_path / "p.npz")
     recipe = write_recipe(tmp_path, [{**pair(perovskite, perovskite), "band_gap": "wide"}], target="band_gap")
-    with pytest.raises(DataError, match="band_gap: 'wide' is no number"):
+    with pytest.raises(DataError, match="band_gap of a: 'wide' is no number"):
         prepare(recipe, tmp_path / "p.npz")
 
 

@@ -61,8 +61,11 @@ def test_relaxed_crystals_are_those_of_the_targets_if_a_recipe_names_none(tmp_pa
     larger.scale_lattice(perovskite.volume * 1.1)
     rows = [pair(larger, perovskite, "a"), pair(perovskite, perovskite, "a"), pair(perovskite, larger, "b")]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    other = perovskite.copy()
+    other.replace_species({"Ca": "Sr"})
+    (tmp_path / "val.jsonl").write_text(json.dumps(pair(other, other, "c")))
     recipe = Recipe(
-        name="r", train=[tmp_path / "pairs.jsonl"], val=[tmp_path / "pairs.jsonl"], reference=ReferenceRecipe()
+        name="r", train=[tmp_path / "pairs.jsonl"], val=[tmp_path / "val.jsonl"], reference=ReferenceRecipe()
     )
     prepare(recipe, tmp_path / "p.npz")
     relaxed = from_arrays(load_arrays(tmp_path / "p.npz"), "relaxed")
