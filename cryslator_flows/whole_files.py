@@ -59,13 +59,13 @@ def check_output(path: Path, *inputs: Path) -> None:
     StoreError
         The file cannot be that output.
     """
-    if any(item.exists() and path.exists() and item.samefile(path) for item in inputs):
-        raise StoreError(f"{path}: is read by this command; give another file to write")
     with writing(path):
         if path.is_dir():
             raise StoreError(f"{path}: is a folder; give the name of a file to write")
         if not path.parent.is_dir():
             raise StoreError(f"{path}: cannot be written (no folder {path.parent}); create it, or choose another path")
+    if any(item.exists() and path.exists() and item.samefile(path) for item in inputs):
+        raise StoreError(f"{path}: is read by this command; give another file to write")
 
 
 class _Output(io.FileIO):

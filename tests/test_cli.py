@@ -105,13 +105,23 @@ def test_dummy_species_in_a_row(run, tmp_path):
     assert "no element" in err
 
 
-def write_pairs(path, perovskite, count=12):
+def write_pairs(path, perovskite, count=12, cation="Ca"):
+    relaxed = perovskite.copy()
+    relaxed.replace_species({"Ca": cation})
     rows = []
     for number in range(count):
-        larger = perovskite.copy()
+        larger = relaxed.copy()
         larger.scale_lattice(perovskite.volume * (1.05 + 0.01 * number))
-        rows.append(pair(larger, perovskite, target=f"t{number}"))
+        rows.append(pair(larger, relaxed, target=f"t{number}"))
     path.write_text("\n".join(map(json.dumps, rows)))
+
+
+def write_parts(folder, perovskite):
+    """Files of a formula each, as fields of a recipe."""
+    names = {"train": "Ca", "val": "Sr", "test": "Ba"}
+    for name, cation in names.items():
+        write_pairs(folder / f"{name}.jsonl", perovskite, cation=cation)
+    return {name: f"{name}.jsonl" for name in names}
 
 
 def test_evaluate_prints_and_writes(run, tmp_path, perovskite):
@@ -131,9 +141,8 @@ def test_evaluate_prints_and_writes(run, tmp_path, perovskite):
 
 
 def test_train_from_recipe_to_model_and_again(run, tmp_path, perovskite):
-    write_pairs(tmp_path / "pairs.jsonl", perovskite)
     recipe = {
-        "name": "mine", "train": "pairs.jsonl", "val": "pairs.jsonl", "test": "pairs.jsonl",
+        "name": "mine", **write_parts(tmp_path, perovskite),
         "network": {"width": 16, "vectors": 8, "encoder_layers": 1, "translator_layers": 1, "radial": 6},
         "fit": {"epochs": 2, "batch_size": 4, "threads": 1},
         "card": {"aim": "To test.", "licence": "MIT"},
@@ -164,7 +173,7 @@ def test_reference_is_trained_evaluated_beside_the_others_ablated_and_mapped(run
              "position_width": 8, "position_layers": 1}  # fmt: skip
     minutes = dict.fromkeys(["energy_minutes", "translation_minutes", "cell_minutes", "position_minutes"], 0.01)
     recipe = {
-        "name": "paper", "train": "pairs.jsonl", "val": "pairs.jsonl", "test": "pairs.jsonl",
+        "name": "paper", **write_parts(tmp_path, perovskite),
         "relaxed": "relaxed.jsonl", "reference": {"network": small, "fit": {**minutes, "threads": 1}},
         "card": {"deviations": ["Smaller."]},
     }  # fmt: skip
@@ -211,6 +220,10 @@ def test_reference_is_trained_evaluated_beside_the_others_ablated_and_mapped(run
         ({"name": "a", "val": "x.jsonl"}, "no pairs: name files under train and val"),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl"}, "x.jsonl: cannot be read"),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"epoch": 1}}, "fit.epoch"),
+        (
+            {"name": "a", "train": "x.jsonl", "val": "x.jsonl", "network": {"passes": 10**9}},
+            "network.passes: 1000000000 is no whole number from 1 to 20",
+        ),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"weights": {"enrgy": 1}}}, "fit.weights.enrgy"),
         ({"name": "a", "train": "empty.jsonl", "val": "empty.jsonl"}, "empty.jsonl: no pairs"),
     ],

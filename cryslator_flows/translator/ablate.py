@@ -12,12 +12,14 @@ from pydantic import Field, ValidationError
 from cryslator_flows.errors import DataError
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.card import ABLATIONS
+from cryslator_flows.translator.checkpoint import sole_training
 from cryslator_flows.translator.evaluate import first_of_each_target
 from cryslator_flows.translator.network import Network
 from cryslator_flows.translator.prepare import pair_row, prepare, to_pairs
 from cryslator_flows.translator.splits import read_test
 from cryslator_flows.translator.train import train_network
 from cryslator_flows.translator.validation import validate
+from cryslator_flows.whole_files import write_whole
 from cryslator_flows.yaml_files import read_strict
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ def ablate(
     ------
     DataError
         Plan or recipe is wrong.
+    StoreError
+        The same variants are being fitted, or a folder cannot be written.
     """
     plan = read_strict(plan_file, AblationPlan)
     if not (records := read_test(recipe)):
@@ -100,8 +104,9 @@ def ablate(
     rows = []
     for index, (variant, varied) in enumerate(zip(plan.variants, recipes, strict=True)):
         folder = run_dir / f"variant-{index}"
-        prepare(varied, folder / "prepared.npz")
-        trained = train_network(folder / "prepared.npz", folder, partial(report, variant.variant), None)
+        with sole_training(folder):
+            prepare(varied, folder / "prepared.npz")
+            trained = train_network(folder / "prepared.npz", folder, partial(report, variant.variant), None)
         network = trained.network
         assert isinstance(network, Network)
         for passes in variant.passes:
@@ -111,5 +116,5 @@ def ablate(
             name = variant.variant if len(variant.passes) == 1 else f"{variant.variant}, passes: {passes}"
             rows.append({"variant": name, "epochs": trained.summary["epochs"], **scored})
     result = {"note": plan.note, "reading": plan.reading, "rows": rows}
-    (plan_file.parent / ABLATIONS).write_text(json.dumps(result, indent=2) + "\n")
+    write_whole(plan_file.parent / ABLATIONS, json.dumps(result, indent=2) + "\n")
     return rows

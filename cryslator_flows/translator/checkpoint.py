@@ -90,6 +90,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path}: damaged ({reason}); remove it, then give the same command again") from error
 
 
+def damaged_checkpoint(path: Path, error: Exception) -> DataError:
+    """Return the error about a checkpoint with parts missing, or of another shape."""
+    reason = "weights of another network" if isinstance(error, RuntimeError) else " ".join(str(error).split())
+    return DataError(f"{path}: damaged checkpoint ({reason}); remove it to restart")
+
+
 def check_recipe(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Check that a checkpoint belongs to a recipe and its data.
 

@@ -24,6 +24,7 @@ from cryslator_flows.errors import CryslatorError, DataError
 from cryslator_flows.translator.adversary import Adversary
 from cryslator_flows.translator.checkpoint import (
     check_recipe,
+    damaged_checkpoint,
     moments_to_arrays,
     read_arrays,
     restore_moments,
@@ -244,8 +245,7 @@ class Fit:
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             if isinstance(error, DataError):
                 raise
-            reason = " ".join(str(error).split())
-            raise DataError(f"{path}: damaged checkpoint ({reason}); remove it to restart") from error
+            raise damaged_checkpoint(path, error) from error
 
     def _restore(self, path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         state = json.loads(str(arrays["state"]))

@@ -9,7 +9,11 @@ import torch
 
 from cryslator_flows.translator.calibration import LEVELS, weighted_quantile
 from cryslator_flows.translator.loaded import LoadedModel, to_crystals
-from cryslator_flows.translator.pretrained import save_model
+from cryslator_flows.translator.new_model import new_model
+from cryslator_flows.translator.pretrained import RECIPE, save_model
+from cryslator_flows.translator.recipe import Recipe
+from cryslator_flows.translator.train import write_metrics
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +67,8 @@ def track_calibration(
     ------
     ModelError
         A file of a model is damaged.
+    StoreError
+        The model cannot be written.
     """
     calibration = base.calibration()
     outcome = LoadedModel(tuned).predict(to_crystals(list(seen)))
@@ -76,4 +82,13 @@ def track_calibration(
         quantiles=before.calibration().quantiles * factor,
         known=torch.cat([calibration.known, outcome.features.to(calibration.known)]),
     )
-    return save_model(tuned.path, tuned.config(), tuned.network().state_dict(), tracked)
+    config, weights, metrics = tuned.config(), tuned.network().state_dict(), tuned.metrics()
+    recipe = (tuned.path / RECIPE).read_bytes() if metrics else b""
+    with new_model(tuned.path) as place:
+        model = save_model(place, config, weights, tracked)
+        if metrics:
+            write_whole(place / RECIPE, recipe)
+            metrics["calibration"]["quantiles"] = tracked.quantiles.tolist()
+            card = Recipe.from_file(place / RECIPE).card
+            write_metrics(place, {**metrics, "model_version": model.version()}, card)
+    return tuned

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,26 @@ from pymatgen.core import Element
 
 from cryslator_flows.translator.calibration import calibrate
 from cryslator_flows.translator.card import model_card
+from cryslator_flows.translator.checkpoint import sole_training
 from cryslator_flows.translator.curve import CURVE, draw_curve
 from cryslator_flows.translator.evaluate import INPUTS, evaluate
 from cryslator_flows.translator.fit import Fit, fit
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.network import Network
+from cryslator_flows.translator.new_model import check_place, new_model
 from cryslator_flows.translator.pairs import from_arrays, load_arrays
 from cryslator_flows.translator.prepare import first_rows, prepare
-from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE, ModelConfig, save_model
+from cryslator_flows.translator.pretrained import (
+    CARD,
+    METRICS,
+    RECIPE,
+    ModelConfig,
+    ModelFolder,
+    save_model,
+)
 from cryslator_flows.translator.reference.fit import fit_reference
 from cryslator_flows.translator.splits import read_tests
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +38,6 @@ if TYPE_CHECKING:
 
     from cryslator_flows.translator.calibration import Calibration
     from cryslator_flows.translator.fit_settings import Progress
-    from cryslator_flows.translator.pretrained import ModelFolder
     from cryslator_flows.translator.recipe import CardText, Recipe
     from cryslator_flows.translator.reference.network import ReferenceNetwork
     from cryslator_flows.translator.reference.stages import StageProgress
@@ -79,16 +87,21 @@ def train(
     Raises
     ------
     DataError
-        A file of the recipe is wrong.
+        A file of the recipe is wrong, a training pair tells of the validation or test pairs, or the checkpoints in
+        `run_dir` belong to another recipe or to other data.
+    StoreError
+        Another training runs in `run_dir`, `folder` holds something else than a model, or one cannot be written.
     """
+    check_place(folder)
     prepared = run_dir / "prepared.npz"
-    prepare(recipe, prepared)
-    trained = (
-        train_network(prepared, run_dir, report, report_step)
-        if recipe.reference is None
-        else train_reference(prepared, run_dir, report)
-    )
-    return export(trained, prepared, recipe, recipe_file, folder, report_scoring)
+    with sole_training(run_dir):
+        prepare(recipe, prepared)
+        trained = (
+            train_network(prepared, run_dir, report, report_step)
+            if recipe.reference is None
+            else train_reference(prepared, run_dir, report)
+        )
+        return export(trained, prepared, recipe, recipe_file, folder, report_scoring)
 
 
 def train_network(
@@ -166,7 +179,7 @@ def export(
     )
     config = ModelConfig(
         model_type="cryslator" if recipe.reference is None else "cryslator-2023",
-        name=folder.name,
+        name=folder.resolve().name,
         target=recipe.target,
         unit=recipe.unit,
         network=asdict(trained.network.config),
@@ -176,22 +189,27 @@ def export(
     if recipe.reference is not None:
         # A reference need not be stored to the last digit; scores are those of what is stored.
         weights |= {name: value.half() for name, value in trained.network.named_parameters()}
-    model = save_model(folder, config, weights, calibration)
-    (folder / RECIPE).write_text(recipe_file.read_text())
-    if (prepared.parent / CURVE).is_file():
-        shutil.copyfile(prepared.parent / CURVE, folder / CURVE)
-    metrics = describe_model(model, trained, calibration, len(torch.unique(targets))) | {
-        "training": {"pairs": len(pairs), "relaxed_crystals": len(relaxed), **trained.summary},
-    }
-    for name, test in read_tests(recipe).items():
-        if test:
-            scored = evaluate([LoadedModel(model)], test, INPUTS, report_scoring)
-            rows = [part.model_dump() for part in scored]
-            if "test" in metrics:
-                rows = [{**row, "chemistry": f"{name}, {row['chemistry']}"} for row in rows]
-            metrics["test"] = [*metrics.get("test", []), *rows]
-    write_metrics(folder, metrics, recipe.card)
-    return model
+    with new_model(folder) as place:
+        model = save_model(place, config, weights, calibration)
+        write_whole(place / RECIPE, recipe_file.read_bytes())
+        if (prepared.parent / CURVE).is_file():
+            write_whole(place / CURVE, (prepared.parent / CURVE).read_bytes())
+        metrics = describe_model(model, trained, calibration, len(torch.unique(targets))) | {
+            "training": {"pairs": len(pairs), "relaxed_crystals": len(relaxed), **trained.summary},
+        }
+        if recipe.split_by != "formula":
+            metrics["training"]["split_by"] = recipe.split_by
+        if left_out := int(arrays["left_out"]):
+            metrics["training"]["left_out"] = left_out
+        for name, test in read_tests(recipe).items():
+            if test:
+                scored = evaluate([LoadedModel(model)], test, INPUTS, report_scoring)
+                rows = [part.model_dump() for part in scored]
+                if "test" in metrics:
+                    rows = [{**row, "chemistry": f"{name}, {row['chemistry']}"} for row in rows]
+                metrics["test"] = [*metrics.get("test", []), *rows]
+        write_metrics(place, metrics, recipe.card)
+    return ModelFolder(folder)
 
 
 def describe_model(model: ModelFolder, trained: Trained, calibration: Calibration, n_targets: int) -> dict[str, Any]:
@@ -210,5 +228,5 @@ def describe_model(model: ModelFolder, trained: Trained, calibration: Calibratio
 
 def write_metrics(folder: Path, metrics: dict[str, Any], card: CardText) -> None:
     """Write ``metrics.json`` of a model, and the card made from it."""
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / CARD).write_text(model_card(folder, card))
+    write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_whole(folder / CARD, model_card(folder, card))

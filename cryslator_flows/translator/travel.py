@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cryslator_flows.errors import ModelError
 from cryslator_flows.schemas import TunedModel
-from cryslator_flows.translator.pretrained import CALIBRATION, CONFIG, WEIGHTS, ModelFolder
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-FILES = (CONFIG, WEIGHTS, CALIBRATION)
+from cryslator_flows.translator.new_model import new_model
+from cryslator_flows.translator.pretrained import MODEL_FILES, ModelFolder, version_of, write_files
 
 
 def pack_model(model: ModelFolder, base: str) -> TunedModel:
@@ -29,7 +25,7 @@ def pack_model(model: ModelFolder, base: str) -> TunedModel:
         name=model.config().name,
         version=model.version(),
         base=base,
-        files={name: base64.b64encode((model.path / name).read_bytes()).decode() for name in FILES},
+        files={name: base64.b64encode(model.read(name)).decode() for name in MODEL_FILES},
     )
 
 
@@ -46,16 +42,20 @@ def unpack_model(model: TunedModel, folder: Path) -> ModelFolder:
     Raises
     ------
     ModelError
-        The files are not those that were packed.
+        The files are not those that were packed, or the name is no folder's; nothing is written.
     """
-    path = folder / model.name
-    path.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        (path / name).write_bytes(base64.b64decode(model.files[name]))
-    written = ModelFolder(path)
-    if written.version() != model.version:
+    if Path(model.name).name != model.name or model.name[:1] in ("", "."):
+        raise ModelError(f"model {model.name!r}: no name of a folder; the document was not written by a campaign")
+    try:
+        content = {name: base64.b64decode(model.files[name], validate=True) for name in MODEL_FILES}
+        found = version_of(content)
+    except (KeyError, ValueError):
+        found = "unreadable"
+    if found != model.version:
         raise ModelError(
-            f"model {model.name!r}: its files are of version {written.version()}, not {model.version}; the document "
-            "was damaged, run the job that learnt it again"
+            f"model {model.name!r}: its files are of version {found}, not {model.version}; the document was damaged, "
+            "run the job that learnt it again"
         )
-    return written
+    with new_model(folder / model.name) as place:
+        write_files(place, content)
+    return ModelFolder(folder / model.name)

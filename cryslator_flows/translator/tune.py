@@ -13,10 +13,11 @@ from pymatgen.core import Element
 
 from cryslator_flows.errors import DataError, ModelError
 from cryslator_flows.translator.calibration import calibrate
-from cryslator_flows.translator.checkpoint import write_arrays
+from cryslator_flows.translator.checkpoint import sole_training, write_arrays
 from cryslator_flows.translator.evaluate import INPUTS, evaluate
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.network import Network
+from cryslator_flows.translator.new_model import check_place, new_model
 from cryslator_flows.translator.pairs import concatenate, from_arrays, load_arrays, to_arrays
 from cryslator_flows.translator.prepare import (
     first_rows,
@@ -27,13 +28,14 @@ from cryslator_flows.translator.prepare import (
     training_pairs,
     with_symmetry,
 )
-from cryslator_flows.translator.pretrained import RECIPE, save_model
+from cryslator_flows.translator.pretrained import RECIPE, ModelFolder, save_model
 from cryslator_flows.translator.recipe import CardText, TuneConfig
 from cryslator_flows.translator.records import PairRecord
 from cryslator_flows.translator.replay import replay_rows
 from cryslator_flows.translator.train import describe_model, train_network, write_metrics
 from cryslator_flows.translator.tune_data import TuneData
 from cryslator_flows.translator.tune_fit import BASE, TuneFit
+from cryslator_flows.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from cryslator_flows.translator.fit_settings import Progress
-    from cryslator_flows.translator.pretrained import ModelFolder
     from cryslator_flows.translator.recipe import Recipe
     from cryslator_flows.translator.train import Trained
 
@@ -109,6 +110,8 @@ def fine_tune(
         The base cannot be read, or is a model of another kind.
     DataError
         Pairs are missing or lack the target, the name is the base's, or `run_dir` belongs to another fine-tuning.
+    StoreError
+        Another training runs in `run_dir`, `folder` holds something else than a model, or one cannot be written.
     """
     settings = settings or TuneConfig()
     card = card or CardText()
@@ -116,24 +119,40 @@ def fine_tune(
         raise ModelError(
             f"{base.path}: models of type {base.config().model_type} cannot be fine-tuned; train a new one"
         )
-    if folder.name == base.name:
+    if folder.resolve().name == base.name:
         raise DataError(f"{folder}: the base has the same name; give the fine-tuned model one of its own")
+    check_place(folder)
     loaded = LoadedModel(base)
     predicted = target or loaded.config.target, unit or loaded.config.unit
     if predicted[0] != loaded.config.target:
         data = data.known(predicted[0])
-    owner, digest = _claim(run_dir, base, data, predicted[0])
     prepared = run_dir / "prepared.npz"
-    prepare_tuning(base, loaded, data, settings, predicted[0], prepared)
-    owner.write_text(digest)
-    trained = train_network(prepared, run_dir, report or (lambda _: None), report_step, TuneFit)
-    if recipe_text is None:
-        recipe_text = _write_recipe(run_dir, folder.name, base, data, settings, card, predicted)
-    model, metrics = _export(trained, prepared, loaded, folder, predicted)
-    (folder / RECIPE).write_text(recipe_text)
-    metrics["tuning"] = {
-        "base": base.name,
-        "base_version": loaded.version,
+    with sole_training(run_dir):
+        owner, digest = _claim(run_dir, base, data, predicted[0])
+        prepare_tuning(base, loaded, data, settings, predicted[0], prepared)
+        write_whole(owner, digest)
+        trained = train_network(prepared, run_dir, report or (lambda _: None), report_step, TuneFit)
+        if recipe_text is None:
+            recipe_text = _write_recipe(run_dir, folder.resolve().name, base, data, settings, card, predicted)
+        with new_model(folder) as place:
+            changes = dict(zip(("name", "target", "unit"), (folder.resolve().name, *predicted), strict=True))
+            model, metrics = _export(trained, prepared, loaded, place, changes)
+            write_whole(place / RECIPE, recipe_text)
+            metrics["tuning"] = _describe_tuning(loaded, data, settings)
+            models = [LoadedModel(model), *([loaded] if predicted[0] == loaded.config.target else [])]
+            for name, records, inputs in (("test", data.new.test, INPUTS), ("old_test", data.old_test, INPUTS[:1])):
+                if records:
+                    scored = evaluate(models, records, inputs, report_scoring)
+                    metrics[name] = [part.model_dump() for part in scored]
+            write_metrics(place, metrics, card)
+    return ModelFolder(folder)
+
+
+def _describe_tuning(base: LoadedModel, data: TuneData, settings: TuneConfig) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of base and pairs."""
+    return {
+        "base": base.config.name,
+        "base_version": base.version,
         "new_pairs": {name: len(getattr(data.new, name)) for name in ("train", "val", "test")},
         "new_formulas": {name: _n_formulas(getattr(data.new, name)) for name in ("train", "val", "test")},
         "replay": {
@@ -144,12 +163,6 @@ def fine_tune(
         },
         "left_out": data.left_out,
     }
-    models = [LoadedModel(model), *([loaded] if predicted[0] == loaded.config.target else [])]
-    for name, records, inputs in (("test", data.new.test, INPUTS), ("old_test", data.old_test, INPUTS[:1])):
-        if records:
-            metrics[name] = [part.model_dump() for part in evaluate(models, records, inputs, report_scoring)]
-    write_metrics(folder, metrics, card)
-    return model
 
 
 def tune_by_recipe(
@@ -187,7 +200,7 @@ def tune_by_recipe(
     shape = {name: getattr(recipe.network, name) for name in config.network}
     if "network" in given and shape != config.network:
         raise DataError(f"{recipe_file}, network: a fine-tuned model has the network of its base; leave it out")
-    for name in ("fit", "reference", "relaxed"):
+    for name in ("fit", "reference", "relaxed", "split_by"):
         if name in given and getattr(recipe, name) is not None:
             raise DataError(f"{recipe_file}, {name}: not used with --from; leave it out, settings are those under tune")
     if ("target" in given) != ("unit" in given):
@@ -243,7 +256,6 @@ def prepare_tuning(
     }
     fit = asdict(settings.to_fit())
     heads = () if target == loaded.config.target else TARGET_HEADS
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(
         path,
         {name: value for prefix, part in parts.items() for name, value in to_arrays(part, prefix).items()}
@@ -266,12 +278,12 @@ def _n_formulas(records: list[PairRecord]) -> int:
 
 
 def _export(
-    trained: Trained, prepared: Path, base: LoadedModel, folder: Path, predicted: tuple[str, str]
+    trained: Trained, prepared: Path, base: LoadedModel, folder: Path, changes: dict[str, str]
 ) -> tuple[ModelFolder, dict[str, Any]]:
     """Calibrate and write a fine-tuned network."""
     assert isinstance(trained.network, Network)
     arrays = load_arrays(prepared)
-    new, replay, val, old_val = (from_arrays(arrays, name) for name in ("train", "replay", "val", "old_val"))
+    new, replay, val, old_val = (from_arrays(arrays, part) for part in ("train", "replay", "val", "old_val"))
     chosen = torch.randperm(len(replay), generator=torch.Generator().manual_seed(0))[:KNOWN]
     known = concatenate(new.take(first_rows(arrays["targets/train"])), replay.take(chosen))
     targets = [arrays[f"targets/{name}"] for name in ("val", "old_val")]
@@ -288,9 +300,7 @@ def _export(
     elements = {Element.from_Z(int(number)).symbol for number in torch.unique(new.numbers)}
     config = base.config.model_copy(
         update={
-            "name": folder.name,
-            "target": predicted[0],
-            "unit": predicted[1],
+            **changes,
             "elements": base.config.elements + sorted(elements - set(base.config.elements)),
         }
     )
@@ -348,7 +358,7 @@ def _write_recipe(
     }
     names = {part: f"{part}.jsonl.gz" for part, records in files.items() if records}
     for part, file in names.items():
-        with gzip.open(run_dir / file, "wt") as lines:
+        with whole_file(run_dir / file) as whole, gzip.open(whole, "wt", encoding="utf-8") as lines:
             lines.writelines(record.model_dump_json() + "\n" for record in files[part])
     numbers = settings.model_dump(exclude={"replay", "old_val", "old_test"}, exclude_defaults=True)
     content: dict[str, Any] = {

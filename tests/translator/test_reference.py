@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from cryslator_flows.errors import DataError
 from cryslator_flows.translator.pairs import from_arrays, load_arrays
 from cryslator_flows.translator.prepare import prepare
 from cryslator_flows.translator.recipe import Recipe, ReferenceRecipe
@@ -125,7 +126,21 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
     write_prepared(tmp_path / "p.npz", minutes=1e-4)
     fit_reference(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
     (tmp_path / "run/energy-U.npz").replace(tmp_path / "run/cell.npz")
-    with pytest.raises(ValueError, match=r"cell\.npz: checkpoint of another network"):
+    with pytest.raises(ValueError, match=r"cell\.npz: damaged checkpoint \(weights of another network\)"):
+        fit_reference(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+
+
+def test_checkpoint_of_other_data_is_refused(tmp_path):
+    write_prepared(tmp_path / "p.npz", minutes=1e-4)
+    fit_reference(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    write_prepared(tmp_path / "p.npz", minutes=1e-4, count=47)
+    with pytest.raises(DataError, match=r"energy-R\.npz: checkpoint of another recipe \(other training or validation"):
+        fit_reference(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    write_prepared(tmp_path / "p.npz", minutes=2e-4)
+    with pytest.raises(DataError, match=r"fit.energy_minutes: 0.0001 there, 0.0002 here"):
+        fit_reference(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    (tmp_path / "run/energy-R.npz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"energy-R\.npz: damaged"):
         fit_reference(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
 
 

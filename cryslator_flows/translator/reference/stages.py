@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cryslator_flows.errors import DataError
 from cryslator_flows.translator.checkpoint import (
     check_recipe,
+    damaged_checkpoint,
     moments_to_arrays,
     read_arrays,
     restore_moments,
@@ -170,8 +171,7 @@ class Stage(ABC):
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             if isinstance(error, DataError):
                 raise
-            reason = " ".join(str(error).split())
-            raise DataError(f"{path}: damaged checkpoint ({reason}); remove it to restart") from error
+            raise damaged_checkpoint(path, error) from error
 
     def _take_up(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.epoch, self.seconds, self.best = json.loads(str(arrays["state"]))
