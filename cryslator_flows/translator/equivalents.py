@@ -74,7 +74,10 @@ def _equivalent(cell: bytes, positions: bytes, kinds: tuple[int, ...]) -> Found:
     alone = np.arange(len(frac)), each, each, np.eye(6)
     try:
         dataset = MoyoDataset(Cell(lattice.tolist(), frac.tolist(), [*kinds]), symprec=SYMPREC)
-    except ValueError:
+    except BaseException as error:
+        # A panic of its Rust code is no Exception.
+        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
+            raise
         return alone
     rotations = np.array(dataset.operations.rotations, dtype=float)  # on fractional columns
     translations = np.array(dataset.operations.translations)[:, None]

@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moyopy import Cell, MoyoDataset
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.groups import SpaceGroup
 from scipy.spatial.transform import Rotation
 
 from cryslator_flows.crystals.templates import AflowTemplates
-from cryslator_flows.translator.equivalents import find_symmetry
+from cryslator_flows.translator.equivalents import _equivalent, find_symmetry
 from cryslator_flows.translator.evaluate import split
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.loaded import to_crystals
@@ -162,3 +163,24 @@ def test_noise_of_training_keeps_the_symmetry():
     assert torch.equal(again.symmetry.representatives, pairs.symmetry.representatives)
     assert (inputs.lattices - pairs.unrelaxed.lattices).abs().max() > 1e-3
     assert (inputs.frac - pairs.unrelaxed.frac).abs().max() > 1e-3
+
+
+def test_a_panic_of_the_symmetry_finder_leaves_all_atoms(monkeypatch):
+    """A flat cell makes its Rust code panic, which is no Exception in Python."""
+    last = [-1.7538675003971982, -0.5943840258901824, -5.699498900399726]
+    flat = np.array([[-1.3020726918873147, 1.5898503628985539, -6.97278077642173], last, last])
+    frac = np.array([[0.0, 0.5, 0.0]])
+    with pytest.raises(BaseException, match="unimodular"):
+        MoyoDataset(Cell(flat.tolist(), frac.tolist(), [0]), symprec=1e-3)
+    representatives, turns, sites, cells = _equivalent(flat.tobytes(), frac.tobytes(), (0,))
+    assert representatives.tolist() == [0]
+    assert (turns == np.eye(3)).all()
+    assert (sites == np.eye(3)).all()
+    assert (cells == np.eye(6)).all()
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("moyopy.MoyoDataset", stop)
+    with pytest.raises(KeyboardInterrupt):
+        _equivalent(np.eye(3).tobytes(), frac.tobytes(), (7,))
