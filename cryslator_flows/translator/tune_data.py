@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cryslator_flows.errors import DataError
 from cryslator_flows.translator.records import PairRecord, read_records
 from cryslator_flows.translator.replay import OldRecord, read_replay
 from cryslator_flows.translator.splits import HeldOut, Split, read_split, split_by_formula
@@ -42,12 +43,20 @@ class TuneData:
     left_out: int
 
     def known(self, target: str) -> TuneData:
-        """Return the data without the training and validation pairs that lack a number under `target`."""
+        """Return the data without the training and validation pairs that lack a number under `target`.
+
+        Raises
+        ------
+        DataError
+            No new pair has one.
+        """
 
         def having(records: list[PairRecord]) -> list[PairRecord]:
             return [record for record in records if getattr(record, target, None) is not None]
 
         new = Split(having(self.new.train), having(self.new.val), self.new.test)
+        if not (new.train or new.val):
+            raise DataError(f"new pairs: no pair has a number under {target!r}, the target of the recipe")
         return replace(self, new=new, old_val=having(self.old_val))
 
     @classmethod
