@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cryslator_flows.pairs.relaxed import RelaxedCrystal, Unread
 
 NO_TEMPLATE = "no isostructural crystal of another formula"
+SAME_NAME = "an earlier crystal has the same identifier"
 CRYSTALS, PAIRS, JOB = "crystals", "pairs", "job.json"
 # Crystals that are described, and targets that are paired, between two moments at which nothing is lost.
 CRYSTALS_AT_ONCE, TARGETS_AT_ONCE = 200, 50
@@ -114,8 +115,8 @@ def read_isostructural(
     Yields
     ------
     PairRecord or Dropped
-        Crystals that cannot be used, and why; then the pairs of each crystal, the nearest template first, or why it has
-        none.
+        Crystals that cannot be used, and why: the second one of an identifier, for instance. Then the pairs of each
+        crystal, the nearest template first, or why it has none.
 
     Raises
     ------
@@ -137,11 +138,15 @@ def read_isostructural(
                "split": split.value, "limits": asdict(limits)}  # fmt: skip
         _continue_or_restart(scratch, job, path)
         kinds: dict[str, list[Entry]] = {}
+        names: set[str] = set()
         for chunk, number in _crystal_chunks(read_relaxed(path, files), scratch):
             for place, row in read_rows(chunk):
                 if "reason" in row:
                     yield Dropped(row["name"], row["reason"])
+                elif row["name"] in names:
+                    yield Dropped(f"{row['source']}: {row['name']}", SAME_NAME)
                 else:
+                    names.add(row["name"])
                     kinds.setdefault(json.dumps(row["kind"]), []).append(_entry(row, number, place))
             report(f"{CRYSTALS_AT_ONCE * (number + 1)} crystals read")
         total, paired = sum(map(len, kinds.values())), 0

@@ -164,9 +164,10 @@ def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Ite
     Yields
     ------
     dict
-        ``name`` and ``reason`` of a crystal that is dropped; else its ``name``, ``columns``, ``species``, ``lattice``
-        and ``frac``, reduced ``formula``, ``kind`` (equal for isostructural crystals), ``orbits`` (see
-        `find_orbits`), ``elements`` (see `ranked_elements`) and ``reduced`` (the Niggli cell).
+        ``name`` and ``reason`` of a crystal that is dropped; else its ``name``, ``source`` (the file or line that held
+        it), ``columns``, ``species``, ``lattice`` and ``frac``, reduced ``formula``, ``kind`` (equal for isostructural
+        crystals), ``orbits`` (see `find_orbits`), ``elements`` (see `ranked_elements`) and ``reduced`` (the Niggli
+        cell).
     """
     for item in items:
         crystal = item.read() if isinstance(item, Unread) else item
@@ -188,6 +189,7 @@ def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Ite
             composition = Composition(Counter(species))
             yield {
                 "name": crystal.name,
+                "source": item.name,
                 "columns": crystal.columns,
                 "species": species,
                 "lattice": structure.lattice.matrix.tolist(),

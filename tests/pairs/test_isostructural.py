@@ -19,6 +19,7 @@ from cryslator_flows.pairs import chunks, isostructural
 from cryslator_flows.pairs.align import best_alignment
 from cryslator_flows.pairs.isostructural import (
     NO_TEMPLATE,
+    SAME_NAME,
     TRIES,
     find_substitutions,
     read_isostructural,
@@ -184,6 +185,13 @@ def test_elements_stay_on_orbits_of_their_sizes(paired):
     second.replace_species({"O": "Sr", "Ti": "Zr"})
     second.translate_sites([2], [0, 0, 0.1])
     assert paired(("a", first), ("b", second))[0] == []
+
+
+def test_a_second_crystal_of_one_identifier_is_dropped(paired):
+    pairs, dropped = paired(("mp-1", salt("Mg")), ("mp-2", salt("Ca")), ("mp-1", salt("Sr")))
+    assert [(pair.target, pair.template) for pair in pairs] == [("mp-1", "mp-2"), ("mp-2", "mp-1")]
+    assert {pair.structure("relaxed").reduced_formula for pair in pairs} == {"MgO", "CaO"}
+    assert dropped == [Dropped("crystals.jsonl, line 3: mp-1", SAME_NAME)]
 
 
 def test_broken_crystals_are_dropped(tmp_path):
