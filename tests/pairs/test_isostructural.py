@@ -178,13 +178,8 @@ def test_of_equal_deformations_the_least_change_of_electronegativity_decides(pai
     assert pairs[0].structure("unrelaxed").volume == pytest.approx(4.1**3)
 
 
-def test_elements_stay_on_orbits_of_their_sizes(paired):
-    """Three anions in one orbit of three, or in three of one: the matcher would map one on the other."""
+def test_elements_stay_on_orbits_of_their_sizes():
     assert find_substitutions({"Ca": [1, 1], "O": [2]}, {"Mg": [2], "S": [1, 1]}) == [{"Ca": "S", "O": "Mg"}]
-    first, second = perovskite("Ca", "Ti"), perovskite("O", "Ti")
-    second.replace_species({"O": "Sr", "Ti": "Zr"})
-    second.translate_sites([2], [0, 0, 0.1])
-    assert paired(("a", first), ("b", second))[0] == []
 
 
 def test_a_second_crystal_of_one_identifier_is_dropped(paired):
