@@ -114,6 +114,8 @@ class StepRecorder(ErrorHandler):
             attempts = [*_gone(record.attempts, present), *present]
             cost = sum_attempts(attempts, engine="VASP", dir_name=str(directory), guard=read_guard(directory))
         except Exception as error:
+            # Perhaps the files are no longer those that were read: the next time they are read anew.
+            self._memory = Memory()
             return record.model_copy(update={"error": f"{type(error).__name__}: {error}"})
         return record.model_copy(update={"attempts": attempts, "cost": cost})
 

@@ -52,7 +52,7 @@ def test_polls_and_ends(run):
     assert poll.check(str(run)) is False
     assert list(run.iterdir()) == list(run.parent.glob("*.jsonl")) == []
     write(run / "OSZICAR", oszicar([7, 4])[:-100])
-    write(run / "OUTCAR", outcar([7], finished=False))
+    write(run / "OUTCAR", outcar([7], finished=False, relaxed=False))
     assert poll.check(str(run)) is poll.check(str(run)) is False
     (entry,) = read_ledger(run.parent / LEDGER_NAME)
     assert (entry.campaign, entry.candidate_id, entry.start) == ABOUT
