@@ -130,7 +130,16 @@ class RelaxationCost(BaseModel):
         None, description="How many of the electronic steps custodian's discarded attempts spent"
     )
     n_kpoints: int | None = Field(None, description="Irreducible k-points")
-    converged: bool = Field(description="Whether the relaxation reached its criterion")
+    response_steps: list[int] | None = Field(
+        None,
+        description="Steps of each loop of linear response (LEPSILON, NMR, DFPT), apart from the electronic steps; "
+        "None where unknown or where there was none",
+    )
+    converged: bool | None = Field(
+        None,
+        description="True if the relaxation reached its criterion, or the single point its SCF cycle; "
+        "None where nothing says",
+    )
     guard: str | None = Field(
         None, description="Why the guard went back to the unrelaxed structure; None if it did not"
     )
@@ -299,7 +308,9 @@ class Prerelaxations(BaseModel):
     start: Start = Field(description="The start, `mlip` or `translated_mlip`")
     engines: list[str] = Field(description="Interatomic potentials")
     n_candidates: int = Field(description="Candidates whose cost is known")
-    unconverged: int = Field(description="How many of these the potential did not relax to its criterion")
+    unconverged: int | None = Field(
+        None, description="How many of these the potential did not relax to its criterion; None where one is unknown"
+    )
     ionic_steps: float | None = Field(None, description="Mean ionic steps of a candidate; None where one is unknown")
     seconds: float | None = Field(None, description="Mean wall time of a candidate, in s; None where one is unknown")
 

@@ -137,7 +137,8 @@ def describe_prerelaxations(prerelaxations: list[Prerelaxations]) -> list[str]:
     for item in prerelaxations:
         steps = "?" if item.ionic_steps is None else f"{item.ionic_steps:.1f}"
         seconds = "?" if item.seconds is None else f"{item.seconds:.2g}"
-        beyond = f"; {item.unconverged} of {item.n_candidates} unfinished" if item.unconverged else ""
+        unfinished = "?" if item.unconverged is None else item.unconverged
+        beyond = f"; {unfinished} of {item.n_candidates} unfinished" if unfinished else ""
         words = f"{', '.join(item.engines)} took {steps} ionic steps, {seconds} s per candidate"
         sentences.append(f"Before {item.start}: {words}{beyond}.")
     return sentences
@@ -244,7 +245,10 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
 
 
 def describe_steps(comparison: RelaxationComparison, start: Start) -> str:
-    """Ionic and, where there are any, electronic steps from a start as text; ``+`` after those of an unfinished one."""
+    """Ionic and, where there are any, electronic steps from a start as text.
+
+    ``+`` follows those of an unfinished relaxation, ``?`` those of one of which nothing says whether it converged.
+    """
     relaxation = comparison.relaxation(start)
     if relaxation is None:
         return "-"
@@ -257,7 +261,7 @@ def describe_steps(comparison: RelaxationComparison, start: Start) -> str:
     if cost.total_electronic_steps is not None:
         known.append(str(cost.total_electronic_steps))
     text = "unknown" if known == ["?"] else "/".join(known)
-    return f"{text}{'' if cost.converged else '+'}"
+    return text + {True: "", False: "+", None: "?"}[cost.converged]
 
 
 def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
@@ -268,7 +272,7 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
     many = len(starts) > 2
     title = (
         f"Selected: predicted formation energy, {'ionic/electronic' if electronic else 'ionic'} steps of each start "
-        "(+: unfinished)"
+        "(+: unfinished, ?: unknown)"
     )
     if many:
         title += "\nEnds: = the same, < a lower, > a higher minimum than from the unrelaxed start"

@@ -155,14 +155,14 @@ def read_first_step(path: Path) -> FirstStep | None:
         electronic_steps = len(Oszicar(path / "OSZICAR").electronic_steps[0])
         atoms = read(path / "OUTCAR", index=0, format="vasp-out")
         forces = atoms.get_forces(apply_constraint=False)
-        stress = atoms.get_stress()
+        # VASP leaves the stress out where ISIF is 0.
+        stress = atoms.get_stress() if incar.get("ISIF", 2) >= 3 else None
     # Parsers fail in many ways on a file that VASP is still writing.
     except Exception:
         return None
-    pressure = -float(np.mean(stress[:3])) / GPa - incar.get("PSTRESS", 0) / 10
     return FirstStep(
         max_force=float(np.linalg.norm(forces, axis=1).max()),
-        pressure=pressure if incar.get("ISIF", 2) >= 3 else None,
+        pressure=None if stress is None else -float(np.mean(stress[:3])) / GPa - incar.get("PSTRESS", 0) / 10,
         electronic_steps=electronic_steps,
         nelm=incar.get("NELM", 60),
     )

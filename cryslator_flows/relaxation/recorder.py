@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from cryslator_flows.relaxation.counting.attempt import Attempt, sum_attempts
 from cryslator_flows.relaxation.counting.count import read_guard
-from cryslator_flows.relaxation.counting.vasp import read_attempts
+from cryslator_flows.relaxation.counting.vasp import Memory, read_attempts
 from cryslator_flows.relaxation.gpaw import GpawRelaxMaker
 from cryslator_flows.relaxation.handlers import add_handlers, update_vasp_makers
 from cryslator_flows.relaxation.ledger import LEDGER_NAME, LedgerEntry, append_entry
@@ -67,6 +68,10 @@ class StepRecorder(ErrorHandler):
         self.candidate_id = candidate_id
         self.start = start
 
+    @cached_property
+    def _memory(self) -> Memory:
+        return Memory()
+
     def check(self, directory: str = "./") -> bool:
         """Record what was spent so far; always False."""
         try:
@@ -105,10 +110,12 @@ class StepRecorder(ErrorHandler):
             attempts=previous.attempts if previous else [],
         )
         try:
-            present = read_attempts(directory)
+            present = read_attempts(directory, self._memory)
             attempts = [*_gone(record.attempts, present), *present]
             cost = sum_attempts(attempts, engine="VASP", dir_name=str(directory), guard=read_guard(directory))
         except Exception as error:
+            # Perhaps the files are no longer those that were read: the next time they are read anew.
+            self._memory = Memory()
             return record.model_copy(update={"error": f"{type(error).__name__}: {error}"})
         return record.model_copy(update={"attempts": attempts, "cost": cost})
 
