@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cryslator_flows.crystals.files import one_line
-from cryslator_flows.errors import DataError
+from cryslator_flows.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
