@@ -125,13 +125,13 @@ class StoreTemplates(TemplateSource):
 
         store = open_store(self.store, "template store")
         # A job that was run again has a document for each index: the last one counts.
-        latest: dict[str, Any] = {}
+        latest: dict[str, int] = {}
         for document in store.query(self.criteria, [self.id_key, "index"]):
             name = str(get(document, self.id_key))
-            latest[name] = max(document.get("index") or 0, latest.get(name, 0))
+            latest[name] = max(_index(document), latest.get(name, 0))
         for document in store.query(self.criteria, [self.structure_key, self.id_key, "index"]):
             name = str(get(document, self.id_key))
-            if (document.get("index") or 0) < latest.get(name, 0):
+            if _index(document) < latest.get(name, 0):
                 continue
             where = f"template store, document {name}, {self.structure_key}"
             try:
@@ -144,6 +144,11 @@ class StoreTemplates(TemplateSource):
         store.close()
         if not latest:
             raise StructureError("template store, criteria: no document matches; widen the query")
+
+
+def _index(document: dict[str, Any]) -> int:
+    index = document.get("index")
+    return index if isinstance(index, int) else 0
 
 
 class MaterialsProjectTemplates(TemplateSource):

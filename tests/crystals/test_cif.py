@@ -76,6 +76,11 @@ def test_doubtful_symbols_are_right_where_the_formula_says_so():
     assert found.composition.element_composition.formula == "La1 Al1 O3"
 
 
+def test_millions_of_empty_lines_are_read_at_once():
+    found = read(atoms=ATOMS.replace("loop_", " \n\t\n" * 1_000_000 + "loop_"))
+    assert found.composition.element_composition.formula == "La1 Al1 O3"
+
+
 def test_a_broken_block_does_not_take_the_others_along():
     good = f"data_a\n{CELL}\n{GROUP}\n{ATOMS}"
     text = f"data_global\n_journal_name x\n{good}data_b\n{CELL.replace('3.79', 'wide')}\n{ATOMS}{good}"
