@@ -118,7 +118,7 @@ def read_file(path: Path) -> Iterator[Row]:
 def structure_files(source: Path) -> list[Path]:
     """Return a file alone, or the files of a folder in alphabetical order, hidden ones left out.
 
-    Links that lead nowhere and pipes are among them, to be named as errors.
+    Links that lead nowhere and pipes are among them, so that reading names them.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
 
 
 def _check_file(path: Path) -> None:
-    """Raise an error for what is no file or an empty one; a pipe or a device could be read for ever."""
+    """Raise an error unless a path is a file with content; reading a pipe or a device may never end."""
     try:
         status = path.stat()
     except OSError as error:
@@ -212,6 +212,8 @@ def _parse(path: Path) -> Iterator[Row]:
     elif format_name in ("json", "yaml"):
         yield from _from_document(_text(path), format_name)
     else:
+        if format_name == "xsf":
+            _check_xsf(_text(path, head=True))
         with TemporaryDirectory() as folder:
             unpacked = path.absolute()
             if bare != path.name:
@@ -220,6 +222,14 @@ def _parse(path: Path) -> Iterator[Row]:
             elif path.stat().st_size > MOST_DATA:
                 raise _too_large(MOST_DATA)
             yield from _read_with_pymatgen(unpacked, format_name) if format_name else _read_with_ase(unpacked)
+
+
+def _check_xsf(head: str) -> None:
+    """Check what pymatgen takes for granted of an XSF file, given its begin."""
+    for count in re.findall(r"^[^\S\n]*(?:PRIM|CONV)COORD[^\n]*\n[^\S\n]*(\d{1,18})", head, flags=re.MULTILINE):
+        check_count(int(count))
+    if re.search(r"^[^\S\n]*(SLAB|POLYMER)\b", head, flags=re.MULTILINE):
+        raise StructureError("not periodic in three directions; give a cell with vacuum as CRYSTAL", "not periodic")
 
 
 def _unpack(path: Path, most: int, cut: bool = False) -> bytes:
@@ -257,7 +267,7 @@ def _from_document(text: str, format_name: str) -> Iterator[Row]:
 
 
 def _read_with_pymatgen(path: Path, format_name: str) -> Iterator[Row]:
-    """Read one of the formats in which files of other codes come."""
+    """Read a file in a format that needs no comparison of what it states with what is read."""
     options = {"parse_dos": False, "parse_eigen": False, "parse_potcar_file": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

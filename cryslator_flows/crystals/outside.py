@@ -1,4 +1,4 @@
-"""Documents from outside: no class of their own is built, and nothing of a calculation comes along with a crystal."""
+"""Documents from outside: decoded without building the classes they name, crystals without parts of calculations."""
 
 from __future__ import annotations
 
@@ -133,10 +133,10 @@ def check_occupancy(value: Any, where: str) -> float:
 
 
 def crystal_alone(structure: Structure) -> Structure:
-    """Return a crystal without what belongs to a calculation, its atoms inside the cell.
+    """Return a crystal without properties of a calculation, its atoms inside the cell.
 
-    Selective dynamics, velocities, forces, constraints and calculators would come along into every relaxation of what
-    is made of the crystal.
+    Selective dynamics, velocities, forces, constraints and calculators would otherwise travel into every relaxation of
+    the candidates that are made of it.
 
     Parameters
     ----------

@@ -141,6 +141,19 @@ def test_atoms_are_inside_the_cell(tmp_path, perovskite):
     assert found.matches(perovskite)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "cause"),
+    [("CRYSTAL", "SLAB", "not periodic"), ("\n5 1\n", "\n10000000 1\n", "over 500 atoms")],
+)
+def test_what_pymatgen_takes_for_granted_of_xsf(tmp_path, perovskite, old, new, cause):
+    text = "\n".join(" ".join(line.split()) for line in perovskite.to(fmt="xsf").splitlines())
+    assert old in text
+    (tmp_path / "a.xsf").write_text(text.replace(old, new))
+    with pytest.raises(StructureError) as caught:
+        read_structure(tmp_path / "a.xsf")
+    assert caught.value.cause == cause
+
+
 def test_marks_and_line_ends_of_windows(tmp_path, perovskite):
     for name, fmt in (("a.cif", "cif"), ("POSCAR", "poscar"), ("a.json", "json")):
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + perovskite.to(fmt=fmt).replace("\n", "\r\n").encode())

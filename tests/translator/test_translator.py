@@ -47,7 +47,7 @@ def test_frozen_atoms_do_not_come_along(translator, perovskite):
     assert translator.translate(perovskite).structure.site_properties == {}
 
 
-def test_a_structure_that_breaks_its_batch_is_an_error_of_its_own(translator, perovskite, rutile):
+def test_a_structure_that_breaks_its_batch_is_one_error(translator, perovskite, rutile):
     rutile.add_site_property("magmom", ["up"] * 6)
     before, broken, after = translator.translate_stream([perovskite, rutile, perovskite])
     assert isinstance(broken, StructureError)
