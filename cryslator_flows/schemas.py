@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cryslator_flows.crystals.outside import Crystal
+from cryslator_flows.gate import Crystal
 
 Start = Literal["unrelaxed", "translated", "mlip", "translated_mlip"]
 STARTS: tuple[Start, ...] = get_args(Start)

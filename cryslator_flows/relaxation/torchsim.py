@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Maker, job
 from pydantic import BaseModel, Field
 
-from cryslator_flows.crystals.outside import Crystal
 from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.gate import Crystal
 from cryslator_flows.schemas import RelaxationCost
 
 if TYPE_CHECKING:
