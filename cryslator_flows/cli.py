@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,7 +139,8 @@ def translate(
 
     Writes one JSON line for each input, in order, with `source`, `structure`, `formation_energy_per_atom` and
     `formation_energy_uncertainty` in eV/atom, and what else the translator says; or with `source` and `error` for an
-    input that cannot be translated. The exit code is 2 only if not a single input could be.
+    input that cannot be translated. A file of several structures gives a line for each. The exit code is 1 if some
+    inputs could not be translated, and 2 if none could.
 
     Example: `cryslator translate candidates/ translated.jsonl`
     """
@@ -149,18 +151,16 @@ def translate(
 
     translator = Translator.from_pretrained(model)
     partial = target.with_name(target.name + ".partial")
-    done = failed = 0
+    done = 0
+    causes: Counter[str] = Counter()
     last = ""
-    rows = read_structures(source)
     try:
         with partial.open("w") as lines, progress_bars() as progress:
             bar = progress.add_task("translate", total=None, note="")
-            for name, result in translator.translate_labelled(
-                (row.source, row.structure or StructureError(row.error or "unreadable")) for row in rows
-            ):
+            for name, result in translator.translate_labelled(read_structures(source)):
                 content: dict[str, Any] = {"source": name}
                 if isinstance(result, StructureError):
-                    failed += 1
+                    causes[result.cause] += 1
                     last = str(result)
                     content["error"] = last
                 else:
@@ -176,13 +176,16 @@ def translate(
     except KeyboardInterrupt:
         err.print(f"Stopped. The {done} lines so far are in {plain(str(partial))}; the same command starts anew.")
         raise typer.Exit(130) from None
+    failed = causes.total()
     if failed == done:
         if done > 1:
             last = f"{source}: none of {done} structures could be translated, the last one because: {last}"
         raise StructureError(last or f"{source}: no structure in it; give structures as lines of Structure.as_dict()")
     out.print(f"{done - failed} translated, {failed} failed: {target}")
     if failed:
-        err.print(f"[yellow]last error:[/] {plain(last)}")
+        counted = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
+        err.print(f"[yellow]failed:[/] {plain(counted)}; the last one: {plain(last)}")
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ def test_translate_a_batch_goes_on_past_bad_input(run, tmp_path, perovskite, rut
     with gzip.open(source, "wt") as file:
         file.write("\n".join(json.dumps(row.as_dict()) for row in rows) + "\nnonsense\n")
     code, out, err = run("translate", source, tmp_path / "out.jsonl")
-    assert code == 0
+    assert code == 1
     assert "2 translated, 3 failed" in out
+    assert "failed: 1 disordered, 1 isolated atom, 1 not readable as a crystal; the last one:" in err
     assert "line 5" in err
     results = lines(tmp_path / "out.jsonl")
     assert ["error" in row for row in results] == [False, True, True, False, True]

@@ -171,7 +171,8 @@ def _files(path: Path, scratch: Path) -> list[Path]:
 
 def _state(files: list[Path]) -> str:
     """Return a digest that changes with some files."""
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    found = [(file, file.stat() if file.exists() else file.lstat()) for file in files]
+    states = [(str(file), state.st_size, state.st_mtime_ns) for file, state in found]
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 

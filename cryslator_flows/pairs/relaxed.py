@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 from collections import Counter
@@ -15,7 +14,8 @@ from pydantic import ValidationError
 from pymatgen.core import Composition, Element
 
 from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.files import JSON_LINES, one_line, read_structure, structure_from_dict
+from cryslator_flows.crystals.files import JSON_LINES, read_lines, read_structure
+from cryslator_flows.crystals.outside import UNREADABLE, structure_from_dict
 from cryslator_flows.errors import DataError, StructureError
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.store import read_store
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SYMPREC = 0.01
 COLUMNS = {"formation_energy_per_atom", "split"}
-UNREADABLE = "not readable as a crystal"
 OTHER_FUNCTIONAL = "relaxed with another functional than the pairs"
 
 
@@ -81,6 +80,8 @@ class Unread:
         except ValidationError as error:
             where = str(next(iter(error.errors()[0]["loc"]), "record"))
             return Dropped(self.name, f"{where} is missing or wrong")
+        except StructureError as error:
+            return Dropped(self.name, error.cause)
         # Lines and files of anything can raise anything.
         except Exception:
             return Dropped(self.name, UNREADABLE)
@@ -143,14 +144,11 @@ def describes_a_store(path: Path) -> bool:
 
 
 def _read_lines(file: Path, name: str) -> Iterator[Unread | Dropped]:
-    number = 0
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield Unread(f"{name}, line {number}", line)
-    except (OSError, EOFError) as error:
-        yield Dropped(f"{name}, after line {number}", f"the rest of the file cannot be read: {one_line(error)}")
+        for number, line in read_lines(file):
+            yield Unread(f"{name}, line {number}", line)
+    except StructureError as error:
+        yield Dropped(name, f"the rest of the file cannot be read: {error}")
 
 
 def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Iterator[dict[str, Any]]:

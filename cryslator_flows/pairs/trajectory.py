@@ -8,7 +8,7 @@ import numpy as np
 from pydash import get
 from pymatgen.core import Structure
 
-from cryslator_flows.crystals.files import structure_from_dict
+from cryslator_flows.crystals.outside import structure_from_dict
 from cryslator_flows.pairs.raw import RawPair
 
 if TYPE_CHECKING:
