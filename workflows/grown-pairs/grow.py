@@ -33,8 +33,8 @@ from cryslator_flows.flows.pairs import PairsFlowMaker
 from cryslator_flows.jobs.pairs import CollectPairsMaker, GrowPairsMaker, grown_pairs
 from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.write import whole_file
 from cryslator_flows.relaxation.engines import build_relax_maker
+from cryslator_flows.whole_files import whole_file
 
 if TYPE_CHECKING:
     from jobflow import Job
