@@ -177,7 +177,8 @@ def translate(
 
     Writes one JSON line for each input, in order, with `source`, `structure`, `formation_energy_per_atom` and
     `formation_energy_uncertainty` in eV/atom, and what else the translator says; or with `source` and `error` for an
-    input that cannot be translated. The exit code is 2 only if not a single input could be.
+    input that cannot be translated. The exit code is 2 only if not a single input could be. OUT takes its place when all
+    is written: a run that is stopped leaves it as it was.
 
     Example: `cryslator translate candidates/ translated.jsonl`
     """
