@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from cryslator_flows.console import MODEL_HELP, err, out, plain, progress_bars, quiet, shown
+from cryslator_flows.console import MODEL_HELP, err, out, progress_bars, quiet, shown
 from cryslator_flows.defaults import DEFAULT_MODEL
+from cryslator_flows.whole_files import check_output, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,13 +65,14 @@ def evaluate(
     quiet()
     import json
 
-    from cryslator_flows.errors import StoreError
     from cryslator_flows.translator.evaluate import INPUTS
     from cryslator_flows.translator.evaluate import evaluate as score
     from cryslator_flows.translator.loaded import LoadedModel
     from cryslator_flows.translator.pretrained import find_model, list_models
     from cryslator_flows.translator.records import PairRecord, read_records
 
+    if output is not None:
+        check_output(output, pairs)
     chosen = LoadedModel(find_model(model))
     models = [chosen]
     if everything:
@@ -84,15 +86,13 @@ def evaluate(
     for part in result:
         _print_evaluation(part, chosen.config.name, chosen.config.unit)
     if output is not None:
-        try:
-            output.write_text(json.dumps([part.model_dump() for part in result], indent=2) + "\n")
-        except OSError as error:
-            raise StoreError(f"{output}: cannot be written ({error.strerror}); choose another path") from error
+        write_whole(output, json.dumps([part.model_dump() for part in result], indent=2) + "\n")
 
 
 def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     title = f"{result.chemistry}: {result.n_targets} targets, {result.n_energies} with a known energy"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
@@ -104,7 +104,7 @@ def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
         if score.input != kind:
             kind = score.input
             table.add_section()
-            table.add_row(f"[bold]{kind} input[/]")
+            table.add_row(Text(f"{kind} input", "bold"))
         cells = ["" if score.energy_mae is None else f"{score.energy_mae:.4f}"]
         if (row := score.structure) is not None:
             shares = (f"{value:.1%}" for value in (row.loose_match, row.strict_match, row.symmetry_kept))
@@ -200,7 +200,7 @@ def ablate(
         rows = run_ablations(plan, recipe, run_dir, lambda name, progress: report(progress, name))
     for row in rows:
         out.print(
-            f"{plain(row['variant'])}: energy MAE {row['energy_mae']:.4f} eV/atom, volume error "
+            f"{row['variant']}: energy MAE {row['energy_mae']:.4f} eV/atom, volume error "
             f"{row['volume_error']:.2%}, displacement {row['displacement']:.4f} A",
             highlight=False,
         )
@@ -307,4 +307,4 @@ def _write_card(folder: Path, data: Path | None) -> None:
     from cryslator_flows.translator.pretrained import CARD, RECIPE
     from cryslator_flows.translator.recipe import Recipe
 
-    (folder / CARD).write_text(model_card(folder, Recipe.from_file(folder / RECIPE, data).card))
+    write_whole(folder / CARD, model_card(folder, Recipe.from_file(folder / RECIPE, data).card))

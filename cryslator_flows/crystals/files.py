@@ -31,7 +31,7 @@ MOST_DATA = 256 * 2**20
 Row = tuple[str, Structure | StructureError]
 
 
-def read_structures(source: Path) -> Iterator[Row]:
+def read_structures(source: Path, written: Path | None = None) -> Iterator[Row]:
     """Stream the structures of a file, of a folder, or of ``.jsonl[.gz]`` lines of `Structure.as_dict()`.
 
     What cannot be read comes as its error; the others still come.
@@ -40,6 +40,8 @@ def read_structures(source: Path) -> Iterator[Row]:
     ----------
     source : Path
         File or folder; a folder is walked in alphabetical order, hidden files left out.
+    written : Path or None
+        What an earlier run wrote into the folder, and is no input.
 
     Yields
     ------
@@ -53,6 +55,8 @@ def read_structures(source: Path) -> Iterator[Row]:
         `source` does not exist or is an empty folder.
     """
     for path in structure_files(source):
+        if written is not None and path.exists() and written.exists() and path.samefile(written):
+            continue
         yield from _read_json_lines(path) if path.name.endswith(JSON_LINES) else read_file(path)
 
 

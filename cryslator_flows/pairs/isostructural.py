@@ -26,8 +26,8 @@ from cryslator_flows.pairs.nearest import Entry, NearestTemplates, reduced_axes
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.relaxed import describe_crystals, describes_a_store, read_relaxed
 from cryslator_flows.pairs.split import share_out
-from cryslator_flows.pairs.write import whole_file
 from cryslator_flows.translator.records import PairRecord
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Set
@@ -184,8 +184,7 @@ def _continue_or_restart(scratch: Path, job: dict[str, Any], path: Path) -> None
         same = False
     if not same or (describes_a_store(path) and not _all_read(scratch).exists()):
         shutil.rmtree(scratch, ignore_errors=True)
-        with whole_file(scratch / JOB) as file:
-            file.write(json.dumps(job).encode())
+        write_whole(scratch / JOB, json.dumps(job))
 
 
 def _all_read(scratch: Path) -> Path:
@@ -203,8 +202,7 @@ def _crystal_chunks(items: Iterable[Unread | RelaxedCrystal | Dropped], scratch:
     tasks = in_batches(items, CRYSTALS_AT_ONCE)
     for number, (chunk, _) in enumerate(in_chunks(tasks, describe_crystals, scratch, CRYSTALS), 1):
         yield chunk, number - 1
-    with whole_file(_all_read(scratch)) as file:
-        file.write(json.dumps(number).encode())
+    write_whole(_all_read(scratch), json.dumps(number))
 
 
 def _chunk(scratch: Path, number: int) -> Path:

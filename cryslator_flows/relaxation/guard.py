@@ -15,12 +15,13 @@ from custodian.custodian import ErrorHandler
 from custodian.utils import backup
 from custodian.vasp.handlers import VASP_BACKUP_FILES
 from jobflow import Flow, Maker
-from monty.serialization import dumpfn
+from monty.json import MontyEncoder
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Oszicar, Poscar
 
 from cryslator_flows.errors import StructureError
 from cryslator_flows.relaxation.vasp import GuardLimits
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -119,7 +120,7 @@ class TranslatedStartGuard(ErrorHandler):
             "limits": self.limits.model_dump(),
             "archive": archive.name,
         }
-        dumpfn(record, path / GUARD_FILE)
+        write_whole(path / GUARD_FILE, json.dumps(record, cls=MontyEncoder))
         return {"errors": faults, "actions": ["restart from the unrelaxed structure"]}
 
     def _unrelaxed_poscar(self, path: Path) -> Poscar:

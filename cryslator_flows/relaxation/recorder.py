@@ -21,6 +21,7 @@ from cryslator_flows.relaxation.gpaw import GpawRelaxMaker
 from cryslator_flows.relaxation.handlers import add_handlers, update_vasp_makers
 from cryslator_flows.relaxation.ledger import LEDGER_NAME, LedgerEntry, append_entry
 from cryslator_flows.settings import SETTINGS
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from atomate2.vasp.jobs.base import BaseVaspMaker
@@ -92,7 +93,7 @@ class StepRecorder(ErrorHandler):
             return
         if previous is not None and previous.model_copy(update={"time": record.time}) == record:
             return
-        _write_record(directory / RECORD_NAME, record)
+        write_whole(directory / RECORD_NAME, record.model_dump_json(indent=1))
         append_entry(SETTINGS.ledger or directory.parent / LEDGER_NAME, record)
 
     def _count(self, directory: Path, previous: Record | None) -> Record:
@@ -147,13 +148,6 @@ def _is_later(attempt: Attempt, seen: Attempt) -> bool:
 
 def _read_record(path: Path) -> Record | None:
     return Record.model_validate_json(path.read_bytes()) if path.is_file() else None
-
-
-def _write_record(path: Path, record: Record) -> None:
-    # Replaced in one go, so that a kill leaves the old or the new one; emmet would read any other *.json* file.
-    temporary = path.with_name(".cryslator_cost.part")
-    temporary.write_text(record.model_dump_json(indent=1))
-    temporary.replace(path)
 
 
 def record_relax_maker(maker: Maker, campaign: str, candidate_id: str, start: Start) -> Maker:

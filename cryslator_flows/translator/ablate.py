@@ -18,6 +18,7 @@ from cryslator_flows.translator.prepare import pair_row, prepare, to_pairs
 from cryslator_flows.translator.splits import read_test
 from cryslator_flows.translator.train import train_network
 from cryslator_flows.translator.validation import validate
+from cryslator_flows.whole_files import write_whole
 from cryslator_flows.yaml_files import read_strict
 
 if TYPE_CHECKING:
@@ -111,5 +112,5 @@ def ablate(
             name = variant.variant if len(variant.passes) == 1 else f"{variant.variant}, passes: {passes}"
             rows.append({"variant": name, "epochs": trained.summary["epochs"], **scored})
     result = {"note": plan.note, "reading": plan.reading, "rows": rows}
-    (plan_file.parent / ABLATIONS).write_text(json.dumps(result, indent=2) + "\n")
+    write_whole(plan_file.parent / ABLATIONS, json.dumps(result, indent=2) + "\n")
     return rows

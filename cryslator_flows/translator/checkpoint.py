@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
+import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cryslator_flows.errors import StoreError
+from cryslator_flows.errors import DataError
+from cryslator_flows.whole_files import whole_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write arrays; the file is replaced in one move, so that a stop leaves the old or the new one.
+    """Write arrays; a stop leaves the old file or the new one, from which the same command continues.
 
     Raises
     ------
     StoreError
         The disk is full, say; the old file is left as it was.
     """
-    scratch = path.with_name(path.name + ".partial")
+    with whole_file(path) as file:
+        np.savez(file, **arrays)
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Name a checkpoint that cannot be read.
+
+    Raises
+    ------
+    DataError
+        It is damaged.
+    """
     try:
-        with scratch.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); free some space, then give the same command again, which "
-            "continues from what was written before"
-        ) from error
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: damaged checkpoint ({reason}); remove it to restart") from error
 
 
 def moments_to_arrays(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Any]:

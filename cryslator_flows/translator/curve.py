@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from cryslator_flows.whole_files import whole_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,4 +40,5 @@ def draw_curve(run_dir: Path) -> None:
         axis.set_title(f"{label}, validation", fontsize=10)
         axis.set_ylim(bottom=0)
         axis.legend(fontsize=8)
-    figure.savefig(run_dir / CURVE, dpi=110)
+    with whole_file(run_dir / CURVE) as file:
+        figure.savefig(file, dpi=110)

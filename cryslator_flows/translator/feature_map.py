@@ -11,6 +11,7 @@ import torch
 from cryslator_flows.translator.card import FEATURE_MAP, FEATURE_NUMBERS
 from cryslator_flows.translator.evaluate import first_of_each_target, make_inputs, split
 from cryslator_flows.translator.prepare import pair_row, to_pairs
+from cryslator_flows.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,7 +103,7 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
         axis.set_yticks([])
         axis.legend(loc="lower right", fontsize=9)
     figure.suptitle(f"Crystal features of {len(pairs)} targets by t-SNE, {model.config.name}")
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / FEATURE_MAP, dpi=110)
-    (folder / FEATURE_NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
+    with whole_file(folder / FEATURE_MAP) as file:
+        figure.savefig(file, dpi=110)
+    write_whole(folder / FEATURE_NUMBERS, json.dumps(numbers, indent=2) + "\n")
     return numbers

@@ -11,7 +11,6 @@ import hashlib
 import json
 import sys
 import time
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -22,12 +21,13 @@ from torch import Tensor, nn
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.translator.adversary import Adversary
-from cryslator_flows.translator.checkpoint import moments_to_arrays, restore_moments, write_arrays
+from cryslator_flows.translator.checkpoint import moments_to_arrays, restore_moments, restoring, write_arrays
 from cryslator_flows.translator.fit_settings import FitConfig, Progress
 from cryslator_flows.translator.loss import LossWeights, loss_terms, measure_scales
 from cryslator_flows.translator.network import Network, NetworkConfig
 from cryslator_flows.translator.pairs import Augmentation, Pairs, concatenate, from_arrays, load_arrays
 from cryslator_flows.translator.validation import validate
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,12 +223,8 @@ class Fit:
         DataError
             The checkpoint belongs to another recipe or to other data, or is damaged.
         """
-        try:
+        with restoring(path):
             self._restore(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{path}: damaged checkpoint ({error}); remove it to restart") from error
 
     def _restore(self, path: Path) -> None:
         with np.load(path, allow_pickle=False) as archive:
@@ -339,7 +335,7 @@ def fit(
         progress = state.run_epoch(report_step, lambda: state.save(checkpoint))
         state.save(checkpoint)
         lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
-        (run_dir / "metrics.jsonl").write_text(lines)
+        write_whole(run_dir / "metrics.jsonl", lines)
         report(progress)
     return state
 

@@ -233,5 +233,4 @@ def prepare(recipe: Recipe, path: Path) -> None:
         "elements/volumes": fit_element_volumes(targets),
         "settings": settings_array(settings),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(path, arrays)

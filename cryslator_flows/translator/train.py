@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from cryslator_flows.translator.prepare import first_rows, prepare
 from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE, ModelConfig, save_model
 from cryslator_flows.translator.reference.fit import fit_reference
 from cryslator_flows.translator.splits import read_tests
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,9 +177,9 @@ def export(
         # A reference need not be stored to the last digit; scores are those of what is stored.
         weights |= {name: value.half() for name, value in trained.network.named_parameters()}
     model = save_model(folder, config, weights, calibration)
-    (folder / RECIPE).write_text(recipe_file.read_text())
+    write_whole(folder / RECIPE, recipe_file.read_bytes())
     if (prepared.parent / CURVE).is_file():
-        shutil.copyfile(prepared.parent / CURVE, folder / CURVE)
+        write_whole(folder / CURVE, (prepared.parent / CURVE).read_bytes())
     metrics = describe_model(model, trained, calibration, len(torch.unique(targets))) | {
         "training": {"pairs": len(pairs), "relaxed_crystals": len(relaxed), **trained.summary},
     }
@@ -210,5 +210,5 @@ def describe_model(model: ModelFolder, trained: Trained, calibration: Calibratio
 
 def write_metrics(folder: Path, metrics: dict[str, Any], card: CardText) -> None:
     """Write ``metrics.json`` of a model, and the card made from it."""
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / CARD).write_text(model_card(folder, card))
+    write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_whole(folder / CARD, model_card(folder, card))

@@ -34,6 +34,7 @@ from cryslator_flows.translator.replay import replay_rows
 from cryslator_flows.translator.train import describe_model, train_network, write_metrics
 from cryslator_flows.translator.tune_data import TuneData
 from cryslator_flows.translator.tune_fit import BASE, TuneFit
+from cryslator_flows.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,12 +126,12 @@ def fine_tune(
     owner, digest = _claim(run_dir, base, data, predicted[0])
     prepared = run_dir / "prepared.npz"
     prepare_tuning(base, loaded, data, settings, predicted[0], prepared)
-    owner.write_text(digest)
+    write_whole(owner, digest)
     trained = train_network(prepared, run_dir, report or (lambda _: None), report_step, TuneFit)
     if recipe_text is None:
         recipe_text = _write_recipe(run_dir, folder.name, base, data, settings, card, predicted)
     model, metrics = _export(trained, prepared, loaded, folder, predicted)
-    (folder / RECIPE).write_text(recipe_text)
+    write_whole(folder / RECIPE, recipe_text)
     metrics["tuning"] = {
         "base": base.name,
         "base_version": loaded.version,
@@ -243,7 +244,6 @@ def prepare_tuning(
     }
     fit = asdict(settings.to_fit())
     heads = () if target == loaded.config.target else TARGET_HEADS
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(
         path,
         {name: value for prefix, part in parts.items() for name, value in to_arrays(part, prefix).items()}
@@ -348,7 +348,7 @@ def _write_recipe(
     }
     names = {part: f"{part}.jsonl.gz" for part, records in files.items() if records}
     for part, file in names.items():
-        with gzip.open(run_dir / file, "wt") as lines:
+        with whole_file(run_dir / file) as whole, gzip.open(whole, "wt", encoding="utf-8") as lines:
             lines.writelines(record.model_dump_json() + "\n" for record in files[part])
     numbers = settings.model_dump(exclude={"replay", "old_val", "old_test"}, exclude_defaults=True)
     content: dict[str, Any] = {

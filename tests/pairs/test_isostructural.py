@@ -277,18 +277,17 @@ def salts(tmp_path, monkeypatch):
 # Each chunk of crystals holds ten, each of targets five; after so many chunks the process kills itself.
 KILLED = """
 import os, signal, sys
-from pathlib import Path
 from cryslator_flows.cli import main
 from cryslator_flows.pairs import chunks, isostructural
 isostructural.CRYSTALS_AT_ONCE, isostructural.TARGETS_AT_ONCE = 10, 5
 whole, left = chunks.whole_file, int(sys.argv.pop(1))
-def counted(path, mark=""):
+def counted(path):
     global left
     left -= 1
     if left == 0:
-        Path(f"{path}{mark}.partial").write_text('{"half of a row')
+        path.with_name(".half.partial").write_text('{"half of a row')
         os.kill(os.getpid(), signal.SIGKILL)
-    return whole(path, mark)
+    return whole(path)
 chunks.whole_file = counted
 main()
 """

@@ -186,10 +186,11 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
         other.restore(tmp_path / "run" / "checkpoint.npz")
 
 
-def test_damaged_checkpoint_is_named(tmp_path):
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not all of it", b"\x93NUMPY", b"\0" * 100])
+def test_damaged_checkpoint_is_named(tmp_path, content):
     write_prepared(tmp_path / "p.npz", FitConfig(epochs=1, batch_size=8, threads=1))
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoint.npz").write_bytes(b"PK\x03\x04 not all of it")
+    (tmp_path / "run" / "checkpoint.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"checkpoint.npz: damaged checkpoint"):
         fit(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cryslator_flows.translator.checkpoint import moments_to_arrays, restore_moments, write_arrays
+from cryslator_flows.errors import DataError
+from cryslator_flows.translator.checkpoint import moments_to_arrays, restore_moments, restoring, write_arrays
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.loss import measure_scales
 from cryslator_flows.translator.pairs import Pairs
@@ -96,7 +97,8 @@ class Stage(ABC):
     def run(self, path: Path, report: Callable[[StageProgress], None]) -> None:
         """Run to the end, or from where `path` says an earlier run stopped; the module ends with its best weights."""
         if path.exists():
-            self._restore(path)
+            with restoring(path):
+                self._restore(path)
         while self.done < 1:
             self._run_epoch()
             self._save(path)
@@ -147,7 +149,7 @@ class Stage(ABC):
         try:
             self.module.load_state_dict(groups["module"])
         except RuntimeError as error:
-            raise ValueError(f"{path}: checkpoint of another network; remove it to start anew") from error
+            raise DataError(f"{path}: checkpoint of another network; remove it to restart") from error
         self.extra.load_state_dict(groups.get("extra", {}))
         self.best_weights = groups["best"]
         for index, optimizer in enumerate(self.optimizers):
