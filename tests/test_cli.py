@@ -137,7 +137,7 @@ def test_names_are_text(run, tmp_path, perovskite, tiny_model):
     code, out, err = run("translate", folder, tmp_path / "x[" / "b].jsonl", "--model", tiny_model.path)
     assert (code, "no folder" in err, "x[/b].jsonl" in err) == (2, True, True)
     code, out, err = run("translate", folder, target, "--model", tiny_model.path)
-    assert code == 0
+    assert code == 1
     assert r"my[/structures]/\x1b]0;x\x07.cif: not readable" in err
     assert "\x1b" not in out + err
 
