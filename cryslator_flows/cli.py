@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
+from collections import Counter
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cryslator_flows.cli_campaigns import app as campaigns_app
 from cryslator_flows.cli_campaigns import print_report
 from cryslator_flows.cli_models import app as models_app
 from cryslator_flows.cli_pairs import app as pairs_app
-from cryslator_flows.console import MODEL_HELP, err, out, plain, progress_bars, quiet
+from cryslator_flows.console import MODEL_HELP, err, note, out, progress_bars, quiet
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CryslatorError
+from cryslator_flows.whole_files import check_output, whole_text
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -24,7 +29,20 @@ if TYPE_CHECKING:
 
     from cryslator_flows.campaign.local import Happening
 
+
+class _Commands(TyperGroup):
+    """The commands; one that is stopped says so."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("Stopped. The same command does it again.")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -38,14 +56,35 @@ app.add_typer(pairs_app)
 
 
 def main() -> None:
-    """Run the command line; an error that the user can mend is one line and exit code 2."""
+    """Run the command line; an error that the user can fix is one line and exit code 2."""
+    _prepare_process()
     try:
         app()
     except CryslatorError as error:
-        err.print(f"[bold red]Error:[/] {plain(str(error))}", soft_wrap=True)
-        sys.exit(2)
+        _fail(str(error))
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _fail(message: str) -> None:
+    note("Error:", message.replace("\n", r"\n"), "bold red")
+    sys.exit(2)
+
+
+def _prepare_process() -> None:
+    """Let a terminal without some characters show escapes, and a user whom the machine does not know have a home."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        Path.home()
+        getpass.getuser()
+    except (KeyError, OSError, RuntimeError):
+        # As in containers; jobflow reads its settings from there.
+        os.environ.setdefault("HOME", "/")
+        os.environ.setdefault("USER", str(os.getuid()))
 
 
 class _Stages:
@@ -69,8 +108,8 @@ class _Stages:
         else:
             self.progress.update(bar, advance=1, note="")
         if happening == "failed":
-            note = " (recorded; the campaign goes on)" if "candidate_id" in job.metadata else ""
-            self.progress.console.print(f"[yellow]failed:[/] {plain(job.name)}{note}")
+            remark = " (recorded; the campaign goes on)" if "candidate_id" in job.metadata else ""
+            note("failed:", f"{job.name}{remark}")
 
 
 @app.command()
@@ -138,29 +177,29 @@ def translate(
 
     Writes one JSON line for each input, in order, with `source`, `structure`, `formation_energy_per_atom` and
     `formation_energy_uncertainty` in eV/atom, and what else the translator says; or with `source` and `error` for an
-    input that cannot be translated. The exit code is 2 only if not a single input could be.
+    input that cannot be translated. A file of several structures gives a line for each. The exit code is 1 if some
+    inputs could not be translated, and 2 if none could. OUT takes its place when all is written: a run that is stopped
+    leaves it as it was.
 
     Example: `cryslator translate candidates/ translated.jsonl`
     """
     quiet()
     from cryslator_flows.crystals.files import read_structures
-    from cryslator_flows.errors import StoreError, StructureError
+    from cryslator_flows.errors import StructureError
     from cryslator_flows.translator.translator import Translator
 
+    check_output(target, source)
     translator = Translator.from_pretrained(model)
-    partial = target.with_name(target.name + ".partial")
-    done = failed = 0
+    done = 0
+    causes: Counter[str] = Counter()
     last = ""
-    rows = read_structures(source)
     try:
-        with partial.open("w") as lines, progress_bars() as progress:
+        with whole_text(target) as lines, progress_bars() as progress:
             bar = progress.add_task("translate", total=None, note="")
-            for name, result in translator.translate_labelled(
-                (row.source, row.structure or StructureError(row.error or "unreadable")) for row in rows
-            ):
+            for name, result in translator.translate_labelled(read_structures(source, written=target)):
                 content: dict[str, Any] = {"source": name}
                 if isinstance(result, StructureError):
-                    failed += 1
+                    causes[result.cause] += 1
                     last = str(result)
                     content["error"] = last
                 else:
@@ -170,19 +209,21 @@ def translate(
                 done += 1
                 progress.update(bar, advance=1)
             progress.update(bar, total=done)
-        partial.replace(target)
-    except OSError as error:
-        raise StoreError(f"{target}: cannot be written ({error.strerror}); choose another path") from error
+            if not done:
+                raise StructureError(f"{source}: no structure in it; give structures as lines of Structure.as_dict()")
     except KeyboardInterrupt:
-        err.print(f"Stopped. The {done} lines so far are in {plain(str(partial))}; the same command starts anew.")
+        err.print(f"Stopped after {done} structures. Nothing was written; the same command restarts.")
         raise typer.Exit(130) from None
+    failed = causes.total()
     if failed == done:
         if done > 1:
             last = f"{source}: none of {done} structures could be translated, the last one because: {last}"
-        raise StructureError(last or f"{source}: no structure in it; give structures as lines of Structure.as_dict()")
+        raise StructureError(last)
     out.print(f"{done - failed} translated, {failed} failed: {target}")
     if failed:
-        err.print(f"[yellow]last error:[/] {plain(last)}")
+        counted = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
+        note("failed:", f"{counted}; the last one: {last}")
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryslator_flows.console import err, out, plain, quiet, shown
+from cryslator_flows.console import err, note, out, quiet, shown
 
 if TYPE_CHECKING:
     from cryslator_flows.campaign.started import StartedCampaign
@@ -72,9 +72,9 @@ def submit(
     what = submission.label
     if submission.n_remaining is not None:
         what = f"{submission.n_remaining} more candidates of {submission.label}"
-    out.print(f"Submitted {what} to project {opened.name}: {plain(workers)}.", soft_wrap=True)
-    for note in submission.notes:
-        err.print(f"[yellow]note:[/] {plain(note)}", soft_wrap=True)
+    out.print(f"Submitted {what} to project {opened.name}: {workers}.", soft_wrap=True)
+    for remark in submission.notes:
+        note("note:", remark)
     out.print(f"Jobs run while the runner does: {opened.command} runner start")
     out.print(f"How far they are: cryslator status {submission.label} --project {opened.name}")
 
@@ -126,8 +126,12 @@ def report(
     """
     quiet()
     from cryslator_flows.campaign.find import find_campaign
+    from cryslator_flows.campaign.folder import STORE_FILE
+    from cryslator_flows.whole_files import check_output
 
     with find_campaign(target, project, folder) as started:
+        if output is not None:
+            check_output(output, Path(target), started.folder / STORE_FILE)
         print_report(started, output)
 
 
@@ -197,7 +201,7 @@ def _print_commands(status: CampaignStatus) -> None:
             out.print(words)
         for command in commands:
             # In one line however long, so that it can be copied.
-            out.print(f"  {plain(command)}", soft_wrap=True)
+            out.print(f"  {command}", soft_wrap=True)
 
 
 def print_report(started: StartedCampaign, output: Path | None = None) -> None:
@@ -211,13 +215,13 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     paths = write_all(started, summary, comparisons, status, output)
     out.print(full_report(summary, comparisons))
     for reason in summary.counts.rejected_templates:
-        err.print(f"[yellow]rejected[/] {plain(reason)}", soft_wrap=True)
+        note("rejected", reason)
     for reason in sorted({job.reason for job in status.failed}):
-        err.print(f"[yellow]failed:[/] {plain(reason)}", soft_wrap=True)
+        note("failed:", reason)
     if status.failed:
         err.print(f"Mend that; then run them again, cryslator status {started.label} says how.")
     if unfinished := status.unfinished:
-        err.print(f"[yellow]Not finished:[/] {unfinished} jobs wait or run; this is what there is by now.")
+        note("Not finished:", f"{unfinished} jobs wait or run; this is what there is by now.")
     out.print("\nWritten: " + ", ".join(map(shown, paths)))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from cryslator_flows.console import MODEL_HELP, err, out, plain, progress_bars, quiet, shown
+from cryslator_flows.console import MODEL_HELP, err, out, progress_bars, quiet, shown
 from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.whole_files import check_output, write_whole
 
@@ -105,6 +105,7 @@ def _read_pairs(path: Path) -> list[PairRecord]:
 def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     title = f"{result.chemistry}: {result.n_targets} targets, {result.n_energies} with a known energy"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
@@ -116,7 +117,7 @@ def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
         if score.input != kind:
             kind = score.input
             table.add_section()
-            table.add_row(f"[bold]{kind} input[/]")
+            table.add_row(Text(f"{kind} input", "bold"))
         cells = ["" if score.energy_mae is None else f"{score.energy_mae:.4f}"]
         if (row := score.structure) is not None:
             shares = (f"{value:.1%}" for value in (row.loose_match, row.strict_match, row.symmetry_kept))
@@ -212,7 +213,7 @@ def ablate(
         rows = run_ablations(plan, recipe, run_dir, lambda name, progress: report(progress, name))
     for row in rows:
         out.print(
-            f"{plain(row['variant'])}: energy MAE {row['energy_mae']:.4f} eV/atom, volume error "
+            f"{row['variant']}: energy MAE {row['energy_mae']:.4f} eV/atom, volume error "
             f"{row['volume_error']:.2%}, displacement {row['displacement']:.4f} A",
             highlight=False,
         )
@@ -265,12 +266,12 @@ def models() -> None:
         table.add_column(name, no_wrap=name in ("model", "version"))
     for name, folder in list_models().items():
         try:
-            table.add_row(plain(name), *map(plain, _describe(name, folder)), plain(shown(folder.path)))
+            table.add_row(name, *_describe(name, folder), shown(folder.path))
         except ModelError as error:
             damaged.append(str(error))
     out.print(table)
     for reason in damaged:
-        err.print(f"[yellow]left out:[/] {plain(reason)}", soft_wrap=True)
+        err.print(f"left out: {reason}", soft_wrap=True)
 
 
 def _describe(name: str, folder: ModelFolder) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryslator_flows.console import err, out, plain, progress_bars, quiet, shown
+from cryslator_flows.console import err, note, out, progress_bars, quiet, shown
 from cryslator_flows.pairs.kinds import OPTIONS, Kind, ReaderOptions, Split
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def pairs(
                 seed,
                 split,
                 pair_folder.scratch,
-                lambda note: progress.update(bar, note=note),
+                lambda words: progress.update(bar, note=words),
             )
             read = _read(kind, source, project, options)
             summary = pair_folder.fill(read, kind.value, source, lambda: progress.update(bar, advance=1))
@@ -107,7 +107,7 @@ def pairs(
         raise typer.Exit(130) from None
     _print_summary(summary)
     if not summary.kept:
-        err.print(f"No pair is left of {summary.read} in {plain(source)}: {shown(output / 'dropped.jsonl')} says why.")
+        err.print(f"No pair is left of {summary.read} in {source}: {shown(output / 'dropped.jsonl')} says why.")
         raise typer.Exit(1)
     out.print("Written: " + ", ".join(shown(output / name) for name in summary.files), soft_wrap=True)
 
@@ -133,14 +133,15 @@ def _print_summary(summary: PairsSummary) -> None:
         table.add_row(name, str(part.pairs), str(part.targets), str(part.formulas))
     table.add_section()
     for reason, number in summary.dropped.items():
-        table.add_row(f"dropped: {plain(reason)}", str(number))
+        table.add_row(f"dropped: {reason}", str(number))
     table.add_section()
     table.add_row("read", str(summary.read))
     out.print(table)
     for name in (name for name, part in summary.files.items() if not part.pairs):
-        err.print(
-            f"[yellow]note:[/] no pair is left for {name}; give more formulas, another --seed, or --split none and "
-            "`pairs` and `shares` in the recipe"
+        note(
+            "note:",
+            f"no pair is left for {name}; give more formulas, another --seed, or --split none and `pairs` and `shares` "
+            "in the recipe",
         )
     known = sum(part.formation_energies for part in summary.files.values())
     energies = sum(part.energies for part in summary.files.values())
@@ -150,4 +151,4 @@ def _print_summary(summary: PairsSummary) -> None:
             words += f"; the given energies of the elements lack {', '.join(summary.elements_without_energy)}"
         elif energies > known:
             words += "; --element-energies makes formation energies of the latter"
-        err.print(f"[yellow]note:[/] {words}")
+        note("note:", words)

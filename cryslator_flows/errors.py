@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception without line breaks, never empty."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class CryslatorError(Exception):
     """Base of all errors that a user can mend; the command line prints its message and exits with code 2."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryslator_flows.console import quiet
+from cryslator_flows.console import quiet, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,4 +75,4 @@ def _with_campaign(label: str, folder: Path | None, act: Callable[[StartedCampai
         with find_campaign(label, project, folder) as started:
             act(started)
     except CryslatorError as error:
-        exit_with_error_msg(str(error), code=2, markup=False)
+        exit_with_error_msg(visible(str(error)), code=2, markup=False)

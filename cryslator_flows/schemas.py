@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pymatgen.core import Structure
+
+from cryslator_flows.gate import Crystal
 
 Start = Literal["unrelaxed", "translated", "mlip", "translated_mlip"]
 STARTS: tuple[Start, ...] = get_args(Start)
@@ -36,7 +37,7 @@ class Template(BaseModel):
     """A known structure whose elements are substituted."""
 
     template_id: str = Field(description="Identifier of the template, unique in a campaign")
-    structure: Structure = Field(description="The template structure")
+    structure: Crystal = Field(description="The template structure")
 
 
 class Candidate(BaseModel):
@@ -45,7 +46,7 @@ class Candidate(BaseModel):
     candidate_id: str = Field(description="Stable hash of template, substitution and settings")
     template_id: str = Field(description="The template it was made from")
     substitution: dict[str, str] = Field(description="Template element to new element")
-    structure: Structure = Field(description="The unrelaxed structure")
+    structure: Crystal = Field(description="The unrelaxed structure")
     reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
     chemsys: str = Field(description="Elements in alphabetical order, joined by '-'")
     probability: float | None = Field(None, description="Probability by pymatgen's substitution predictor, if used")
@@ -59,7 +60,7 @@ class Translation(BaseModel):
     """What the translator made of one structure."""
 
     candidate_id: str | None = Field(None, description="The candidate that was translated")
-    structure: Structure = Field(description="The translated structure, sites in the order of the input")
+    structure: Crystal = Field(description="The translated structure, sites in the order of the input")
     formation_energy_per_atom: float = Field(description="Predicted formation energy, in eV/atom")
     formation_energy_uncertainty: float = Field(
         description="Half width of the interval that held 68 % of the validation energies, in eV/atom"
@@ -130,7 +131,16 @@ class RelaxationCost(BaseModel):
         None, description="How many of the electronic steps custodian's discarded attempts spent"
     )
     n_kpoints: int | None = Field(None, description="Irreducible k-points")
-    converged: bool = Field(description="Whether the relaxation reached its criterion")
+    response_steps: list[int] | None = Field(
+        None,
+        description="Steps of each loop of linear response (LEPSILON, NMR, DFPT), apart from the electronic steps; "
+        "None where unknown or where there was none",
+    )
+    converged: bool | None = Field(
+        None,
+        description="True if the relaxation reached its criterion, or the single point its SCF cycle; "
+        "None where nothing says",
+    )
     guard: str | None = Field(
         None, description="Why the guard went back to the unrelaxed structure; None if it did not"
     )
@@ -155,7 +165,7 @@ class Relaxation(BaseModel):
 
     start: Start = Field(description="Which structure the relaxation started from")
     job_uuids: list[str] = Field(description="Jobs that ran it")
-    structure: Structure | None = Field(None, description="Relaxed structure; None if the relaxation failed")
+    structure: Crystal | None = Field(None, description="Relaxed structure; None if the relaxation failed")
     energy_per_atom: float | None = Field(None, description="Final energy of the engine, in eV/atom")
     cost: RelaxationCost | None = Field(None, description="What it cost, also if it failed; None where nothing tells")
     prerelaxation: RelaxationCost | None = Field(
@@ -190,8 +200,8 @@ class RelaxationComparison(BaseModel):
         None, description="As stated with it, see `Translation`, in eV/atom; None in old documents"
     )
     formation_energy_uncertainty_90: float | None = Field(None, description="The same for 90 %")
-    unrelaxed_structure: Structure | None = Field(None, description="The candidate; None in a digest")
-    translated_structure: Structure | None = Field(None, description="Its translation; None in a digest")
+    unrelaxed_structure: Crystal | None = Field(None, description="The candidate; None in a digest")
+    translated_structure: Crystal | None = Field(None, description="Its translation; None in a digest")
     settings: str = Field("", description="Hash of all settings of the relaxations and of the model")
     reused_from: str | None = Field(None, description="The campaign that relaxed it, if this one did not have to")
     relaxations: list[Relaxation] = Field(description="One for each start")
@@ -299,7 +309,9 @@ class Prerelaxations(BaseModel):
     start: Start = Field(description="The start, `mlip` or `translated_mlip`")
     engines: list[str] = Field(description="Interatomic potentials")
     n_candidates: int = Field(description="Candidates whose cost is known")
-    unconverged: int = Field(description="How many of these the potential did not relax to its criterion")
+    unconverged: int | None = Field(
+        None, description="How many of these the potential did not relax to its criterion; None where one is unknown"
+    )
     ionic_steps: float | None = Field(None, description="Mean ionic steps of a candidate; None where one is unknown")
     seconds: float | None = Field(None, description="Mean wall time of a candidate, in s; None where one is unknown")
 

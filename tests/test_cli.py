@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,17 +35,18 @@ def test_translate_a_batch_goes_on_past_bad_input(run, tmp_path, perovskite, rut
     with gzip.open(source, "wt") as file:
         file.write("\n".join(json.dumps(row.as_dict()) for row in rows) + "\nnonsense\n")
     code, out, err = run("translate", source, tmp_path / "out.jsonl")
-    assert code == 0
+    assert code == 1
     assert "2 translated, 3 failed" in out
+    assert "failed: 1 disordered, 1 isolated atom, 1 not readable as a crystal; the last one:" in err
     assert "line 5" in err
     results = lines(tmp_path / "out.jsonl")
     assert ["error" in row for row in results] == [False, True, True, False, True]
     assert results[1]["error"].startswith(f"{source}, line 2, site 0: disordered")
     assert "isolated" in results[2]["error"]
-    assert not (tmp_path / "out.jsonl.partial").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl.gz", "out.jsonl"}
 
 
-def test_stopped_translation_says_where_its_lines_are(run, tmp_path, perovskite, monkeypatch):
+def test_stopped_translation_leaves_nothing(run, tmp_path, perovskite, monkeypatch):
     (tmp_path / "in.jsonl").write_text(json.dumps(perovskite.as_dict()) + "\n")
 
     def stopped(self, rows):
@@ -54,9 +56,8 @@ def test_stopped_translation_says_where_its_lines_are(run, tmp_path, perovskite,
     monkeypatch.setattr("cryslator_flows.translator.translator.Translator.translate_labelled", stopped)
     code, _, err = run("translate", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert code == 130
-    assert "The 1 lines so far are in" in err
-    assert len((tmp_path / "out.jsonl.partial").read_text().splitlines()) == 1
-    assert not (tmp_path / "out.jsonl").exists()
+    assert "Stopped after 1 structures. Nothing was written; the same command restarts." in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,109 @@ def test_finished_output_is_not_touched_by_a_failing_run(run, tmp_path):
     (tmp_path / "out.jsonl").write_text("precious")
     assert run("translate", tmp_path / "none.cif", tmp_path / "out.jsonl")[0] == 2
     assert (tmp_path / "out.jsonl").read_text() == "precious"
+
+
+def test_output_is_never_the_input(run, tmp_path, perovskite, tiny_model):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    perovskite.to(str(folder / "a.cif"))
+    before = (folder / "a.cif").read_text()
+    (tmp_path / "link").symlink_to(folder / "a.cif")
+    for target in (folder / "a.cif", tmp_path / "link"):
+        code, _, err = run("translate", folder / "a.cif", target, "--model", tiny_model.path)
+        assert (code, "is read by this command; give another file" in err) == (2, True)
+        assert (folder / "a.cif").read_text() == before
+    for _ in range(2):
+        assert run("translate", folder, folder / "out.jsonl", "--model", tiny_model.path)[0] == 0
+        assert [row["source"] for row in lines(folder / "out.jsonl")] == [str(folder / "a.cif")]
+    assert {path.name for path in folder.iterdir()} == {"a.cif", "out.jsonl"}
+    code, _, err = run("translate", tmp_path / ("n" * 300), tmp_path / "out.jsonl")
+    assert (code, "nnn: File name too long" in err, "out.jsonl" in err) == (2, True, False)
+
+
+def test_output_through_links_and_to_devices(run, tmp_path, perovskite, tiny_model):
+    perovskite.to(str(tmp_path / "a.cif"))
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "out.jsonl").symlink_to("target.jsonl")
+    (tmp_path / "out.jsonl.partial").symlink_to("precious")
+    assert run("translate", tmp_path / "a.cif", tmp_path / "out.jsonl", "--model", tiny_model.path)[0] == 0
+    assert len(lines(tmp_path / "target.jsonl")) == 1
+    assert (tmp_path / "out.jsonl").is_symlink()
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert run("translate", tmp_path / "a.cif", "/dev/null", "--model", tiny_model.path)[0] == 0
+    assert Path("/dev/null").is_char_device()
+    code, _, err = run("translate", tmp_path / "a.cif", "/dev/full", "--model", tiny_model.path)
+    assert code == 2
+    assert "/dev/full: cannot be written (No space left on device); free some space" in err
+    for target in ("", "."):
+        code, _, err = run("translate", tmp_path / "a.cif", target)
+        assert (code, err.count("is a folder; give the name of a file to write")) == (2, 1)
+
+
+def test_names_are_text(run, tmp_path, perovskite, tiny_model):
+    folder = tmp_path / "my[" / "structures]"
+    folder.mkdir(parents=True)
+    perovskite.to(str(folder / "a.cif"))
+    target = tmp_path / "o[bold] :smile: \x1b[2J.jsonl"
+    code, out, _ = run("translate", folder / "a.cif", target, "--model", tiny_model.path)
+    assert code == 0
+    assert out.endswith(r"o[bold] :smile: \x1b[2J.jsonl")
+    (folder / "\x1b]0;x\x07.cif").write_text("nonsense")
+    code, out, err = run("translate", folder, tmp_path / "x[" / "b].jsonl", "--model", tiny_model.path)
+    assert (code, "no folder" in err, "x[/b].jsonl" in err) == (2, True, True)
+    code, out, err = run("translate", folder, target, "--model", tiny_model.path)
+    assert code == 1
+    assert r"my[/structures]/\x1b]0;x\x07.cif: not readable" in err
+    assert "\x1b" not in out + err
+
+
+def test_every_terminal_and_every_user(tmp_path, perovskite, tiny_model):
+    """A terminal of few characters, and a user without home whom the machine does not know, as in containers."""
+    (tmp_path / "кристаллы").mkdir()
+    perovskite.to(str(tmp_path / "кристаллы" / "a.cif"))
+    code = (
+        "import pwd\n"
+        "def unknown(uid): raise KeyError(f'getpwuid(): uid not found: {uid}')\n"
+        "pwd.getpwuid = unknown\n"
+        "from cryslator_flows.cli import main\n"
+        "try: main()\n"
+        "finally: import jobflow"
+    )
+    known = ("PATH", "PYTHONPATH", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+    environment = {name: os.environ[name] for name in known if name in os.environ}
+    command = [sys.executable, "-c", code, "translate", "кристаллы", "вывод.jsonl", "--model", str(tiny_model.path)]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={**environment, "PYTHONIOENCODING": "latin-1"}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert r"1 translated, 0 failed: \u0432\u044b\u0432\u043e\u0434.jsonl" in ended.stdout
+
+
+def test_a_command_that_is_stopped_says_so_in_one_line(run, monkeypatch):
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cryslator_flows.translator.pretrained.list_models", stopped)
+    assert run("models") == (130, "", "Stopped. The same command does it again.")
+
+
+def test_damaged_pairs_are_named(run, tmp_path, perovskite):
+    write_pairs(tmp_path / "pairs.jsonl", perovskite, 3)
+    packed = bytearray(gzip.compress((tmp_path / "pairs.jsonl").read_bytes()))
+    for place in (12, len(packed) // 2, len(packed) - 6):
+        damaged = packed.copy()
+        damaged[place] ^= 0xFF
+        (tmp_path / "pairs.jsonl.gz").write_bytes(damaged)
+        code, _, err = run("evaluate", tmp_path / "pairs.jsonl.gz")
+        assert (code, err.count("Error:"), "pairs.jsonl.gz" in err) == (2, 1, True)
+
+
+def test_scores_do_not_replace_the_pairs(run, tmp_path, perovskite):
+    write_pairs(tmp_path / "pairs.jsonl", perovskite, 3)
+    before = (tmp_path / "pairs.jsonl").read_text()
+    code, _, err = run("evaluate", tmp_path / "pairs.jsonl", "--json", tmp_path / "pairs.jsonl")
+    assert (code, "is read by this command" in err) == (2, True)
+    assert (tmp_path / "pairs.jsonl").read_text() == before
 
 
 def test_unwritable_output_and_unknown_model(run, tmp_path, perovskite):

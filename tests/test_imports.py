@@ -11,10 +11,10 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "cryslator_flows"
 FLOORS = {
-    "defaults": 0, "errors": 0, "settings": 0, "schemas": 0, "crystals": 1, "processes": 1,
-    "whole_files": 1, "yaml_files": 1, "translator": 2,
-    "relaxation": 2, "pairs": 3, "jobs": 4, "flows": 5, "campaign": 6, "console": 7, "cli_campaigns": 8,
-    "cli_models": 8, "cli_pairs": 8, "cli": 9, "jf_plugin": 9,
+    "errors": -2, "gate": -1, "whole_files": -1, "defaults": 0, "settings": 0, "schemas": 0, "console": 1,
+    "processes": 1,
+    "crystals": 1, "yaml_files": 1, "translator": 2, "relaxation": 2, "pairs": 3, "jobs": 4, "flows": 5, "campaign": 6,
+    "cli_campaigns": 8, "cli_models": 8, "cli_pairs": 8, "cli": 9, "jf_plugin": 9,
 }  # fmt: skip
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sqlite3
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from monty.json import MontyEncoder
@@ -14,6 +15,7 @@ from monty.json import MontyEncoder
 from cryslator_flows.campaign.frames import CANDIDATE_COLUMNS, candidate_rows, relaxations_frame
 from cryslator_flows.errors import StoreError
 from cryslator_flows.relaxation.ends import converged_ends
+from cryslator_flows.whole_files import whole_text, write_whole, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,23 +55,41 @@ def export_campaign(results: CampaignResults, folder: Path) -> dict[Path, int]:
     selection = results.selection()
     chosen = set(selection.candidate_ids) if selection else set()
     chunks = results.chunks()
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        candidates = folder / "candidates.csv", folder / "candidates.jsonl"
-        number = write_candidates(candidates[0], _write_selected(folder, chosen, chunks), candidates[1])
-        written = dict.fromkeys(candidates, number)
-        relaxations = relaxations_frame(comparisons, results.rounds_of())
-        relaxations.to_csv(folder / "relaxations.csv", index=False)
-        relaxations.to_json(folder / "relaxations.jsonl", orient="records", lines=True)
-        written |= dict.fromkeys((folder / "relaxations.csv", folder / "relaxations.jsonl"), len(relaxations))
-        with (folder / "comparisons.jsonl").open("w") as lines:
-            lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)
-        written[folder / "comparisons.jsonl"] = len(comparisons)
-        written[folder / "selected"] = len(chosen)
-        written[folder / "relaxed"] = write_relaxed(folder / "relaxed", comparisons)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+    candidates = folder / "candidates.csv", folder / "candidates.jsonl"
+    number = write_candidates(candidates[0], _write_selected(folder, chosen, chunks), candidates[1])
+    written = dict.fromkeys(candidates, number)
+    relaxations = relaxations_frame(comparisons, results.rounds_of())
+    write_whole(folder / "relaxations.csv", relaxations.map(cell).to_csv(index=False))
+    write_whole(folder / "relaxations.jsonl", relaxations.to_json(orient="records", lines=True))
+    written |= dict.fromkeys((folder / "relaxations.csv", folder / "relaxations.jsonl"), len(relaxations))
+    with whole_text(folder / "comparisons.jsonl") as lines:
+        lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)
+    written[folder / "comparisons.jsonl"] = len(comparisons)
+    written[folder / "selected"] = len(chosen)
+    written[folder / "relaxed"] = write_relaxed(folder / "relaxed", comparisons)
     return written
+
+
+def cell(value: Any) -> Any:
+    """Return what a spreadsheet shows as it is: text that it would take for a formula gets an apostrophe in front.
+
+    >>> cell("=HYPERLINK(1)"), cell("-1.5"), cell(-1.5), cell("CaTiO3")
+    ("'=HYPERLINK(1)", '-1.5', -1.5, 'CaTiO3')
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def cif_name(formula: str, candidate_id: str) -> str:
+    """Return the name of a candidate's CIF, which leads out of no folder whatever the formula is."""
+    return re.sub(r"[^\w().+-]", "_", f"{formula}-{candidate_id}.cif")
 
 
 def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: Path | None = None) -> int:
@@ -94,6 +114,7 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: 
     """
     energy = CANDIDATE_COLUMNS.index("formation_energy_per_atom")
     with ExitStack() as stack:
+        stack.enter_context(_sorting(path))
         rows = stack.enter_context(closing(sqlite3.connect("")))
         rows.execute("CREATE TABLE candidates (energy REAL, id TEXT, row TEXT)")
         for chunk in chunks:
@@ -101,17 +122,28 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: 
             rows.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?)", ((row[energy], row[0], json.dumps(row)) for row in cells)
             )
-        table = csv.writer(stack.enter_context(path.open("w", newline="")))
-        lines = stack.enter_context(json_lines.open("w")) if json_lines else None
+        table = csv.writer(stack.enter_context(whole_text(path)))
+        lines = stack.enter_context(whole_text(json_lines)) if json_lines else None
         table.writerow(CANDIDATE_COLUMNS)
         number = 0
         for (text,) in rows.execute("SELECT row FROM candidates ORDER BY energy, id"):
             row = json.loads(text)
-            table.writerow(row)
+            table.writerow(map(cell, row))
             if lines is not None:
                 lines.write(json.dumps(dict(zip(CANDIDATE_COLUMNS, row, strict=True))) + "\n")
             number += 1
     return number
+
+
+@contextmanager
+def _sorting(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"{path}: its rows cannot be sorted in a temporary file ({error}); free some space, or name another folder "
+            "in the environment variable SQLITE_TMPDIR"
+        ) from error
 
 
 def _write_selected(folder: Path, chosen: set[str], chunks: Iterable[TranslatedChunk]) -> Iterator[TranslatedChunk]:
@@ -119,9 +151,8 @@ def _write_selected(folder: Path, chosen: set[str], chunks: Iterable[TranslatedC
     for chunk in chunks:
         names = chunk.translated.arrays()["candidate_id"]
         for candidate, translation in chunk.translated.take(np.flatnonzero(np.isin(names, [*chosen]))).rows():
-            (folder / "selected").mkdir(exist_ok=True)
-            name = f"{candidate.reduced_formula}-{translation.candidate_id}.cif"
-            translation.structure.to(str(folder / "selected" / name))
+            name = cif_name(candidate.reduced_formula, candidate.candidate_id)
+            write_whole(folder / "selected" / name, translation.structure.to(fmt="cif"))
         yield chunk
 
 
@@ -144,7 +175,7 @@ def write_relaxed(folder: Path, comparisons: list[RelaxationComparison]) -> int:
     for comparison in comparisons:
         ends = [end.structure for end in converged_ends(comparison.relaxations) if end.structure is not None]
         if ends:
-            folder.mkdir(exist_ok=True)
-            ends[0].to(str(folder / f"{comparison.reduced_formula}-{comparison.candidate_id}.cif"))
+            name = cif_name(comparison.reduced_formula, comparison.candidate_id)
+            write_whole(folder / name, ends[0].to(fmt="cif"))
             number += 1
     return number

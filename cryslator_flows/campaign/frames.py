@@ -57,7 +57,7 @@ class CampaignFrames:
         Funnel, savings and versions.
     candidates : DataFrame
         The translated candidates by ``candidate_id``, lowest predicted formation energy first; energies in eV/atom,
-        columns as the fields of `Translation`, and whether a relaxation of it converged (``relaxed``).
+        columns as the fields of `Translation`, and whether a relaxation of it is known to have converged (``relaxed``).
     relaxations : DataFrame
         See `relaxations_frame`.
     savings : DataFrame

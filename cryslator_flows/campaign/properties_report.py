@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
+from cryslator_flows.console import as_text
 from cryslator_flows.errors import DataError
 from cryslator_flows.relaxation.properties import DOS_DEPTH
 from cryslator_flows.schemas import STARTS
+from cryslator_flows.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +170,7 @@ def properties_table(comparisons: list[PropertyComparison]) -> Table:
     for name in head:
         table.add_column(name, justify="left" if name == head[0] else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(as_text, row))
     table.caption, table.caption_justify = "\n".join(_notes(comparisons)), "left"
     return table
 
@@ -216,7 +217,8 @@ def plot_properties(path: Path, comparisons: list[PropertyComparison]) -> Path:
         _draw(axis, quantity, paired_errors(comparisons, quantity))
     figure.suptitle(f"{_engines(comparisons)}: errors against the relaxed structure, candidates and their mean (bar)")
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as file:
+        figure.savefig(file, dpi=150)
     return path
 
 

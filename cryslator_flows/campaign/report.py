@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from cryslator_flows.campaign.export import write_candidates, write_relaxed
+from cryslator_flows.console import as_text
 from cryslator_flows.relaxation.savings import (
     LEAST_PAIRS,
     compared_starts,
@@ -18,12 +18,12 @@ from cryslator_flows.relaxation.savings import (
     paired_steps,
 )
 from cryslator_flows.schemas import Outcome
+from cryslator_flows.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.schemas import (
         CampaignSummary,
         Prerelaxations,
@@ -137,7 +137,8 @@ def describe_prerelaxations(prerelaxations: list[Prerelaxations]) -> list[str]:
     for item in prerelaxations:
         steps = "?" if item.ionic_steps is None else f"{item.ionic_steps:.1f}"
         seconds = "?" if item.seconds is None else f"{item.seconds:.2g}"
-        beyond = f"; {item.unconverged} of {item.n_candidates} unfinished" if item.unconverged else ""
+        unfinished = "?" if item.unconverged is None else item.unconverged
+        beyond = f"; {unfinished} of {item.n_candidates} unfinished" if unfinished else ""
         words = f"{', '.join(item.engines)} took {steps} ionic steps, {seconds} s per candidate"
         sentences.append(f"Before {item.start}: {words}{beyond}.")
     return sentences
@@ -244,7 +245,10 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
 
 
 def describe_steps(comparison: RelaxationComparison, start: Start) -> str:
-    """Ionic and, where there are any, electronic steps from a start as text; ``+`` after those of an unfinished one."""
+    """Ionic and, where there are any, electronic steps from a start as text.
+
+    ``+`` follows those of an unfinished relaxation, ``?`` those of one of which nothing says whether it converged.
+    """
     relaxation = comparison.relaxation(start)
     if relaxation is None:
         return "-"
@@ -257,7 +261,7 @@ def describe_steps(comparison: RelaxationComparison, start: Start) -> str:
     if cost.total_electronic_steps is not None:
         known.append(str(cost.total_electronic_steps))
     text = "unknown" if known == ["?"] else "/".join(known)
-    return f"{text}{'' if cost.converged else '+'}"
+    return text + {True: "", False: "+", None: "?"}[cost.converged]
 
 
 def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
@@ -268,7 +272,7 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
     many = len(starts) > 2
     title = (
         f"Selected: predicted formation energy, {'ionic/electronic' if electronic else 'ionic'} steps of each start "
-        "(+: unfinished)"
+        "(+: unfinished, ?: unknown)"
     )
     if many:
         title += "\nEnds: = the same, < a lower, > a higher minimum than from the unrelaxed start"
@@ -284,7 +288,8 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
         else:
             cells = [cell for start in starts for cell in (describe_steps(item, start), _end(item, start))]
         energy = f"{item.formation_energy_per_atom:.3f}"
-        table.add_row(item.reduced_formula, item.template_id, energy, describe_steps(item, "unrelaxed"), *cells)
+        names = as_text(item.reduced_formula), as_text(item.template_id)
+        table.add_row(*names, energy, describe_steps(item, "unrelaxed"), *cells)
     return table
 
 
@@ -308,43 +313,7 @@ def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison
     return Group(*(part for table in tables for part in (table, "")), savings_table(summary))
 
 
-def write_files(
-    folder: Path,
-    summary: CampaignSummary,
-    comparisons: list[RelaxationComparison],
-    chunks: Iterable[TranslatedChunk],
-) -> list[Path]:
-    """Write summary, candidates, relaxed structures and the picture of the savings.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to; made if missing.
-    summary : CampaignSummary
-        The summary.
-    comparisons : list of RelaxationComparison
-        The relaxed candidates.
-    chunks : iterable of TranslatedChunk
-        The translated candidates.
-
-    Returns
-    -------
-    list of Path
-        ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF of the lowest converged end of each
-        candidate and, where there are pairs to show, ``savings.png``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "summary.json", folder / "candidates.csv"]
-    paths[0].write_text(summary.model_dump_json(indent=2) + "\n")
-    write_candidates(paths[1], chunks)
-    if write_relaxed(folder / "relaxed", comparisons):
-        paths.append(folder / "relaxed")
-    if _panels(summary, comparisons):
-        paths.append(plot_savings(folder / "savings.png", summary, comparisons))
-    return paths
-
-
-def _panels(
+def savings_panels(
     summary: CampaignSummary, comparisons: list[RelaxationComparison]
 ) -> dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]]:
     """For each kind of step the savings and the pairs behind them, where there are pairs."""
@@ -361,7 +330,7 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    panels = _panels(summary, comparisons)
+    panels = savings_panels(summary, comparisons)
     figure = Figure(figsize=(5.2 * len(panels), 4.8))
     axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (quantity, series) in zip(axes[0], panels.items(), strict=True):
@@ -393,8 +362,9 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
             direction.set_ticks(ticks)
             direction.set_major_formatter(ScalarFormatter())
             direction.set_minor_formatter(NullFormatter())
-        axis.set_title("\n".join(title), fontsize="medium")
+        axis.set_title("\n".join(title), fontsize="medium", parse_math=False)
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as file:
+        figure.savefig(file, dpi=150)
     return path

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cryslator_flows.campaign.export import write_candidates, write_relaxed
 from cryslator_flows.campaign.page.candidates import CandidateTable
 from cryslator_flows.campaign.page.page import PageContent, write_page
-from cryslator_flows.campaign.report import write_files
+from cryslator_flows.campaign.report import plot_savings, savings_panels
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from cryslator_flows.campaign.started import StartedCampaign
     from cryslator_flows.campaign.status import CampaignStatus
+    from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
 
@@ -46,7 +50,7 @@ def write_all(
     Raises
     ------
     StoreError
-        The page cannot be written.
+        A file cannot be written.
     """
     candidates = CandidateTable(started.cuts, {item.candidate_id for item in comparisons})
     paths = write_files(started.folder, summary, comparisons, candidates.read(started.results.chunks()))
@@ -62,3 +66,38 @@ def write_all(
         job_command=started.job_command,
     )
     return [*paths, write_page(page or started.folder / "report.html", content)]
+
+
+def write_files(
+    folder: Path,
+    summary: CampaignSummary,
+    comparisons: list[RelaxationComparison],
+    chunks: Iterable[TranslatedChunk],
+) -> list[Path]:
+    """Write summary, candidates, relaxed structures and the picture of the savings.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; made if missing.
+    summary : CampaignSummary
+        The summary.
+    comparisons : list of RelaxationComparison
+        The relaxed candidates.
+    chunks : iterable of TranslatedChunk
+        The translated candidates.
+
+    Returns
+    -------
+    list of Path
+        ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF of the lowest converged end of each
+        candidate and, where there are pairs to show, ``savings.png``.
+    """
+    paths = [folder / "summary.json", folder / "candidates.csv"]
+    write_whole(paths[0], summary.model_dump_json(indent=2) + "\n")
+    write_candidates(paths[1], chunks)
+    if write_relaxed(folder / "relaxed", comparisons):
+        paths.append(folder / "relaxed")
+    if savings_panels(summary, comparisons):
+        paths.append(plot_savings(folder / "savings.png", summary, comparisons))
+    return paths

@@ -18,6 +18,8 @@ from cryslator_flows.crystals.substitution import Substitution, rescale, substit
 from cryslator_flows.schemas import Candidate, Template
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pymatgen.core import Structure
     from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
@@ -83,7 +85,7 @@ def _electronegativity(symbol: str) -> tuple[float, str]:
 _patterns: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = {}
 
 
-def substituted_formula(amounts: dict[str, float], mapping: dict[str, str]) -> ReducedFormula:
+def substituted_formula(amounts: Mapping[str, float], mapping: dict[str, str]) -> ReducedFormula:
     """Reduced formula after a substitution.
 
     Parameters

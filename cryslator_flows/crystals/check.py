@@ -6,18 +6,59 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pymatgen.core import DummySpecies
+from pymatgen.core import DummySpecies, Structure
 
-from cryslator_flows.errors import StructureError
+from cryslator_flows.errors import StructureError, one_line
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from numpy.typing import NDArray
 
 MAX_ATOMS = 500
 MIN_DISTANCE = 0.5
 MAX_DISTANCE = 6.0
+# Edges of the cell in angstrom, and volume for an atom in cubic angstrom: what the search for neighbours can bear.
+MAX_LENGTH = 1000.0
+MAX_VOLUME = 1e5
+# Spheres of the least distance cannot be packed more closely.
+MIN_VOLUME = MIN_DISTANCE**3 / math.sqrt(2)
+# In cells.
+MAX_COORDINATE = 1e6
 # Nearly every atom has a neighbour within it, and the search takes a fifth of the time.
 USUAL_DISTANCE = 3.5
+
+
+def check_count(atoms: int, where: str = "") -> None:
+    """Raise an error if there are more atoms than can be translated.
+
+    Raises
+    ------
+    StructureError
+        There are over 500; the message begins with `where`.
+    """
+    if atoms > MAX_ATOMS:
+        raise StructureError(
+            f"{where}{atoms} atoms, at most {MAX_ATOMS}; give the primitive cell or a smaller one",
+            f"over {MAX_ATOMS} atoms",
+        )
+
+
+def inside_cell(structure: Structure, where: str = "") -> NDArray[np.floating]:
+    """Return fractional coordinates from 0 to 1, [atoms, 3].
+
+    Raises
+    ------
+    StructureError
+        An atom is so far away that rounding leaves nothing of its place in the cell; the message begins with `where`.
+    """
+    frac = structure.frac_coords
+    far = (np.abs(frac) > MAX_COORDINATE).any(axis=1)
+    if far.any():
+        index = int(far.argmax())
+        raise StructureError(
+            f"{where}site {index}: fractional coordinates {frac[index].tolist()}, far outside the cell; fix them",
+            "far outside the cell",
+        )
+    return frac - np.floor(frac)
 
 
 def check_structure(structure: Structure, source: str = "structure") -> None:
@@ -33,16 +74,22 @@ def check_structure(structure: Structure, source: str = "structure") -> None:
     Raises
     ------
     StructureError
-        No atoms, over 500 atoms, disordered site, unknown element, NaN, flat cell, atoms closer than 0.5 angstrom,
-        or an atom without neighbour within 6 angstrom.
+        No atoms, over 500 atoms, disordered site, unknown element, not periodic in three directions, NaN, coordinates
+        far outside the cell, flat, huge or tiny cell, atoms closer than 0.5 angstrom, or an atom without neighbour
+        within 6 angstrom.
     """
+    try:
+        _check(structure, source)
+    except StructureError:
+        raise
+    except Exception as error:
+        raise StructureError(f"{source}: cannot be checked ({one_line(error)}); fix the structure") from error
+
+
+def _check(structure: Structure, source: str) -> None:
     if not len(structure):
         raise StructureError(f"{source}, sites: no atoms; give a structure with at least one site", "no atoms")
-    if len(structure) > MAX_ATOMS:
-        raise StructureError(
-            f"{source}, sites: {len(structure)} atoms, at most {MAX_ATOMS}; give the primitive cell or a smaller one",
-            f"over {MAX_ATOMS} atoms",
-        )
+    check_count(len(structure), f"{source}, sites: ")
     try:
         species = structure.species
     except AttributeError:
@@ -59,13 +106,34 @@ def check_structure(structure: Structure, source: str = "structure") -> None:
                 "replace it with an element symbol",
                 "no element",
             )
+    if not all(structure.pbc):
+        raise StructureError(
+            f"{source}, lattice: not periodic in three directions; give a cell with vacuum, periodic in all three",
+            "not periodic",
+        )
     if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
         raise StructureError(
-            f"{source}, lattice or coordinates: not a number (NaN or infinite); mend the file", "not a number"
+            f"{source}, lattice or coordinates: not a number (NaN or infinite); fix the file", "not a number"
         )
     lengths, volume = structure.lattice.abc, abs(float(np.linalg.det(structure.lattice.matrix)))
     if min(lengths) < 1e-3 or volume < 1e-3 * math.prod(lengths):
-        raise StructureError(f"{source}, lattice: cell volume {volume:.3g} A^3 is zero; mend the lattice", "flat cell")
+        raise StructureError(f"{source}, lattice: cell volume {volume:.3g} A^3 is zero; fix the lattice", "flat cell")
+    if max(lengths) > MAX_LENGTH or volume > MAX_VOLUME * len(structure):
+        raise StructureError(
+            f"{source}, lattice: edges of {', '.join(f'{length:.4g}' for length in lengths)} A for "
+            f"{len(structure)} atoms; give lengths in angstrom, at most {MAX_LENGTH:g} A",
+            "cell too large",
+        )
+    if volume < MIN_VOLUME * len(structure):
+        raise StructureError(
+            f"{source}, lattice: {volume / len(structure):.2g} A^3 for an atom, which leaves them under "
+            f"{MIN_DISTANCE} A apart; give lengths in angstrom",
+            "cell too small",
+        )
+    inside = inside_cell(structure, f"{source}, ")
+    if (inside != structure.frac_coords).any():
+        # The search takes memory for all the space between the atoms as they are given.
+        structure = Structure(structure.lattice, species, inside)
     for radius in (USUAL_DISTANCE, MAX_DISTANCE):
         centers, points, _, distances = structure.get_neighbor_list(radius, exclude_self=True)
         nearest = np.full(len(structure), np.inf)
@@ -77,7 +145,7 @@ def check_structure(structure: Structure, source: str = "structure") -> None:
         other = int(points[centers == index][distances[centers == index].argmin()])
         raise StructureError(
             f"{source}, sites {index} and {other}: only {nearest[index]:.3f} A apart, under {MIN_DISTANCE} A; "
-            "remove the duplicate site or mend the coordinates",
+            "remove the duplicate site or fix the coordinates",
             "atoms nearly coincide",
         )
     if not np.isfinite(nearest).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
@@ -20,6 +21,7 @@ from cryslator_flows.crystals.substitution import (
     SpeciesPools,
     Substitution,
     is_charge_balanced,
+    site_elements,
     substitute,
 )
 from cryslator_flows.errors import StructureError
@@ -239,12 +241,16 @@ class Enumeration:
             if isinstance(template, StructureError):
                 counts.rejected_templates.append(str(template))
                 continue
-            if template.template_id in names:
-                raise StructureError(f"template {template.template_id}: identifier used twice; rename one of the two")
-            names.add(template.template_id)
+            # Folders of one name can hold files of one name.
+            name, number = template.template_id, 1
+            while name in names:
+                number += 1
+                name = f"{template.template_id} ({number})"
+            names.add(name)
+            template = template.model_copy(update={"template_id": name})
             counts.templates += 1
             index = seen.add_template(template)
-            amounts = template.structure.composition.element_composition.get_el_amt_dict()
+            amounts = Counter(site_elements(template.structure))
             for substitution in (item for space in self.spaces for item in space.substitutions(template.structure)):
                 counts.enumerated += 1
                 formula = substituted_formula(amounts, substitution.mapping)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pymatgen.electronic_structure.core import Magmom
 
 if TYPE_CHECKING:
@@ -13,6 +14,28 @@ if TYPE_CHECKING:
 MAGNETIC = {"V": 5.0, "Cr": 5.0, "Mn": 5.0, "Fe": 5.0, "Co": 0.6, "Ni": 5.0, "Mo": 5.0, "W": 5.0}
 # Under this a site of the template has no moment to speak of, in Bohr magnetons.
 NO_MOMENT = 0.1
+# What rounding in a file leaves across the common axis of moments, in Bohr magnetons.
+SAME_AXIS = 0.01
+
+
+def moments_of(structure: Structure) -> list[Any] | None:
+    """Return the magnetic moments of a structure as plain numbers or vectors, in Bohr magnetons; None without any.
+
+    Spins of species count as moments, unless there are moments of sites. Those of a magCIF become numbers where all are
+    along one axis.
+    """
+    if "magmom" in structure.site_properties:
+        moments = structure.site_properties["magmom"]
+    elif any(getattr(specie, "spin", None) for specie in structure.composition):
+        moments = [getattr(site.specie, "spin", None) if site.is_ordered else None for site in structure]
+    else:
+        return None
+    if any(isinstance(moment, Magmom) for moment in moments):
+        vectors = np.array([Magmom(0.0 if moment is None else moment).global_moment for moment in moments])
+        if (np.linalg.svd(vectors, compute_uv=False)[1:] > SAME_AXIS).any():
+            return vectors.tolist()
+        moments = [float(Magmom(vector)) for vector in vectors]
+    return [None if moment is None else np.asarray(moment, dtype=float).tolist() for moment in moments]
 
 
 def carry_moments(template: Structure, symbols: list[str]) -> list[Any] | None:
@@ -35,11 +58,12 @@ def carry_moments(template: Structure, symbols: list[str]) -> list[Any] | None:
     list or None
         A moment for every site; None where the input set has to set them.
     """
-    if "magmom" not in template.site_properties:
+    moments = moments_of(template)
+    if moments is None:
         return None
     carried: list[Any] = []
-    for site, symbol in zip(template, symbols, strict=True):
-        moment = 0.0 if site.properties["magmom"] is None else site.properties["magmom"]
+    for site, symbol, given in zip(template, symbols, moments, strict=True):
+        moment = 0.0 if given is None else given
         changed = symbol != site.specie.symbol
         if changed and symbol in MAGNETIC and abs(Magmom(moment)) < NO_MOMENT:
             return None

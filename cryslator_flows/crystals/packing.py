@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from monty.json import MontyDecoder, MontyEncoder
+from monty.json import MontyEncoder
 from pydantic import BaseModel, Field
 from pymatgen.core import Structure
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
@@ -122,7 +122,7 @@ class PackedCandidates(BaseModel):
         return self._make(self.arrays(), self._templates())
 
     def _templates(self) -> list[Template]:
-        return [MontyDecoder().decode(text) for text in self.template_texts().values()]
+        return [Template.model_validate_json(text) for text in self.template_texts().values()]
 
     def _make(self, columns: Arrays, templates: Sequence[Template]) -> Iterator[Candidate]:
         predictor = DLSVolumePredictor() if self.rescale_volume else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +30,41 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
     Raises
     ------
     StoreError
-        There is no such store, or it cannot be opened.
+        There is no such store, or it or one of its files cannot be read.
     """
     from jobflow import JobStore
 
+    skipped = _Errors()
     try:
         store = JobStore.from_dict_spec({"docs_store": spec}).docs_store
         store.key = spec.get("key", _default_key(store))
-        store.connect()
+        store.logger.addHandler(skipped)
+        try:
+            store.connect()
+        finally:
+            store.logger.removeHandler(skipped)
     except Exception as error:
         raise StoreError(
             f"{name} {spec.get('type')!r}: cannot be opened ({type(error).__name__}: {error}); "
             "give 'type' and arguments as in a jobflow.yaml"
         ) from error
+    # maggma goes on without a file that it cannot read.
+    if skipped.messages:
+        store.close()
+        raise StoreError(f"{name} {spec.get('type')!r}: {skipped.messages[0]} Restore this file, or leave it out")
     return store
+
+
+class _Errors(logging.Handler):
+    """Keeps the messages of logged errors."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.messages.append(record.getMessage())
 
 
 def _default_key(store: Store) -> str:

@@ -54,7 +54,12 @@ def template_elements(structure: Structure) -> list[str]:
     """Element symbols of a template, most electropositive first."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [Element(specie.symbol).symbol for specie in sorted(set(structure.composition.elements))]
+        return [element.symbol for element in sorted(map(Element, set(site_elements(structure))))]
+
+
+def site_elements(structure: Structure) -> list[str]:
+    """Element symbol of every site, oxidation states, spins and isotopes left out."""
+    return [Element.from_Z(specie.Z).symbol for specie in structure.species]
 
 
 class ExplicitMaps(StrictModel):
@@ -167,8 +172,7 @@ def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
     Parameters
     ----------
     structure : Structure
-        The template; oxidation states on it are dropped, site properties kept, magnetic moments as `carry_moments`
-        says.
+        The template; of its site properties magnetic moments alone are kept, as `carry_moments` says.
     mapping : dict
         Template element to new element.
 
@@ -182,13 +186,12 @@ def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
     StructureError
         An element of the template is not in `mapping`.
     """
-    symbols = [Element(site.specie.symbol).symbol for site in structure]
+    symbols = site_elements(structure)
     if missing := set(symbols) - set(mapping):
         raise StructureError(f"substitution, mapping: no new element for {sorted(missing)}; name every element")
     new = [mapping[symbol] for symbol in symbols]
-    properties = {name: values for name, values in structure.site_properties.items() if name != "magmom"}
-    if (moments := carry_moments(structure, new)) is not None:
-        properties["magmom"] = moments
+    moments = carry_moments(structure, new)
+    properties = {} if moments is None else {"magmom": moments}
     return Structure(structure.lattice, new, structure.frac_coords, site_properties=properties)
 
 

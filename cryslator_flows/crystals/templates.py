@@ -13,10 +13,11 @@ from pydantic import AfterValidator, Field, SecretStr
 from pymatgen.core import Composition, Structure
 
 from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.files import read_structures, structure_from_dict
+from cryslator_flows.crystals.files import read_structures
+from cryslator_flows.crystals.outside import crystal_alone, structure_from_dict
 from cryslator_flows.crystals.stores import open_store
 from cryslator_flows.crystals.substitution import Symbol
-from cryslator_flows.errors import StructureError
+from cryslator_flows.errors import StructureError, one_line
 from cryslator_flows.schemas import StrictModel, Template
 
 if TYPE_CHECKING:
@@ -103,11 +104,11 @@ class FileTemplates(TemplateSource):
     def _read(self) -> Iterator[Template | StructureError]:
         # Named with the folder, which tells one POSCAR from another, but the same wherever that folder lies.
         above = (self.path if self.path.is_dir() else self.path.parent).parent
-        for row in read_structures(self.path):
-            if row.structure is None:
-                yield StructureError(f"template {row.error}")
+        for name, found in read_structures(self.path):
+            if isinstance(found, StructureError):
+                yield StructureError(f"template {found}", found.cause)
             else:
-                yield Template(template_id=row.source.removeprefix(f"{above}{os.sep}"), structure=row.structure)
+                yield Template(template_id=name.removeprefix(f"{above}{os.sep}"), structure=found)
 
 
 class StoreTemplates(TemplateSource):
@@ -120,24 +121,34 @@ class StoreTemplates(TemplateSource):
     id_key: str = Field("uuid", description="Where a document has its identifier")
 
     def _read(self) -> Iterator[Template | StructureError]:
-        from monty.json import MontyDecoder
         from pydash import get
 
         store = open_store(self.store, "template store")
-        found = 0
-        for document in store.query(self.criteria, [self.structure_key, self.id_key]):
-            found += 1
-            value = MontyDecoder().process_decoded(get(document, self.structure_key))
+        # A job that was run again has a document for each index: the last one counts.
+        latest: dict[str, int] = {}
+        for document in store.query(self.criteria, [self.id_key, "index"]):
+            name = str(get(document, self.id_key))
+            latest[name] = max(_index(document), latest.get(name, 0))
+        for document in store.query(self.criteria, [self.structure_key, self.id_key, "index"]):
+            name = str(get(document, self.id_key))
+            if _index(document) < latest.get(name, 0):
+                continue
+            where = f"template store, document {name}, {self.structure_key}"
             try:
-                structure = value if isinstance(value, Structure) else structure_from_dict(value)
-                yield Template(template_id=str(get(document, self.id_key)), structure=structure)
-            except ValueError as error:
-                yield StructureError(
-                    f"template store, document {get(document, self.id_key)}, {self.structure_key}: {error}"
-                )
+                yield Template(template_id=name, structure=structure_from_dict(get(document, self.structure_key)))
+            except StructureError as error:
+                yield StructureError(f"{where}: {error}", error.cause)
+            # Documents of anything can raise anything.
+            except Exception as error:
+                yield StructureError(f"{where}: {one_line(error)}; fix the document or leave it out by 'criteria'")
         store.close()
-        if not found:
+        if not latest:
             raise StructureError("template store, criteria: no document matches; widen the query")
+
+
+def _index(document: dict[str, Any]) -> int:
+    index = document.get("index")
+    return index if isinstance(index, int) else 0
 
 
 class MaterialsProjectTemplates(TemplateSource):
@@ -150,7 +161,7 @@ class MaterialsProjectTemplates(TemplateSource):
     def _read(self) -> Iterator[Template | StructureError]:
         key = None if self.api_key is None else self.api_key.get_secret_value()
         for document in search_materials_project(self.search, key):
-            yield Template(template_id=str(document.material_id), structure=document.structure)
+            yield Template(template_id=str(document.material_id), structure=crystal_alone(document.structure))
 
 
 def search_materials_project(search: dict[str, Any], api_key: str | None) -> list[Any]:

@@ -139,11 +139,16 @@ def _spent(campaign: str, candidate_id: str, start: Start) -> RelaxationCost | N
 
 
 def _with_all_runs(relaxation: Relaxation, spent: RelaxationCost) -> Relaxation:
-    """Count failed jobs and runs whose folders are gone too; the documents know of the last runs only."""
+    """Count failed jobs and runs whose folders are gone too; the documents know of the last runs only.
+
+    One run that could not be counted leaves the sum unknown, whatever the documents know.
+    """
     known = relaxation.cost
     if known is None:
-        return relaxation.model_copy(update={"cost": spent.model_copy(update={"converged": False})})
-    if (spent.total_electronic_steps or 0) <= (known.total_electronic_steps or 0):
+        cost = spent if relaxation.structure is not None else spent.model_copy(update={"converged": False})
+        return relaxation.model_copy(update={"cost": cost})
+    all_runs, last_runs = spent.total_electronic_steps, known.total_electronic_steps
+    if all_runs is not None and last_runs is not None and all_runs <= last_runs:
         return relaxation
-    cost = spent.model_copy(update={"converged": known.converged, "dir_name": known.dir_name})
-    return relaxation.model_copy(update={"cost": cost})
+    kept = known.model_dump(include={"engine", "converged", "dir_name"})
+    return relaxation.model_copy(update={"cost": spent.model_copy(update=kept)})

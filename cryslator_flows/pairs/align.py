@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pymatgen.core import Element, Lattice, Structure
-from pymatgen.util.coord import pbc_shortest_vectors
-from scipy.optimize import linear_sum_assignment
+from pymatgen.core import Element, Structure
 
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.displacement import without_drift
 from cryslator_flows.errors import StructureError
+from cryslator_flows.pairs.deformation import SitesOfCell, lattices_near, least_deformation, strains_between
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.translator.records import Geometry, PairRecord
+from cryslator_flows.translator.records import PairRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
+    from cryslator_flows.pairs.deformation import Alignment
     from cryslator_flows.pairs.raw import RawPair
 
     Array = NDArray[np.floating]
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 SURE = 0.02
 # Other axes are looked for among lattices of up to this much strain, the nearest first.
 STRAINS = (0.1, 0.2, 0.4)
-# What is nearer by less than this is not worth another order of sites: rounding of files.
-NOISE = 1e-6
 DECIMALS = 8
 
 
@@ -55,46 +53,19 @@ class PairLimits:
     max_volume: float = 0.6
     max_shift: float = 1.5
 
-
-@dataclass(frozen=True)
-class Alignment:
-    """A way to read the relaxed crystal in terms of the unrelaxed one.
-
-    Parameters
-    ----------
-    strain : array
-        Logarithmic strain from the unrelaxed to the relaxed cell, [3, 3], symmetric.
-    shift : array
-        Fractional displacements of the sites of the unrelaxed crystal, drift removed, [atoms, 3].
-    distances : array
-        How far each atom moves in the unrelaxed cell, [atoms] in angstrom.
-    length : float
-        Cube root of the unrelaxed volume per atom, in angstrom.
-    """
-
-    strain: Array
-    shift: Array
-    distances: Array
-    length: float
-
-    @property
-    def cost(self) -> float:
-        """Squared deformation: of the cell, and of the sites in units of `length`."""
-        return float((self.strain**2).sum() + (self.distances**2).mean() / self.length**2)
-
-    def excess(self, limits: PairLimits) -> str | None:
-        """Which limit it exceeds; None if none."""
-        principal = np.linalg.eigvalsh(self.strain)
-        if abs(principal.sum()) > limits.max_volume:
-            return f"ln of the volume ratio over {limits.max_volume:g}"
-        if abs(principal).max() > limits.max_strain:
-            return f"strain over {limits.max_strain:g}"
-        if self.distances.max() > limits.max_shift:
-            return f"an atom moves over {limits.max_shift:g} A"
+    def exceeded_by(self, alignment: Alignment) -> str | None:
+        """Return the limit that an alignment exceeds; None if none."""
+        principal = np.linalg.eigvalsh(alignment.strain)
+        if abs(principal.sum()) > self.max_volume:
+            return f"ln of the volume ratio over {self.max_volume:g}"
+        if abs(principal).max() > self.max_strain:
+            return f"strain over {self.max_strain:g}"
+        if alignment.distances.max() > self.max_shift:
+            return f"an atom moves over {self.max_shift:g} A"
         return None
 
 
-def align(pair: RawPair, limits: PairLimits | None = None, alignment: Alignment | None = None) -> PairRecord | Dropped:
+def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropped:
     """Align the relaxed crystal of a pair with the unrelaxed one.
 
     Of all choices of equivalent lattice vectors (mirrored ones included), orders of sites of one element, images and
@@ -108,8 +79,6 @@ def align(pair: RawPair, limits: PairLimits | None = None, alignment: Alignment 
         The pair as its source holds it.
     limits : PairLimits or None
         How far apart the two may be.
-    alignment : Alignment or None
-        The result of `best_alignment` for the pair, where it is known.
 
     Returns
     -------
@@ -126,18 +95,15 @@ def align(pair: RawPair, limits: PairLimits | None = None, alignment: Alignment 
         return Dropped(pair.name, "another composition")
     if unrelaxed.composition != relaxed.composition:
         return Dropped(pair.name, "another number of atoms")
-    alignment = alignment or best_alignment(unrelaxed, relaxed)
-    if (reason := alignment.excess(limits or PairLimits())) is not None:
+    alignment = best_alignment(unrelaxed, relaxed)
+    if (reason := (limits or PairLimits()).exceeded_by(alignment)) is not None:
         return Dropped(pair.name, reason)
-    values, vectors = np.linalg.eigh(alignment.strain)
-    stretch = (vectors * np.exp(values)) @ vectors.T
     return PairRecord.model_validate(
         {
             **pair.columns,
             "target": pair.target,
             "species": [site.specie.symbol for site in unrelaxed],
-            "unrelaxed": _geometry(unrelaxed.lattice.matrix, unrelaxed.frac_coords),
-            "relaxed": _geometry(unrelaxed.lattice.matrix @ stretch, unrelaxed.frac_coords + alignment.shift),
+            **geometries(unrelaxed.lattice.matrix, unrelaxed.frac_coords, alignment.strain, alignment.shift),
         }
     )
 
@@ -185,53 +151,20 @@ def best_alignment(unrelaxed: Structure, relaxed: Structure) -> Alignment:
     unrelaxed, relaxed : Structure
         Crystals of the same elements, each with the same number of atoms.
     """
-    start, end = _Crystal.of(unrelaxed), _Crystal.of(relaxed)
+    start, end = SitesOfCell.of(unrelaxed), SitesOfCell.of(relaxed)
     best = _given_order(start, end)
     if best is not None and best.cost < SURE**2:
         return best
+    labels = start.numbers[None]
     for reach in STRAINS:
-        for lattice, strain in _lattices_near(start.lattice, end.lattice, reach):
-            if best is not None and (strain**2).sum() > best.cost - NOISE:
-                break
-            other = replace(end, lattice=lattice, frac=lattice.get_fractional_coords(relaxed.cart_coords))
-            for shift in _matched_sites(start, other):
-                found = start.moved_by(strain, shift)
-                if best is None or found.cost < best.cost - NOISE:
-                    best = found
+        lattices = lattices_near(start.matrix, end.matrix, math.expm1(reach), math.degrees(1.5 * reach))
+        best = least_deformation(start, end, *lattices, labels, best)
         if best is not None and best.cost < reach**2:
             return best
     if best is None:
-        strain = _strains(start.lattice.matrix, end.lattice.matrix)
-        best = min((start.moved_by(strain, shift) for shift in _matched_sites(start, end)), key=lambda item: item.cost)
+        best = least_deformation(start, end, end.matrix[None], strains_between(start.matrix, end.matrix[None]), labels)
+    assert best is not None
     return best
-
-
-@dataclass(frozen=True)
-class _Crystal:
-    """A crystal as arrays.
-
-    Parameters
-    ----------
-    lattice : Lattice
-        Its lattice.
-    frac : array
-        Fractional coordinates, [atoms, 3].
-    numbers : array
-        Atomic numbers, [atoms].
-    """
-
-    lattice: Lattice
-    frac: Array
-    numbers: NDArray[np.integer]
-
-    @classmethod
-    def of(cls, structure: Structure) -> _Crystal:
-        return cls(structure.lattice, structure.frac_coords, np.array(structure.atomic_numbers))
-
-    def moved_by(self, strain: Array, shift: Array) -> Alignment:
-        matrix = self.lattice.matrix
-        distances = np.linalg.norm(shift @ matrix, axis=1)
-        return Alignment(strain, shift, distances, float(abs(np.linalg.det(matrix)) / len(shift)) ** (1 / 3))
 
 
 def _elements_only(structure: Structure) -> Structure:
@@ -240,62 +173,31 @@ def _elements_only(structure: Structure) -> Structure:
     return Structure(structure.lattice, symbols, structure.frac_coords)
 
 
-def _geometry(lattice: Array, frac: Array) -> Geometry:
-    return Geometry.model_validate(
-        {"lattice": np.round(lattice, DECIMALS).tolist(), "frac": np.round(frac, DECIMALS).tolist()}
-    )
+def geometries(matrix: Array, frac: Array, strain: Array, shift: Array) -> dict[str, Any]:
+    """Return unrelaxed and relaxed crystal of a pair, with the fields of `PairRecord`.
+
+    Parameters
+    ----------
+    matrix, frac : array
+        The unrelaxed cell, [3, 3] in angstrom, and its fractional coordinates, [atoms, 3].
+    strain, shift : array
+        See `Alignment`.
+    """
+    values, vectors = np.linalg.eigh(strain)
+    stretch = (vectors * np.exp(values)) @ vectors.T
+    sides = {"unrelaxed": (matrix, frac), "relaxed": (matrix @ stretch, frac + shift)}
+    return {
+        side: {"lattice": np.round(lattice, DECIMALS).tolist(), "frac": np.round(sites, DECIMALS).tolist()}
+        for side, (lattice, sites) in sides.items()
+    }
 
 
-def _strains(start: Array, ends: Array) -> Array:
-    """H = log V of F = L_start^-1 L_end = V R for one or many cells, [..., 3, 3]."""
-    gradients = np.linalg.solve(start, ends)
-    values, vectors = np.linalg.eigh(gradients @ np.swapaxes(gradients, -1, -2))
-    return np.asarray((vectors * (0.5 * np.log(values))[..., None, :]) @ np.swapaxes(vectors, -1, -2))
-
-
-def _given_order(start: _Crystal, end: _Crystal) -> Alignment | None:
+def _given_order(start: SitesOfCell, end: SitesOfCell) -> Alignment | None:
     """Sites and axes as they are given; None if the elements are in another order."""
     if not np.array_equal(start.numbers, end.numbers):
         return None
     change = end.frac - start.frac
     # As if each atom in turn stood still: one of them stands nearly still in the right images.
     shifts = (without_drift(change, change[atom]) for atom in range(len(change)))
-    strain = _strains(start.lattice.matrix, end.lattice.matrix)
+    strain = strains_between(start.matrix, end.matrix)
     return min((start.moved_by(strain, shift) for shift in shifts), key=lambda item: item.cost)
-
-
-def _lattices_near(start: Lattice, end: Lattice, reach: float) -> list[tuple[Lattice, Array]]:
-    """Lattice vectors of `end` like those of `start` up to a strain of about `reach`, least strained first."""
-    mappings = end.find_all_mappings(
-        start.scale(end.volume), math.expm1(reach), math.degrees(1.5 * reach), skip_rotation_matrix=True
-    )
-    lattices = [mapped for mapped, _, numbers in mappings if abs(round(np.linalg.det(numbers))) == 1]
-    if not lattices:
-        return []
-    strains = _strains(start.matrix, np.array([lattice.matrix for lattice in lattices]))
-    sizes = np.round((strains**2).sum(axis=(1, 2)), 9)
-    return [(lattices[number], strains[number]) for number in np.argsort(sizes, kind="stable")]
-
-
-def _matched_sites(start: _Crystal, end: _Crystal) -> Iterator[Array]:
-    """Fractional displacements for each origin that puts one atom of the rarest element upon another."""
-    counts = Counter(start.numbers.tolist())
-    rarest = min(counts, key=lambda number: (counts[number], number))
-    anchor = int(np.argmax(start.numbers == rarest))
-    for candidate in np.flatnonzero(end.numbers == rarest):
-        drift = end.frac[candidate] - start.frac[anchor]
-        for _ in range(2):
-            moved = end.frac - drift
-            change = moved[_assign(start, replace(end, frac=moved))] - start.frac
-            drift = drift + (change - np.round(change)).mean(axis=0)
-        yield without_drift(change, np.zeros(3))
-
-
-def _assign(start: _Crystal, end: _Crystal) -> NDArray[np.intp]:
-    """For each site of `start` the site of its element in `end`, squared distances least in total."""
-    order = np.empty(len(start.numbers), dtype=np.intp)
-    for number in np.unique(start.numbers):
-        rows, columns = np.flatnonzero(start.numbers == number), np.flatnonzero(end.numbers == number)
-        _, squares = pbc_shortest_vectors(start.lattice, start.frac[rows], end.frac[columns], return_d2=True)
-        order[rows] = columns[linear_sum_assignment(squares)[1]]
-    return order

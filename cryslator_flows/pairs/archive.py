@@ -9,13 +9,14 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cryslator_flows.crystals.files import one_line
-from cryslator_flows.errors import DataError
+from cryslator_flows.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# Text is packed to a tenth or so; what grows far more, beyond some MB, is made to fill a disk.
+MOST_GROWTH, FREE_BYTES = 100, 64 * 2**20
 
 
 @contextmanager
@@ -39,7 +40,8 @@ def unpacked(source: Path, suffixes: Iterable[str], report: Callable[[str], None
     Raises
     ------
     DataError
-        There is no such folder or archive, it is damaged, or a member would be written outside of the folder.
+        There is no such folder or archive, it is damaged, it unpacks to over a hundred times its size, or a member
+        would be written outside of the folder.
     """
     if source.is_dir():
         yield source
@@ -66,8 +68,14 @@ def unpacked(source: Path, suffixes: Iterable[str], report: Callable[[str], None
         yield folder
 
 
+def _check_size(source: Path, size: int) -> None:
+    if size > MOST_GROWTH * source.stat().st_size + FREE_BYTES:
+        raise DataError(f"{source}: unpacks to {size >> 20} MB or more; do not trust this file")
+
+
 def _unpack_zip(source: Path, folder: Path, endings: tuple[str, ...]) -> None:
     with zipfile.ZipFile(source) as archive:
+        _check_size(source, sum(member.file_size for member in archive.infolist()))
         for member in archive.infolist():
             # zipfile itself would put such members somewhere inside the folder.
             path = PurePosixPath(member.filename.replace("\\", "/"))
@@ -80,8 +88,11 @@ def _unpack_zip(source: Path, folder: Path, endings: tuple[str, ...]) -> None:
 def _unpack_tar(source: Path, folder: Path, endings: tuple[str, ...]) -> None:
     if not hasattr(tarfile, "data_filter"):
         raise DataError(f"{source}: Python 3.11.4 or later is needed to unpack it; unpack it and give the folder")
+    size = 0
     with tarfile.open(source) as archive:
         for member in archive:
+            size += member.size
+            _check_size(source, size)
             try:
                 tarfile.data_filter(member, str(folder))
             except tarfile.FilterError as error:

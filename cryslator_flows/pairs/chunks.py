@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loky import cpu_count
 
-from cryslator_flows.pairs.write import whole_file
 from cryslator_flows.processes import start_processes
+from cryslator_flows.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -113,6 +113,6 @@ def _write_elsewhere(command: int, path: Path, work: Callable[[Task], Iterable[R
 
 def _write_rows(path: Path, work: Callable[[Task], Iterable[Row]], task: Task) -> None:
     # A worker may outlive a command that was killed, and write what the next one writes too.
-    with whole_file(path, f".{os.getpid()}") as file:
+    with whole_file(path) as file:
         for row in work(task):
             file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")

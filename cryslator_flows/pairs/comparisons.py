@@ -9,7 +9,14 @@ from pymatgen.core import Composition
 from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.energies import formation_energy_per_atom
 from cryslator_flows.pairs.raw import Dropped, RawPair
-from cryslator_flows.relaxation.ends import FAILED, NOT_CONVERGED, TEST_DOUBLE, converged_ends, why_no_end
+from cryslator_flows.relaxation.ends import (
+    CONVERGENCE_UNKNOWN,
+    FAILED,
+    NOT_CONVERGED,
+    TEST_DOUBLE,
+    converged_ends,
+    why_no_end,
+)
 from cryslator_flows.schemas import Candidate
 
 if TYPE_CHECKING:
@@ -83,7 +90,8 @@ def relaxed_pair(
     if not ends:
         # The reason of the start that came farthest.
         reasons = {FAILED if item.structure is None else why_no_end(item) for item in relaxations}
-        return Dropped(name, next((reason for reason in (NOT_CONVERGED, TEST_DOUBLE) if reason in reasons), FAILED))
+        order = (NOT_CONVERGED, CONVERGENCE_UNKNOWN, TEST_DOUBLE)
+        return Dropped(name, next((reason for reason in order if reason in reasons), FAILED))
     composition = unrelaxed.composition
     columns: dict[str, Any] = {"template": candidate.template_id, "substitution": candidate.substitution}
     if (formula := template_formula(composition, candidate.substitution)) is not None:

@@ -7,41 +7,46 @@ import json
 import shutil
 import warnings
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from itertools import chain, permutations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pymatgen.core import Lattice, Structure
-from pymatgen.core.structure_matcher import StructureMatcher
+from pymatgen.core import Element
 
 from cryslator_flows.crystals.files import structure_files
-from cryslator_flows.crystals.substitution import substitute
 from cryslator_flows.errors import StoreError
-from cryslator_flows.pairs.align import NOISE, PairLimits, align, best_alignment
+from cryslator_flows.pairs.align import PairLimits, geometries
 from cryslator_flows.pairs.chunks import in_batches, in_chunks, read_row, read_rows
+from cryslator_flows.pairs.deformation import SitesOfCell, lattices_near, least_deformation, strains_between
 from cryslator_flows.pairs.kinds import Split
 from cryslator_flows.pairs.nearest import Entry, NearestTemplates, reduced_axes
-from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.relaxed import describe_crystals, describes_a_store, read_relaxed
 from cryslator_flows.pairs.split import share_out
-from cryslator_flows.pairs.write import whole_file
 from cryslator_flows.translator.records import PairRecord
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Set
 
-    from pymatgen.core import Element
+    from numpy.typing import NDArray
 
+    from cryslator_flows.pairs.deformation import Alignment
     from cryslator_flows.pairs.relaxed import RelaxedCrystal, Unread
 
 NO_TEMPLATE = "no isostructural crystal of another formula"
+SAME_NAME = "an earlier crystal has the same identifier"
 CRYSTALS, PAIRS, JOB = "crystals", "pairs", "job.json"
 # Crystals that are described, and targets that are paired, between two moments at which nothing is lost.
 CRYSTALS_AT_ONCE, TARGETS_AT_ONCE = 200, 50
-# Templates that StructureMatcher is asked about for each pair that is wanted: a third of them are no match.
+# Templates that are tried for each pair that is wanted: a third of them are no match.
 TRIES = 4
+# The tolerances of pymatgen's StructureMatcher, at equal volumes: share by which axes differ in length, and angles
+# between them in degrees; root mean square displacement in units of the cube root of the volume per atom.
+LONGER, WIDER, FARTHER = 0.2, 5.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,12 @@ def read_isostructural(
     """Pair each relaxed crystal of a source with isostructural ones whose elements are swapped for its own.
 
     Two crystals are isostructural if they have the same anonymous formula, number of atoms, space group and sizes of
-    orbits, and pymatgen's StructureMatcher maps one on the other whatever the elements. Where it offers several
-    substitutions, the one of least deformation is taken, and of equal ones that of the least change of
-    electronegativity. The unrelaxed crystal is the cell of the template with its elements swapped, not rescaled. Both
-    the pairs and the substitutions are found with the relaxed crystal known: templates that are no longer like it are
-    left out, a selection to state beside any number.
+    orbits, and one can be deformed into the other within the tolerances of pymatgen's StructureMatcher: see `LONGER`,
+    `WIDER` and `FARTHER`. A substitution puts elements on orbits of the sizes that they have in the target. Of several
+    ones the one of least deformation is taken, and of equal ones that of the least change of electronegativity. The
+    unrelaxed crystal is the cell of the template with its elements swapped, not rescaled. Both the pairs and the
+    substitutions are found with the relaxed crystal known: templates that are no longer like it are left out, a
+    selection to state beside any number.
 
     Crystals are described, and targets paired, in chunks on several processes. What is done is kept in `scratch`: a
     command that was stopped or killed continues from there, with the same result. Time grows with the number of
@@ -109,8 +115,8 @@ def read_isostructural(
     Yields
     ------
     PairRecord or Dropped
-        Crystals that cannot be used, and why; then the pairs of each crystal, the nearest template first, or why it has
-        none.
+        Crystals that cannot be used, and why: the second one of an identifier, for instance. Then the pairs of each
+        crystal, the nearest template first, or why it has none.
 
     Raises
     ------
@@ -132,11 +138,15 @@ def read_isostructural(
                "split": split.value, "limits": asdict(limits)}  # fmt: skip
         _continue_or_restart(scratch, job, path)
         kinds: dict[str, list[Entry]] = {}
+        names: set[str] = set()
         for chunk, number in _crystal_chunks(read_relaxed(path, files), scratch):
             for place, row in read_rows(chunk):
                 if "reason" in row:
                     yield Dropped(row["name"], row["reason"])
+                elif row["name"] in names:
+                    yield Dropped(f"{row['source']}: {row['name']}", SAME_NAME)
                 else:
+                    names.add(row["name"])
                     kinds.setdefault(json.dumps(row["kind"]), []).append(_entry(row, number, place))
             report(f"{CRYSTALS_AT_ONCE * (number + 1)} crystals read")
         total, paired = sum(map(len, kinds.values())), 0
@@ -161,7 +171,8 @@ def _files(path: Path, scratch: Path) -> list[Path]:
 
 def _state(files: list[Path]) -> str:
     """Return a digest that changes with some files."""
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    found = [(file, file.stat() if file.exists() else file.lstat()) for file in files]
+    states = [(str(file), state.st_size, state.st_mtime_ns) for file, state in found]
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 
@@ -173,8 +184,7 @@ def _continue_or_restart(scratch: Path, job: dict[str, Any], path: Path) -> None
         same = False
     if not same or (describes_a_store(path) and not _all_read(scratch).exists()):
         shutil.rmtree(scratch, ignore_errors=True)
-        with whole_file(scratch / JOB) as file:
-            file.write(json.dumps(job).encode())
+        write_whole(scratch / JOB, json.dumps(job))
 
 
 def _all_read(scratch: Path) -> Path:
@@ -192,8 +202,7 @@ def _crystal_chunks(items: Iterable[Unread | RelaxedCrystal | Dropped], scratch:
     tasks = in_batches(items, CRYSTALS_AT_ONCE)
     for number, (chunk, _) in enumerate(in_chunks(tasks, describe_crystals, scratch, CRYSTALS), 1):
         yield chunk, number - 1
-    with whole_file(_all_read(scratch)) as file:
-        file.write(json.dumps(number).encode())
+    write_whole(_all_read(scratch), json.dumps(number))
 
 
 def _chunk(scratch: Path, number: int) -> Path:
@@ -251,21 +260,17 @@ def pair_targets(task: PairingTask) -> Iterator[dict[str, Any]]:
     dict
         Pairs with the fields of `PairRecord`; name and reason of those that are dropped, and of targets without a pair.
     """
-    matcher = StructureMatcher(primitive_cell=False)
     crystal_at = lru_cache(maxsize=500)(partial(_read_crystal, task.folder))
     for place, templates in task.targets:
         target = crystal_at(*place)
         found, matched = 0, False
         for other in templates:
-            pair = _pair(matcher, crystal_at(*other), target, task.limits)
+            pair = _pair(crystal_at(*other), target, task.limits)
             if pair is None:
                 continue
             matched = True
-            if isinstance(pair, Dropped):
-                yield {"name": pair.name, "reason": pair.reason}
-                continue
-            yield pair.model_dump(mode="json", exclude_none=True)
-            found += 1
+            yield pair
+            found += "species" in pair
             if found == task.max_per_target:
                 break
         if not matched:
@@ -274,77 +279,107 @@ def pair_targets(task: PairingTask) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Crystal:
-    """A crystal of a chunk, as it is and in its reduced cell."""
+    """A crystal of a chunk: its row, and the sites of its reduced cell."""
 
-    name: str
-    formula: str
-    columns: dict[str, Any]
-    structure: Structure
-    reduced: Structure
+    row: dict[str, Any]
+    sites: SitesOfCell
+
+    @property
+    def name(self) -> str:
+        return str(self.row["name"])
 
 
 def _read_crystal(folder: Path, file: int, place: int) -> _Crystal:
     row = read_row(_chunk(folder, file), place)
-    structure = Structure(Lattice(row["lattice"]), row["species"], row["frac"])
-    reduced = Structure(
-        Lattice(row["reduced"]), row["species"], structure.cart_coords, coords_are_cartesian=True, to_unit_cell=True
-    )
-    return _Crystal(row["name"], row["formula"], row["columns"], structure, reduced)
+    matrix = np.array(row["reduced"])
+    frac = row["frac"] @ np.array(row["lattice"]) @ np.linalg.inv(matrix)
+    return _Crystal(row, SitesOfCell(matrix, frac, _numbers(row["species"])))
 
 
-def _pair(
-    matcher: StructureMatcher, template: _Crystal, target: _Crystal, limits: PairLimits
-) -> PairRecord | Dropped | None:
-    """Pair a target with a template; None if StructureMatcher does not map one on the other."""
-    mappings = find_substitutions(matcher, template.reduced, target.reduced)
-    if not mappings:
+def _pair(template: _Crystal, target: _Crystal, limits: PairLimits) -> dict[str, Any] | None:
+    """Pair a target with a template; None if the two are not isostructural."""
+    ways = find_substitutions(template.row["orbits"], target.row["orbits"])
+    labels = np.array([_numbers([way[symbol] for symbol in template.row["species"]]) for way in ways])
+    best = deform(template.sites, target.sites, labels)
+    if best is None:
         return None
-    mapping = mappings[0]
-    unrelaxed = substitute(template.structure, mapping)
-    alignment = best_alignment(unrelaxed, target.structure)
-    for other in mappings[1:]:
-        swapped = substitute(template.structure, other)
-        found = best_alignment(swapped, target.structure)
-        if found.cost < alignment.cost - NOISE:
-            mapping, unrelaxed, alignment = other, swapped, found
-    columns = {"template": template.name, "template_formula": template.formula, "substitution": mapping}
-    pair = RawPair(
-        f"{template.name} -> {target.name}", target.name, unrelaxed, target.structure, {**target.columns, **columns}
-    )
-    return align(pair, limits, alignment)
+    if (reason := limits.exceeded_by(best)) is not None:
+        return {"name": f"{template.name} -> {target.name}", "reason": reason}
+    substitution = ways[best.labels]
+    matrix, frac = np.array(template.row["lattice"]), np.array(template.row["frac"])
+    shift = best.shift @ template.sites.matrix @ np.linalg.inv(matrix)
+    return {
+        **target.row["columns"],
+        "template": template.name,
+        "template_formula": template.row["formula"],
+        "substitution": substitution,
+        "target": target.name,
+        "species": [substitution[symbol] for symbol in template.row["species"]],
+        **geometries(matrix, frac, best.strain, shift),
+    }
 
 
-def find_substitutions(matcher: StructureMatcher, template: Structure, target: Structure) -> list[dict[str, str]]:
-    """Return the new elements of a template that make it like a target, for every way StructureMatcher finds.
+def _numbers(species: list[str]) -> NDArray[np.integer]:
+    return np.array([_number(symbol) for symbol in species])
+
+
+@cache
+def _number(symbol: str) -> int:
+    return int(Element(symbol).Z)
+
+
+def deform(template: SitesOfCell, target: SitesOfCell, labels: NDArray[np.integer]) -> Alignment | None:
+    """Deform a template into a target, within the tolerances of StructureMatcher.
 
     Parameters
     ----------
-    matcher : StructureMatcher
-        pymatgen's matcher.
-    template, target : Structure
-        The crystals, their elements without oxidation states.
+    template, target : SitesOfCell
+        The crystals in their reduced cells.
+    labels : array
+        Atomic numbers that the sites of the template may have, see `least_deformation`.
+
+    Returns
+    -------
+    Alignment or None
+        The least deformation; None if the two are not isostructural.
+    """
+    # StructureMatcher looks for axes of the first crystal that are like the reduced ones of the second.
+    axes, _ = lattices_near(target.matrix, template.matrix, LONGER, WIDER)
+    lattices = template.matrix @ np.linalg.solve(axes, target.matrix)
+    strains = strains_between(template.matrix, lattices)
+    return least_deformation(template, target, lattices, strains, labels, most=FARTHER)
+
+
+def find_substitutions(template: dict[str, list[int]], target: dict[str, list[int]]) -> list[dict[str, str]]:
+    """Return the substitutions that put the elements of a target on orbits of a template of the same sizes.
+
+    Parameters
+    ----------
+    template, target : dict
+        Sizes of the orbits of each element, see `find_orbits`.
 
     Returns
     -------
     list of dict
         Old to new elements, the least change of electronegativity first.
     """
+    places: dict[tuple[int, ...], tuple[list[str], list[str]]] = {}
+    for side, orbits in enumerate((template, target)):
+        for symbol, sizes in orbits.items():
+            places.setdefault(tuple(sizes), ([], []))[side].append(symbol)
+    olds = [symbol for old, _ in places.values() for symbol in old]
+    orders = product(*(permutations(new) for _, new in places.values()))
+    found = [dict(zip(olds, chain.from_iterable(order), strict=True)) for order in orders]
+
+    def change(mapping: dict[str, str]) -> float:
+        return sum(sum(template[old]) * (_negativity(old) - _negativity(new)) ** 2 for old, new in mapping.items())
+
+    return sorted(found, key=change) if len(found) > 1 else found
+
+
+@cache
+def _negativity(symbol: str) -> float:
+    """Electronegativity of Pauling; 0 where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The matcher fails on some cells in ways of its own: these are no match.
-        try:
-            first = matcher.get_best_electronegativity_anonymous_mapping(template, target)
-            if first is None:
-                return []
-            amounts = target.composition.get_el_amt_dict().values()
-            several = len(set(amounts)) < len(amounts)
-            others = (matcher.get_all_anonymous_mappings(template, target, niggli=False) or []) if several else []
-        except Exception:
-            return []
-        amount = template.composition
-
-        def change(mapping: dict[Element, Element]) -> float:
-            return sum(amount[old] * (old.X - new.X) ** 2 for old, new in mapping.items())
-
-        found = [first, *sorted((mapping for mapping in others if mapping != first), key=change)]
-    return [{old.symbol: new.symbol for old, new in mapping.items()} for mapping in found]
+        return float(np.nan_to_num(Element(symbol).X))

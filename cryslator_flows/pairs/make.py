@@ -106,7 +106,9 @@ class PairFolder:
             without_energy: set[str] = set()
 
             def drop(item: Dropped) -> None:
-                dropped.append({"name": item.name, "reason": item.reason})
+                dropped.append(
+                    {"name": item.name, "reason": item.reason, **({"detail": item.detail} if item.detail else {})}
+                )
                 reasons[item.reason] += 1
 
             for item in align_all(pairs, self.limits):

@@ -43,7 +43,10 @@ class Dropped:
         What it is called where it comes from.
     reason : str
         Why, in words that are equal for equal reasons: they are counted.
+    detail : str
+        What this one's error says.
     """
 
     name: str
     reason: str
+    detail: str = ""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import warnings
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import spglib
+from moyopy import Cell, MoyoDataset, niggli_reduce
 from pydantic import ValidationError
 from pymatgen.core import Composition, Element
 
 from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.files import JSON_LINES, one_line, read_structure, structure_from_dict
+from cryslator_flows.crystals.files import JSON_LINES, read_lines, read_structure
+from cryslator_flows.crystals.outside import UNREADABLE, structure_from_dict
 from cryslator_flows.errors import DataError, StructureError
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.store import read_store
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 SYMPREC = 0.01
 COLUMNS = {"formation_energy_per_atom", "split"}
-UNREADABLE = "not readable as a crystal"
 OTHER_FUNCTIONAL = "relaxed with another functional than the pairs"
 
 
@@ -82,6 +80,8 @@ class Unread:
         except ValidationError as error:
             where = str(next(iter(error.errors()[0]["loc"]), "record"))
             return Dropped(self.name, f"{where} is missing or wrong")
+        except StructureError as error:
+            return Dropped(self.name, error.cause)
         # Lines and files of anything can raise anything.
         except Exception:
             return Dropped(self.name, UNREADABLE)
@@ -144,14 +144,11 @@ def describes_a_store(path: Path) -> bool:
 
 
 def _read_lines(file: Path, name: str) -> Iterator[Unread | Dropped]:
-    number = 0
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield Unread(f"{name}, line {number}", line)
-    except (OSError, EOFError) as error:
-        yield Dropped(f"{name}, after line {number}", f"the rest of the file cannot be read: {one_line(error)}")
+        for number, line in read_lines(file):
+            yield Unread(f"{name}, line {number}", line)
+    except StructureError as error:
+        yield Dropped(name, f"the rest of the file cannot be read: {error}")
 
 
 def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Iterator[dict[str, Any]]:
@@ -165,9 +162,10 @@ def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Ite
     Yields
     ------
     dict
-        ``name`` and ``reason`` of a crystal that is dropped; else its ``name``, ``columns``, ``species``, ``lattice``
-        and ``frac``, reduced ``formula``, ``kind`` (equal for isostructural crystals), ``elements`` (see
-        `ranked_elements`) and ``reduced`` (the Niggli cell).
+        ``name`` and ``reason`` of a crystal that is dropped; else its ``name``, ``source`` (the file or line that held
+        it), ``columns``, ``species``, ``lattice`` and ``frac``, reduced ``formula``, ``kind`` (equal for isostructural
+        crystals), ``orbits`` (see `find_orbits`), ``elements`` (see `ranked_elements`) and ``reduced`` (the Niggli
+        cell).
     """
     for item in items:
         crystal = item.read() if isinstance(item, Unread) else item
@@ -177,48 +175,53 @@ def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Ite
         structure = crystal.structure
         try:
             check_structure(structure)
-            kind = kind_of(structure)
-            reduced = structure.lattice.get_niggli_reduced_lattice().matrix
+            species = [Element.from_Z(number).symbol for number in structure.atomic_numbers]
+            space_group, orbits = find_orbits(structure, species)
+            reduced, _ = niggli_reduce(structure.lattice.matrix.tolist())
         except StructureError as error:
             yield {"name": crystal.name, "reason": f"relaxed crystal: {error.cause}"}
-        # pymatgen and spglib give up on some cells in ways of their own.
+        # moyopy gives up on some cells in ways of its own.
         except Exception as error:
             yield {"name": crystal.name, "reason": f"relaxed crystal: no reduced cell ({type(error).__name__})"}
         else:
-            composition = structure.composition.element_composition
+            composition = Composition(Counter(species))
             yield {
                 "name": crystal.name,
+                "source": item.name,
                 "columns": crystal.columns,
-                "species": [Element.from_Z(number).symbol for number in structure.atomic_numbers],
+                "species": species,
                 "lattice": structure.lattice.matrix.tolist(),
                 "frac": structure.frac_coords.tolist(),
                 "formula": composition.reduced_formula,
-                "kind": kind,
+                "kind": [composition.anonymized_formula, space_group, len(species), sorted(orbits.values())],
+                "orbits": orbits,
                 "elements": ranked_elements(composition),
-                "reduced": np.asarray(reduced).tolist(),
+                "reduced": reduced,
             }
 
 
-def kind_of(structure: Structure) -> list[Any]:
-    """Return what isostructural crystals have in common: anonymous formula, space group, atoms, sizes of orbits.
+def find_orbits(structure: Structure, species: list[str]) -> tuple[int, dict[str, list[int]]]:
+    """Return the number of the space group, and the sizes of the orbits of each element in order.
 
     Raises
     ------
     StructureError
         No space group is found.
     """
-    cell = structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        symmetry = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
-    if symmetry is None:
-        raise StructureError("no space group is found; fix the structure", "no space group")
-    orbits = Counter(zip(structure.atomic_numbers, symmetry.equivalent_atoms.tolist(), strict=True))
-    sizes: dict[int, list[int]] = {}
-    for (element, _), size in orbits.items():
-        sizes.setdefault(element, []).append(size)
-    signature = sorted(sorted(of_element) for of_element in sizes.values())
-    return [structure.composition.element_composition.anonymized_formula, symmetry.number, len(structure), signature]
+    kinds = {symbol: number for number, symbol in enumerate(dict.fromkeys(species))}
+    # It reports what is expected here: coordinates rounded in files.
+    logging.getLogger("moyo").setLevel(logging.ERROR)
+    try:
+        cell = Cell(
+            structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), [kinds[symbol] for symbol in species]
+        )
+        symmetry = MoyoDataset(cell, symprec=SYMPREC)
+    except ValueError as error:
+        raise StructureError("no space group is found; fix the structure", "no space group") from error
+    sizes: dict[str, list[int]] = {}
+    for (symbol, _), size in Counter(zip(species, symmetry.orbits, strict=True)).items():
+        sizes.setdefault(symbol, []).append(size)
+    return symmetry.number, {symbol: sorted(of_element) for symbol, of_element in sizes.items()}
 
 
 def ranked_elements(composition: Composition) -> list[tuple[float, float]]:

@@ -11,14 +11,17 @@ from cryslator_flows.crystals.stores import absolute_paths, open_store
 from cryslator_flows.errors import CountingError, DataError
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.trajectory import (
+    FIXED_ATOMS,
     FIXED_CELL,
     NO_RELAXATION,
+    has_fixed_atoms,
+    held_by_isif,
     ionic_structures,
     structure_at,
     trajectory_pairs,
 )
 from cryslator_flows.relaxation.counting import count_steps
-from cryslator_flows.relaxation.ends import NOT_CONVERGED, TEST_DOUBLE
+from cryslator_flows.relaxation.ends import TEST_DOUBLE, why_not_converged
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.yaml_files import read_strict
 
@@ -87,20 +90,21 @@ def _read_document(row: dict[str, Any], intermediates: int) -> Iterator[RawPair 
     document = inner if isinstance(inner, dict) and "input" in inner else row
     try:
         cost = count_steps(document)
-    except CountingError:
-        yield Dropped(name, NO_DOCUMENT)
+    except CountingError as error:
+        yield Dropped(name, NO_DOCUMENT, str(error))
         return
     if cost.synthetic:
         yield Dropped(name, TEST_DOUBLE)
-    elif (reason := _not_relaxed(document)) is not None:
+    elif (reason := _not_relaxed(document) or why_not_converged(cost)) is not None:
         yield Dropped(name, reason)
-    elif not cost.converged:
-        yield Dropped(name, NOT_CONVERGED)
     else:
         unrelaxed, relaxed = structure_at(document, FIRST), structure_at(document, LAST)
         energy = get(document, "output.energy_per_atom")
         if unrelaxed is None or relaxed is None:
             yield Dropped(name, NO_STRUCTURE)
+            return
+        if has_fixed_atoms(unrelaxed):
+            yield Dropped(name, FIXED_ATOMS)
             return
         if energy is None and (total := get(document, "output.energy")) is not None:
             energy = total / len(relaxed)
@@ -112,10 +116,11 @@ def _read_document(row: dict[str, Any], intermediates: int) -> Iterator[RawPair 
 def _not_relaxed(document: dict[str, Any]) -> str | None:
     """Why a calculation is no relaxation of all of a crystal; what a document does not tell is taken for granted."""
     if get(document, "ase_calculator_name") is not None:
-        if (get(document, "input.steps") or 0) <= 1:
+        steps = get(document, "input.steps")
+        if steps is not None and steps <= 1:
             return NO_RELAXATION
         return None if get(document, "input.relax_cell", True) else FIXED_CELL
     tags = {**(get(document, "input.incar") or {}), **(get(document, "input.parameters") or {})}
     if not tags.get("NSW", 1) or tags.get("IBRION", 2) not in (1, 2, 3):
         return NO_RELAXATION
-    return FIXED_CELL if tags.get("ISIF", 3) != 3 else None
+    return held_by_isif(tags.get("ISIF", 3))

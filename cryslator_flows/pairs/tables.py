@@ -6,8 +6,7 @@ import csv
 import math
 from typing import TYPE_CHECKING
 
-from cryslator_flows.crystals.files import one_line
-from cryslator_flows.errors import DataError
+from cryslator_flows.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

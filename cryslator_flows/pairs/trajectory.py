@@ -8,7 +8,7 @@ import numpy as np
 from pydash import get
 from pymatgen.core import Structure
 
-from cryslator_flows.crystals.files import structure_from_dict
+from cryslator_flows.crystals.outside import structure_from_dict
 from cryslator_flows.pairs.raw import RawPair
 
 if TYPE_CHECKING:
@@ -16,7 +16,23 @@ if TYPE_CHECKING:
 
 NO_RELAXATION = "no relaxation"
 FIXED_CELL = "the cell was not free to relax"
+FIXED_SHAPE = "the shape of the cell was not free to relax"
+FIXED_VOLUME = "the volume of the cell was not free to relax"
+FIXED_ATOMS = "atoms were not free to relax"
 IONIC_STEP = ("structure", "mol_or_struct")
+
+
+def held_by_isif(isif: int | None) -> str | None:
+    """Return what VASP's ISIF keeps from relaxing; None where atoms, shape and volume all relax."""
+    if isif == 3:
+        return None
+    held = {4: FIXED_VOLUME, 5: FIXED_ATOMS, 6: FIXED_ATOMS, 7: FIXED_ATOMS, 8: FIXED_SHAPE}
+    return FIXED_CELL if isif is None else held.get(isif, FIXED_CELL)
+
+
+def has_fixed_atoms(structure: Structure) -> bool:
+    """Return whether selective dynamics holds a coordinate of an atom."""
+    return not np.all(structure.site_properties.get("selective_dynamics", True))
 
 
 def trajectory_pairs(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from cryslator_flows.crystals.files import one_line
-from cryslator_flows.errors import DataError
+from cryslator_flows.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from cryslator_flows.errors import StoreError
+from cryslator_flows.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
 
@@ -150,41 +150,9 @@ def write_summary(folder: Path, summary: PairsSummary, dropped: Spool) -> None:
     """
     with whole_file(folder / DROPPED_FILE) as file:
         file.writelines(dropped.lines())
-    with whole_file(folder / SUMMARY_FILE) as file:
-        file.write(summary.model_dump_json(indent=2).encode() + b"\n")
+    write_whole(folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
 
 
 def most_frequent_first(counts: Counter[str]) -> dict[str, int]:
     """Return how many were dropped for which reason, most frequent first."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-@contextmanager
-def whole_file(path: Path, mark: str = "") -> Iterator[IO[bytes]]:
-    """Open a file that takes its place when all is written.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made if missing.
-    mark : str
-        Tells the unfinished file apart where two processes may write the same one.
-
-    Raises
-    ------
-    StoreError
-        It cannot be written.
-    """
-    partial = path.with_name(f"{path.name}{mark}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

@@ -52,9 +52,10 @@ def _outcome(
     both = [item] if unrelaxed is None else [item, unrelaxed]
     if any(one.cost is None or one.structure is None for one in both):
         return "failed"
-    if not all(one.cost.converged for one in both if one.cost):
+    converged = [one.cost.converged for one in both if one.cost]
+    if False in converged:
         return "unconverged"
-    if unrelaxed is None or difference is None:
+    if unrelaxed is None or difference is None or None in converged:
         return "not compared"
     same = StructureMatcher(scale=False).fit(unrelaxed.structure, item.structure)
     if same and abs(difference) <= energy_tolerance:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cryslator_flows.schemas import Relaxation
+    from cryslator_flows.schemas import Relaxation, RelaxationCost
 
 FAILED = "relaxation failed"
 NOT_CONVERGED = "not converged"
+CONVERGENCE_UNKNOWN = "nothing says whether it converged"
 TEST_DOUBLE = "made by a test double of the engine"
 
 
@@ -38,6 +39,13 @@ def why_no_end(relaxation: Relaxation) -> str | None:
         return TEST_DOUBLE
     if cost is None or not math.isfinite(_energy(relaxation)):
         return FAILED
+    return why_not_converged(cost)
+
+
+def why_not_converged(cost: RelaxationCost) -> str | None:
+    """Return the reason for which a relaxation is not known to have converged; None if it is."""
+    if cost.converged is None:
+        return CONVERGENCE_UNKNOWN
     return None if cost.converged else NOT_CONVERGED
 
 

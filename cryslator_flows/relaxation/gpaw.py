@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from jobflow import CURRENT_JOB, job
 from pydantic import Field
 
 from cryslator_flows.crystals.moments import MAGNETIC
-from cryslator_flows.errors import CampaignError
+from cryslator_flows.errors import CampaignError, CountingError
 from cryslator_flows.relaxation.counting import count_steps
 from cryslator_flows.relaxation.kpoints import mesh
 from cryslator_flows.relaxation.ledger import LEDGER_NAME, LedgerEntry, append_entry
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
     from atomate2.ase.schemas import AseResult
     from pymatgen.core import Structure
+
+logger = logging.getLogger(__name__)
 
 LOG = "gpaw.txt"
 
@@ -90,33 +93,48 @@ class GpawRelaxMaker(AseRelaxMaker):
         prev_dir : str or Path or None
             Not used; the signature of all relax makers.
 
-        Raises
-        ------
-        CountingError
-            The log of GPAW does not tell its steps.
+        Returns
+        -------
+        GpawTaskDoc
+            Steps that GPAW's log does not hold are None in its ``cost``.
         """
         try:
             document = AseRelaxMaker.make.original(self, structure, prev_dir=prev_dir)
         finally:
-            if self.provenance and Path(LOG).exists():
-                self._record()
+            # An error of GPAW is what the user must see, not one of the counting after it.
+            try:
+                self._record(Path.cwd())
+            except Exception:
+                logger.exception("steps in %s were not recorded", Path.cwd())
+        try:
+            cost = count_steps(Path(LOG))
+        except CountingError as error:
+            logger.warning("steps are unknown: %s", error)
+            cost = RelaxationCost(engine="GPAW")
         known = {
-            "converged": document.state == "successful",
+            "converged": None if document.state is None else document.state == "successful",
             "wall_time": document.output.elapsed_time,
             "dir_name": document.dir_name,
         }
-        return GpawTaskDoc(**dict(document), cost=count_steps(Path(LOG)).model_copy(update=known))
+        return GpawTaskDoc(**dict(document), cost=cost.model_copy(update=known))
 
-    def _record(self) -> None:
-        """Write to the ledger what was spent, also by a run that fails."""
-        directory = Path.cwd()
+    def _record(self, directory: Path) -> None:
+        """Write to the ledger what was spent, also by a run that fails or cannot be counted."""
+        if not self.provenance or not (directory / LOG).exists():
+            return
+        cost = error = None
+        try:
+            cost = count_steps(directory / LOG)
+        except CountingError as problem:
+            error = str(problem)
         entry = LedgerEntry(
             run_id=str(uuid4()),
             job_uuid=CURRENT_JOB.job.uuid if CURRENT_JOB.job else None,
             directory=str(directory),
             time=datetime.now(UTC),
             ended=True,
-            cost=count_steps(directory / LOG),
+            cost=cost,
+            error=error,
             **self.provenance,
         )
         append_entry(SETTINGS.ledger or directory.parent / LEDGER_NAME, entry)

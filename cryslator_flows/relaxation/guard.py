@@ -15,12 +15,13 @@ from custodian.custodian import ErrorHandler
 from custodian.utils import backup
 from custodian.vasp.handlers import VASP_BACKUP_FILES
 from jobflow import Flow, Maker
-from monty.serialization import dumpfn
+from monty.json import MontyEncoder
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Oszicar, Poscar
 
 from cryslator_flows.errors import StructureError
 from cryslator_flows.relaxation.vasp import GuardLimits
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -119,7 +120,7 @@ class TranslatedStartGuard(ErrorHandler):
             "limits": self.limits.model_dump(),
             "archive": archive.name,
         }
-        dumpfn(record, path / GUARD_FILE)
+        write_whole(path / GUARD_FILE, json.dumps(record, cls=MontyEncoder))
         return {"errors": faults, "actions": ["restart from the unrelaxed structure"]}
 
     def _unrelaxed_poscar(self, path: Path) -> Poscar:
@@ -155,14 +156,14 @@ def read_first_step(path: Path) -> FirstStep | None:
         electronic_steps = len(Oszicar(path / "OSZICAR").electronic_steps[0])
         atoms = read(path / "OUTCAR", index=0, format="vasp-out")
         forces = atoms.get_forces(apply_constraint=False)
-        stress = atoms.get_stress()
+        # VASP leaves the stress out where ISIF is 0.
+        stress = atoms.get_stress() if incar.get("ISIF", 2) >= 3 else None
     # Parsers fail in many ways on a file that VASP is still writing.
     except Exception:
         return None
-    pressure = -float(np.mean(stress[:3])) / GPa - incar.get("PSTRESS", 0) / 10
     return FirstStep(
         max_force=float(np.linalg.norm(forces, axis=1).max()),
-        pressure=pressure if incar.get("ISIF", 2) >= 3 else None,
+        pressure=None if stress is None else -float(np.mean(stress[:3])) / GPa - incar.get("PSTRESS", 0) / 10,
         electronic_steps=electronic_steps,
         nelm=incar.get("NELM", 60),
     )

@@ -137,7 +137,7 @@ def ledger_cost(path: Path, campaign: str, candidate_id: str, start: Start) -> R
         if (entry.campaign, entry.candidate_id, entry.start) == (campaign, candidate_id, start)
     ]
     costs = [
-        entry.cost if entry.cost and entry.error is None else RelaxationCost(engine="VASP", converged=False)
+        entry.cost if entry.cost and entry.error is None else RelaxationCost(engine="unknown")
         for entry in sorted(entries, key=lambda entry: entry.time)
     ]
     return sum_costs(costs) if costs else None

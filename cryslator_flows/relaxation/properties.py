@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from cryslator_flows.crystals.displacement import displacements
 from cryslator_flows.errors import DataError, StructureError
+from cryslator_flows.relaxation.counting.documents import has_converged
 from cryslator_flows.schemas import DensityOfStates, ElectronicProperties, PropertyErrors
 
 if TYPE_CHECKING:
@@ -212,8 +213,10 @@ def read_electronic(document: Any) -> ElectronicProperties:
 
 def _read_vasp(document: Any, calculation: Any) -> ElectronicProperties:
     place = f"static calculation in {get(document, 'dir_name')}"
-    if get(document, "state") != "successful":
-        raise DataError(f"{place}: not converged (state {get(document, 'state')}); see its OUTCAR")
+    converged = has_converged(document, calculation)
+    if not converged:
+        words = "not converged" if converged is False else "nothing says that it converged"
+        raise DataError(f"{place}: {words} (state {get(document, 'state')}); see its OUTCAR")
     gap, efermi, vbm, cbm = (get(calculation, f"output.{name}") for name in ("bandgap", "efermi", "vbm", "cbm"))
     if gap is None or efermi is None:
         raise DataError(f"{place}: no band gap or no Fermi level; its vasprun.xml has no eigenvalues or no efermi")

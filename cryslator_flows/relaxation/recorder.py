@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,11 +16,12 @@ from pydantic import Field
 
 from cryslator_flows.relaxation.counting.attempt import Attempt, sum_attempts
 from cryslator_flows.relaxation.counting.count import read_guard
-from cryslator_flows.relaxation.counting.vasp import read_attempts
+from cryslator_flows.relaxation.counting.vasp import Memory, read_attempts
 from cryslator_flows.relaxation.gpaw import GpawRelaxMaker
 from cryslator_flows.relaxation.handlers import add_handlers, update_vasp_makers
 from cryslator_flows.relaxation.ledger import LEDGER_NAME, LedgerEntry, append_entry
 from cryslator_flows.settings import SETTINGS
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from atomate2.vasp.jobs.base import BaseVaspMaker
@@ -67,6 +69,10 @@ class StepRecorder(ErrorHandler):
         self.candidate_id = candidate_id
         self.start = start
 
+    @cached_property
+    def _memory(self) -> Memory:
+        return Memory()
+
     def check(self, directory: str = "./") -> bool:
         """Record what was spent so far; always False."""
         try:
@@ -87,7 +93,7 @@ class StepRecorder(ErrorHandler):
             return
         if previous is not None and previous.model_copy(update={"time": record.time}) == record:
             return
-        _write_record(directory / RECORD_NAME, record)
+        write_whole(directory / RECORD_NAME, record.model_dump_json(indent=1))
         append_entry(SETTINGS.ledger or directory.parent / LEDGER_NAME, record)
 
     def _count(self, directory: Path, previous: Record | None) -> Record:
@@ -105,10 +111,12 @@ class StepRecorder(ErrorHandler):
             attempts=previous.attempts if previous else [],
         )
         try:
-            present = read_attempts(directory)
+            present = read_attempts(directory, self._memory)
             attempts = [*_gone(record.attempts, present), *present]
             cost = sum_attempts(attempts, engine="VASP", dir_name=str(directory), guard=read_guard(directory))
         except Exception as error:
+            # Perhaps the files are no longer those that were read: the next time they are read anew.
+            self._memory = Memory()
             return record.model_copy(update={"error": f"{type(error).__name__}: {error}"})
         return record.model_copy(update={"attempts": attempts, "cost": cost})
 
@@ -140,13 +148,6 @@ def _is_later(attempt: Attempt, seen: Attempt) -> bool:
 
 def _read_record(path: Path) -> Record | None:
     return Record.model_validate_json(path.read_bytes()) if path.is_file() else None
-
-
-def _write_record(path: Path, record: Record) -> None:
-    # Replaced in one go, so that a kill leaves the old or the new one; emmet would read any other *.json* file.
-    temporary = path.with_name(".cryslator_cost.part")
-    temporary.write_text(record.model_dump_json(indent=1))
-    temporary.replace(path)
 
 
 def record_relax_maker(maker: Maker, campaign: str, candidate_id: str, start: Start) -> Maker:

@@ -47,7 +47,9 @@ def count_prerelaxations(comparisons: list[RelaxationComparison]) -> list[Prerel
                     start=start,
                     engines=sorted({cost.engine for cost in costs}),
                     n_candidates=len(costs),
-                    unconverged=sum(not cost.converged for cost in costs),
+                    unconverged=None
+                    if any(cost.converged is None for cost in costs)
+                    else sum(not cost.converged for cost in costs),
                     ionic_steps=_known_mean([cost.ionic_steps for cost in costs]),
                     seconds=_known_mean([cost.wall_time for cost in costs]),
                 )

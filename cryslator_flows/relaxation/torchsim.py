@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Maker, job
 from pydantic import BaseModel, Field
-from pymatgen.core import Structure
 
 from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.gate import Crystal
 from cryslator_flows.schemas import RelaxationCost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from enum import Enum
     from pathlib import Path
+
+    from pymatgen.core import Structure
 
 # The cell relaxes too, as with atomate2's force fields; forces as in the preset chgnet, in eV/angstrom.
 DEFAULTS: dict[str, Any] = {
@@ -35,7 +37,7 @@ class TorchSimOutput(BaseModel):
 class TorchSimRelaxation(BaseModel):
     """One structure relaxed with torch-sim."""
 
-    structure: Structure = Field(description="The relaxed structure")
+    structure: Crystal = Field(description="The relaxed structure")
     output: TorchSimOutput = Field(description="Its energy")
     cost: RelaxationCost = Field(description="What the relaxation cost")
 

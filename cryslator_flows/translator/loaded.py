@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 from torch import Tensor
 
+from cryslator_flows.crystals.check import inside_cell
 from cryslator_flows.translator.equivalents import find_symmetry
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Prediction, apply
 
 if TYPE_CHECKING:
-    from pymatgen.core import Element, Species
+    from pymatgen.core import Species
 
     from cryslator_flows.translator.pretrained import ModelFolder
 
@@ -24,7 +25,8 @@ def to_crystals(structures: list[Structure]) -> Crystals:
     """Batch of structures in double precision."""
     return Crystals(
         lattices=torch.from_numpy(np.stack([s.lattice.matrix for s in structures])),
-        frac=torch.from_numpy(np.concatenate([s.frac_coords for s in structures])),
+        # The search for neighbours takes memory for all the space between the atoms as they are given.
+        frac=torch.from_numpy(np.concatenate([inside_cell(s) for s in structures])),
         numbers=torch.tensor([number for s in structures for number in s.atomic_numbers]),
         n_atoms=torch.tensor([len(s) for s in structures]),
     )
@@ -119,4 +121,4 @@ class LoadedModel:
 
     def unknown_elements(self, species: list[Element | Species]) -> list[str]:
         """Elements that were not in the training data."""
-        return sorted({kind.symbol for kind in species} - self._known)
+        return sorted({Element.from_Z(kind.Z).symbol for kind in species} - self._known)

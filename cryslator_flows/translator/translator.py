@@ -15,8 +15,9 @@ from loky import cpu_count
 from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.crystals.moments import moments_of
 from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.errors import ModelError, StructureError
+from cryslator_flows.errors import ModelError, StructureError, one_line
 from cryslator_flows.processes import start_processes
 from cryslator_flows.schemas import Translation
 from cryslator_flows.translator.loaded import LoadedModel, to_crystals
@@ -177,7 +178,14 @@ class Translator:
     def translate_batch(self, batch: Batch) -> list[Result]:
         """Check the structures of a batch and translate those that make sense, all at once in this thread."""
         checked = [checked_row(*row) for row in batch]
-        translations = iter(self._translate([item for item in checked if isinstance(item, Structure)]))
+        try:
+            translations = iter(self._translate([item for item in checked if isinstance(item, Structure)]))
+        # One structure alone can be the reason: the others are translated without it.
+        except Exception as error:
+            if len(batch) > 1:
+                return [result for row in batch for result in self.translate_batch([row])]
+            name = batch[0][0]
+            return [StructureError(f"{name}: cannot be translated ({one_line(error)}); leave it out", "not translated")]
         return [item if isinstance(item, StructureError) else next(translations) for item in checked]
 
     def _processes(self) -> int:
@@ -213,8 +221,12 @@ class Translator:
         results = []
         for index, before in enumerate(structures):
             species = before.species
-            properties = before.site_properties
+            moments = moments_of(before)
+            properties = {} if moments is None else {"magmom": moments}
             after = Structure(lattices[index], species, positions[index], site_properties=properties)
+            too_close = len(after.get_neighbor_list(TOO_CLOSE, exclude_self=True)[0]) > 0
+            if (cells := np.floor(before.frac_coords)).any():
+                after = Structure(after.lattice, species, positions[index] + cells, site_properties=properties)
             unknown = self.model.unknown_elements(species)
             results.append(
                 Translation(
@@ -225,7 +237,7 @@ class Translator:
                     mean_displacement=moved[index],
                     volume_change=growth[index],
                     max_principal_strain=principal[index],
-                    atoms_too_close=len(after.get_neighbor_list(TOO_CLOSE, exclude_self=True)[0]) > 0,
+                    atoms_too_close=too_close,
                     unknown_elements=unknown,
                     domain_distance=distance[index],
                     out_of_domain=bool(unknown) or distance[index] > 1,

@@ -1,6 +1,7 @@
 """The page of a campaign, in a real browser."""
 
 import base64
+import csv
 import json
 import time
 import zlib
@@ -167,6 +168,39 @@ def test_four_starts_are_told_apart(browser, rutile, template, tmp_path):
         "return [...document.querySelector('[data-figure=\"steps-ionic steps\"]').data].map(s => s.marker?.color)"
     )
     assert len(set(colors[1:])) == len(colors[1:]) == 3
+
+
+FORMULAS = ["=HYPERLINK(1)", "+1+cmd|x", "-2+3", "@SUM(1)", "&#61;1"]
+
+
+def test_no_spreadsheet_takes_a_name_for_a_formula(browser, template, tmp_path):
+    names = np.array([*FORMULAS, "SrBaZrO4"])
+    part = chunk(6, template, formula=names, out_of_domain=np.ones(6, bool))
+    made = content([], [part])
+    made.candidates = read([part], cuts=Cuts(in_domain_only=True))
+    load(browser, write_page(tmp_path / "r.html", made))
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    (button,) = [item for item in browser.find_elements("css selector", "button") if item.text == "CSV"]
+    button.click()
+    begin = time.monotonic()
+    while not (tmp_path / "test.csv").exists():
+        assert time.monotonic() - begin < 10
+        time.sleep(0.05)
+    with (tmp_path / "test.csv").open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["formula"] for row in rows] == [f"'{name}" for name in FORMULAS[:4]] + ["&#61;1", "SrBaZrO4"]
+    assert {row["template"] for row in rows} == {"<b>rutile"}
+    assert float(rows[0]["predicted, eV/atom"]) == -3
+    check_quiet(browser)
+
+
+def test_no_script_runs_but_that_of_the_page(browser, template, tmp_path):
+    path = write_page(tmp_path / "r.html", content([], [chunk(4, template)]))
+    injected = "<script>document.title = 'run'</script><img src=x: onerror=\"document.title = 'run'\">"
+    path.write_text(path.read_text().replace("<h1>", f"{injected}<h1>"))
+    load(browser, path)
+    assert browser.title == "test"
+    assert any("Content Security Policy" in line["message"] for line in browser.get_log("browser"))
 
 
 def test_export_buttons(browser, template, tmp_path):

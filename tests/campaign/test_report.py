@@ -1,10 +1,14 @@
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jobflow import run_locally
 from rich.console import Console
 
-from cryslator_flows.campaign.report import full_report, plot_savings, savings_markdown, write_files
+from cryslator_flows.campaign.export import cell, write_relaxed
+from cryslator_flows.campaign.report import full_report, plot_savings, savings_markdown
+from cryslator_flows.campaign.written import write_files
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
 from cryslator_flows.relaxation.comparison import compare_ends
@@ -200,6 +204,42 @@ def test_test_doubles_are_named_and_save_nothing(tmp_path):
     assert not (tmp_path / "savings.png").exists()
     assert "savings.png" not in {path.name for path in write_files(tmp_path, summary, rows, [])}
     assert "%" not in savings_markdown(rows).split("made slower")[1]
+
+
+@pytest.mark.parametrize("name", ["ABO3[cubic]", "[/structures]", ":smile:", "\x1b[2J\x07"])
+def test_names_are_shown_as_they_are(name):
+    rows = [screened()[0].model_copy(update={"template_id": name, "reduced_formula": name})]
+    text = printed(rows)
+    assert text.count(name.replace("\x1b", r"\x1b").replace("\x07", r"\x07")) == 2
+    assert "\x1b" not in text
+
+
+def test_names_of_documents_lead_out_of_no_folder(tmp_path, rutile):
+    rows = screened()[:2]
+    for row, formula in zip(rows, ("../../x/rel", str(tmp_path / "absolute")), strict=True):
+        row.reduced_formula = formula
+        row.relaxation("unrelaxed").structure = rutile
+    assert write_relaxed(tmp_path / "in" / "relaxed", rows) == 2
+    found = [path.relative_to(tmp_path).parts[:-1] for path in tmp_path.rglob("*") if path.is_file()]
+    assert found == [("in", "relaxed")] * 2
+
+
+def test_the_picture_takes_names_for_text(tmp_path):
+    rows = screened()
+    summary = summed(rows).model_copy(update={"engines": ["$x_$ \\frac"], "campaign": "$"})
+    assert plot_savings(tmp_path / "savings.png", summary, rows).stat().st_size
+
+
+@given(st.text(), st.floats())
+def test_cells_of_a_table_are_no_formulas(text, number):
+    shown = cell(text)
+    assert shown in (text, f"'{text}")
+    try:
+        float(shown)
+    except ValueError:
+        assert shown[:1] not in tuple("=+-@\t\r")
+    assert cell(number) is number
+    assert cell(str(number)) == str(number)
 
 
 def test_guard_is_counted():

@@ -13,10 +13,11 @@ import yaml
 
 from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.campaign.local import flow_text
-from cryslator_flows.campaign.report import full_report, write_files
+from cryslator_flows.campaign.report import full_report
 from cryslator_flows.campaign.run import CampaignRun
 from cryslator_flows.campaign.status import local_status
 from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.campaign.written import write_files
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.relaxation import engines
 from tests.campaign.test_file import GOOD, write

@@ -149,6 +149,8 @@ def test_report_of_a_campaign_that_was_stopped_is_that_of_what_is_there(run, tmp
     assert "<h1>mine</h1>" in (tmp_path / "mine.html").read_text()
     code, _, err = run("report", "mine", "-o", "nowhere/mine.html")
     assert (code, "nowhere/mine.html: cannot be written" in err.replace("\n", "")) == (2, True)
+    code, _, err = run("report", "mine", "-o", "runs/mine/campaign.sqlite")
+    assert (code, "campaign.sqlite: is read by this command" in err) == (2, True)
     assert json.loads((tmp_path / "runs/mine/summary.json").read_text()) == before
     with folder.opened():
         assert folder.results().stored_summary().model_dump(mode="json") == before

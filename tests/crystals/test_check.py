@@ -27,6 +27,10 @@ def broken_lattice(row):
         (Structure(Lattice.cubic(40), ["Fe", "O", "H"], [[0, 0, 0], [0.03, 0, 0], [0.5, 0.5, 0.5]]), "isolated"),
         (Structure(CUBE, [], []), "no atoms"),
         (Structure(CUBE, ["Cu"], [[0, 0, 0]]) * (20, 10, 10), "2000 atoms"),
+        (Structure(Lattice.cubic(1e9), ["Fe"], [[0, 0, 0]]), "lengths in angstrom"),
+        (Structure(Lattice.cubic(0.01), ["Fe"], [[0, 0, 0]]), "lengths in angstrom"),
+        (Structure(CUBE, ["Fe", "O"], [[0, 0, 0], [1e9, 0.5, 0]]), "far outside the cell"),
+        (Structure(Lattice(CUBE.matrix, pbc=(True, True, False)), ["Fe"], [[0, 0, 0]]), "not periodic"),
     ],
 )
 def test_nonsense_is_named(structure, word):
@@ -39,6 +43,12 @@ def test_nonsense_is_named(structure, word):
 
 
 def test_a_crystal_passes(perovskite):
+    check_structure(perovskite)
+
+
+def test_the_images_that_atoms_are_given_as_make_no_difference(perovskite):
+    """The search for neighbours takes memory for all the space between atoms."""
+    perovskite.translate_sites([0, 3], [2000, -2000, 2000], to_unit_cell=False)
     check_structure(perovskite)
 
 

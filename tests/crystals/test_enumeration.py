@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Composition, Element, Lattice, Structure
+from pymatgen.core import Composition, Element, Lattice, Species, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from cryslator_flows.crystals.candidates import candidate_id, substituted_formula
@@ -162,9 +162,36 @@ def test_equivalent_templates_give_each_candidate_once(perovskite):
     assert enumeration.counts.unique == enumeration.counts.duplicates == 6
 
 
-def test_two_templates_of_one_name_are_refused(perovskite, rutile):
-    with pytest.raises(StructureError, match="used twice"):
-        list(Enumeration([template(perovskite), template(rutile)], [ExplicitMaps(kind="maps", maps=[{"Ti": "Zr"}])]))
+def test_templates_of_one_name_are_all_kept(perovskite, rutile):
+    templates = [template(perovskite, "a"), template(rutile, "a"), template(rutile, "b"), template(perovskite, "a")]
+    found = Enumeration(templates, [ExplicitMaps(kind="maps", maps=[{"Ti": "Zr"}])])
+    assert [(item.template_id, item.reduced_formula) for item in found] == [("a", "CaZrO3"), ("a (2)", "ZrO2")]
+    assert found.counts.templates == 4
+
+
+@pytest.mark.parametrize(
+    ("species", "old", "new", "moments"),
+    [
+        ([Species("Fe", 2), Species("Fe", 3)], "Fe", "Mn", None),
+        ([Species("Fe", 3, spin=5), Species("Fe", 3, spin=-5)], "Fe", "Mn", [5, -5, 0, 0, 0, 0]),
+        (["H", "D"], "H", "Na", None),
+    ],
+)
+def test_species_of_one_element_are_substituted_as_one(rutile, species, old, new, moments):
+    rutile[0], rutile[1] = species
+    for space in (
+        ExplicitMaps(kind="maps", maps=[{old: new}]),
+        SpeciesPools(kind="species", pools={old: [new]}),
+        RolePools(kind="roles", cations=[[new]]),
+    ):
+        (found,) = Enumeration([template(rutile)], [space], charge_balanced=False)
+        assert found.reduced_formula == f"{new}O2"
+        assert found.structure.site_properties.get("magmom") == moments
+
+
+def test_nothing_of_a_calculation_comes_along(perovskite):
+    perovskite.add_site_property("selective_dynamics", [[False] * 3] * 5)
+    assert substitute(perovskite, {"Ca": "Sr", "Ti": "Ti", "O": "O"}).site_properties == {}
 
 
 @pytest.mark.slow

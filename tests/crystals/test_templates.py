@@ -1,3 +1,4 @@
+import json
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -80,8 +81,32 @@ def test_store(tmp_path, perovskite):
         list(StoreTemplates(source="store", store=spec, criteria={"kind": "c"}).load())
     rejected = list(StoreTemplates(source="store", store=spec, structure_key="kind").load())
     assert ["document a, kind" in str(rejected[0]), "document b, kind" in str(rejected[1])] == [True, True]
+    broken = json.loads(json.dumps(perovskite.as_dict()))
+    broken["lattice"] = {"matrix": "none"}
+    without = {**perovskite.as_dict(), "sites": [{"abc": [0, 0, 0]}]}
+    store.update(
+        [{"uuid": "c", "output": {"structure": broken}}, {"uuid": "d", "output": {"structure": without}}], "uuid"
+    )
+    *good, first, second = StoreTemplates(source="store", store=spec).load()
+    assert [template.template_id for template in good] == ["a", "b"]
+    assert "document c, output.structure: " in str(first)
+    assert "document d, output.structure: " in str(second)
     with pytest.raises(StoreError, match="cannot be opened"):
         list(StoreTemplates(source="store", store={"type": "NoStore"}).load())
+
+
+def test_of_a_job_that_was_run_again_the_last_document_counts(tmp_path, perovskite, rutile):
+    path = str(tmp_path / "tasks.sqlite")
+    store = SQLiteStore(path, "tasks")
+    store.connect()
+    rows = [("a", 1, rutile), ("a", 2, perovskite), ("b", 1, rutile)]
+    store.update(
+        [{"uuid": uuid, "index": index, "output": {"structure": item.as_dict()}} for uuid, index, item in rows],
+        ["uuid", "index"],
+    )
+    spec = {"type": "SQLiteStore", "path": path, "collection_name": "tasks"}
+    found = {item.template_id: item.structure for item in StoreTemplates(source="store", store=spec).load()}
+    assert found == {"a": perovskite, "b": rutile}
 
 
 def test_materials_project_calls_the_client(monkeypatch, perovskite):

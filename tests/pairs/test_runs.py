@@ -1,7 +1,9 @@
 """Pairs from folders of VASP and from stores of task documents, all left by real runs of atomate2's makers."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -21,6 +23,7 @@ from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.store import read_store
 from cryslator_flows.pairs.trajectory import evenly_spaced
 from cryslator_flows.pairs.vasp import read_vasp_runs
+from cryslator_flows.relaxation.counting import count_steps
 from tests.fake_vasp.runs import folder as folder_of
 from tests.fake_vasp.runs import relax
 from tests.flows.makers import PairPotentialRelaxMaker
@@ -106,6 +109,77 @@ def test_relaxations_in_one_folder_are_one(double, squeezed, tmp_path):
     (pair,) = read_vasp_runs(tmp_path)
     assert pair.unrelaxed.volume == pytest.approx(squeezed.volume, rel=1e-5)
     assert pair.relaxed.volume == pytest.approx(double[1].output.structure.volume, rel=1e-5)
+
+
+def together(double, folder, *endings):
+    """The relaxations of a double in one folder, under these endings."""
+    for number, (document, ending) in enumerate(zip(double, endings, strict=True)):
+        run = genuine(document, folder.with_name(f"{folder.name}-part{number}"))
+        folder.mkdir(exist_ok=True)
+        (folder / f"vasprun.xml{ending}").write_bytes(gzip.decompress((run / "vasprun.xml.gz").read_bytes()))
+        shutil.rmtree(run)
+    return folder
+
+
+def test_the_last_of_several_may_have_no_number(double, squeezed, tmp_path):
+    folder = together(double, tmp_path / "run", ".relax1", "")
+    (pair,) = read_vasp_runs(tmp_path)
+    assert (pair.target, pair.unrelaxed.volume) == ("run", pytest.approx(squeezed.volume, rel=1e-5))
+    assert pair.relaxed.volume == pytest.approx(double[1].output.structure.volume, rel=1e-5)
+    shutil.copy(folder / "vasprun.xml.relax1", folder / "vasprun.xml")
+    steps = len(double[0].calcs_reversed[0].output.num_electronic_steps)
+    assert len([*read_vasp_runs(tmp_path, 99)]) == steps - 1
+
+
+@pytest.mark.parametrize("ending", ["", ".static"])
+def test_what_is_no_part_of_the_relaxation_is_named(double, tmp_path, ending):
+    folder = together([double[0]], tmp_path / "run", ".relax1")
+    text = (folder / "vasprun.xml.relax1").read_text()
+    static = (
+        text.replace('"NSW">99', '"NSW">0').replace('"NSW"> 99', '"NSW"> 0').replace('"NSW">    99', '"NSW">     0')
+    )
+    assert static != text
+    (folder / f"vasprun.xml{ending}").write_text(static)
+    found = {type(item).__name__: item for item in read_vasp_runs(tmp_path)}
+    assert found["RawPair"].target == "run"
+    assert found["Dropped"] == Dropped(f"run/vasprun.xml{ending}", "no relaxation")
+
+
+@pytest.mark.parametrize(("ending", "packed"), [(".bz2", bz2.compress), (".relax1.xz", lzma.compress)])
+def test_packed_files(double, tmp_path, ending, packed):
+    folder = together([double[0]], tmp_path / "run", "")
+    text = (folder / "vasprun.xml").read_bytes()
+    (folder / "vasprun.xml").unlink()
+    (folder / f"vasprun.xml{ending}").write_bytes(packed(text))
+    assert [pair.target for pair in read_vasp_runs(tmp_path)] == ["run"]
+
+
+def test_a_run_with_fixed_atoms_is_dropped(double, tmp_path):
+    def fix(text):
+        rows = "<v type='logical'>  T  T  F </v>" * 6
+        return text.replace("</structure>", f'<varray name="selective" type="logical">{rows}</varray></structure>')
+
+    genuine(double[0], tmp_path / "a", fix)
+    assert [*read_vasp_runs(tmp_path)] == [Dropped("a", "atoms were not free to relax")]
+
+
+def test_the_reason_of_the_parser_is_kept(double, tmp_path):
+    genuine(double[0], tmp_path / "a", lambda text: text[: len(text) // 2])
+    (dropped,) = read_vasp_runs(tmp_path)
+    assert dropped.reason == "vasprun.xml cannot be read"
+    assert "Premature end of data" in dropped.detail
+
+
+def test_vasprun_says_whether_a_run_without_outcar_converged(double, tmp_path):
+    run = genuine(double[0], tmp_path / "a")
+    for file in run.glob("OUTCAR*"):
+        file.unlink()
+    steps = double[0].calcs_reversed[0].output.num_electronic_steps
+    cost = count_steps(run)
+    assert (cost.electronic_steps, cost.converged) == (steps, True)
+    text = gzip.decompress((run / "vasprun.xml.gz").read_bytes()).decode().replace("99</i>", f"{len(steps)}</i>")
+    (run / "vasprun.xml.gz").write_bytes(gzip.compress(text.encode()))
+    assert count_steps(run).converged is False
 
 
 def test_a_restarted_relaxation_began_where_custodian_found_it(double, tmp_path):
@@ -212,6 +286,14 @@ def test_a_json_store(double, tmp_path):
     assert pair.target == "mp-1"
 
 
+def test_a_file_that_a_json_store_cannot_read_is_named(double, tmp_path):
+    (tmp_path / "tasks.json").write_text(json.dumps([{**plain(double[0]), "task_id": "mp-1"}])[:-9])
+    spec = {"store": {"type": "JSONStore", "paths": ["tasks.json"]}}
+    (tmp_path / "store.json").write_text(json.dumps(spec))
+    with pytest.raises(StoreError, match=r"JSONStore.*tasks\.json.*Restore this file"):
+        [*read_store(tmp_path / "store.json")]
+
+
 def test_documents_of_a_force_field(squeezed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (document,) = relax(PairPotentialRelaxMaker(), squeezed)
@@ -242,6 +324,9 @@ def with_tags(**tags):
         (with_tags(NSW=0), "no relaxation"),
         (with_tags(IBRION=0), "no relaxation"),
         (with_tags(ISIF=2), "the cell was not free to relax"),
+        (with_tags(ISIF=8), "the shape of the cell was not free to relax"),
+        (with_tags(ISIF=4), "the volume of the cell was not free to relax"),
+        (lambda row: [row.pop("state"), row["calcs_reversed"][0].pop("has_vasp_completed")], "nothing says whether"),
     ],
 )
 def test_documents_that_make_no_pair(double, tmp_path, change, reason):

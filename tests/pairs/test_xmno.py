@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shutil
 import tarfile
 import zipfile
@@ -171,6 +172,15 @@ def test_a_damaged_archive_raises_nothing_but_one_clear_error(archives, data):
         damaged.write_bytes(content)
         with contextlib.suppress(DataError):
             list(read_xmno(damaged))
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_an_archive_made_to_fill_a_disk_is_refused(tmp_path, kind):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a_relaxed.cif").write_bytes(b"")
+    os.truncate(tmp_path / "data/a_relaxed.cif", 90 * 2**20)
+    with pytest.raises(DataError, match="unpacks to 90 MB or more"):
+        list(read_xmno(Path(shutil.make_archive(str(tmp_path / "a"), kind, tmp_path, "data"))))
 
 
 @pytest.mark.parametrize("name", ["../outside_relaxed.cif", "/outside_relaxed.cif", "a\\..\\..\\outside_relaxed.cif"])

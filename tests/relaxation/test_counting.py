@@ -20,7 +20,7 @@ from pymatgen.io.vasp import Oszicar
 
 from cryslator_flows.errors import CountingError
 from cryslator_flows.relaxation.counting import count_steps, total_cost
-from cryslator_flows.relaxation.counting.vasp import count_electronic_steps
+from cryslator_flows.relaxation.counting.oszicar import read_oszicar
 from tests.relaxation.vasp_files import oszicar, outcar, write, write_run
 
 STEPS = st.lists(st.integers(1, 12), min_size=1, max_size=5)
@@ -43,7 +43,9 @@ def test_whole_files_are_read_as_by_pymatgen(steps):
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "OSZICAR", oszicar(steps))
         read = Oszicar(Path(folder) / "OSZICAR")
-    assert count_electronic_steps(oszicar(steps).encode()) == [len(step) for step in read.electronic_steps] == steps
+    assert (
+        read_oszicar(oszicar(steps).encode()).electronic_steps == [len(step) for step in read.electronic_steps] == steps
+    )
 
 
 @given(STEPS, st.floats(0, 1))
@@ -52,7 +54,7 @@ def test_files_cut_anywhere(steps, share):
     """Whatever is cut off, what is left counts: never a step of another ionic step, never an error."""
     text = oszicar(steps)
     left = text[: int(share * len(text))]
-    counted = count_electronic_steps(left.encode())
+    counted = read_oszicar(left.encode()).electronic_steps
     assert counted[:-1] == steps[: max(len(counted) - 1, 0)]
     assert not counted or counted[-1] <= steps[len(counted) - 1]
     whole = sum(line.startswith(("DAV:", "RMM:")) for line in left.splitlines(keepends=True) if line.endswith("\n"))
@@ -223,7 +225,7 @@ def test_kpoints(tmp_path):
     assert count_steps(tmp_path).n_kpoints is None
     write(tmp_path / "IBZKPT", "Automatically generated mesh\n       6\nReciprocal lattice\n")
     cost = count_steps(tmp_path)
-    assert (cost.n_kpoints, cost.electronic_steps_times_kpoints, cost.converged) == (6, 42, False)
+    assert (cost.n_kpoints, cost.electronic_steps_times_kpoints, cost.converged) == (6, 42, None)
     write_run(tmp_path, [7])
     backup(BACKED_UP, directory=str(tmp_path))
     write_run(tmp_path, [5], began="13:00:00", n_kpoints=8)
@@ -258,8 +260,7 @@ def test_nothing_finished_is_unknown_not_zero(tmp_path):
         write(tmp_path / "OSZICAR", text)
         cost = count_steps(tmp_path)
         assert (cost.ionic_steps, cost.electronic_steps, cost.total_electronic_steps) == (None, None, None)
-        assert cost.discarded_electronic_steps is None
-        assert cost.converged is False
+        assert cost.discarded_electronic_steps is cost.converged is None
 
 
 def test_outcar_of_the_previous_job_is_not_counted(tmp_path):
@@ -341,7 +342,11 @@ def test_ionic_steps_are_energy_evaluations(perovskite, tmp_path, count_evaluati
 def vasp_document(*counts, state="successful", kpoints=(), **more):
     kpoints = kpoints or [4] * len(counts)
     calculations = [
-        SimpleNamespace(output=SimpleNamespace(num_electronic_steps=count), input=SimpleNamespace(nkpoints=number))
+        SimpleNamespace(
+            output=SimpleNamespace(num_electronic_steps=count),
+            input=SimpleNamespace(nkpoints=number),
+            vasp_version="6.4.3",
+        )
         for count, number in zip(counts, kpoints, strict=True)
     ]
     return SimpleNamespace(
@@ -411,8 +416,48 @@ def test_parts_are_summed():
     assert total_cost([vasp_document([4]), vasp_document([5], kpoints=[9])]).n_kpoints is None
 
 
+def old_document(*counts, **more):
+    """As atomate 1, the Materials Project and earlier emmet have it."""
+    output = {"ionic_steps": [{"electronic_steps": [{}] * count} for count in counts]}
+    return {"calcs_reversed": [{"output": output, **more}], "dir_name": "x"}
+
+
+def test_documents_that_hold_the_steps_themselves():
+    cost = count_steps({**old_document(3, 2), "state": "successful"})
+    assert (cost.ionic_steps, cost.electronic_steps, cost.converged) == (2, [3, 2], True)
+    assert count_steps(old_document(3, 0, has_vasp_completed=True)).electronic_steps is None
+
+
+@pytest.mark.parametrize(
+    ("completed", "converged"), [(True, True), (False, False), ("successful", True), ("failed", False), (None, None)]
+)
+def test_documents_without_a_state(completed, converged):
+    assert count_steps(old_document(3, has_vasp_completed=completed)).converged is converged
+    assert count_steps({**old_document(3, has_vasp_completed=True), "state": "failed"}).converged is False
+
+
+def test_a_record_knows_whether_it_converged(tmp_path):
+    write_run(tmp_path, [3])
+    assert count_steps({**old_document(3), "additional_json": recorded(tmp_path)}).converged is True
+
+
+def test_run_stats_of_zeros_are_no_time():
+    assert count_steps({**old_document(3), "run_stats": {"overall": {"elapsed_time": 0.0}}}).wall_time is None
+    assert count_steps({**old_document(3), "run_stats": {"overall": {"elapsed_time": 7.5}}}).wall_time == 7.5
+
+
+def test_a_potential_whose_most_steps_are_unknown():
+    document = {"ase_calculator_name": "CHGNet", "output": {"n_steps": 5}, "input": {}}
+    cost = count_steps(document)
+    assert cost.ionic_steps is cost.converged is None
+    assert count_steps({**document, "input": {"steps": 100}, "state": "failed"}).ionic_steps == 4
+
+
 def test_other_documents_are_refused():
-    with pytest.raises(CountingError, match="SimpleNamespace without calcs_reversed"):
+    with pytest.raises(CountingError, match="SimpleNamespace without a calculation of VASP"):
         count_steps(SimpleNamespace(structure=None))
-    with pytest.raises(CountingError, match="dict without calcs_reversed"):
+    with pytest.raises(CountingError, match="dict without a calculation of VASP"):
         count_steps({"calcs_reversed": [], "state": "successful"})
+    molecule = {"qchem_version": "6", "input": {"molecule": {}}, "output": {"scf_energy": -1.0}}
+    with pytest.raises(CountingError, match="without a calculation of VASP"):
+        count_steps({"calcs_reversed": [molecule], "state": "successful"})

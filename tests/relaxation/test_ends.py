@@ -36,6 +36,8 @@ def test_the_lowest_end_comes_first(comparison):
 def test_reasons(perovskite):
     assert why_no_end(relaxation("mlip", perovskite, -1.0)) is None
     assert why_no_end(relaxation("mlip", perovskite, -1.0, converged=False)) == "not converged"
+    unknown = relaxation("mlip", perovskite, -1.0, converged=None)
+    assert why_no_end(unknown) == "nothing says whether it converged"
     assert why_no_end(relaxation("mlip", perovskite, None, converged=False)) == "relaxation failed"
     assert why_no_end(relaxation("mlip", perovskite, -1.0, synthetic=True)) == "made by a test double of the engine"
     assert why_no_end(Relaxation(start="mlip", job_uuids=[], energy_per_atom=-1.0)) == "relaxation failed"

@@ -230,6 +230,15 @@ def test_pressure_is_external_and_only_where_the_cell_relaxes(stopped):
     assert read_first_step(stopped).pressure is None
 
 
+def test_forces_are_watched_where_vasp_writes_no_stress(stopped, unrelaxed):
+    (stopped / "INCAR").write_text((stopped / "INCAR").read_text().replace("ISIF = 3", "ISIF = 0"))
+    lines = (stopped / "OUTCAR").read_text().splitlines(keepends=True)
+    (stopped / "OUTCAR").write_text("".join(line for line in lines if "in kB" not in line))
+    step = read_first_step(stopped)
+    assert step.pressure is None
+    assert any("largest force" in fault for fault in step.faults(GuardLimits()))
+
+
 def test_structure_of_another_crystal_is_an_error(stopped, perovskite):
     with pytest.raises(StructureError, match=r"POSCAR holds Ti2 O4, the unrelaxed structure of its guard Ca1 Ti1 O3"):
         TranslatedStartGuard(perovskite).check(str(stopped))

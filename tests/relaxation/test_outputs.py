@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 OUTPUTS = ROOT / "tests" / "data" / "outputs"
 # Output, engine, electronic steps, irreducible k-points, converged, wall time as the engine tells it.
 RUNS = [
-    ("gpaw-relax.txt", "GPAW", [8, 8, 8, 7, 6, 6], 3, False, 22.352),
+    ("gpaw-relax.txt", "GPAW", [8, 8, 8, 7, 6, 6], 3, None, 22.352),
     ("gpaw-not-converged.txt", "GPAW", [4], 3, False, 0.9),
     ("espresso-vc-relax.out", "Quantum ESPRESSO", [7, 6, 7, 6, 7, 5, 6, 7], 10, True, 7.72),
     ("espresso-not-converged.out", "Quantum ESPRESSO", [4], 10, False, 0.69),

@@ -18,10 +18,11 @@ from jobflow import CURRENT_JOB
 from monty.json import MontyDecoder, MontyEncoder
 
 from cryslator_flows.errors import CountingError
+from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.relaxation.handlers import add_handlers
 from cryslator_flows.relaxation.ledger import LEDGER_NAME, LedgerEntry, append_entry, ledger_cost, read_ledger
 from cryslator_flows.relaxation.recorder import FinalStepRecorder, StepRecorder, record_relax_maker
-from cryslator_flows.schemas import RelaxationCost
+from cryslator_flows.schemas import Candidate, RelaxationCost, Translation
 from cryslator_flows.settings import SETTINGS
 from tests.relaxation.vasp_files import oszicar, outcar, write, write_run
 
@@ -51,7 +52,7 @@ def test_polls_and_ends(run):
     assert poll.check(str(run)) is False
     assert list(run.iterdir()) == list(run.parent.glob("*.jsonl")) == []
     write(run / "OSZICAR", oszicar([7, 4])[:-100])
-    write(run / "OUTCAR", outcar([7], finished=False))
+    write(run / "OUTCAR", outcar([7], finished=False, relaxed=False))
     assert poll.check(str(run)) is poll.check(str(run)) is False
     (entry,) = read_ledger(run.parent / LEDGER_NAME)
     assert (entry.campaign, entry.candidate_id, entry.start) == ABOUT
@@ -162,6 +163,49 @@ def test_last_state_of_each_run_counts(tmp_path):
     assert ledger_cost(path, *ABOUT).electronic_steps == [9, 8, 1, 2]
     append_entry(path, entry("c", None))
     assert ledger_cost(path, *ABOUT).electronic_steps is None
+
+
+def compared(folder, monkeypatch, structure, document):
+    """The relaxation from the translated start, as the comparison reads it."""
+    monkeypatch.setattr(SETTINGS, "ledger", folder / "ledger.jsonl")
+    energies = {name: 0.0 for name in Translation.model_fields if name.startswith("formation")}
+    about = {"candidate_id": "c1", "template_id": "t", "substitution": {}, "reduced_formula": "CaTiO3"}
+    candidate = Candidate(**about, structure=structure, chemsys="Ca-O-Ti")
+    translation = Translation.model_construct(candidate_id="c1", structure=structure, **energies)
+    comparison = CompareMaker().make.original(
+        CompareMaker(), candidate, translation, {"translated": [document]}, {"translated": ["u"]}, "oxides"
+    )
+    return comparison.relaxation("translated").cost
+
+
+def task(structure, steps):
+    calculation = {"output": {"num_electronic_steps": steps}, "vasp_version": "6.4.3"}
+    return {"structure": structure, "output": {"energy": -1.0}, "calcs_reversed": [calculation], "state": "successful"}
+
+
+@pytest.mark.parametrize(
+    ("runs", "known", "expected"),
+    [
+        ([[9, 8], None], [4], None),
+        ([None], [4], None),
+        ([[9, 8], [4]], [4], [9, 8, 4]),
+        ([[9, 8]], None, [9, 8]),
+        ([[9]], [9, 8], [9, 8]),
+    ],
+)
+def test_a_run_that_cannot_be_counted_leaves_the_sum_unknown(tmp_path, monkeypatch, perovskite, runs, known, expected):
+    for number, steps in enumerate(runs):
+        append_entry(tmp_path / "ledger.jsonl", entry(str(number), steps, number))
+    cost = compared(tmp_path, monkeypatch, perovskite, task(perovskite, known))
+    assert (cost.electronic_steps, cost.engine, cost.converged) == (expected, "VASP", True)
+
+
+def test_a_document_that_cannot_be_counted_says_nothing_of_convergence(tmp_path, monkeypatch, perovskite):
+    append_entry(tmp_path / "ledger.jsonl", entry("a", None))
+    document = {"structure": perovskite, "output": {"energy": -1.0}}
+    cost = compared(tmp_path, monkeypatch, perovskite, document)
+    assert cost.converged is cost.electronic_steps is None
+    assert compared(tmp_path, monkeypatch, perovskite, None).converged is False
 
 
 @pytest.mark.parametrize(("end", "readable"), [(2, False), (40, False), (-2, False), (-1, True)])

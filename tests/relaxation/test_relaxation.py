@@ -92,6 +92,7 @@ def test_outcomes(perovskite, rutile):
     assert ending(perovskite, -5.01) == "ended lower"
     assert ending(perovskite, -4.9) == ending(rutile, -4.999) == ending(larger) == "ended higher"
     assert ending(perovskite, converged=False) == "unconverged"
+    assert ending(perovskite, converged=None) == "not compared"
     failed = Relaxation(start="translated", job_uuids=["u"], error="x")
     assert compare_ends([unrelaxed, failed], 0.005) == [Ending(start="translated", outcome="failed")]
     assert compare_ends([relaxation("translated", perovskite)], 0.005)[0].outcome == "not compared"

@@ -26,6 +26,9 @@ def outcar(
     nsw: int = 99,
     n_kpoints: int = 4,
     version: str = "6.4.3",
+    nelm: int = 60,
+    ediff: str = "0.1E-04",
+    ibrion: int = 2,
 ) -> str:
     lines = [
         f" vasp.{version} 19Mar24 (build Apr 02 2024 10:00:00) complex",
@@ -34,7 +37,9 @@ def outcar(
         " running on    8 total cores",
         f"   k-points           NKPTS = {n_kpoints:6d}   k-points in BZ     NKDIM =      4   number of bands",
         f"   NSW    = {nsw:6d}    number of steps for IOM",
-        "   IBRION =      2    ionic relax: 0-MD 1-quasi-New 2-CG",
+        f"   IBRION = {ibrion:6d}    ionic relax: 0-MD 1-quasi-New 2-CG",
+        f"   NELM   = {nelm:6d};   NELMIN=  2; NELMDL= -5     # of ELM steps",
+        f"   EDIFF  = {ediff}   stopping-criterion for ELM",
     ]
     for ionic, number in enumerate(steps, start=1):
         rule = "-" * 39

@@ -42,6 +42,26 @@ def test_magnetic_moments_come_along(translator, perovskite):
     assert translator.translate(perovskite).structure.site_properties["magmom"] == [0, 3, 0, 0, 0]
 
 
+def test_frozen_atoms_do_not_come_along(translator, perovskite):
+    perovskite.add_site_property("selective_dynamics", [[False] * 3] * 5)
+    assert translator.translate(perovskite).structure.site_properties == {}
+
+
+def test_a_structure_that_breaks_its_batch_is_one_error(translator, perovskite, rutile):
+    rutile.add_site_property("magmom", ["up"] * 6)
+    before, broken, after = translator.translate_stream([perovskite, rutile, perovskite])
+    assert isinstance(broken, StructureError)
+    assert before == after == translator.translate(perovskite)
+
+
+def test_images_of_atoms_come_out_as_they_were_given(translator, perovskite):
+    expected = translator.translate(perovskite).structure
+    cells = np.array([[90, 90, 90], [0, 0, 0], [-90, 0, 90], [0, 0, 0], [1, 2, 3]])
+    given = Structure(perovskite.lattice, perovskite.species, perovskite.frac_coords + cells)
+    translated = translator.translate(given).structure
+    assert np.allclose(translated.frac_coords - expected.frac_coords, cells, atol=1e-6)
+
+
 def test_a_stretched_crystal_is_brought_back(translator, perovskite):
     """The released model knows roughly how large CaTiO3 is and how stable."""
     stretched = perovskite.copy()

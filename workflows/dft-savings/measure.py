@@ -35,6 +35,7 @@ from cryslator_flows.relaxation.counting import count_steps
 from cryslator_flows.relaxation.gpaw import LOG
 from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison, Translation
 from cryslator_flows.translator.translator import Translator
+from cryslator_flows.whole_files import write_whole
 
 HERE = Path(__file__).parent
 STRUCTURES = "structures.json.gz"
@@ -121,7 +122,7 @@ def measure(campaign: Campaign, candidate: Candidate, translation: Translation, 
         flow = maker.make(candidate, translation, campaign.relaxation.starts, campaign.name)
         comparison = run_flow(flow, folder, RelaxationComparison)
         dumpfn(comparison, folder / "comparison.json")
-        finished.write_text(json.dumps([row(comparison, item, folder) for item in comparison.relaxations]))
+        write_whole(finished, json.dumps([row(comparison, item, folder) for item in comparison.relaxations]))
     rows: list[dict[str, Any]] = json.loads(finished.read_text())
     return rows
 
@@ -177,7 +178,7 @@ def main() -> None:
             candidate, seconds = waiting[done]
             rows[candidate.candidate_id] = [{**line, "translation_seconds": seconds} for line in done.result()]
             ordered = [line for one, *_ in candidates for line in rows.get(one.candidate_id, [])]
-            results.write_text("".join(json.dumps(line) + "\n" for line in ordered))
+            write_whole(results, "".join(json.dumps(line) + "\n" for line in ordered))
             progress.update(bar, advance=1)
     write_structures(results.with_name(STRUCTURES), runs)
 

@@ -25,6 +25,7 @@ from cryslator_flows.translator.records import PairRecord, read_records
 from cryslator_flows.translator.splits import split_by_formula
 from cryslator_flows.translator.train import train
 from cryslator_flows.translator.tune import tune_by_recipe
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,10 +47,8 @@ def has_element(record: PairRecord) -> bool:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write JSON lines, in one move."""
-    scratch = path.with_name(path.name + ".partial")
-    scratch.write_text("".join(f"{line}\n" for line in lines))
-    scratch.replace(path)
+    """Write JSON lines."""
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 def split_data(source: Path, folder: Path) -> None:

@@ -33,8 +33,8 @@ from cryslator_flows.flows.pairs import PairsFlowMaker
 from cryslator_flows.jobs.pairs import CollectPairsMaker, GrowPairsMaker, grown_pairs
 from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.write import whole_file
 from cryslator_flows.relaxation.engines import build_relax_maker
+from cryslator_flows.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -149,7 +149,7 @@ def export(data: Path, folder: Path, seed: int) -> dict[str, Any]:
         "hours": sum(row["seconds"] for row in spent) / 3600,
         "cpu_hours": sum(row["cpu_seconds"] for row in spent) / 3600,
     }
-    (folder / f"counts-{seed}.json").write_text(json.dumps(counts, indent=2) + "\n")
+    write_whole(folder / f"counts-{seed}.json", json.dumps(counts, indent=2) + "\n")
     return counts
 
 

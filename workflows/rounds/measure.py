@@ -18,6 +18,7 @@ from cryslator_flows.campaign.folder import CampaignFolder
 from cryslator_flows.campaign.frames import CampaignFrames
 from cryslator_flows.campaign.run import CampaignRun, progress_bar
 from cryslator_flows.relaxation.formation import formation_energies
+from cryslator_flows.whole_files import write_whole
 
 HERE = Path(__file__).parent
 
@@ -78,7 +79,7 @@ def main() -> None:
             row[f"rounds, seed {seed}"] = places[row["candidate_id"]]
         learnt += [{"seed": seed, **outcome.model_dump(exclude={"batch"})} for outcome in found.summary.rounds]
         for name, lines in (("results.jsonl", rows), ("rounds.jsonl", learnt)):
-            (HERE / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+            write_whole(HERE / name, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from monty.json import MontyDecoder
 from pymatgen.symmetry.analyzer import SymmetryUndeterminedError
+
+from cryslator_flows.schemas import Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,7 +81,7 @@ class CandidateTable:
     @cache
     def _space_group(template: str) -> str:
         try:
-            return str(MontyDecoder().decode(template).structure.get_space_group_info()[0])
+            return str(Template.model_validate_json(template).structure.get_space_group_info()[0])
         except SymmetryUndeterminedError:
             return ""
 

@@ -9,10 +9,15 @@ async function unpack(name) {
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
+/* The page's policy lets no script run but this one and what it makes. */
 function run(code) {
-  const script = document.createElement("script");
-  script.textContent = code;
-  document.head.append(script);
+  return new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = URL.createObjectURL(new Blob([code], {type: "text/javascript"}));
+    script.onload = done;
+    script.onerror = failed;
+    document.head.append(script);
+  });
 }
 
 /* Figures, in the colours of the page and at the width of screen or paper. */
@@ -55,7 +60,7 @@ function setPrinting(printing) {
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 async function drawFigures() {
-  run(await unpack("plotly"));
+  await run(await unpack("plotly"));
   document.querySelectorAll("[data-figure]").forEach(node => draw(node, page.figures[node.dataset.figure]));
   const system = document.getElementById("system");
   const hull = document.getElementById("hull");
@@ -109,6 +114,11 @@ function render(column) {
   };
 }
 
+/* A cell that no spreadsheet takes for a formula. */
+function cell(value) {
+  return /^[=+\-@\t\r]/.test(value) && isNaN(value) ? `'${value}` : value;
+}
+
 function save(name, type, content) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], {type}));
@@ -146,7 +156,7 @@ async function fillTable() {
     layout: {
       topStart: "pageLength",
       topEnd: ["search", {buttons: [
-        {extend: "csvHtml5", text: "CSV", filename: page.campaign, exportOptions: {orthogonal: "export"}},
+        {extend: "csvHtml5", text: "CSV", filename: page.campaign, exportOptions: {orthogonal: "export", format: {body: cell}}},
         {text: "JSON", action: () => save(`${page.campaign}.json`, "application/json", JSON.stringify(records(table), null, 1))},
       ]}],
     },
@@ -211,7 +221,7 @@ function prepareViewer() {
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
     // chemiscope brings a plotly of its own, and takes away the styles that bear the name of plotly's.
     document.getElementById("plotly.js-style-global").removeAttribute("id");
-    run(await unpack("chemiscope"));
+    await run(await unpack("chemiscope"));
     open.hidden = true;
     chosen.onchange = () => view(chosen.value);
     view(chosen.value);

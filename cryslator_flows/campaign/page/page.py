@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 from dataclasses import dataclass, field
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.campaign.export import cif_name
 from cryslator_flows.campaign.page import figures, provenance
 from cryslator_flows.campaign.page.agreement import (
     compare_energies,
@@ -26,7 +28,7 @@ from cryslator_flows.campaign.report import (
     describe_prerelaxations,
     describe_steps,
 )
-from cryslator_flows.errors import StoreError
+from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,13 +119,16 @@ def write_page(path: Path, content: PageContent) -> Path:
     structures = viewed(comparisons)
     folder = path.absolute().parent
     for name, item in structures.items():
-        cif = Path("relaxed") / f"{item['formula']}-{name}.cif"
+        cif = Path("relaxed") / cif_name(item["formula"], name)
         item["cif"] = cif.as_posix() if (folder / cif).is_file() else None
     rows = table_rows(candidates, comparisons, lambda directory: _link(directory, folder))
     itables_folder = Path(itables.__file__).parent / "html"
     environment = Environment(loader=PackageLoader("cryslator_flows.campaign.page", "."), autoescape=True)
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     page = environment.get_template("report.html.j2").render(
         content=content,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary,
         savings=[(item, describe_interval(item)) for item in summary.savings],
         prerelaxations=describe_prerelaxations(summary.prerelaxations),
@@ -159,10 +164,7 @@ def write_page(path: Path, content: PageContent) -> Path:
         },
         datatables_css=(itables_folder / "dt_bundle.css").read_text(encoding="utf-8"),
     )  # fmt: skip
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
+    write_whole(path, page)
     return path
 
 

@@ -117,5 +117,7 @@ def _steps(comparison: RelaxationComparison, start: Start) -> list[Any] | None:
     if relaxation is None:
         return None
     cost = relaxation.cost
-    known = None if cost is None or cost.synthetic else cost.total_electronic_steps or cost.ionic_steps
-    return [describe_steps(comparison, start), known]
+    if cost is None or cost.synthetic:
+        return [describe_steps(comparison, start), None]
+    electronic = cost.total_electronic_steps
+    return [describe_steps(comparison, start), cost.ionic_steps if electronic is None else electronic]

@@ -20,7 +20,10 @@ class Attempt(BaseModel):
     attempt_id: str | None = Field(description="The same for all copies of one attempt; None until OUTCAR has its head")
     electronic_steps: list[int] = Field(description="Electronic (SCF) steps of each ionic step that was begun")
     discarded: bool = Field(False, description="Custodian corrected an error after it and started the engine again")
-    converged: bool = Field(False, description="Whether it ended by itself and reached the relaxation's criterion")
+    response_steps: list[int] = Field(default_factory=list, description="Steps of each loop of linear response")
+    converged: bool | None = Field(
+        None, description="True if it ended by itself and reached the relaxation's criterion; None where nothing says"
+    )
     n_kpoints: int | None = Field(None, description="Irreducible k-points")
     wall_time: float | None = Field(None, description="Wall time that the engine reports at its end, in s")
     synthetic: bool = Field(False, description="Made by a test double of the engine")
@@ -46,6 +49,7 @@ def sum_attempts(attempts: Sequence[Attempt], engine: str, dir_name: str, guard:
         Without a single finished electronic step the counts are unknown (None), not 0. The k-points are unknown if
         attempts differ in them, the wall time if an attempt was killed before it could report its own.
     """
+    last = attempts[-1] if attempts else None
     steps = [step for attempt in attempts for step in attempt.electronic_steps]
     discarded = sum(sum(attempt.electronic_steps) for attempt in attempts if attempt.discarded)
     return RelaxationCost(
@@ -55,7 +59,8 @@ def sum_attempts(attempts: Sequence[Attempt], engine: str, dir_name: str, guard:
         attempts=len(attempts) or None,
         discarded_electronic_steps=discarded if steps else None,
         n_kpoints=only(attempt.n_kpoints for attempt in attempts if attempt.electronic_steps),
-        converged=bool(steps) and attempts[-1].converged and not attempts[-1].discarded,
+        response_steps=[step for attempt in attempts for step in attempt.response_steps] or None,
+        converged=None if last is None else False if last.discarded else last.converged,
         guard=guard,
         synthetic=any(attempt.synthetic for attempt in attempts),
         wall_time=total(attempt.wall_time for attempt in attempts),
@@ -76,14 +81,14 @@ def sum_costs(costs: Sequence[RelaxationCost]) -> RelaxationCost:
     RelaxationCost
         Sums; a sum with an unknown part is None, and so are k-points that differ. Converged if the last part did.
     """
-    lists = [cost.electronic_steps for cost in costs]
     return RelaxationCost(
         engine=costs[-1].engine,
         ionic_steps=total(cost.ionic_steps for cost in costs),
-        electronic_steps=None if None in lists else [step for part in lists for step in part or ()],
+        electronic_steps=joined(cost.electronic_steps for cost in costs),
         attempts=total(cost.attempts for cost in costs),
         discarded_electronic_steps=total(cost.discarded_electronic_steps for cost in costs),
         n_kpoints=only(cost.n_kpoints for cost in costs),
+        response_steps=joined(cost.response_steps for cost in costs),
         converged=costs[-1].converged,
         guard=next((cost.guard for cost in costs if cost.guard is not None), None),
         synthetic=any(cost.synthetic for cost in costs),
@@ -98,6 +103,12 @@ def total(numbers: Iterable[T | None]) -> T | None:
     if not numbers or None in numbers:
         return None
     return sum(numbers)  # type: ignore[arg-type,return-value]
+
+
+def joined(lists: Iterable[list[int] | None]) -> list[int] | None:
+    """All lists as one, or None if one of them is unknown."""
+    lists = list(lists)
+    return None if None in lists else [number for part in lists for number in part or ()]
 
 
 def only(values: Iterable[T | None]) -> T | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def count_steps(source: Any) -> RelaxationCost:
     """Count the ionic and electronic steps that a relaxation spent, all its attempts included.
 
-    Steps that the source does not tell are None, never 0.
+    Steps that the source does not hold are None, never 0; so is ``converged`` where nothing says it.
 
     Parameters
     ----------
@@ -30,6 +30,7 @@ def count_steps(source: Any) -> RelaxationCost:
 
         - the directory of a run of VASP: OSZICAR counts, plain or gzipped, through custodian's ``.relaxN`` and what
           it archived in ``error.N.tar.gz`` and ``prev_run.N.tar.gz``. The last ionic step of a killed run counts.
+          OUTCAR says whether it converged, or else vasprun.xml, vasp.out or job.log.
         - the directory of a run of GPAW, Quantum ESPRESSO (pw.x), ABINIT or CP2K with one text output, or that
           output: the lines of electronic steps count, and must agree with what the engine tells.
         - emmet's VASP ``TaskDoc``, object or dict: what `StepRecorder` left in its ``additional_json``, which covers

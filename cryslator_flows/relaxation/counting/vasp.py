@@ -9,10 +9,12 @@ without an OSZICAR: atomate2 copies vasprun.xml and OUTCAR from the previous job
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import tarfile
+import warnings
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from heapq import merge
@@ -22,41 +24,36 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from cryslator_flows.errors import CountingError
 from cryslator_flows.relaxation.counting.attempt import Attempt
+from cryslator_flows.relaxation.counting.oszicar import IONIC_STEP, read_oszicar
+from cryslator_flows.relaxation.counting.outcar import Outcar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from cryslator_flows.relaxation.counting.oszicar import Loop
 
 OSZICAR = re.compile(r"OSZICAR(\.precondition|\.relax(\d+))?(\.gz)?")
 ARCHIVE = re.compile(r"(error|prev_run)\.(\d+)(\.tar|\.tar\.gz)?")
 LEFT_BY_VASP = re.compile(r"(OSZICAR|OUTCAR|vasprun\.xml|INCAR)(\..*)?")
 
-# The number is complete only if something follows it; VASP prints stars when it does not fit.
-ELECTRONIC_STEP = re.compile(rb"\s*[A-Za-z]+\s*:\s*(\d+|\*+)\s")
-IONIC_STEP = re.compile(rb"\s*\d+\s.*\bF=")
-ITERATION = re.compile(rb"-+ Iteration\s*([\d*]+)\(")
-NUMBER = re.compile(rb"=\s*(-?\d+)")
-# VASP states its version and when it started within these lines.
-HEAD_LINES = 4
+# Where people keep VASP's standard output.
+LOGS = ("vasp.out", "job.log")
 
 
 class _File(NamedTuple):
     open: Callable[[], IO[bytes]]
     modified: float
-
-
-class _Outcar(NamedTuple):
-    head: bytes = b""
-    electronic_steps: tuple[int, ...] = ()
-    n_kpoints: int | None = None
-    wall_time: float | None = None
-    converged: bool = False
+    path: Path | None = None  # None in an archive
 
 
 class _Copy(NamedTuple):
     """The files of one attempt, in the directory or in an archive."""
 
     oszicar: bytes
-    outcar: _Outcar
+    head: bytes
+    outcar_steps: list[int]
+    wall_time: float | None
+    converged: bool | None
     n_kpoints: int | None
     synthetic: bool
     discarded: bool
@@ -65,10 +62,44 @@ class _Copy(NamedTuple):
 
     def is_same_attempt(self, other: _Copy) -> bool:
         """Whether the other's files are of the same attempt, perhaps copied at another moment of it."""
-        if self.outcar.head and other.outcar.head:
+        if self.head and other.head:
             shorter, longer = sorted((self.oszicar, other.oszicar), key=len)
-            return self.outcar.head == other.outcar.head and longer.startswith(shorter)
+            return self.head == other.head and longer.startswith(shorter)
         return self.oszicar == other.oszicar
+
+
+class Memory:
+    """What earlier looks into a directory have read, so that the next one reads only what is new."""
+
+    def __init__(self) -> None:
+        self._archives: dict[tuple[Path, int, int], list[_Copy]] = {}
+        self._outcars: dict[Path, tuple[Outcar, int]] = {}
+
+    def read_copies(self, place: Path, discarded: bool) -> list[_Copy]:
+        """Read the copies in a directory, or in an archive unless that is known as it is now."""
+        if place.is_dir():
+            return list(_read_copies(place, discarded, self))
+        status = place.stat()
+        key = (place, status.st_size, status.st_mtime_ns)
+        if key not in self._archives:
+            self._archives[key] = list(_read_copies(place, discarded, self))
+        return self._archives[key]
+
+    def read_outcar(self, file: _File) -> Outcar:
+        """Read an OUTCAR; of one that has grown since the last time the new lines."""
+        with file.open() as lines:
+            if file.path is None or file.path.suffix == ".gz":
+                outcar = Outcar()
+                outcar.read(lines)
+                return outcar
+            outcar, size = self._outcars.get(file.path, (Outcar(), 0))
+            # Another attempt writes another head over the old one.
+            if not outcar.head or lines.read(len(outcar.head)) != outcar.head or lines.seek(0, os.SEEK_END) < size:
+                outcar, size = Outcar(), 0
+            lines.seek(size)
+            size += outcar.read(lines)
+            self._outcars[file.path] = (outcar, size)
+            return outcar
 
 
 def is_vasp_directory(directory: Path) -> bool:
@@ -76,7 +107,7 @@ def is_vasp_directory(directory: Path) -> bool:
     return any(LEFT_BY_VASP.fullmatch(path.name) or ARCHIVE.fullmatch(path.name) for path in directory.iterdir())
 
 
-def read_attempts(directory: Path) -> list[Attempt]:
+def read_attempts(directory: Path, memory: Memory | None = None) -> list[Attempt]:
     """Find all attempts in a directory of VASP, those that custodian archived included.
 
     Looked at are OSZICAR and OUTCAR, plain or gzipped, with custodian's suffixes (``.precondition``, ``.relax1``, ...)
@@ -88,6 +119,8 @@ def read_attempts(directory: Path) -> list[Attempt]:
     ----------
     directory : Path
         The directory.
+    memory : Memory, optional
+        What earlier calls have read.
 
     Returns
     -------
@@ -100,26 +133,26 @@ def read_attempts(directory: Path) -> list[Attempt]:
         A file is damaged, or a finished OUTCAR tells other counts than OSZICAR.
     """
     copies: list[_Copy] = []
-    for copy in _find_copies(directory):
+    for copy in _find_copies(directory, memory or Memory()):
         known = next((known for known in copies if known.is_same_attempt(copy)), None)
         if known is None:
             copies.append(copy)
         else:
-            longer = max(known, copy, key=lambda one: (len(one.oszicar), one.outcar.wall_time is not None))
+            longer = max(known, copy, key=lambda one: (len(one.oszicar), one.wall_time is not None))
             copies[copies.index(known)] = longer._replace(discarded=known.discarded and copy.discarded)
     return [_attempt(copy) for copy in copies]
 
 
-def _find_copies(directory: Path) -> Iterator[_Copy]:
+def _find_copies(directory: Path, memory: Memory) -> Iterator[_Copy]:
     archives: dict[str, list[tuple[int, Path]]] = {"error": [], "prev_run": []}
     for path in directory.iterdir():
         if match := ARCHIVE.fullmatch(path.name):
             archives[match[1]].append((int(match[2]), path))
-    here = list(_read_copies(directory, discarded=False))
+    here = memory.read_copies(directory, discarded=False)
     latest = [copy for copy in here if Path(copy.place).name in ("OSZICAR", "OSZICAR.gz")]
     groups = [[copy for copy in here if copy not in latest]]
     groups += [
-        [copy for _, path in sorted(paths) for copy in _read_copies(path, discarded=kind == "error")]
+        [copy for _, path in sorted(paths) for copy in memory.read_copies(path, discarded=kind == "error")]
         for kind, paths in archives.items()
     ]
     # Each group is in order by itself; times, which do not survive all ways of copying, say how they go together.
@@ -127,7 +160,7 @@ def _find_copies(directory: Path) -> Iterator[_Copy]:
     yield from latest
 
 
-def _read_copies(place: Path, discarded: bool) -> Iterator[_Copy]:
+def _read_copies(place: Path, discarded: bool, memory: Memory) -> Iterator[_Copy]:
     name = place.name
     try:
         with _open_files(place) as files:
@@ -139,10 +172,16 @@ def _read_copies(place: Path, discarded: bool) -> Iterator[_Copy]:
                 vasprun = _pick(files, f"vasprun.xml{suffix}", zipped)
                 with files[name].open() as lines:
                     oszicar = lines.read()
-                read = _read_outcar(outcar) if outcar else _Outcar()
+                read = memory.read_outcar(outcar) if outcar else Outcar()
+                loop = read_oszicar(oszicar).last_loop
                 yield _Copy(
                     oszicar=oszicar,
-                    outcar=read,
+                    head=read.head,
+                    outcar_steps=list(read.electronic_steps),
+                    wall_time=read.wall_time,
+                    converged=read.converged(loop)
+                    if outcar
+                    else _converged_without_outcar(files, suffix, zipped, loop),
                     n_kpoints=read.n_kpoints or (_read_mesh(mesh) if mesh else None),
                     synthetic=any(b"synthetic" in _first_bytes(file) for file in (outcar, vasprun) if file),
                     discarded=discarded,
@@ -167,7 +206,7 @@ def _open_files(place: Path) -> Iterator[dict[str, _File]]:
     """Files by name, of a folder or an archive."""
     if place.is_dir():
         paths = [path for path in place.iterdir() if path.is_file()]
-        yield {path.name: _File(partial(_open_path, path), path.stat().st_mtime) for path in paths}
+        yield {path.name: _File(partial(_open_path, path), path.stat().st_mtime, path) for path in paths}
         return
     with tarfile.open(place) as archive:
         members = [member for member in archive.getmembers() if member.isfile()]
@@ -207,86 +246,45 @@ def _read_mesh(file: _File) -> int | None:
     return int(second[0]) if second and second[0].isdigit() else None
 
 
-def _read_outcar(file: _File) -> _Outcar:
-    head: list[bytes] = []
-    ionic: list[bytes] = []
-    electronic: list[int] = []
-    n_kpoints = wall_time = None
-    static = electronic_converged = ionic_converged = False
-    with file.open() as lines:
-        for line in lines:
-            if len(head) < HEAD_LINES:
-                head.append(line)
-            if b" Iteration " in line and (match := ITERATION.match(line)):
-                if ionic[-1:] != [match[1]]:
-                    ionic.append(match[1])
-                    electronic.append(0)
-                    electronic_converged = False
-                electronic[-1] += 1
-            elif b"aborting loop because EDIFF is reached" in line:
-                electronic_converged = True
-            elif b"reached required accuracy" in line:
-                ionic_converged = True
-            elif b"NKPTS =" in line and (match := NUMBER.search(line)):
-                n_kpoints = int(match[1])
-            elif b"NSW    =" in line and (match := NUMBER.search(line)):
-                static |= int(match[1]) == 0
-            elif b"IBRION =" in line and (match := NUMBER.search(line)):
-                static |= int(match[1]) == -1
-            elif b"Elapsed time (sec):" in line:
-                wall_time = float(line.rpartition(b":")[2])
-    return _Outcar(
-        head=b"".join(head) if len(head) == HEAD_LINES else b"",
-        electronic_steps=tuple(electronic),
-        n_kpoints=n_kpoints,
-        wall_time=wall_time,
-        converged=wall_time is not None and electronic_converged and (ionic_converged or static),
-    )
+def _converged_without_outcar(files: dict[str, _File], suffix: str, zipped: str, last_loop: Loop) -> bool | None:
+    """Whether a run without OUTCAR converged, by vasprun.xml or by VASP's standard output; None if neither says."""
+    from pymatgen.io.vasp import Incar, Vasprun
 
-
-def count_electronic_steps(oszicar: bytes) -> list[int]:
-    """Electronic steps of each ionic step.
-
-    Parameters
-    ----------
-    oszicar : bytes
-        Content of an OSZICAR, perhaps cut anywhere.
-
-    Returns
-    -------
-    list of int
-        The last ionic step may be unfinished. A step of a machine-learned force field has 0.
-    """
-    steps: list[int] = []
-    begun = False
-    for line in oszicar.splitlines():
-        if match := ELECTRONIC_STEP.match(line):
-            if not begun or match[1] == b"1":
-                steps.append(0)
-            begun = True
-            steps[-1] += 1
-        elif IONIC_STEP.match(line):
-            if not begun:
-                steps.append(0)
-            begun = False
-    return steps
+    vasprun = _pick(files, f"vasprun.xml{suffix}", zipped)
+    log = next((log for name in LOGS if (log := _pick(files, f"{name}{suffix}", zipped))), None)
+    incar = _pick(files, f"INCAR{suffix}", zipped)
+    # pymatgen fails in many ways on files that were cut or changed by hand.
+    with suppress(Exception), warnings.catch_warnings(action="ignore"):
+        if vasprun is not None and vasprun.path is not None:
+            run = Vasprun(vasprun.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
+            return bool(run.converged)
+        if log is not None and incar is not None:
+            with incar.open() as lines:
+                tags = Incar.from_str(lines.read().decode(errors="replace"))
+            with log.open() as lines:
+                printed = lines.read()
+            if b"reached required accuracy" in printed or tags.get("NSW", 0) == 0:
+                return last_loop.converged(tags.get("NELM", 60), tags.get("EDIFF", 1e-4))
+            # A log of something else says nothing.
+            return False if any(map(IONIC_STEP.match, printed.splitlines())) else None
+    return None
 
 
 def _attempt(copy: _Copy) -> Attempt:
-    steps = count_electronic_steps(copy.oszicar)
-    told = list(copy.outcar.electronic_steps)
-    finished = copy.outcar.wall_time is not None
-    if finished and told and told != [step for step in steps if step]:
+    steps, response, _ = read_oszicar(copy.oszicar)
+    told = copy.outcar_steps
+    if copy.wall_time is not None and told and told != [step for step in steps if step]:
         raise CountingError(
             f"{copy.place}: {sum(steps)} electronic steps in {len(steps)} ionic steps, but OUTCAR beside it tells "
             f"{sum(told)} in {len(told)}; are they of different runs?"
         )
     return Attempt(
-        attempt_id=sha256(copy.outcar.head).hexdigest()[:16] if copy.outcar.head else None,
+        attempt_id=sha256(copy.head).hexdigest()[:16] if copy.head else None,
         electronic_steps=steps,
+        response_steps=response,
         discarded=copy.discarded,
-        converged=copy.outcar.converged,
+        converged=copy.converged,
         n_kpoints=copy.n_kpoints,
-        wall_time=copy.outcar.wall_time,
+        wall_time=copy.wall_time,
         synthetic=copy.synthetic,
     )

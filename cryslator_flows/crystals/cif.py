@@ -1,0 +1,194 @@
+"""CIF files: pymatgen's reader, and the comparisons without which it reads another crystal than the file describes."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pymatgen.core import Composition, Element
+from pymatgen.io.cif import CifBlock, CifParser, str2float
+
+from cryslator_flows.crystals.check import MAX_ATOMS, check_count
+from cryslator_flows.crystals.outside import UNREADABLE, check_occupancy
+from cryslator_flows.errors import StructureError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymatgen.core import Structure
+
+# A group has 192 operations at most, with all centrings and time reversal some thousand.
+MAX_OPERATIONS = 1536
+# The reader compares every image of every site with all atoms.
+MAX_IMAGES = 50_000
+# How far the ratio of two elements may be from the stated one, where one of the two is no whole number.
+ROUNDED = 0.01
+OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
+MAGNETIC_OPERATIONS = ("_space_group_symop_magn_operation.xyz", "_space_group_symop_magn_centering.xyz")
+LONGEST_FORMULA = 1000
+SPACE_GROUP = re.compile(
+    r"_(symmetry|space_group)_(space_group_)?(name_h[-_]m|name_hall|int_tables|it_number)", flags=re.IGNORECASE
+)
+TYPE_SYMBOL = re.compile(r"([A-Za-z]+)[\d.+-]*")
+NO_SYMMETRY = {"", "?", ".", "1", "p1", "p_1"}
+# What the reader says where it guessed; the stated formula tells whether it guessed right.
+GUESSES = ("implicit hydrogens", "parsed as", "No magnetic symmetry", "Missing elements")
+
+
+def read_cif(text: str) -> Iterator[tuple[str, Structure | StructureError]]:
+    """Read the crystals of a CIF file.
+
+    Parameters
+    ----------
+    text : str
+        The content of the file.
+
+    Yields
+    ------
+    (str, Structure or StructureError)
+        Name and crystal of each data block that has atoms, or the reason why it cannot be read as what it states.
+
+    Raises
+    ------
+    StructureError
+        No block has atoms.
+    """
+    # On empty lines the patterns here and in the reader take time that grows with the square of their number.
+    text = re.sub(r"\n[^\S\n]*(?=\n)", "", f"\n{text}")
+    # Each on its own: the reader overwrites blocks of one name, and checks all against the formula of the first.
+    blocks = re.split(r"^[^\S\n]*data_", text, flags=re.MULTILINE | re.IGNORECASE)[1:]
+    blocks = [
+        block
+        for block in blocks
+        if re.search(r"^[^\S\n]*_atom_site_(label|type_symbol|fract_x)\b", block, flags=re.MULTILINE)
+        and "powder_pattern" not in block.partition("\n")[0]
+    ]
+    if not blocks:
+        raise StructureError(
+            f"{UNREADABLE} (no data block with atoms); write them as a loop of _atom_site_label", UNREADABLE
+        )
+    for block in blocks:
+        name = block.split(maxsplit=1)[0]
+        try:
+            yield name, _read_block(f"data_{block}")
+        except StructureError as error:
+            yield name, error
+        # The reader meets broken files with errors of any kind.
+        except Exception as error:
+            reason = one_line(error).removeprefix("No structure parsed for section 1 in CIF. ")
+            yield name, StructureError(f"{UNREADABLE} ({reason}); fix the file or convert it to POSCAR", UNREADABLE)
+
+
+def _read_block(text: str) -> Structure:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        parser = CifParser.from_str(text, check_cif=False)
+        (data,) = parser.as_dict().values()
+        guesses = _check_atoms(data)
+        _check_size(parser, data)
+        (structure,) = parser.parse_structures(primitive=False, on_error="raise")
+    said = dict.fromkeys([*parser.warnings, *(str(item.message) for item in caught)])
+    if any("Defaulting to P1" in words for words in said):
+        for key, value in data.items():
+            if SPACE_GROUP.match(key) and re.sub(r"[\s']", "", str(value)).lower() not in NO_SYMMETRY:
+                raise StructureError(
+                    f"{key} {value!r} is a setting that pymatgen does not know; add the operations as "
+                    "_symmetry_equiv_pos_as_xyz",
+                    "unknown space group",
+                )
+    stated = _stated_composition(data)
+    if stated is not None:
+        _compare(structure, stated)
+        return structure
+    guesses += [" ".join(words.split()) for words in said if any(word in words for word in GUESSES)]
+    if guesses:
+        raise StructureError(
+            f"{guesses[0]}, and no _chemical_formula_sum to compare with; fix the file or state the formula",
+            "guessed atoms",
+        )
+    return structure
+
+
+def _check_atoms(data: dict[str, Any]) -> list[str]:
+    """Check the loop of atoms, and return what can only be guessed of it."""
+    guesses = []
+    labels = data.get("_atom_site_label")
+    if not isinstance(labels, list) or not isinstance(data.get("_atom_site_fract_x"), list):
+        raise StructureError(
+            "no loop with _atom_site_label and _atom_site_fract_x, _y and _z; write the atoms as one", UNREADABLE
+        )
+    check_count(len(labels))
+    for index, occupancy in enumerate(data.get("_atom_site_occupancy", [])):
+        where = str(labels[index]) if index < len(labels) else f"site {index}"
+        if occupancy == "?" or not check_occupancy(re.sub(r"\(\d*\)?$", "", occupancy), where):
+            guesses.append(f"{where} has occupancy {occupancy}")
+    typed = "_atom_site_type_symbol" in data
+    for symbol in data["_atom_site_type_symbol"] if typed else labels:
+        # A label may go on as it likes after its digits.
+        found = TYPE_SYMBOL.fullmatch(symbol) if typed else TYPE_SYMBOL.match(symbol)
+        if found is None or not Element.is_valid_symbol(found[1].title()):
+            guesses.append(f"{symbol!r} is no element symbol")
+    return guesses
+
+
+def _check_size(parser: CifParser, data: dict[str, Any]) -> None:
+    """Count operations and atoms before the reader, whose time grows with the square of both."""
+    plain, magnetic = (
+        [len(data[key]) for key in keys if isinstance(data.get(key), list)]
+        for keys in (OPERATIONS, MAGNETIC_OPERATIONS)
+    )
+    count = max([1, *plain, math.prod(magnetic)])
+    if count > MAX_OPERATIONS:
+        raise StructureError(
+            f"{count} symmetry operations, at most {MAX_OPERATIONS}; list those of the space group",
+            "too many symmetry operations",
+        )
+    sites = np.array([[str2float(value) for value in data[f"_atom_site_fract_{axis}"]] for axis in "xyz"]).T
+    operations = [] if parser.feature_flags["magcif"] else parser.get_symops(CifBlock(data, [], ""))
+    if len(sites) * max(len(operations), count) > MAX_IMAGES:
+        raise StructureError(
+            f"{len(sites)} sites with {max(len(operations), count)} operations; give the asymmetric unit alone",
+            f"over {MAX_ATOMS} atoms",
+        )
+    if operations:
+        images = np.concatenate([operation.operate_multi(sites) for operation in operations])
+        # Two grids: an atom at the edge of a box of one is inside a box of the other.
+        grids = [np.floor(1000 * (images - np.floor(images)) + shift).astype(int) % 1000 for shift in (0.25, 0.75)]
+        check_count(min(len(np.unique(grid, axis=0)) for grid in grids))
+
+
+def _stated_composition(data: dict[str, Any]) -> Composition | None:
+    for key in ("_chemical_formula_sum", "_chemical_formula_structural"):
+        words = str(data.get(key, "")).strip()
+        if len(words) > LONGEST_FORMULA:
+            continue
+        with suppress(ValueError):
+            # A charge comes last.
+            if found := Composition(re.sub(r"\s\d*[+-]$", "", words)):
+                return found
+    return None
+
+
+def _compare(structure: Structure, stated: Composition) -> None:
+    """Raise an error if the elements of a crystal have other ratios than in the formula of its file."""
+    there, wanted = (_by_element(item) for item in (structure.composition, stated))
+    whole = all(abs(amount - round(amount)) < 1e-6 for item in (there, wanted) for amount in item.values())
+    ratios = [there.get(number, 0) / amount for number, amount in wanted.items()]
+    if set(there) != set(wanted) or max(ratios) > min(ratios) * (1 + (1e-6 if whole else ROUNDED)):
+        raise StructureError(
+            f"the atoms are {structure.composition.formula}, the stated formula is {stated.formula}; "
+            "complete the atoms or fix the formula",
+            "other atoms than the stated formula",
+        )
+
+
+def _by_element(composition: Composition) -> dict[int, float]:
+    """Amounts by atomic number, isotopes and oxidation states together."""
+    amounts: dict[int, float] = {}
+    for specie, amount in composition.items():
+        amounts[specie.Z] = amounts.get(specie.Z, 0.0) + amount
+    return amounts

@@ -1,0 +1,96 @@
+"""Crystals from outside: decoded without building classes that a document names, and without parts of calculations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pymatgen.core import DummySpecies, Structure
+
+from cryslator_flows.crystals.check import check_count, inside_cell
+from cryslator_flows.crystals.moments import moments_of
+from cryslator_flows.errors import StructureError
+from cryslator_flows.gate import refuse_classes
+
+UNREADABLE = "not readable as a crystal"
+
+
+def structure_from_dict(row: Any) -> Structure:
+    """Return the structure of the output of `Structure.as_dict`, or from a row that holds one under ``structure``.
+
+    Parameters
+    ----------
+    row : Any
+        Decoded JSON or YAML.
+
+    Returns
+    -------
+    Structure
+        See `crystal_alone`.
+
+    Raises
+    ------
+    StructureError
+        The row holds no structure, one of too many atoms or with broken occupancies, or it names foreign classes.
+    """
+    if isinstance(row, dict) and "lattice" not in row and isinstance(row.get("structure"), dict):
+        row = row["structure"]
+    if not isinstance(row, dict) or "lattice" not in row or not isinstance(row.get("sites"), list):
+        raise StructureError(
+            "no structure: expected the keys of Structure.as_dict(), 'lattice' and 'sites'", UNREADABLE
+        )
+    check_count(len(row["sites"]))
+    refuse_classes(row)
+    for index, site in enumerate(row["sites"]):
+        for specie in site["species"]:
+            check_occupancy(specie["occu"], f"site {index}")
+    structure = Structure.from_dict(row)
+    for index, site in enumerate(structure):
+        for specie in site.species:
+            if isinstance(specie, DummySpecies):
+                raise StructureError(
+                    f"site {index}: {specie.symbol!r} is no element; use an element symbol", "no element"
+                )
+    return crystal_alone(structure)
+
+
+def check_occupancy(value: Any, where: str) -> float:
+    """Return the occupancy of a site, which pymatgen leaves out where it makes no sense.
+
+    Raises
+    ------
+    StructureError
+        It is negative or no number.
+    """
+    try:
+        occupancy = float(value)
+    except (TypeError, ValueError):
+        occupancy = np.nan
+    if not 0 <= occupancy < np.inf:
+        raise StructureError(f"{where}: occupancy {value!r} is no number from 0 to 1; fix it", "wrong occupancy")
+    return occupancy
+
+
+def crystal_alone(structure: Structure) -> Structure:
+    """Return a crystal without properties of a calculation, its atoms inside the cell.
+
+    Selective dynamics, velocities, forces, constraints and calculators would otherwise travel into every relaxation of
+    the candidates that are made of it.
+
+    Parameters
+    ----------
+    structure : Structure
+        As it was read.
+
+    Returns
+    -------
+    Structure
+        Lattice, species and positions, and magnetic moments as numbers or vectors, in Bohr magnetons.
+    """
+    moments = moments_of(structure)
+    return Structure(
+        structure.lattice,
+        structure.species_and_occu,
+        inside_cell(structure),
+        site_properties={} if moments is None else {"magmom": moments},
+    )

@@ -1,0 +1,83 @@
+"""Electronic steps in OSZICAR, and whether the last loop of them converged."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# Number, energy and its change. A number is complete only if something follows it; VASP prints stars for one that does
+# not fit.
+ELECTRONIC_STEP = re.compile(rb"\s*[A-Za-z]+\s*:\s*(\d+|\*+)\s(?:\s*\S+\s+(\S+)\s)?")
+IONIC_STEP = re.compile(rb"\s*\d+\s.*\bF=")
+# What goes before the loops of linear response, and before each direction of it.
+RESPONSE = re.compile(rb"\s*Linear response")
+DIRECTION = re.compile(rb"\s*Direction:")
+HEADING = re.compile(rb"\s*N\s+E\s+dE\b")
+
+
+class Loop(NamedTuple):
+    """The last loop of electronic steps of an ionic step."""
+
+    steps: int
+    change: float | None  # eV, of the energy in the last step; None where it is not a number
+
+    def converged(self, most_steps: int, tolerance: float) -> bool | None:
+        """Whether the loop ended by EDIFF (eV), not by NELM; None if it ended at NELM and its change is unknown."""
+        if self.steps < most_steps:
+            return True
+        return None if self.change is None else abs(self.change) <= tolerance
+
+
+class Oszicar(NamedTuple):
+    """What an OSZICAR counts."""
+
+    electronic_steps: list[int]  # of each ionic step
+    response_steps: list[int]  # of each loop of linear response
+    last_loop: Loop
+
+
+def read_oszicar(content: bytes) -> Oszicar:
+    """Count electronic steps.
+
+    Parameters
+    ----------
+    content : bytes
+        Content of an OSZICAR, perhaps cut anywhere.
+
+    Returns
+    -------
+    Oszicar
+        The last ionic step may be unfinished. A step of a machine-learned force field has 0.
+    """
+    steps: list[int] = []
+    response: list[int] = []
+    change = None
+    begun = responds = directed = False
+    for line in content.splitlines():
+        if match := ELECTRONIC_STEP.match(line):
+            loops = response if responds else steps
+            if not begun or match[1] == b"1":
+                loops.append(0)
+            begun = True
+            loops[-1] += 1
+            if not responds:
+                change = _number(match[2])
+        elif IONIC_STEP.match(line):
+            if not begun:
+                steps.append(0)
+            begun = False
+        elif RESPONSE.match(line):
+            responds, begun = True, False
+        elif HEADING.match(line):
+            # Only the heading below a direction belongs to linear response; any other begins an ionic step.
+            responds, directed = responds and directed, False
+        else:
+            directed = bool(DIRECTION.match(line))
+    return Oszicar(steps, response, Loop(steps[-1] if steps else 0, change))
+
+
+def _number(text: bytes | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
