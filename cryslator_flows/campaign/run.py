@@ -125,7 +125,7 @@ class CampaignRun:
         if results.stored_summary() is None:
             reason = next(iter(self.failures.values()), "no job ended")
             raise CampaignError(
-                f"campaign {self.campaign.name!r}: not finished ({reason}); mend that and give the same command again"
+                f"campaign {self.campaign.name!r}: not finished ({reason}); fix that and give the same command again"
             )
         # Of now: candidates may have run again since the summary was stored.
         return results.current_summary(results.comparisons())
