@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jobflow import Job
     from rich.progress import Progress
 
+    from cryslator_flows.campaign.journal import JobRow
     from cryslator_flows.campaign.local import Happening
 
 
@@ -96,7 +97,7 @@ class _Stages:
         self.progress = progress
         self.bars = {stage: progress.add_task(stage, total=0, note="", visible=False) for stage in STAGES}
 
-    def __call__(self, happening: Happening, job: Job) -> None:
+    def __call__(self, happening: Happening, job: Job | JobRow) -> None:
         if job.name == "store_inputs":
             return
         bar = self.bars[job.metadata["stage"]]

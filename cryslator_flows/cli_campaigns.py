@@ -212,8 +212,8 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     status = started.status()
     comparisons = started.results.comparisons()
     summary = started.results.current_summary(comparisons)
-    paths = write_all(started, summary, comparisons, status, output)
     out.print(full_report(summary, comparisons))
+    paths = write_all(started, summary, comparisons, status, output)
     for reason in summary.counts.rejected_templates:
         note("rejected", reason)
     for reason in sorted({job.reason for job in status.failed}):
@@ -222,7 +222,11 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
         err.print(f"Mend that; then run them again, cryslator status {started.label} says how.")
     if unfinished := status.unfinished:
         note("Not finished:", f"{unfinished} jobs wait or run; this is what there is by now.")
-    out.print("\nWritten: " + ", ".join(map(shown, paths)))
+    if not any(path.is_relative_to(started.folder) for path in paths):
+        words = "cannot be written, or its disk is full; the tables are all, --output writes the page elsewhere"
+        note(f"{started.folder}:", words)
+    if paths:
+        out.print("\nWritten: " + ", ".join(map(shown, paths)))
 
 
 def print_export(started: StartedCampaign, folder: Path) -> None:

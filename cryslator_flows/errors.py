@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,30 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+# A password in a URI, unless it is a reference to an environment variable.
+_PASSWORD = re.compile(r"(://[^\s:/@]+:)(?!\$\{\w+\}@)[^\s'\"]+@")
+
+
+def without_passwords(text: str) -> str:
+    """Return a text whose URIs have no password.
+
+    >>> without_passwords("mongodb://me:secret@db.example.org/tasks does not answer")
+    'mongodb://me:***@db.example.org/tasks does not answer'
+    """
+    return _PASSWORD.sub(r"\1***@", text)
+
+
 class CryslatorError(Exception):
-    """Base of all errors that a user can mend; the command line prints its message and exits with code 2."""
+    """Base of all errors that a user can fix; the command line prints its message and exits with code 2.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, where, and what to do; without the passwords of its URIs.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_passwords(message))
 
 
 class StructureError(CryslatorError, ValueError):

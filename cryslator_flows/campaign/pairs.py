@@ -49,7 +49,7 @@ def campaign_pairs(target: str, project: str | None = None) -> Iterator[RawPair 
 
 @contextmanager
 def _opened(target: str, project: str | None) -> Iterator[StartedCampaign]:
-    place = CampaignFolder(Path(target))
+    place = CampaignFolder(Path(target), read_only=True)
     if place.exists:
         with place.opened():
             yield StartedCampaign(place.label, place.path, place)

@@ -6,7 +6,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from cryslator_flows.campaign.folder import CampaignFolder, sole_owner
+from cryslator_flows.campaign.folder import JOBS_FOLDER, CampaignFolder, sole_owner
 from cryslator_flows.campaign.local import Happening, LocalRun
 from cryslator_flows.errors import CampaignError
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from jobflow import Flow, Job
 
+    from cryslator_flows.campaign.journal import JobRow
     from cryslator_flows.flows.screening import ScreeningFlowMaker
     from cryslator_flows.schemas import CampaignSummary, RelaxationComparison
 
-    Report = Callable[[Happening, Job], None]
+    Report = Callable[[Happening, Job | JobRow], None]
 
 
 class _Campaign(Protocol):
@@ -52,7 +53,7 @@ class CampaignRun:
     def __init__(self, campaign: _Campaign, path: Path, reuse: Sequence[Path] = ()) -> None:
         self.campaign = campaign
         self.folder = CampaignFolder(path)
-        self.reuse = [CampaignFolder(folder) for folder in reuse]
+        self.reuse = [CampaignFolder(folder, read_only=True) for folder in reuse]
         self.failures: dict[str, str] = {}
 
     def run(self, report: Report, rerun_failed: bool = False) -> CampaignSummary:
@@ -76,13 +77,14 @@ class CampaignRun:
             The campaign file changed since the campaign was started, a potential is not installed, or enumeration or
             translation failed.
         StoreError
-            The folder cannot be written or another process runs there.
+            The folder cannot be written, another process runs there, or the flow of the campaign is not the one that
+            was started there.
         """
         with sole_owner(self.folder.path), self.folder.opened() as folder:
-            self._check_unchanged()
+            self._start()
             self._check_installed()
-            run = LocalRun(folder.job_store, folder.journal, folder.path / "jobs", report)
-            run.run(self.campaign.to_flow(list(self._known())), rerun_failed)
+            run = LocalRun(folder.job_store, folder.journal, folder.path / JOBS_FOLDER, report)
+            run.run(self.campaign.to_flow(folder.known()), rerun_failed)
             self.failures = run.failures()
             return self._summary()
 
@@ -94,12 +96,11 @@ class CampaignRun:
             with other.opened():
                 yield from (item for item in other.results().comparisons() if item.settings == settings)
 
-    def _check_unchanged(self) -> None:
-        """Refuse a campaign that changed after its first job was done; before that it simply starts anew."""
-        journal, content = self.folder.journal, self.folder.content
-        if content is None or not journal.count({"state": "done"}):
-            journal.remove_docs({})
-            journal.update({"entry": "campaign", "content": self.campaign.content()}, key="entry")
+    def _start(self) -> None:
+        """Start the campaign, unless a job of it is done; then refuse one that changed."""
+        content = self.folder.content
+        if content is None or not self.folder.journal.count({"state": "done"}):
+            self.folder.start(self.campaign.content(), list(self._known()))
         elif changed := self.campaign.changed_keys(content):
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
@@ -124,7 +125,7 @@ class CampaignRun:
         if results.stored_summary() is None:
             reason = next(iter(self.failures.values()), "no job ended")
             raise CampaignError(
-                f"campaign {self.campaign.name!r}: not finished ({reason}); mend that and give the same command again"
+                f"campaign {self.campaign.name!r}: not finished ({reason}); fix that and give the same command again"
             )
         # Of now: candidates may have run again since the summary was stored.
         return results.current_summary(results.comparisons())
@@ -140,7 +141,7 @@ def progress_bar() -> Iterator[Report]:
         # Without percentage, rate and time to go: how many jobs there will be is not known yet.
         with tqdm(total=0, bar_format="{desc} {bar} {n_fmt} of {total_fmt} jobs, {elapsed}") as bar:
 
-            def report(happening: Happening, job: Job) -> None:
+            def report(happening: Happening, job: Job | JobRow) -> None:
                 if job.name == "store_inputs":
                     return
                 if happening == "queued":

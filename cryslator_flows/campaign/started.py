@@ -124,7 +124,7 @@ def find_started(
     ProjectError
         There is no campaign folder, and the project cannot be opened.
     """
-    place = CampaignFolder(folder or Path("runs") / label)
+    place = CampaignFolder(folder or Path("runs") / label, read_only=True)
     if project is None and place.exists:
         with place.opened():
             if place.label != label:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -12,18 +11,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cryslator_flows.campaign.local import flow_text
+from cryslator_flows.campaign.journal import Journal
 from cryslator_flows.campaign.remote import remaining_parts
-from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.errors import CampaignError, nearest, without_passwords
 from cryslator_flows.schemas import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from maggma.core import Store
     from pymongo.collection import Collection
 
     from cryslator_flows.campaign.folder import CampaignFolder
+    from cryslator_flows.campaign.journal import JobState
     from cryslator_flows.campaign.remote import RemoteProject
 
 State = Literal["waiting", "ready", "running", "done", "failed", "skipped", "stopped"]
@@ -43,6 +40,14 @@ REMOTE_STATES: dict[str, State] = {
     "PAUSED": "stopped",
     "STOPPED": "stopped",
     "USER_STOPPED": "stopped",
+}
+
+LOCAL_STATES: dict[JobState, State] = {
+    "started": "running",
+    "done": "done",
+    "failed": "failed",
+    "skipped": "skipped",
+    "forgotten": "waiting",
 }
 
 
@@ -215,7 +220,7 @@ def _options(rows: list[Row]) -> str:
 
 def _last_line(traceback: str | None) -> str:
     lines = [line.strip() for line in (traceback or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason known"
+    return without_passwords(lines[-1]) if lines else "no reason known"
 
 
 def local_status(folder: CampaignFolder) -> CampaignStatus:
@@ -228,43 +233,28 @@ def local_status(folder: CampaignFolder) -> CampaignStatus:
     """
     # Asked before the journal is read: what runs now may have ended by then, and was not stopped.
     is_running = folder.is_running
-    ended = {row["entry"]: row for row in folder.journal.query() if "state" in row}
+    journal = Journal(folder.journal)
+    entries = journal.entries()
     status = CampaignStatus(folder.label, f"folder {folder.path}")
     command = f"cryslator screen CAMPAIGN_FILE --output {folder.path}"
-    for job in _queued_jobs(folder.journal, ended):
-        entry = f"{job['uuid']}:{job['index']}"
-        if entry in ended:
-            state: State = ended[entry]["state"]
-        else:
-            began = (folder.path / "jobs" / f"{job['uuid']}-{job['index']}").is_dir()
-            state = "running" if began and is_running else "waiting"
-        status.counts[job["metadata"].get("stage", OTHER)][state] += 1
-        if number := job["metadata"].get("round"):
+    queued = [*(journal.flow() or ()), *(row for entry in entries.values() for row in entry.rows)]
+    for job in queued:
+        if job.index is None:
+            continue
+        entry = entries.get(job.entry)
+        state = "waiting" if entry is None else LOCAL_STATES[entry.state]
+        if state == "running" and not is_running:
+            state = "waiting"
+        status.counts[job.metadata.get("stage", OTHER)][state] += 1
+        if number := job.metadata.get("round"):
             status.rounds[number][state] += 1
-        if state == "failed":
-            status.failed.append(FailedJob(job["uuid"], job["name"], ended[entry]["reason"]))
-            again = "" if ended[entry]["stage"] else " --rerun-failed"
+        if entry is not None and state == "failed":
+            status.failed.append(FailedJob(job.uuid, job.name, entry.reason))
+            again = "" if entry.candidate_id is None else " --rerun-failed"
             status.reruns = [f"{command}{again}"]
     if not is_running and not status.is_finished:
         status.go_on = command
     return status
-
-
-def _queued_jobs(journal: Store, ended: dict[str, Row]) -> Iterator[Row]:
-    """All jobs that the campaign has so far, as serialized."""
-    started = journal.query_one({"entry": "flow"})
-    texts = [started["flow"]] if started else []
-    texts += [text for row in ended.values() for text in row["flows"]]
-    for text in texts:
-        yield from _jobs(json.loads(flow_text(text)))
-
-
-def _jobs(flow: Row) -> Iterator[Row]:
-    if "jobs" in flow:
-        for part in flow["jobs"]:
-            yield from _jobs(part)
-    else:
-        yield flow
 
 
 def status_report(status: CampaignStatus) -> Group:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import sqlite3
+import zlib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +24,33 @@ if TYPE_CHECKING:
     from maggma.core import Sort
 
 
+# Below this many bytes SQLite cannot even open a file.
+FULL = 2**16
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_full(path: Path) -> bool:
+    """Return True if the disk that holds a file, or is to hold it, has no space left."""
+    folder = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    space = shutil.disk_usage(folder)
+    return space.total > 0 and space.free < FULL
+
+
+def full_disk(path: Path) -> StoreError:
+    """Return the error for a file whose disk has no space left."""
+    return StoreError(
+        f"{path}: cannot be written, its disk has no space left; free some, then give the same command again "
+        "(nothing stored was lost)"
+    )
+
+
 class SQLiteStore(Store):
     """MongoDB-style documents in a table of an SQLite file.
 
     Every update is one transaction: after a crash at any moment the file holds all documents of an update or none.
     Several processes may read and write at once. SQLite finds documents by the fields in `indexed`; everything else
-    of MongoDB's query language is answered by maggma's MemoryStore on what SQLite found.
+    of MongoDB's query language is answered by maggma's MemoryStore on what SQLite found. Each document has a checksum,
+    and one that differs from what was written is an error.
 
     Parameters
     ----------
@@ -36,6 +61,8 @@ class SQLiteStore(Store):
     indexed : tuple of str
         Fields that are looked up by an index, such as ``uuid`` or ``metadata.stage``; their values must be strings or
         numbers.
+    read_only : bool
+        Change nothing: also a file in a folder that cannot be written is read.
     **kwargs
         Arguments of `maggma.core.Store`.
     """
@@ -45,13 +72,16 @@ class SQLiteStore(Store):
         path: str,
         collection_name: str = "documents",
         indexed: tuple[str, ...] = ("uuid", "blob_uuid"),
+        read_only: bool = False,
         **kwargs: Any,
     ) -> None:
         self.path = str(path)
         self.collection_name = collection_name
         self.indexed = tuple(indexed)
+        self.read_only = read_only
         self.kwargs = kwargs  # as_dict looks here
         self._database: sqlite3.Connection | None = None
+        self._inode: int | None = None
         super().__init__(**kwargs)
 
     @property
@@ -77,35 +107,87 @@ class SQLiteStore(Store):
         return self._database
 
     def connect(self, force_reset: bool = False) -> None:
-        """Open the file, making it and its folder if need be.
+        """Open the file; make it and its folder if they are missing, unless the store is read-only.
 
         Raises
         ------
         StoreError
-            The path cannot be written, or the file is no SQLite file.
+            The path cannot be written or read, or the file is no SQLite file.
         """
         if self._database is not None and not force_reset:
             return
         try:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(self.path, timeout=60)
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            with database:
-                table = self.collection_name
-                database.execute(
-                    f'CREATE TABLE IF NOT EXISTS "{table}" (identity TEXT PRIMARY KEY, document TEXT NOT NULL)'
-                )
-                for field in self.indexed:
-                    database.execute(
-                        f'CREATE INDEX IF NOT EXISTS "{table}_{field}" '
-                        f"ON \"{table}\" (json_extract(document, '$.{field}'))"
-                    )
+            self._database = self._open_to_read() if self.read_only else self._open_to_write()
+            self._inode = Path(self.path).stat().st_ino
         except (OSError, sqlite3.Error) as error:
+            if self.read_only:
+                raise self._unreadable(error) from error
+            if is_full(Path(self.path)):
+                raise full_disk(Path(self.path)) from error
             raise StoreError(
                 f"store {self.path}: cannot be opened for writing ({error}); choose another path"
             ) from error
-        self._database = database
+
+    def _open_to_write(self) -> sqlite3.Connection:
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(self.path, timeout=60)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        with database:
+            table = self.collection_name
+            database.execute(
+                f'CREATE TABLE IF NOT EXISTS "{table}" '
+                "(identity TEXT PRIMARY KEY, document TEXT NOT NULL, checksum INTEGER NOT NULL)"
+            )
+            for field in self.indexed:
+                database.execute(
+                    f'CREATE INDEX IF NOT EXISTS "{table}_{field}" ON "{table}" (json_extract(document, \'$.{field}\'))'
+                )
+        return database
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        """Open the file as one that nothing changes where SQLite cannot put its two files beside it."""
+        uri, log = Path(self.path).absolute().as_uri(), Path(f"{self.path}-wal")
+        try:
+            return _open(f"{uri}?mode=ro")
+        except sqlite3.OperationalError:
+            # The log holds changes that are not in the file yet.
+            if log.exists() and log.stat().st_size:
+                raise
+            return _open(f"{uri}?mode=ro&immutable=1")
+
+    def _unreadable(self, reason: Exception | str) -> StoreError:
+        return StoreError(
+            f"store {self.path}: cannot be read ({reason}); restore the file from a copy, or start again in another "
+            "folder"
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction; what it wrote is stored when the context ends."""
+        try:
+            moved = Path(self.path).stat().st_ino != self._inode
+        except OSError:
+            moved = True
+        if moved:
+            raise StoreError(
+                f"store {self.path}: was removed or replaced while it was in use, and what is stored since is lost; "
+                "give the same command again"
+            )
+        try:
+            with self.database as database:
+                yield database
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or is_full(Path(self.path)):
+                raise full_disk(Path(self.path)) from error
+            raise StoreError(f"store {self.path}: cannot be written ({error}); nothing stored was lost") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -125,9 +207,21 @@ class SQLiteStore(Store):
                 clauses.append(f"json_extract(document, '$.{field}') IN ({marks})")
                 values += wanted["$in"]
         where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        rows = self.database.execute(f'SELECT identity, document FROM "{self.collection_name}"{where}', values)
-        for identity, text in rows:
-            yield {**json_util.loads(text), "_id": identity}
+        with self._reading():
+            if not self._is_there():
+                return
+            rows = self.database.execute(
+                f'SELECT identity, document, checksum FROM "{self.collection_name}"{where}', values
+            )
+            for identity, text, checksum in rows:
+                if checksum != _checksum(identity, text):
+                    raise ValueError(f"the checksum of document {identity} in {self.collection_name} does not fit")
+                yield {**json_util.loads(text), "_id": identity}
+
+    def _is_there(self) -> bool:
+        """Return False for the table of a read-only file that nothing was written to."""
+        tables = self.database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [self.collection_name])
+        return tables.fetchone() is not None
 
     def _memory(self, criteria: dict[str, Any] | None) -> MemoryStore:
         store = MemoryStore(key=self.key, last_updated_field=self.last_updated_field)
@@ -139,9 +233,10 @@ class SQLiteStore(Store):
 
     def count(self, criteria: dict[str, Any] | None = None) -> int:
         """Number of documents that match."""
-        if not criteria:
-            (number,) = self.database.execute(f'SELECT COUNT(*) FROM "{self.collection_name}"').fetchone()
-            return int(number)
+        with self._reading():
+            if not criteria and self._is_there():
+                (number,) = self.database.execute(f'SELECT COUNT(*) FROM "{self.collection_name}"').fetchone()
+                return int(number)
         return int(self._memory(criteria).count(criteria))
 
     def query(
@@ -173,23 +268,21 @@ class SQLiteStore(Store):
         Raises
         ------
         StoreError
-            The file cannot be written, the disk may be full. Nothing of this update was stored.
+            The file cannot be written, its disk is full, or it was removed. Nothing of this update was stored.
         """
         names = [key or self.key] if isinstance(key or self.key, str) else list(key or self.key)
         rows = []
         for document in jsanitize(docs if isinstance(docs, list) else [docs], allow_bson=True, recursive_msonable=True):
             document.pop("_id", None)
-            rows.append((json.dumps([[name, document[name]] for name in names]), json_util.dumps(document)))
-        try:
-            with self.database as database:
-                database.executemany(f'INSERT OR REPLACE INTO "{self.collection_name}" VALUES (?, ?)', rows)
-        except sqlite3.Error as error:
-            raise StoreError(f"store {self.path}: cannot be written ({error}); nothing stored was lost") from error
+            identity, text = json.dumps([[name, document[name]] for name in names]), json_util.dumps(document)
+            rows.append((identity, text, _checksum(identity, text)))
+        with self._writing() as database:
+            database.executemany(f'INSERT OR REPLACE INTO "{self.collection_name}" VALUES (?, ?, ?)', rows)
 
     def remove_docs(self, criteria: dict[str, Any]) -> None:
         """Remove the documents that match."""
         matching = [(document["_id"],) for document in self.query(criteria, properties=["_id"])]
-        with self.database as database:
+        with self._writing() as database:
             database.executemany(f'DELETE FROM "{self.collection_name}" WHERE identity = ?', matching)
 
     def ensure_index(self, key: str, unique: bool = False) -> bool:  # noqa: ARG002
@@ -201,3 +294,13 @@ class SQLiteStore(Store):
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+
+def _open(uri: str) -> sqlite3.Connection:
+    database = sqlite3.connect(uri, timeout=60, uri=True)
+    database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    return database
+
+
+def _checksum(identity: str, text: str) -> int:
+    return zlib.crc32(text.encode(), zlib.crc32(identity.encode()))

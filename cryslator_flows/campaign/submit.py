@@ -12,7 +12,7 @@ from jobflow import Flow, OutputReference
 
 from cryslator_flows.campaign.remote import RELAXED_PER_FLOW, part_name, remaining_parts
 from cryslator_flows.campaign.results import CampaignResults, load_comparisons, relaxed_before
-from cryslator_flows.crystals.stores import STORE_PATHS
+from cryslator_flows.crystals.stores import STORE_PATHS, without_secrets
 from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
 from cryslator_flows.errors import ProjectError
 from cryslator_flows.relaxation.recorder import record_relax_maker
@@ -93,6 +93,12 @@ def submit_campaign(
     CampaignError, ModelError
         The flow cannot be made.
     """
+    for number, source in enumerate(campaign.templates):
+        if isinstance(source, StoreTemplates) and without_secrets(source.store) != source.store:
+            raise ProjectError(
+                f"templates.{number}.store: has a password, which a flow does not keep; write ${{NAME}} in its place, "
+                "and export NAME on the worker of the stage enumerate"
+            )
     project.check_data_store()
     for stage in STAGES:
         project.check_stage(stage, settings.stage(stage))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cryslator_flows.campaign.export import write_candidates, write_relaxed
 from cryslator_flows.campaign.page.candidates import CandidateTable
 from cryslator_flows.campaign.page.page import PageContent, write_page
 from cryslator_flows.campaign.report import plot_savings, savings_panels
+from cryslator_flows.campaign.store import is_full
 from cryslator_flows.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def write_all(
     Parameters
     ----------
     started : StartedCampaign
-        The campaign; the files go to its folder.
+        The campaign; the files go to its folder, if that can be written.
     summary : CampaignSummary
         Its summary of now.
     comparisons : list of RelaxationComparison
@@ -45,7 +47,7 @@ def write_all(
     Returns
     -------
     list of Path
-        What was written, the page last.
+        What was written, the page last; empty if the folder cannot be written and no other page is given.
 
     Raises
     ------
@@ -53,7 +55,13 @@ def write_all(
         A file cannot be written.
     """
     candidates = CandidateTable(started.cuts, {item.candidate_id for item in comparisons})
-    paths = write_files(started.folder, summary, comparisons, candidates.read(started.results.chunks()))
+    chunks = candidates.read(started.results.chunks())
+    writable = _is_writable(started.folder)
+    paths = write_files(started.folder, summary, comparisons, chunks) if writable else []
+    if page is None and not writable:
+        return []
+    for _ in chunks:  # The page needs all of them.
+        pass
     content = PageContent(
         summary,
         comparisons,
@@ -101,3 +109,9 @@ def write_files(
     if savings_panels(summary, comparisons):
         paths.append(plot_savings(folder / "savings.png", summary, comparisons))
     return paths
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return True if a folder, there or not, can be written and its disk has space."""
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return os.access(above, os.W_OK) and not is_full(above)

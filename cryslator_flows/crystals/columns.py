@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import zipfile
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cryslator_flows.errors import DataError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from pymatgen.core import Structure
@@ -30,8 +34,25 @@ def squeeze(text: str) -> str:
 
 
 def unsqueeze(text: str) -> str:
-    """What `squeeze` compressed."""
-    return zlib.decompress(base64.b64decode(text)).decode()
+    """What `squeeze` compressed.
+
+    Raises
+    ------
+    DataError
+        The text is damaged.
+    """
+    with _unpacking():
+        return zlib.decompress(base64.b64decode(text)).decode()
+
+
+@contextmanager
+def _unpacking() -> Iterator[None]:
+    try:
+        yield
+    except (zlib.error, zipfile.BadZipFile, ValueError, LookupError, EOFError, NotImplementedError) as error:
+        raise DataError(
+            f"packed candidates: damaged ({error}); restore the store that holds them from a copy, or start again"
+        ) from error
 
 
 def encode_columns(arrays: Arrays) -> str:
@@ -57,7 +78,17 @@ def decode_columns(text: str) -> Arrays:
 
     Those of earlier versions are read as they are: they hold texts of four bytes a letter and, in place of moves, cells
     and positions in full, see `cells_to_moves`.
+
+    Raises
+    ------
+    DataError
+        The text is damaged.
     """
+    with _unpacking():
+        return _decode(text)
+
+
+def _decode(text: str) -> Arrays:
     with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as file:
         arrays: Arrays = {
             name: np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column

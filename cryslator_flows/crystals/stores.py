@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.errors import StoreError
+from cryslator_flows.errors import StoreError, without_passwords
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 # Arguments of maggma's embedded stores that are paths.
 STORE_PATHS = ("path", "database_path", "paths")
+# Arguments that open a store.
+SECRETS = re.compile("passw|secret|token|credential|private_key|api_?key|connection_string", re.IGNORECASE)
+HIDDEN = "***"
+REFERENCE = re.compile(r"\$\{(\w+)\}")
 
 
 def open_store(spec: dict[str, Any], name: str) -> Store:
@@ -23,7 +29,7 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
     Parameters
     ----------
     spec : dict
-        ``type`` and arguments, as in a jobflow.yaml.
+        ``type`` and arguments, as in a jobflow.yaml; ``${NAME}`` in one is taken from the environment.
     name : str
         What to call it in an error.
 
@@ -35,6 +41,7 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
     from jobflow import JobStore
 
     skipped = _Errors()
+    spec = _with_environment(spec, name)
     try:
         store = JobStore.from_dict_spec({"docs_store": spec}).docs_store
         store.key = spec.get("key", _default_key(store))
@@ -65,6 +72,50 @@ class _Errors(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message."""
         self.messages.append(record.getMessage())
+
+
+def without_secrets(value: Any, key: str = "") -> Any:
+    """Return a store as users describe it without what opens it.
+
+    Parameters
+    ----------
+    value : Any
+        ``type`` and arguments, or one of the arguments.
+    key : str
+        The name of that argument.
+
+    Returns
+    -------
+    Any
+        The same with ``***`` in place of passwords, tokens and keys, also of those in URIs. References to the
+        environment, ``${NAME}``, stay.
+    """
+    if isinstance(value, str) and REFERENCE.fullmatch(value):
+        return value
+    if SECRETS.search(key) and value is not None:
+        return HIDDEN
+    if isinstance(value, dict):
+        return {name: without_secrets(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(item) for item in value]
+    return without_passwords(value) if isinstance(value, str) else value
+
+
+def _with_environment(value: Any, name: str) -> Any:
+    """Return a store with the values of its references; `name` is for the error."""
+    if isinstance(value, dict):
+        return {key: _with_environment(item, f"{name}, {key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_environment(item, name) for item in value]
+    if not isinstance(value, str):
+        return value
+    if HIDDEN in value:
+        raise StoreError(
+            f"{name}: a flow does not keep it; write ${{NAME}} there, and export NAME where the store is read"
+        )
+    if lacking := [found for found in REFERENCE.findall(value) if found not in os.environ]:
+        raise StoreError(f"{name}: {lacking[0]} is not set in the environment; export it where the store is read")
+    return REFERENCE.sub(lambda match: os.environ[match[1]], value)
 
 
 def _default_key(store: Store) -> str:

@@ -9,13 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, field_serializer
 from pymatgen.core import Composition, Structure
 
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.files import read_structures
 from cryslator_flows.crystals.outside import crystal_alone, structure_from_dict
-from cryslator_flows.crystals.stores import open_store
+from cryslator_flows.crystals.stores import open_store, without_secrets
 from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.errors import StructureError, one_line
 from cryslator_flows.schemas import StrictModel, Template
@@ -115,10 +115,17 @@ class StoreTemplates(TemplateSource):
     """Structures of any maggma store, task documents of earlier calculations for instance."""
 
     source: Literal["store"] = Field(description="A maggma store")
-    store: dict[str, Any] = Field(description="Store as in a jobflow.yaml: 'type' and its arguments")
+    store: dict[str, Any] = Field(
+        description="Store as in a jobflow.yaml: 'type' and its arguments; `${NAME}` in one, a password for instance, "
+        "is taken from the environment where the store is read"
+    )
     criteria: dict[str, Any] = Field(default_factory=dict, description="MongoDB query for the documents")
     structure_key: str = Field("output.structure", description="Where a document has its structure")
     id_key: str = Field("uuid", description="Where a document has its identifier")
+
+    @field_serializer("store")
+    def _without_secrets(self, store: dict[str, Any]) -> Any:
+        return without_secrets(store)
 
     def _read(self) -> Iterator[Template | StructureError]:
         from pydash import get

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
+from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.errors import CampaignError, StructureError
 from cryslator_flows.jobs.acquisition import Acquisition
@@ -15,13 +16,12 @@ from cryslator_flows.jobs.gather import GatherMaker
 from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.schemas import EnumerationCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jobflow import Job, OutputReference
-
-    from cryslator_flows.crystals.packing import PackedCandidates
 
 # Documents that one job reads at most: some 20 MB of shortlists.
 PARTS_PER_JOB = 25
@@ -65,13 +65,14 @@ class EnumerateMaker(Maker):
     elements: list[str] | None = None
     stage_configs: StageConfigs = field(default_factory=dict)
 
-    @job
+    @job(data=["packed"])
     def make(
         self,
         templates: list[AnyTemplateSource],
         substitutions: list[SubstitutionSpace],
         cuts: Cuts,
         acquisition: Acquisition | None = None,
+        made: dict[str, Any] | None = None,
     ) -> Response:
         """Enumerate.
 
@@ -85,6 +86,8 @@ class EnumerateMaker(Maker):
             What may be selected, for the shortlists.
         acquisition : Acquisition or None
             What the first round of active learning may relax; None without rounds.
+        made : dict or None
+            What this job stored before: its translations are made of that, and nothing is enumerated.
 
         Raises
         ------
@@ -93,14 +96,20 @@ class EnumerateMaker(Maker):
         CampaignError
             A candidate has an element that `elements` lacks.
         """
-        enumeration = Enumeration(
-            (template for source in templates for template in source.load()),
-            substitutions,
-            charge_balanced=self.charge_balanced,
-            rescale_volume=self.rescale_volume,
-        )
+        if made is None:
+            enumeration = Enumeration(
+                (template for source in templates for template in source.load()),
+                substitutions,
+                charge_balanced=self.charge_balanced,
+                rescale_volume=self.rescale_volume,
+            )
+            chunks = list(some_chunks(enumeration, self.chunk_size))
+            counts = enumeration.counts
+        else:
+            chunks = [PackedCandidates.model_validate(part["packed"]) for part in made["enumerated"]]
+            counts = EnumerationCounts.model_validate(made["counts"])
         jobs: list[Job] = []
-        for number, packed in enumerate(some_chunks(enumeration, self.chunk_size), 1):
+        for number, packed in enumerate(chunks, 1):
             self._check_elements(packed)
             translate = self.translate_maker.make(packed, cuts, acquisition)
             translate.append_name(f" {number}")
@@ -111,7 +120,6 @@ class EnumerateMaker(Maker):
         )
         for gather in gathers:
             place(gather, "select", self.stage_configs)
-        counts = enumeration.counts
         output = {
             "counts": counts,
             "parts": parts,
@@ -119,7 +127,9 @@ class EnumerateMaker(Maker):
             "part_uuids": [part.uuid for part in parts],
         }
         return Response(
-            output={"counts": counts}, replace=Flow([*jobs, *gathers], output=output, name="translate chunks")
+            # Each chunk is an object of its own in the additional store.
+            output={"counts": counts, "enumerated": [{"packed": packed} for packed in chunks]},
+            replace=Flow([*jobs, *gathers], output=output, name="translate chunks"),
         )
 
     def _check_elements(self, packed: PackedCandidates) -> None:

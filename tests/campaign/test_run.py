@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from monty.json import MontyEncoder
 
 from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.local import flow_text
+from cryslator_flows.campaign.folder import CampaignFolder
 from cryslator_flows.campaign.report import full_report
 from cryslator_flows.campaign.run import CampaignRun
 from cryslator_flows.campaign.status import local_status
@@ -50,35 +52,13 @@ def test_second_run_does_nothing_twice(tmp_path):
     assert (tmp_path / "log").read_text() == log
 
 
-def test_campaign_of_an_earlier_version_goes_on(tmp_path):
-    """Whose journal held flows as plain JSON."""
-    made = campaign(tmp_path, "PairPotentialRelaxMaker")
-    run = CampaignRun(made, tmp_path / "run")
-    first, _ = run_counting(run)
-    with run.folder.opened() as folder:
-        expected = local_status(folder)
-        rows = list(folder.journal.query())
-        for row in rows:
-            row |= {"flow": flow_text(row["flow"])} if "flow" in row else {}
-            row |= {"flows": [flow_text(flow) for flow in row["flows"]]} if "flows" in row else {}
-        before = sum(len(json.dumps(row)) for row in folder.journal.query())
-        folder.journal.update(rows, key="entry")
-        assert sum(len(json.dumps(row)) for row in folder.journal.query()) > 3 * before
-        assert local_status(folder).counts == expected.counts
-        last = max(row["number"] for row in rows if "number" in row)
-        folder.journal.remove_docs({"number": last})
-    again, happened = run_counting(run)
-    assert again == first
-    assert (happened["done"], happened["reused"]) == (1, last - 1)
-
-
 CLI = [sys.executable, "-m", "cryslator_flows.cli", "screen"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [1, 4])
 def test_killed_campaign_goes_on_where_it_was(tmp_path, kill_at):
-    """kill -9 in the middle of a relaxation: that one is done again, nothing else is."""
+    """kill -9 in the middle of a relaxation: that one is done again, after all others, and nothing else is."""
     log = tmp_path / "log"
     relaxation = {"maker": f"{MAKERS}.LoggingRelaxMaker", "kwargs": {"log": str(log), "kill_at": kill_at}}
     file = write(tmp_path, {**GOOD, "selection": {"top_k": 3}, "relaxation": relaxation})
@@ -92,8 +72,161 @@ def test_killed_campaign_goes_on_where_it_was(tmp_path, kill_at):
     assert second.returncode == 0, second.stderr
     after = log.read_text().splitlines()
     assert len(after) == 6 + 1
-    assert after[kill_at] == before[-1]
+    assert after[-1] == before[-1]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["relaxed"] == 3
+
+
+@pytest.mark.slow
+def test_a_relaxation_that_kills_its_process_is_one_failed_candidate(tmp_path):
+    """It is tried once more, after all others, whose comparisons are there by then; the third run is the last."""
+    log = tmp_path / "log"
+    relaxation = {"maker": f"{MAKERS}.KillingRelaxMaker", "kwargs": {"log": str(log), "kills": "SrMnO2"}}
+    selection = {"top_k": 3, "control_share": 0.0}
+    file = write(tmp_path, {**GOOD, "selection": selection, "relaxation": relaxation})
+    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    codes, compared = [], []
+    for _ in range(3):
+        codes.append(subprocess.run(command, capture_output=True, env=environment).returncode)
+        with CampaignFolder(tmp_path / "run", read_only=True).opened() as folder:
+            compared.append({item.reduced_formula for item in folder.results().comparisons()})
+            failed = local_status(folder).failed
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    lines = log.read_text().split()
+    assert Counter(lines) == {"CaMnO2": 1, "SrMnO3": 1, "SrMnO2": 2}
+    assert lines[-1] == "SrMnO2"
+    assert compared[0] == {*lines[: lines.index("SrMnO2")]}
+    assert compared[1] == {"CaMnO2", "SrMnO3"}
+    assert [job.reason.partition(":")[0] for job in failed] == ["killed"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["selected"], summary["relaxed"], summary["outcomes"]["translated"]["failed"]) == (3, 2, 1)
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("stage", "number"), [("translate", 1), ("relax", 4), ("compare", 2)])
+def test_what_is_left_is_made_again_from_the_campaign_file(tmp_path, stage, number):
+    """Each job runs once, whatever was running when the campaign stopped, and the outcome is the same."""
+    made = campaign(tmp_path, "LoggingRelaxMaker", log=str(tmp_path / "log"))
+    done, started = Counter(), Counter()
+
+    def stop(happening, job):
+        done.update([job.name] if happening == "done" else [])
+        started.update([job.metadata["stage"]] if happening == "started" else [])
+        if started[stage] == number:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        CampaignRun(made, tmp_path / "run").run(stop)
+    before = done.copy()
+    again = Counter()
+    summary = CampaignRun(made, tmp_path / "run").run(
+        lambda happening, job: (done.update([job.name] if happening == "done" else []), again.update([happening]))
+    )
+    assert again["reused"] == before.total() > 0
+    assert again["done"] == again["queued"] - again["reused"]
+    assert (again["failed"], done["enumerate"], summary.relaxed) == (0, 1, 3)
+    assert len((tmp_path / "log").read_text().splitlines()) == 6
+
+
+def stopped(tmp_path, stage="relax"):
+    """A campaign that stopped as its first job of a stage started, and its folder."""
+    made = campaign(tmp_path, "PairPotentialRelaxMaker")
+
+    def stop(happening, job):
+        if happening == "started" and job.metadata["stage"] == stage:
+            raise StoppedError
+
+    run = CampaignRun(made, tmp_path / "run")
+    with pytest.raises(StoppedError):
+        run.run(stop)
+    return made, run.folder
+
+
+def test_journal_holds_data_and_another_flow_in_it_is_refused(tmp_path):
+    made, folder = stopped(tmp_path)
+    with folder.opened():
+        rows = list(folder.journal.query())
+        assert "@callable" not in json.dumps(rows)
+        assert "@module" not in json.dumps(rows)
+        (wave,) = [row for row in rows if row.get("flows") and row["flows"][0][0]["name"] == "relax wave"]
+        wave["flows"][0][-2]["name"] = "something else"
+        folder.journal.update(wave, key="entry")
+    with pytest.raises(StoreError, match="is not what ran here before; undo what changed") as caught:
+        run_counting(CampaignRun(made, tmp_path / "run"))
+    assert str(folder.path) in str(caught.value)
+
+
+def test_journal_of_another_version_is_refused(tmp_path):
+    made, folder = stopped(tmp_path)
+    with folder.opened():
+        folder.journal.update({"entry": "flow", "flow": "eJwLz0g"}, key="entry")
+    with pytest.raises(StoreError, match="is not a journal of this version of cryslator-flows"):
+        run_counting(CampaignRun(made, tmp_path / "run"))
+
+
+def test_log_of_the_store_that_was_removed_is_missed(tmp_path, run):
+    """A killed process leaves what it stored last in a file beside the store."""
+    kept = tmp_path / "kept"
+    made = campaign(tmp_path, "PairPotentialRelaxMaker")
+
+    def copy(happening, job):
+        if happening == "started" and job.metadata["stage"] == "relax" and not kept.exists():
+            shutil.copytree(tmp_path / "run", kept)
+
+    CampaignRun(made, tmp_path / "run").run(copy)
+    code, out, _ = run("status", "mine", "--folder", kept)
+    assert (code, "Stopped: not finished" in out) == (0, True)
+    (kept / "campaign.sqlite-wal").unlink()
+    code, _, err = run("status", "mine", "--folder", kept)
+    assert code == 2
+    assert "campaign.sqlite: has lost " in err
+    assert "put back campaign.sqlite-wal" in err
+    with pytest.raises(StoreError, match="has lost"):
+        run_counting(CampaignRun(made, kept))
+
+
+def test_folder_that_is_deleted_while_it_runs_is_noticed(tmp_path):
+    names = []
+
+    def delete(happening, job):
+        if happening == "started" and job.metadata["stage"] == "relax":
+            names.append(job.name)
+            shutil.rmtree(tmp_path / "run")
+
+    with pytest.raises(StoreError, match=r"campaign.sqlite: was removed or replaced while it was in use"):
+        CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run").run(delete)
+    assert len(names) == 1
+
+
+class LockedStore(SQLiteStore):
+    """A store that opens with a password."""
+
+    def __init__(self, path, password, **kwargs):
+        if password != "hunter2":
+            raise ValueError("wrong password")
+        super().__init__(path, "tasks", **kwargs)
+
+
+@pytest.mark.parametrize("password", ["hunter2", "${TASKS_PASSWORD}"])
+def test_password_of_a_store_is_stored_nowhere(tmp_path, monkeypatch, perovskite, password):
+    monkeypatch.setenv("TASKS_PASSWORD", "hunter2")
+    store = SQLiteStore(str(tmp_path / "known.sqlite"), "tasks")
+    store.connect()
+    store.update({"uuid": "a", "output": {"structure": perovskite.as_dict()}}, key="uuid")
+    store.close()
+    source = {"source": "store", "store": {"type": "LockedStore", "path": "known.sqlite", "password": password}}
+    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "templates": [source], "relaxation": relaxation}))
+    summary, _ = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert summary.relaxed == 2
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert (tmp_path / "run" / "campaign.sqlite") in files
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+    assert "hunter2" not in json.dumps(made.to_flow(), cls=MontyEncoder)
+    assert made.changed_keys(made.content()) == []
 
 
 @pytest.mark.slow

@@ -1,6 +1,12 @@
 """Looking at a campaign folder: status, report and export, at any moment of the campaign."""
 
+import ctypes
 import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -14,8 +20,40 @@ from cryslator_flows.campaign.run import CampaignRun
 from cryslator_flows.campaign.status import local_status
 from cryslator_flows.schemas import RelaxationComparison
 from tests.campaign.test_file import GOOD, write
+from tests.campaign.test_store import flip
+from tests.conftest import ROOT
 
 MAKER = "tests.flows.makers.FussyRelaxMaker"
+
+
+READ = """
+import sys
+from cryslator_flows.cli import main
+for line in sys.stdin.read().splitlines():
+    sys.argv = ["cryslator", *line.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, line
+"""
+
+
+def read_without_writing(folder, lines, restrict):
+    """Give commands in a process that `restrict` keeps from writing; a superuser loses the right to write anywhere."""
+    result = subprocess.run(
+        [sys.executable, "-c", READ], input=lines, cwd=folder, capture_output=True, text=True, preexec_fn=restrict,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def obey_permissions():
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+
+
+def write_no_byte():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 class PowerCutError(Exception):
@@ -39,6 +77,55 @@ def start(tmp_path, monkeypatch, until=None, **kwargs):
         with pytest.raises(PowerCutError):
             run.run(report)
     return run.folder
+
+
+@pytest.mark.slow
+def test_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
+    """A finished one, and one whose process was killed, which leaves two files beside the store."""
+    monkeypatch.setattr(sys.modules[__name__], "MAKER", "tests.pairs.makers.LargeAtomsRelaxMaker")
+    folder = start(tmp_path, monkeypatch, fails_with="Sr")
+    with folder.opened():
+        shutil.copytree(folder.path, tmp_path / "killed")
+    commands = "status mine -f {0}\nreport mine -f {0}\nreport mine -f {0} -o {1}.html\nexport mine {1} -f {0}\n"
+    lines = ["pairs campaign runs/mine -o pairs\n"]
+    for place in ("runs/mine", "killed"):
+        lines.append(commands.format(place, f"out-{place[:4]}"))
+        for path in [tmp_path / place, *(tmp_path / place).rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+
+    def times():
+        return {path: path.stat().st_mtime for name in ("runs", "killed") for path in (tmp_path / name).rglob("*")}
+
+    before = times()
+    result = read_without_writing(tmp_path, "".join(lines), obey_permissions)
+    assert times() == before
+    assert result.stdout.count("Funnel of mine") == 4
+    assert result.stderr.count("--output writes the page elsewhere") == 4
+    for name in ("out-runs", "out-kill"):
+        assert (tmp_path / f"{name}.html").exists()
+        assert len(pd.read_csv(tmp_path / name / "relaxations.csv")) == 8
+    assert (tmp_path / "pairs" / "pairs.json").exists()
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o755)
+
+
+@pytest.mark.slow
+def test_campaign_is_read_where_not_one_byte_can_be_written(tmp_path, monkeypatch):
+    folder = start(tmp_path, monkeypatch, fails_with="Sr")
+    with folder.opened():
+        shutil.copytree(folder.path, tmp_path / "killed")
+    lines = "status mine -f runs/mine\nstatus mine -f killed\n"
+    result = read_without_writing(tmp_path, lines, write_no_byte)
+    assert result.stdout.count("RuntimeError: no Sr here") == 8
+
+
+def test_flipped_bit_in_a_comparison_is_named(run, tmp_path, monkeypatch):
+    folder = start(tmp_path, monkeypatch)
+    flip(folder.path / "campaign.sqlite", b'energy_per_atom"')
+    for arguments in (["report", "mine"], ["export", "mine", "plain"], ["pairs", "campaign", "mine", "-o", "pairs"]):
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert f"store {folder.path / 'campaign.sqlite'}: cannot be read (the checksum of document" in err
 
 
 def test_status_of_a_finished_campaign(run, tmp_path, monkeypatch):

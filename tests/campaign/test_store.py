@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -131,6 +132,67 @@ def test_failed_write_keeps_the_rest(store):
     with pytest.raises(StoreError, match="nothing stored was lost"):
         store.update([{"uuid": "b"}, {"uuid": "c", "fill": "x" * 100_000}])
     assert [row["uuid"] for row in store.query()] == ["a"]
+
+
+def flip(path, word):
+    """Flip a bit of each word in a file."""
+    content = path.read_bytes()
+    assert word in content
+    path.write_bytes(content.replace(word, bytes([word[0] ^ 1]) + word[1:]))
+
+
+def test_flipped_bit_is_named(store):
+    store.update([{"uuid": "a", "energy": "-31415"}, {"uuid": "b", "energy": "-27182"}])
+    store.close()
+    path = Path(store.path)
+    flip(path, b"-31415")
+    store.connect()
+    for question in ({}, {"uuid": "a"}):
+        with pytest.raises(
+            StoreError, match=r"a\.sqlite: cannot be read \(the checksum of document .*a.* not fit"
+        ) as caught:
+            list(store.query(question))
+        assert "restore the file from a copy" in str(caught.value)
+    assert store.query_one({"uuid": "b"})["energy"] == "-27182"
+
+
+@pytest.mark.parametrize("fill", [b"\0", b"\xff"])
+def test_damaged_pages_are_named(store, fill):
+    store.update([{"uuid": str(number), "fill": "x" * 3000} for number in range(20)])
+    store.close()
+    path = Path(store.path)
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + fill * (len(content) - 8192))
+
+    def read():
+        store.connect()
+        return list(store.query())
+
+    with pytest.raises(StoreError, match=r"a\.sqlite: cannot be "):
+        read()
+
+
+def test_full_disk_is_named(store):
+    (pages,) = store.database.execute("PRAGMA page_count").fetchone()
+    store.database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreError, match=r"a\.sqlite: cannot be written, its disk has no space left; free some"):
+        store.update({"uuid": "a", "fill": "x" * 100_000})
+
+
+def test_read_only_store_changes_nothing(store):
+    store.update({"uuid": "a"})
+    reading = SQLiteStore(store.path, read_only=True, key="uuid")
+    reading.connect()
+    store.update({"uuid": "b"})
+    assert sorted(row["uuid"] for row in reading.query()) == ["a", "b"]
+    with pytest.raises(StoreError, match="cannot be written"):
+        reading.update({"uuid": "c"})
+    assert store.count() == 2
+    reading.close()
+    nowhere = SQLiteStore(f"{store.path}.other", read_only=True)
+    with pytest.raises(StoreError, match="cannot be read"):
+        nowhere.connect()
+    assert not Path(nowhere.path).exists()
 
 
 def test_not_connected(tmp_path):

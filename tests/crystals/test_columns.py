@@ -1,11 +1,23 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Structure
 
-from cryslator_flows.crystals.columns import STEP, decode_columns, encode_columns, from_moves, n_moves, to_moves
+from cryslator_flows.crystals.columns import (
+    STEP,
+    decode_columns,
+    encode_columns,
+    from_moves,
+    n_moves,
+    squeeze,
+    to_moves,
+    unsqueeze,
+)
 from cryslator_flows.crystals.symmetry import SYMPREC, symmetrize_like
+from cryslator_flows.errors import DataError
 from tests.crystals.test_symmetry import TEMPLATES, disturbed, symmetry
 
 # Few numbers, so that they repeat with both signs, and the largest that there can be.
@@ -79,3 +91,16 @@ def test_candidates_of_a_template_share_what_symmetry_repeats():
     arrays = {"n_atoms": np.full(number, len(template), dtype=np.int32), "moves": np.concatenate(moves)}
     assert free <= 6 < len(moves[0])
     assert len(encode_columns(arrays)) / number < 8 * free
+
+
+@given(columns(), st.data())
+@settings(deadline=None)
+def test_damaged_text_is_one_clear_error(arrays, data):
+    """Where the damage shows at all: a checksum of the store finds any."""
+    for text, read in ((encode_columns(arrays), decode_columns), (squeeze("some text " * 9), unsqueeze)):
+        place = data.draw(st.integers(0, len(text) - 1))
+        damaged = text[:place] + data.draw(st.sampled_from("AZaz09+/=")) + text[place + 1 :]
+        with suppress(DataError):
+            read(damaged)
+    with pytest.raises(DataError, match="packed candidates: damaged"):
+        unsqueeze("AAAA" + squeeze("some text")[4:])

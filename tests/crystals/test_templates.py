@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.crystals.stores import open_store, without_secrets
 from cryslator_flows.crystals.templates import (
     AflowTemplates,
     AnyTemplateSource,
@@ -107,6 +108,42 @@ def test_of_a_job_that_was_run_again_the_last_document_counts(tmp_path, perovski
     spec = {"type": "SQLiteStore", "path": path, "collection_name": "tasks"}
     found = {item.template_id: item.structure for item in StoreTemplates(source="store", store=spec).load()}
     assert found == {"a": perovskite, "b": rutile}
+
+
+def test_store_without_what_opens_it():
+    store = {
+        "type": "MongoStore",
+        "host": "db.example.org",
+        "username": "me",
+        "password": "hunter2",
+        "ssh_tunnel": {"private_key": "hunter2", "port": 22},
+        "uri": "mongodb://me:hunter2@db.example.org:27017/?w=1",
+        "safe": ["mongodb://me:${PASSWORD}@db.example.org", "mongodb://db.example.org"],
+        "s3_token": "${TOKEN}",
+    }
+    shown = without_secrets(store)
+    assert "hunter2" not in str(shown)
+    assert shown == {
+        **store,
+        "password": "***",
+        "ssh_tunnel": {"private_key": "***", "port": 22},
+        "uri": "mongodb://me:***@db.example.org:27017/?w=1",
+    }
+    assert without_secrets(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("${NO_SUCH_NAME}", "collection_name: NO_SUCH_NAME is not set in the environment"), ("***", "does not keep it")],
+)
+def test_arguments_of_a_store_from_the_environment(tmp_path, monkeypatch, name, words):
+    monkeypatch.setenv("TASKS", "tasks")
+    spec = {"type": "SQLiteStore", "path": str(tmp_path / "a.sqlite"), "collection_name": "my-${TASKS}"}
+    store = open_store(spec, "store")
+    assert store.collection_name == "my-tasks"
+    store.close()
+    with pytest.raises(StoreError, match=words):
+        open_store({**spec, "collection_name": name}, "store")
 
 
 def test_materials_project_calls_the_client(monkeypatch, perovskite):

@@ -46,6 +46,22 @@ class LoggingRelaxMaker(PairPotentialRelaxMaker):
 
 
 @dataclass
+class KillingRelaxMaker(PairPotentialRelaxMaker):
+    """Notes each run in a file; kills its own process at each crystal of one formula."""
+
+    log: str = ""
+    kills: str = ""
+
+    @job
+    def make(self, structure, prev_dir=None):
+        with Path(self.log).open("a") as file:
+            file.write(structure.reduced_formula + "\n")
+        if structure.reduced_formula == self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return PairPotentialRelaxMaker.make.original(self, structure)
+
+
+@dataclass
 class FussyRelaxMaker(PairPotentialRelaxMaker):
     """Fails for structures with one element, does not converge for those with another."""
 

@@ -160,8 +160,8 @@ def test_mistakes_in_the_campaign_file_are_named(tmp_path, settings, words):
         ({"jobstore": {"additional_stores": {}}}, "has no additional store 'data', where structures go; add jobstore"),
         ({"workers": None}, "it has no worker; add one under workers in "),
         ({"queue": None}, "is no project file (queue: Field required); mend it"),
-        ({"queue": {"store": {"type": "MongoStore", "uri": "mongodb://127.0.0.1:9", "database": "a",
-                              "collection_name": "jobs"}}}, "the database of its queue "),
+        ({"queue": {"store": {"type": "MongoStore", "uri": "mongodb://me:hunter2@127.0.0.1:9",
+                              "database": "a", "collection_name": "jobs"}}}, "the database of its queue "),
     ],
 )  # fmt: skip
 def test_mistakes_in_the_project_are_named(run, jfr_project, tmp_path, monkeypatch, sections, words):
@@ -171,6 +171,15 @@ def test_mistakes_in_the_project_are_named(run, jfr_project, tmp_path, monkeypat
     assert code == 2
     assert words in err
     assert str(path) in err
+    assert "hunter2" not in err
+
+
+def test_a_password_in_a_flow_is_refused(run, jfr_project, tmp_path):
+    store = {"type": "MongoStore", "host": "db.example.org", "password": "hunter2", "database": "a"}
+    file = write(tmp_path, {**GOOD, "templates": [{"source": "store", "store": store}]})
+    code, _, err = run("submit", file, "--project", NAME)
+    assert (code, "hunter2" in err) == (2, False)
+    assert "templates.0.store: has a password, which a flow does not keep; write ${NAME} in its place" in err
 
 
 def test_an_empty_database_is_not_a_project_yet(run, jfr_project, tmp_path):

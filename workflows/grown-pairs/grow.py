@@ -25,6 +25,7 @@ from jobflow import Flow
 from potentials import POTENTIALS
 
 from cryslator_flows.campaign.folder import STORE_FILE, open_job_store, sole_owner
+from cryslator_flows.campaign.journal import JobRow
 from cryslator_flows.campaign.local import Happening, LocalRun
 from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.crystals.substitution import ExplicitMaps
@@ -88,7 +89,7 @@ def grow(data: Path, folder: Path, passes: int, seed: int) -> None:
     store = open_job_store(folder)
     last = [time.time(), time.process_time()]
 
-    def report(happening: Happening, job: Job) -> None:
+    def report(happening: Happening, job: Job | JobRow) -> None:
         """Write the seconds that each chunk took."""
         if happening == "failed":
             print("failed:", job.name, flush=True)

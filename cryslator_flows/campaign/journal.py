@@ -1,0 +1,174 @@
+"""The journal of a run: which jobs there are, which started and how they ended, as plain data."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobflow import Flow, Job
+from monty.json import MontyDecoder, MontyEncoder, jsanitize
+from pydantic import BaseModel, Field, ValidationError
+
+from cryslator_flows.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from maggma.core import Store
+
+JobState = Literal["started", "done", "failed", "skipped", "forgotten"]
+FLOW = "flow"
+
+
+class JobRow(BaseModel):
+    """A job in the outline of a flow, or a flow in it, which has no index."""
+
+    uuid: str = Field(description="Its uuid")
+    name: str = Field(description="Its name")
+    index: int | None = Field(None, description="Index of a job; None for a flow")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Metadata of a job")
+
+    @property
+    def entry(self) -> str:
+        """Key of the job in the journal."""
+        return f"{self.uuid}:{self.index}"
+
+
+class JobEntry(BaseModel):
+    """A job in the journal."""
+
+    entry: str = Field(description="Uuid and index of the job, with a colon between")
+    uuid: str = Field(description="Uuid of the job")
+    number: int = Field(description="Number of the job, from 1 in the order they started")
+    candidate_id: str | None = Field(None, description="The job's candidate; None for a job of a whole stage")
+    state: JobState = Field(description="How far the job is; a forgotten job runs again")
+    deaths: int = Field(0, description="How often the process died while the job ran")
+    flows: list[list[JobRow]] = Field(default_factory=list, description="Outlines of the flows that the job made")
+    stop_children: bool = Field(False, description="The job wants no job to run that depends on it")
+    reason: str = Field("", description="Why the job failed, in one line")
+    traceback: str = Field("", description="The traceback of a failed job")
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the job is not to run again."""
+        return self.state in ("done", "failed", "skipped")
+
+    @property
+    def rows(self) -> Iterator[JobRow]:
+        """Return the jobs that the job made."""
+        return (row for outline in self.flows for row in outline if row.index is not None)
+
+
+class Journal:
+    """Reads and writes the journal of a run.
+
+    Parameters
+    ----------
+    store : Store
+        A connected maggma store, keyed by ``entry``.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def flow(self) -> list[JobRow] | None:
+        """Return the outline of the flow that was started; None before."""
+        row = self.store.query_one({"entry": FLOW})
+        with _readable(self.store):
+            return None if row is None else [JobRow.model_validate(part) for part in row["jobs"]]
+
+    def start(self, flow: Flow) -> list[JobRow]:
+        """Write down the flow that starts."""
+        rows = outline(flow)
+        self.store.update({"entry": FLOW, "jobs": [row.model_dump() for row in rows]}, key="entry")
+        return rows
+
+    def restart(self) -> None:
+        """Forget all jobs, and the flow."""
+        # Jobs stay in the journal: a job folder without an entry is the sign of a journal that lost some.
+        self.write(entry.model_copy(update={"state": "forgotten", "flows": []}) for entry in self.entries().values())
+        self.store.remove_docs({"state": {"$exists": False}})
+
+    def entries(self) -> dict[str, JobEntry]:
+        """Return all jobs that started, by their key."""
+        rows = list(self.store.query({"state": {"$exists": True}}))
+        with _readable(self.store):
+            return {row["entry"]: JobEntry.model_validate(row) for row in rows}
+
+    def write(self, entries: Iterable[JobEntry]) -> None:
+        """Write down how far jobs are, all or none."""
+        if rows := [entry.model_dump() for entry in entries]:
+            self.store.update(rows, key="entry")
+
+
+@contextmanager
+def _readable(store: Store) -> Iterator[None]:
+    """Make one clear error of rows that this module does not write."""
+    try:
+        yield
+    except (KeyError, TypeError, ValidationError) as error:
+        raise StoreError(
+            f"{store.name}: is not a journal of this version of cryslator-flows; start in another folder, and keep "
+            "what was relaxed with --reuse"
+        ) from error
+
+
+def outline(work: Flow | Job) -> list[JobRow]:
+    """Return the flows and jobs of a flow, each flow before what it holds.
+
+    Parameters
+    ----------
+    work : Flow or Job
+        The flow.
+    """
+    if isinstance(work, Job):
+        metadata = jsanitize(work.metadata)
+        return [JobRow(uuid=work.uuid, name=work.name, index=work.index, metadata=metadata)]
+    return [JobRow(uuid=work.uuid, name=work.name), *(row for part in work.jobs for row in outline(part))]
+
+
+def other_flow(name: str, where: str) -> StoreError:
+    """Return the error for a flow that is not the one in the journal.
+
+    Parameters
+    ----------
+    name : str
+        The first job that differs.
+    where : str
+        The journal.
+    """
+    return StoreError(
+        f"{where}: job {name!r} is not what ran here before; undo what changed since (the packages, the relax maker, "
+        "the journal), or start in another folder and keep what was relaxed with --reuse"
+    )
+
+
+def with_uuids(made: Flow, before: list[JobRow], where: str) -> Flow:
+    """Return a flow that was made again, with the uuids it had before.
+
+    Parameters
+    ----------
+    made : Flow
+        The flow as it is made now.
+    before : list of JobRow
+        Its outline in the journal.
+    where : str
+        The journal, for the error.
+
+    Raises
+    ------
+    StoreError
+        The flow has other jobs than before.
+    """
+    rows = outline(made)
+    known = [(row.name, row.index, row.metadata) for row in before]
+    for number, row in enumerate(rows):
+        if len(rows) != len(known) or (row.name, row.index, row.metadata) != known[number]:
+            raise other_flow(row.name, where)
+    uuids = {row.uuid: old.uuid for row, old in zip(rows, before, strict=True)}
+    text = re.sub(
+        r'"([\w-]{26,36})"', lambda match: f'"{uuids.get(match[1], match[1])}"', json.dumps(made, cls=MontyEncoder)
+    )
+    return MontyDecoder().decode(text)
