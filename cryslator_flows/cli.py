@@ -46,6 +46,14 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:
+        from cryslator_flows.settings import foreign_settings_mistake
+
+        mistake = foreign_settings_mistake(error)
+        if mistake is None:
+            raise
+        err.print(f"[bold red]Error:[/] {plain(str(mistake))}", soft_wrap=True)
+        sys.exit(2)
 
 
 class _Stages:

@@ -17,7 +17,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 class StrictModel(BaseModel):
     """Model of something that users write by hand: an unknown key is an error that names the nearest known one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

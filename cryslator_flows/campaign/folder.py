@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
@@ -15,15 +16,14 @@ from cryslator_flows.errors import CampaignError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 STORE_FILE = "campaign.sqlite"
 LOCK_FILE = ".lock"
 
 
-def open_job_store(folder: Path) -> JobStore:
+def open_job_store(folder: Path | str) -> JobStore:
     """The campaign folder's JobStore: outputs, and big objects in the additional store ``data``."""
-    path = str(folder / STORE_FILE)
+    path = str(Path(folder) / STORE_FILE)
     outputs = SQLiteStore(path, "outputs", indexed=("uuid", "metadata.stage"))
     return JobStore(outputs, additional_stores={"data": SQLiteStore(path, "data")})
 
@@ -54,12 +54,12 @@ class CampaignFolder:
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
         self.job_store = open_job_store(self.path)
         self.journal = SQLiteStore(str(self.path / STORE_FILE), "journal", indexed=("entry",), key="entry")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +27,7 @@ class _Campaign(Protocol):
     """What is needed of a `Campaign`, whose module imports this one."""
 
     name: str
+    model: str
 
     def content(self) -> str: ...
 
@@ -43,13 +45,13 @@ class CampaignRun:
     ----------
     campaign : Campaign
         The campaign.
-    path : Path
+    path : Path or str
         Its folder.
-    reuse : sequence of Path
+    reuse : sequence of Path or str
         Folders of other campaigns, whose relaxations are not made again. Looked at when the campaign starts.
     """
 
-    def __init__(self, campaign: _Campaign, path: Path, reuse: Sequence[Path] = ()) -> None:
+    def __init__(self, campaign: _Campaign, path: Path | str, reuse: Sequence[Path | str] = ()) -> None:
         self.campaign = campaign
         self.folder = CampaignFolder(path)
         self.reuse = [CampaignFolder(folder) for folder in reuse]
@@ -79,10 +81,14 @@ class CampaignRun:
             The folder cannot be written or another process runs there.
         """
         with sole_owner(self.folder.path), self.folder.opened() as folder:
-            self._check_unchanged()
+            changed = self._check_unchanged()
             self._check_installed()
             run = LocalRun(folder.job_store, folder.journal, folder.path / "jobs", report)
-            run.run(self.campaign.to_flow(list(self._known())), rerun_failed)
+            flow = self.campaign.to_flow(list(self._known()))
+            if changed:
+                run.keep_first_job(flow)
+            folder.journal.update({"entry": "campaign", "content": self.campaign.content()}, key="entry")
+            run.run(flow, rerun_failed)
             self.failures = run.failures()
             return self._summary()
 
@@ -94,18 +100,32 @@ class CampaignRun:
             with other.opened():
                 yield from (item for item in other.results().comparisons() if item.settings == settings)
 
-    def _check_unchanged(self) -> None:
-        """Refuse a campaign that changed after its first job was done; before that it simply starts anew."""
+    def _check_unchanged(self) -> bool:
+        """Refuse a campaign that changed, if what is done depends on the change.
+
+        Returns
+        -------
+        bool
+            The campaign is to be made again from the selection on.
+        """
         journal, content = self.folder.journal, self.folder.content
-        if content is None or not journal.count({"state": "done"}):
+        changed = [] if content is None else self.campaign.changed_keys(content)
+        translated, relaxed = (
+            self.folder.job_store.count({"metadata.stage": stage}) for stage in ("translate", "relax")
+        )
+        # A model that was repaired where it is needs no other jobs.
+        repaired = changed == ["model"] and content is not None and json.loads(content)["model"] == self.campaign.model
+        if (changed == ["relaxation"] and not relaxed) or (repaired and not translated):
+            return True
+        if content is None or not journal.count({"state": "done"}) or (changed and not translated and not relaxed):
             journal.remove_docs({})
-            journal.update({"entry": "campaign", "content": self.campaign.content()}, key="entry")
-        elif changed := self.campaign.changed_keys(content):
+        elif changed:
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
                 f"{self.folder.path}; change it back, or give another folder with --output "
                 f"and, to keep what was relaxed with the same settings, --reuse {self.folder.path}"
             )
+        return False
 
     def _check_installed(self) -> None:
         """Refuse a campaign whose interatomic potentials are not installed: all its relaxations would fail here."""
@@ -124,7 +144,7 @@ class CampaignRun:
         if results.stored_summary() is None:
             reason = next(iter(self.failures.values()), "no job ended")
             raise CampaignError(
-                f"campaign {self.campaign.name!r}: not finished ({reason}); mend that and give the same command again"
+                f"campaign {self.campaign.name!r}: not finished ({reason}); fix that and give the same command again"
             )
         # Of now: candidates may have run again since the summary was stored.
         return results.current_summary(results.comparisons())
