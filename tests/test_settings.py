@@ -9,14 +9,10 @@ from tests.conftest import ROOT
 
 
 def models(**environment):
-    """Run a command that reads all settings, in a process of its own, since they are read once."""
-    code = "import jobflow, atomate2; from cryslator_flows.cli import main; main()"
-    if "CRYSLATOR_MODEL_DIRS" in environment:
-        code = "from cryslator_flows.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "models"],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
+    """Run a command that reads the settings, in a process of its own, since they are read once."""
+    command = [sys.executable, "-m", "cryslator_flows.cli", "models"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.parametrize("value", ["", "/data/models", "[1", '["/data/models"'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -66,7 +67,8 @@ class CampaignFolder:
     @property
     def exists(self) -> bool:
         """Whether a campaign was ever run here."""
-        return (self.path / STORE_FILE).is_file()
+        # Unlike Path.is_file, false for names that are too long for the system.
+        return os.path.isfile(self.path / STORE_FILE)  # noqa: PTH113
 
     @contextmanager
     def opened(self) -> Iterator[Self]:

@@ -121,7 +121,12 @@ def _digest(paths: Sequence[Path]) -> str | None:
     for path in paths:
         if not path.exists():
             return None
-        for file in structure_files(path):
+        files = structure_files(path)
+        # Where templates lie beside the campaign file, neither this nor the folders of campaigns are templates.
+        runs = {file.parent for file in files if file.name == "campaign.sqlite"}
+        for file in files:
+            if not runs.isdisjoint(file.parents) or file.suffix in (".yaml", ".yml"):
+                continue
             digest.update(str(file.relative_to(path.parent)).encode())
             try:
                 with file.open("rb") as content:

@@ -109,16 +109,20 @@ class CampaignRun:
             The campaign is to be made again from the selection on.
         """
         journal, content = self.folder.journal, self.folder.content
-        changed = [] if content is None else self.campaign.changed_keys(content)
+        if content is None or not journal.count({"state": "done"}):
+            journal.remove_docs({})
+            return False
+        changed = self.campaign.changed_keys(content)
         translated, relaxed = (
             self.folder.job_store.count({"metadata.stage": stage}) for stage in ("translate", "relax")
         )
         # A model that was repaired where it is needs no other jobs.
-        repaired = changed == ["model"] and content is not None and json.loads(content)["model"] == self.campaign.model
+        repaired = changed == ["model"] and json.loads(content)["model"] == self.campaign.model
         if (changed == ["relaxation"] and not relaxed) or (repaired and not translated):
             return True
-        if content is None or not journal.count({"state": "done"}) or (changed and not translated and not relaxed):
+        if changed and not translated and not relaxed:
             journal.remove_docs({})
+            self.folder.job_store.remove_docs({})
         elif changed:
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "

@@ -188,6 +188,20 @@ def test_wrong_settings_of_relaxations_that_all_failed_can_be_corrected(tmp_path
     assert again["done"] == 0
 
 
+def test_another_model_after_one_that_translates_nothing(tmp_path, tiny_model):
+    shutil.copytree(tiny_model.path, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"")
+    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "model": "broken", "relaxation": relaxation}))
+    with pytest.raises(CampaignError, match="weights"):
+        run_counting(CampaignRun(made, tmp_path / "run"))
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "model": "models/tiny", "relaxation": relaxation}))
+    summary, _ = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert summary.relaxed == 2
+    with pytest.raises(CampaignError, match="model changed since"):
+        run_counting(CampaignRun(made.model_copy(update={"model": str(tmp_path / "broken")}), tmp_path / "run"))
+
+
 def test_a_moved_folder_is_the_same_campaign(tmp_path, tiny_model, perovskite):
     (tmp_path / "here" / "crystals").mkdir(parents=True)
     perovskite.to(str(tmp_path / "here" / "crystals" / "a.cif"))
