@@ -52,7 +52,7 @@ class YamlFile:
             text = self.path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or "not a text file"
-            raise error(f"{path}: cannot be read ({reason}); give a YAML file") from problem
+            raise error(f"{path}: cannot be read as YAML ({reason}); give a YAML file") from problem
         try:
             self._node, self.content = _load(text)
         except ConstructorError as problem:
@@ -62,7 +62,7 @@ class YamlFile:
             line = mark.line if mark else text.count("\n", 0, getattr(problem, "position", 0))
             reason = getattr(problem, "problem", None) or getattr(problem, "reason", "syntax error")
             raise error(
-                f"{path}, line {line + 1}: not valid YAML ({reason}); check indentation and colons"
+                f"{path}, line {line + 1}: cannot be read as YAML ({reason}); check indentation and colons"
             ) from problem
 
     def parse(self, kind: type[Content]) -> Content:
@@ -83,8 +83,7 @@ class YamlFile:
             parsed = adapter.validate_python(self.content)
         except ValidationError as error:
             first = error.errors()[0]
-            reason = _reason(first, adapter)
-            raise self._error(first["loc"], reason, missing=first["type"] == "missing") from error
+            raise self._error(first["loc"], _reason(first, adapter), first) from error
         for where in _flags_as_numbers(self.content, adapter.dump_python(parsed)):
             raise self._error(where, "expected a number, not true or false")
         return parsed
@@ -94,9 +93,12 @@ class YamlFile:
         key = re.match(r"[\w.]*", message)
         return self.error(f"{self._place(key[0].split('.') if key else ())[1]}, {message}")
 
-    def _error(self, where: Iterable[str | int], reason: str, missing: bool = False) -> CryslatorError:
+    def _error(self, where: tuple[str | int, ...], reason: str, error: ErrorDetails | None = None) -> CryslatorError:
+        kind = "" if error is None else error["type"]
         found, place = self._place(where)
-        key = ".".join([*found, *([str([*where][-1])] if missing else [])]) or "file"
+        if error is not None and kind == "unknown_key":
+            place = self._place((*where, error["ctx"]["key"]))[1]
+        key = ".".join([*found, *map(str, where[-1:] if kind == "missing" else ())]) or "file"
         return self.error(f"{place}, {key}: {reason}")
 
     def _place(self, where: Iterable[str | int]) -> tuple[list[str], str]:
@@ -158,6 +160,8 @@ class _Constructor(SafeConstructor):
         return value
 
     def check_mapping_key(self, node: Node, key_node: Node, mapping: Any, key: Any, value: Any) -> bool:  # noqa: ARG002
+        if key is None:
+            raise _mistake(key_node, "cannot be read as YAML (an empty key); write a key before the colon")
         if key in mapping:
             raise _mistake(key_node, f"key {shortened(key)} stands here again; remove one of the two")
         return True

@@ -25,12 +25,13 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]
         (MERGES, "line .*: more than 1000000 values"),
         ("a: .nan", "line 1: .nan is not a finite number"),
         ("a:\n- 1e400", "line 2: 1e400 is not a finite number"),
-        ("a: 1\n\tb: 2", "line 2: not valid YAML"),
-        ("a: 1\nb: \x01", "line 2: not valid YAML"),
+        ("a: 1\n\tb: 2", "line 2: cannot be read as YAML"),
+        ("a: 1\nb: \x01", "line 2: cannot be read as YAML"),
         ('a: "\\ud800"', "line 1: '.*' cannot be read as str"),
         ("a: 1\nb: !!python/object:os.system x", "line 2: could not determine a constructor"),
+        (": :", "line 1: cannot be read as YAML .an empty key"),
         ("? {a: 1}\n: 2", "line 1: found unhashable key"),
-        ("a: 1\n---\nb: 2", "line 2: not valid YAML .but found another document"),
+        ("a: 1\n---\nb: 2", "line 2: cannot be read as YAML .but found another document"),
     ],
 )
 def test_mistakes_have_their_line(tmp_path, text, words):

@@ -30,7 +30,7 @@ def test_workflows_make_a_flow(path):
     ("change", "words"),
     [
         ({"selction": {}}, ["selction", "did you mean 'selection'"]),
-        ({"selection": {"topk": 3}}, ["selection", "topk", "did you mean 'top_k'"]),
+        ({"selection": {"top_k": 3, "topk": 3}}, ["line 4, selection: unknown key", "topk", "did you mean 'top_k'"]),
         ({"templates": [{"source": "aflow", "max_atom": 3}]}, ["templates.0", "did you mean 'max_atoms'"]),
         ({"templates": [{"source": "icsd"}]}, ["templates.0", "source must be one of aflow, files"]),
         ({"templates": [{"elements": ["O"]}]}, ["templates.0", "source must be one of aflow, files"]),
