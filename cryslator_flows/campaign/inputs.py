@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from cryslator_flows.crystals.templates import TemplateSource
 
-# Where `Campaign.content` has the digests of the files.
-DIGESTS = "digests"
+# Where `Campaign.content` has the digests of the files; models pass over keys that begin so.
+DIGESTS = "@digests"
 
 
 def find_templates(templates: Sequence[TemplateSource], folder: Path) -> None:
