@@ -67,6 +67,13 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        from cryslator_flows.settings import foreign_settings_mistake
+
+        mistake = foreign_settings_mistake(error)
+        if mistake is None:
+            raise
+        _fail(str(mistake))
 
 
 def _fail(message: str) -> None:

@@ -65,6 +65,14 @@ class CampaignError(CryslatorError, ValueError):
     """A campaign file with a mistake in it."""
 
 
+class ConfigurationError(CryslatorError, ValueError):
+    """A setting of this machine, in the environment or a configuration file, with a mistake in it."""
+
+
+class NotInstalledError(CampaignError):
+    """A package that a campaign needs is not installed on this machine."""
+
+
 class DataError(CryslatorError, ValueError):
     """A file of training or evaluation pairs, or a recipe, with a mistake in it."""
 

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from cryslator_flows.gate import Crystal
 
@@ -18,7 +19,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 class StrictModel(BaseModel):
     """Model of something that users write by hand: an unknown key is an error that names the nearest known one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -28,7 +29,7 @@ class StrictModel(BaseModel):
             for key in [key for key in data if not str(key).startswith("@") and key not in cls.model_fields]:
                 near = get_close_matches(str(key), cls.model_fields, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(cls.model_fields)}"
-                raise ValueError(f"unknown key {key!r}; {hint}")
+                raise PydanticCustomError("unknown_key", "unknown key '{key}'; {hint}", {"key": str(key), "hint": hint})
             return {key: value for key, value in data.items() if not str(key).startswith("@")}
         return data
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
+from traceback import walk_tb
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from cryslator_flows.errors import ConfigurationError
+
+PREFIX = "CRYSLATOR_"
 
 
 class CryslatorSettings(BaseSettings):
     """What a machine may want to set once for all campaigns."""
 
-    model_config = SettingsConfigDict(env_prefix="CRYSLATOR_")
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     model_dirs: list[Path] = Field(
         default_factory=list, description='Folders with models of your own, a JSON list as in ["/data/models"]'
@@ -22,4 +29,48 @@ class CryslatorSettings(BaseSettings):
     )
 
 
-SETTINGS = CryslatorSettings()
+def read_settings() -> CryslatorSettings:
+    """Read the settings from the environment.
+
+    Raises
+    ------
+    ConfigurationError
+        A variable has a wrong value.
+    """
+    try:
+        return CryslatorSettings()
+    except (SettingsError, ValidationError) as error:
+        field = next(name for name in CryslatorSettings.model_fields if re.search(rf"\b{name}\b", str(error)))
+        variable = f"{PREFIX}{field.upper()}"
+        raise ConfigurationError(
+            f"{variable}={os.environ.get(variable)}: cannot be read; give what it is for "
+            f"({CryslatorSettings.model_fields[field].description}), or unset it"
+        ) from error
+
+
+def foreign_settings_mistake(error: BaseException) -> ConfigurationError | None:
+    """Return the error about a broken configuration file of jobflow or atomate2, which they read while imported.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any exception.
+
+    Returns
+    -------
+    ConfigurationError or None
+        None if the exception does not come from there.
+    """
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    if "pydantic_settings.main" not in modules:
+        return None
+    package = modules[modules.index("pydantic_settings.main") - 1].partition(".")[0]
+    if package not in ("jobflow", "atomate2"):
+        return None
+    variable = f"{package.upper()}_CONFIG_FILE"
+    path = os.environ.get(variable, f"~/.{package}.yaml")
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return ConfigurationError(f"{variable}, {path}: cannot be used ({reason}); correct the file, or move it away")
+
+
+SETTINGS = read_settings()

@@ -344,7 +344,7 @@ def test_screen_names_the_mistake(run, tmp_path):
     (tmp_path / "c.yaml").write_text("nam: x")
     code, _, err = run("screen", tmp_path / "c.yaml")
     assert code == 2
-    assert "c.yaml, campaign: unknown key 'nam'; did you mean 'name'?" in err
+    assert "c.yaml, line 1, file: unknown key 'nam'; did you mean 'name'?" in err
 
 
 def test_models_lists_the_released_ones(run):

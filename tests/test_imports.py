@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "cryslator_flows"
 FLOORS = {
-    "errors": -2, "gate": -1, "whole_files": -1, "defaults": 0, "settings": 0, "schemas": 0, "console": 1,
+    "errors": -2, "gate": -1, "whole_files": -1, "defaults": 0, "schemas": 0, "settings": 1, "console": 1,
     "processes": 1,
     "crystals": 1, "yaml_files": 1, "translator": 2, "relaxation": 2, "pairs": 3, "jobs": 4, "flows": 5, "campaign": 6,
     "cli_campaigns": 8, "cli_models": 8, "cli_pairs": 8, "cli": 9, "jf_plugin": 9,

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, ValidationError, model_validator
+from pymatgen.core import Composition
 
+from cryslator_flows.campaign.inputs import DIGESTS, check_exists, comparable, digests, find_templates
+from cryslator_flows.campaign.relaxing import RelaxationSettings
 from cryslator_flows.campaign.rounds import RoundSettings
 from cryslator_flows.campaign.stages import RemoteSettings
-from cryslator_flows.crystals.stores import absolute_paths
-from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Symbol
-from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates, StoreTemplates
+from cryslator_flows.crystals.stores import absolute
+from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Formula
+from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.errors import CampaignError, nearest
-from cryslator_flows.relaxation.vasp import GuardLimits, VaspSettings, apply_vasp_settings
-from cryslator_flows.schemas import Start, StrictModel
+from cryslator_flows.errors import CampaignError, StoreError
+from cryslator_flows.schemas import StrictModel
+from cryslator_flows.yaml_files import YamlFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobflow import Flow
-    from pydantic_core import ErrorDetails
 
     from cryslator_flows.campaign.frames import CampaignFrames
     from cryslator_flows.flows.screening import ScreeningFlowMaker
     from cryslator_flows.schemas import RelaxationComparison
 
-# Values that tell the kinds of templates and of substitutions apart.
-TAGS = {
-    "source": ("aflow", "files", "store", "materials-project"),
-    "kind": ("maps", "species", "roles", "predicted"),
-}
+
+def _elements_at_zero(references: dict[str, float]) -> dict[str, float]:
+    for formula, energy in references.items():
+        if energy < 0 and len(Composition(formula)) == 1:
+            raise ValueError(
+                f"{formula}: {energy} eV/atom is no formation energy, which is zero for an element; give formation "
+                "energies, not total ones"
+            )
+    return references
+
+
+References = Annotated[dict[Formula, FiniteFloat], AfterValidator(_elements_at_zero)]
 
 
 class EnumerationSettings(StrictModel):
@@ -56,57 +66,9 @@ class SelectionSettings(StrictModel):
     control_share: float = Field(
         1.0, ge=0, le=1, description="Share of the selected that is relaxed from all starts to measure the saving"
     )
-    references: dict[str, float] | Path = Field(
+    references: References | Path = Field(
         default_factory=dict,
         description="Known phases for the hull: formula to formation energy in eV/atom, or a YAML or JSON file of that",
-    )
-
-
-class MlipSettings(StrictModel):
-    """The interatomic potential that relaxes structures before they are starts."""
-
-    maker: str = Field(
-        "chgnet",
-        description="'chgnet', or the import path of an atomate2 maker of any potential, as in "
-        "'atomate2.forcefields.jobs.ForceFieldRelaxMaker' and 'atomate2.torchsim.core.TorchSimOptimizeMaker'",
-    )
-    kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of the maker, `force_field_name: MACE-MP-0` for instance"
-    )
-
-
-class RelaxationSettings(StrictModel):
-    """How selected candidates are relaxed."""
-
-    maker: str = Field(
-        "chgnet",
-        description="'chgnet', 'gpaw', 'DoubleRelaxMaker', 'MPGGADoubleRelaxMaker', 'MPMetaGGADoubleRelaxMaker', "
-        "or the import path of an atomate2 maker",
-    )
-    kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
-    vasp: VaspSettings | None = Field(None, description="Changes to the VASP jobs of the maker")
-    guard: GuardLimits | None = Field(
-        default_factory=lambda: GuardLimits(),
-        description="When VASP goes back from a translated start to the unrelaxed structure; null for never",
-    )
-    energy_tolerance: float = Field(
-        0.005, gt=0, description="Energies that differ by less count as the same minimum, in eV/atom"
-    )
-    starts: tuple[Start, ...] = Field(
-        ("unrelaxed", "translated"),
-        min_length=1,
-        description="What the control share starts from: unrelaxed, translated, and these two relaxed with an "
-        "interatomic potential first, mlip and translated_mlip. The other candidates start from the translated "
-        "structure, or from the last of the starts if that is none of them",
-    )
-    mlip: MlipSettings = Field(
-        default_factory=lambda: MlipSettings(),
-        description="The potential of the starts mlip and translated_mlip",
-    )
-    element_energies: dict[Symbol, float] = Field(
-        default_factory=dict,
-        description="Energies of the elements by the same engine and settings, in eV/atom, from which reports make "
-        "formation energies; may be added when the campaign has ended, but where there are `rounds`, which learn them",
     )
 
 
@@ -122,7 +84,7 @@ class Campaign(StrictModel):
     >>> flow = campaign.to_flow()
     """
 
-    name: str = Field(description="Name of the campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(description="Name of the campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
     templates: list[AnyTemplateSource] = Field(min_length=1, description="Where templates come from")
     substitutions: list[AnySubstitutionSpace] = Field(min_length=1, description="Which elements become which")
     enumeration: EnumerationSettings = Field(
@@ -158,37 +120,39 @@ class Campaign(StrictModel):
         return self
 
     @classmethod
-    def from_file(cls, path: Path) -> Campaign:
-        """Read a campaign file; relative paths in it count from its folder.
+    def from_file(cls, path: Path | str) -> Campaign:
+        """Read a campaign file and check all that it names; relative paths in it count from its folder.
+
+        Makers are imported and built, so trust a campaign file like a script. They may be of a module beside the file.
 
         Raises
         ------
         CampaignError
-            The file cannot be read or a field is wrong; the message names both.
+            The file cannot be read, a value is wrong, or what a value names does not exist; the message names file,
+            line and key.
         """
-        content = _read_yaml(path)
-        try:
-            campaign = cls.model_validate(content)
-        except ValidationError as error:
-            raise CampaignError(f"{path}, {_explain(error.errors()[0])}") from error
+        file = YamlFile(path, CampaignError)
+        campaign = file.parse(cls)
         # Absolute, because every job runs in a folder of its own.
-        folder = path.absolute().parent
-        for source in campaign.templates:
-            if isinstance(source, FileTemplates):
-                source.path = folder / source.path
-            elif isinstance(source, StoreTemplates):
-                source.store = absolute_paths(source.store, folder)
-        if (folder / campaign.model).is_dir():
-            campaign.model = str(folder / campaign.model)
-        rounds = campaign.rounds
-        if rounds is not None and rounds.replay is not None:
-            rounds.replay = folder / rounds.replay
-            if not rounds.replay.is_file():
-                raise CampaignError(f"{path}, rounds.replay: {rounds.replay} does not exist; give a file of pairs")
+        folder = file.path.absolute().parent
+        try:
+            campaign._find_files(folder)
+            if campaign.relaxation is not None:
+                campaign.relaxation.check_makers(folder)
+        except (CampaignError, StoreError) as error:
+            raise file.mistake(str(error)) from error
         references = campaign.selection.references
         if isinstance(references, Path):
-            campaign.selection.references = _read_references(folder / references)
+            campaign.selection.references = YamlFile(absolute(references, folder), CampaignError).parse(References)
         return campaign
+
+    def _find_files(self, folder: Path) -> None:
+        find_templates(self.templates, folder)
+        if os.path.isdir(model := absolute(self.model, folder)):  # noqa: PTH112
+            self.model = str(model)
+        if self.rounds is not None and self.rounds.replay is not None:
+            self.rounds.replay = absolute(self.rounds.replay, folder)
+            check_exists(self.rounds.replay, "rounds.replay")
 
     @property
     def element_energies(self) -> dict[str, float]:
@@ -196,12 +160,23 @@ class Campaign(StrictModel):
         return {} if self.relaxation is None else self.relaxation.element_energies
 
     def content(self) -> str:
-        """All that decides about the results of the campaign, as JSON; where it runs does not."""
-        return self.model_dump_json(exclude={"jobflow_remote"})
+        """All that decides about the results of the campaign, as JSON; where it runs does not.
+
+        Raises
+        ------
+        StructureError
+            A folder of templates is empty.
+        """
+        replay = None if self.rounds is None else self.rounds.replay
+        found = digests(self.templates, self.model, replay)
+        return json.dumps({**self.model_dump(mode="json", exclude={"jobflow_remote"}), DIGESTS: found})
 
     def changed_keys(self, content: str) -> list[str]:
         """Keys of the campaign file that are not what they were when `content` was taken, but for what reports use."""
-        before, now = json.loads(_with_new_keys(content)), json.loads(self.content())
+        before, now = _with_new_keys(content), json.loads(self.content())
+        if DIGESTS not in before:
+            del now[DIGESTS]
+        before, now = comparable(before), comparable(now)
         # Rounds learn from the energies of the elements, else they are for reports only.
         for settings in (before.get("relaxation"), now["relaxation"]) if self.rounds is None else ():
             if settings is not None:
@@ -218,7 +193,9 @@ class Campaign(StrictModel):
         """
         return self.to_maker().make(self.templates, self.substitutions, known)
 
-    def run(self, folder: Path | None = None, rerun_failed: bool = False, reuse: Sequence[Path] = ()) -> CampaignFrames:
+    def run(
+        self, folder: Path | str | None = None, rerun_failed: bool = False, reuse: Sequence[Path | str] = ()
+    ) -> CampaignFrames:
         """Run the campaign on this machine, or what is left of it, as ``cryslator screen`` does.
 
         Interrupt it whenever you like: the next call goes on where it stopped. The folder then holds the files that
@@ -226,11 +203,11 @@ class Campaign(StrictModel):
 
         Parameters
         ----------
-        folder : Path or None
+        folder : Path, str or None
             The campaign folder, ``runs/NAME`` if None.
         rerun_failed : bool
             Run candidates again whose relaxations failed before.
-        reuse : sequence of Path
+        reuse : sequence of Path or str
             Folders of other campaigns: what they relaxed is not relaxed again.
 
         Returns
@@ -259,7 +236,7 @@ class Campaign(StrictModel):
         return frames
 
     def results(
-        self, folder: Path | None = None, project: str | None = None, name: str | None = None
+        self, folder: Path | str | None = None, project: str | None = None, name: str | None = None
     ) -> CampaignFrames:
         """What the campaign left so far, as DataFrames, wherever it runs or ran.
 
@@ -269,7 +246,7 @@ class Campaign(StrictModel):
 
         Parameters
         ----------
-        folder : Path or None
+        folder : Path, str or None
             The campaign folder, ``runs/NAME`` if None.
         project : str or None
             The jobflow-remote project. None for the campaign folder if there is one, else the project that the
@@ -300,34 +277,20 @@ class Campaign(StrictModel):
         ModelError
             The model does not exist.
         """
-        from cryslator_flows.flows.comparison import PRERELAXED, RelaxationComparisonFlowMaker
         from cryslator_flows.flows.screening import ScreeningFlowMaker
-        from cryslator_flows.jobs.compare import CompareMaker
         from cryslator_flows.jobs.enumerate import EnumerateMaker
         from cryslator_flows.jobs.relax import RelaxSelectedMaker
         from cryslator_flows.jobs.select import SelectMaker
         from cryslator_flows.jobs.selection import Cuts
         from cryslator_flows.jobs.translate import TranslateMaker
-        from cryslator_flows.relaxation.engines import build_potential_maker, build_relax_maker
         from cryslator_flows.translator.pretrained import find_model
 
         folder, rounds = find_model(self.model), self.rounds
         folder.config()
         relax_selected = None
         if self.relaxation is not None:
-            relax_maker = build_relax_maker(self.relaxation.maker, self.relaxation.kwargs)
-            if self.relaxation.vasp is not None:
-                relax_maker = apply_vasp_settings(relax_maker, self.relaxation.vasp)
-            comparison_maker = RelaxationComparisonFlowMaker(
-                relax_maker=relax_maker,
-                guard=self.relaxation.guard,
-                compare_maker=CompareMaker(energy_tolerance=self.relaxation.energy_tolerance),
-            )
-            if not PRERELAXED.keys().isdisjoint(self.relaxation.starts):
-                potential = self.relaxation.mlip
-                comparison_maker.mlip_maker = build_potential_maker(potential.maker, potential.kwargs)
             relax_selected = RelaxSelectedMaker(
-                comparison_maker=comparison_maker,
+                comparison_maker=self.relaxation.comparison_maker(),
                 control_share=self.selection.control_share,
                 control_starts=self.relaxation.starts,
             )
@@ -347,54 +310,10 @@ class Campaign(StrictModel):
         )
 
 
-def _with_new_keys(content: str) -> str:
+def _with_new_keys(content: str) -> dict[str, Any]:
     """The content of a campaign that an older version started, with the keys that it did not know at their defaults."""
-    try:
-        return Campaign.model_validate_json(content).content()
-    except ValidationError:
-        return content
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise CampaignError(f"{path}: cannot be read ({reason}); give a YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "syntax error"
-        raise CampaignError(f"{path}{where}: not valid YAML ({problem}); check indentation and colons") from error
-
-
-def _read_references(path: Path) -> dict[str, float]:
-    content = _read_yaml(path)
-    try:
-        return {str(formula): float(energy) for formula, energy in content.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CampaignError(
-            f"{path}: selection.references must map formulas to formation energies in eV/atom ({error})"
-        ) from error
-
-
-def _explain(error: ErrorDetails) -> str:
-    """Field and message of a validation error, without pydantic's own vocabulary."""
-    tags = [tag for group in TAGS.values() for tag in group]
-    where = ".".join(str(part) for part in error["loc"] if part not in tags) or "campaign"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":
-        message = "missing; add this key"
-    elif error["type"] in {"model_type", "model_attributes_type"}:
-        message = "expected keys and values here"
-    elif error["type"] == "list_type":
-        message = "expected a list, as in [A, B]"
-    elif error["type"] == "literal_error":
-        known = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        message = f"{error['input']!r} is unknown; {nearest(str(error['input']), known)}"
-    elif error["type"] == "too_short":
-        message = "give at least one"
-    elif error["type"].startswith("union_tag"):
-        key = error["ctx"]["discriminator"].strip("'")
-        message = f"{key} must be one of {', '.join(TAGS[key])}"
-    return f"{where}: {message}"
+    settings = json.loads(content)
+    found = {key: settings.pop(key) for key in [DIGESTS] if key in settings}
+    with suppress(ValidationError):
+        settings = Campaign.model_validate(settings).model_dump(mode="json", exclude={"jobflow_remote"})
+    return {**settings, **found}

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryslator_flows.campaign.file import Campaign
 from cryslator_flows.campaign.started import find_started
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.yaml_files import YamlFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cryslator_flows.campaign.started import StartedCampaign
 
 
 @contextmanager
-def find_campaign(target: str, project: str | None = None, folder: Path | None = None) -> Iterator[StartedCampaign]:
+def find_campaign(
+    target: Path | str, project: str | None = None, folder: Path | str | None = None
+) -> Iterator[StartedCampaign]:
     """Find a campaign.
 
     Parameters
     ----------
-    target : str
+    target : Path or str
         Its label, or its campaign file.
     project : str or None
         The jobflow-remote project. None for the campaign folder if there is one, else the project that the campaign
         file names, else jobflow-remote's own default.
-    folder : Path or None
+    folder : Path, str or None
         The campaign folder, ``runs/NAME`` if None.
 
     Raises
@@ -36,8 +41,10 @@ def find_campaign(target: str, project: str | None = None, folder: Path | None =
     ProjectError
         There is no campaign folder, and the project cannot be opened.
     """
-    campaign = Campaign.from_file(Path(target)) if Path(target).is_file() else None
-    label = campaign.name if campaign else target
+    # What the file names may be gone by now. Unlike Path.is_file, isfile is false for names that are too long.
+    is_file = os.path.isfile(target)  # noqa: PTH113
+    campaign = YamlFile(target, CampaignError).parse(Campaign) if is_file else None
+    label = campaign.name if campaign else str(target)
     own_project = campaign.jobflow_remote.project if campaign else None
     with find_started(label, project, folder, own_project) as started:
         if campaign is not None:

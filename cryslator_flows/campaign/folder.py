@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
@@ -20,7 +22,6 @@ from cryslator_flows.schemas import RelaxationComparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 STORE_FILE = "campaign.sqlite"
 LOCK_FILE = ".lock"
@@ -28,9 +29,9 @@ JOBS_FOLDER = "jobs"
 JOB_FOLDER = re.compile(r"([\w-]{26,36})-(\d+)")
 
 
-def open_job_store(folder: Path, read_only: bool = False) -> JobStore:
+def open_job_store(folder: Path | str, read_only: bool = False) -> JobStore:
     """The campaign folder's JobStore: outputs, and big objects in the additional store ``data``."""
-    path = str(folder / STORE_FILE)
+    path = str(Path(folder) / STORE_FILE)
     outputs = SQLiteStore(path, "outputs", indexed=("uuid", "metadata.stage"), read_only=read_only)
     return JobStore(outputs, additional_stores={"data": SQLiteStore(path, "data", read_only=read_only)})
 
@@ -63,14 +64,14 @@ class CampaignFolder:
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The folder.
     read_only : bool
         Change nothing in it: also a folder that cannot be written is read.
     """
 
-    def __init__(self, path: Path, read_only: bool = False) -> None:
-        self.path = path.absolute()
+    def __init__(self, path: Path | str, read_only: bool = False) -> None:
+        self.path = Path(path).absolute()
         self.job_store = open_job_store(self.path, read_only)
         store = str(self.path / STORE_FILE)
         self.journal = SQLiteStore(store, "journal", indexed=("entry",), read_only=read_only, key="entry")
@@ -78,7 +79,8 @@ class CampaignFolder:
     @property
     def exists(self) -> bool:
         """Whether a campaign was ever run here."""
-        return (self.path / STORE_FILE).is_file()
+        # Unlike Path.is_file, false for names that are too long for the system.
+        return os.path.isfile(self.path / STORE_FILE)  # noqa: PTH113
 
     @contextmanager
     def opened(self) -> Iterator[Self]:
@@ -130,6 +132,17 @@ class CampaignFolder:
         Journal(self.journal).restart()
         reused = squeeze(json.dumps(known, cls=MontyEncoder))
         self.journal.update({"entry": "campaign", "content": content, "known": reused}, key="entry")
+
+    def restate(self, content: str) -> None:
+        """Write down what the campaign is now, where nothing done depends on what changed.
+
+        Parameters
+        ----------
+        content : str
+            `Campaign.content`.
+        """
+        row = self.journal.query_one({"entry": "campaign"})
+        self.journal.update({**row, "content": content}, key="entry")
 
     def known(self) -> list[RelaxationComparison]:
         """Return what the campaign reuses of others."""

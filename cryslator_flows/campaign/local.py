@@ -125,6 +125,19 @@ class LocalRun:
     def _journal(self) -> Journal:
         return Journal(self.journal)
 
+    def keep_first_job(self) -> None:
+        """Forget all jobs but the first one of the flow and the jobs that it made, and remove their outputs."""
+        self._entries = self._journal.entries()
+        later = {row.uuid for row in (self._journal.flow() or ()) if row.index is not None} - {self._first_job()}
+        first = min((entry.number for entry in self._entries.values() if entry.uuid in later), default=None)
+        if first is not None:
+            entries = [entry for entry in self._entries.values() if entry.number >= first]
+            self.job_store.remove_docs({"uuid": {"$in": [entry.uuid for entry in entries]}})
+            self._forget(entries)
+
+    def _first_job(self) -> str | None:
+        return next((row.uuid for row in self._journal.flow() or () if row.index is not None), None)
+
     def failures(self) -> dict[str, str]:
         """Return why jobs failed, by uuid, in the order they did."""
         failed = [entry for entry in self._entries.values() if entry.state == "failed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -27,6 +28,7 @@ class _Campaign(Protocol):
     """What is needed of a `Campaign`, whose module imports this one."""
 
     name: str
+    model: str
 
     def content(self) -> str: ...
 
@@ -44,13 +46,13 @@ class CampaignRun:
     ----------
     campaign : Campaign
         The campaign.
-    path : Path
+    path : Path or str
         Its folder.
-    reuse : sequence of Path
+    reuse : sequence of Path or str
         Folders of other campaigns, whose relaxations are not made again. Looked at when the campaign starts.
     """
 
-    def __init__(self, campaign: _Campaign, path: Path, reuse: Sequence[Path] = ()) -> None:
+    def __init__(self, campaign: _Campaign, path: Path | str, reuse: Sequence[Path | str] = ()) -> None:
         self.campaign = campaign
         self.folder = CampaignFolder(path)
         self.reuse = [CampaignFolder(folder, read_only=True) for folder in reuse]
@@ -81,9 +83,12 @@ class CampaignRun:
             was started there.
         """
         with sole_owner(self.folder.path), self.folder.opened() as folder:
-            self._start()
+            changed = self._start()
             self._check_installed()
             run = LocalRun(folder.job_store, folder.journal, folder.path / JOBS_FOLDER, report)
+            if changed:
+                run.keep_first_job()
+            folder.restate(self.campaign.content())
             run.run(self.campaign.to_flow(folder.known()), rerun_failed)
             self.failures = run.failures()
             return self._summary()
@@ -96,17 +101,36 @@ class CampaignRun:
             with other.opened():
                 yield from (item for item in other.results().comparisons() if item.settings == settings)
 
-    def _start(self) -> None:
-        """Start the campaign, unless a job of it is done; then refuse one that changed."""
+    def _start(self) -> bool:
+        """Start the campaign, or refuse one that changed if what is done depends on the change.
+
+        Returns
+        -------
+        bool
+            The campaign is to be made again from the selection on.
+        """
         content = self.folder.content
         if content is None or not self.folder.journal.count({"state": "done"}):
             self.folder.start(self.campaign.content(), list(self._known()))
-        elif changed := self.campaign.changed_keys(content):
+            return False
+        changed = self.campaign.changed_keys(content)
+        translated, relaxed = (
+            self.folder.job_store.count({"metadata.stage": stage}) for stage in ("translate", "relax")
+        )
+        # A model that was repaired where it is needs no other jobs.
+        repaired = changed == ["model"] and json.loads(content)["model"] == self.campaign.model
+        if (changed == ["relaxation"] and not relaxed) or (repaired and not translated):
+            return True
+        if changed and not translated and not relaxed:
+            self.folder.job_store.remove_docs({})
+            self.folder.start(self.campaign.content(), list(self._known()))
+        elif changed:
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
                 f"{self.folder.path}; change it back, or give another folder with --output "
                 f"and, to keep what was relaxed with the same settings, --reuse {self.folder.path}"
             )
+        return False
 
     def _check_installed(self) -> None:
         """Refuse a campaign whose interatomic potentials are not installed: all its relaxations would fail here."""

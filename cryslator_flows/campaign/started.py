@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.campaign.folder import STORE_FILE, CampaignFolder
+from cryslator_flows.campaign.inputs import DIGESTS
 from cryslator_flows.campaign.remote import RemoteProject, open_project
 from cryslator_flows.campaign.results import CampaignResults
 from cryslator_flows.campaign.status import local_status, remote_status
@@ -56,7 +57,9 @@ class StartedCampaign:
         else:
             flow = self.place.controller.flows.find_one({"metadata.campaign": self.label}, ["metadata.campaign_file"])
             content = flow["metadata"].get("campaign_file") if flow else None
-        return dict(json.loads(content)) if content else {}
+        settings = dict(json.loads(content)) if content else {}
+        settings.pop(DIGESTS, None)
+        return settings
 
     @property
     def element_energies(self) -> dict[str, float]:
@@ -101,7 +104,7 @@ class StartedCampaign:
 
 @contextmanager
 def find_started(
-    label: str, project: str | None = None, folder: Path | None = None, own_project: str | None = None
+    label: str, project: str | None = None, folder: Path | str | None = None, own_project: str | None = None
 ) -> Iterator[StartedCampaign]:
     """Find a campaign by its label.
 
@@ -112,7 +115,7 @@ def find_started(
     project : str or None
         The jobflow-remote project. None for the campaign folder if there is one, else `own_project`, else
         jobflow-remote's own default.
-    folder : Path or None
+    folder : Path, str or None
         The campaign folder, ``runs/NAME`` if None.
     own_project : str or None
         The project that the campaign file names.

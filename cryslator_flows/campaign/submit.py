@@ -12,7 +12,7 @@ from jobflow import Flow, OutputReference
 
 from cryslator_flows.campaign.remote import RELAXED_PER_FLOW, part_name, remaining_parts
 from cryslator_flows.campaign.results import CampaignResults, load_comparisons, relaxed_before
-from cryslator_flows.crystals.stores import STORE_PATHS, without_secrets
+from cryslator_flows.crystals.stores import store_paths, without_secrets
 from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
 from cryslator_flows.errors import ProjectError
 from cryslator_flows.relaxation.recorder import record_relax_maker
@@ -243,9 +243,8 @@ def _template_files(campaign: Campaign) -> Iterator[tuple[str, str]]:
         if isinstance(source, FileTemplates):
             yield f"templates.{number}.path", str(source.path)
         elif isinstance(source, StoreTemplates):
-            for key in STORE_PATHS:
-                if key in source.store:
-                    yield f"templates.{number}.store.{key}", str(source.store[key])
+            for key, path in store_paths(source.store):
+                yield f"templates.{number}.store.{key}", str(path)
 
 
 def _model_folder(campaign: Campaign) -> Iterator[tuple[str, str]]:

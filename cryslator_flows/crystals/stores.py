@@ -6,12 +6,13 @@ import logging
 import os
 import re
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.errors import StoreError, without_passwords
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from maggma.core import Store
 
@@ -23,43 +24,60 @@ HIDDEN = "***"
 REFERENCE = re.compile(r"\$\{(\w+)\}")
 
 
-def open_store(spec: dict[str, Any], name: str) -> Store:
-    """Connect a maggma store.
+def make_store(spec: dict[str, Any], name: str) -> Store:
+    """Make a maggma store without connecting it.
 
     Parameters
     ----------
     spec : dict
-        ``type`` and arguments, as in a jobflow.yaml; ``${NAME}`` in one is taken from the environment.
+        ``type`` and arguments, as in a jobflow.yaml.
     name : str
         What to call it in an error.
 
     Raises
     ------
     StoreError
-        There is no such store, or it or one of its files cannot be read.
+        There is no such store, or its arguments are others.
     """
     from jobflow import JobStore
 
-    skipped = _Errors()
-    spec = _with_environment(spec, name)
     try:
         store = JobStore.from_dict_spec({"docs_store": spec}).docs_store
         store.key = spec.get("key", _default_key(store))
-        store.logger.addHandler(skipped)
-        try:
-            store.connect()
-        finally:
-            store.logger.removeHandler(skipped)
     except Exception as error:
-        raise StoreError(
-            f"{name} {spec.get('type')!r}: cannot be opened ({type(error).__name__}: {error}); "
-            "give 'type' and arguments as in a jobflow.yaml"
-        ) from error
+        raise _cannot_open(spec, name, error) from error
+    return store
+
+
+def open_store(spec: dict[str, Any], name: str) -> Store:
+    """Make and connect a maggma store; ``${NAME}`` in an argument is taken from the environment.
+
+    Raises
+    ------
+    StoreError
+        There is no such store, or it or one of its files cannot be read.
+    """
+    skipped = _Errors()
+    store = make_store(_with_environment(spec, name), name)
+    store.logger.addHandler(skipped)
+    try:
+        store.connect()
+    except Exception as error:
+        raise _cannot_open(spec, name, error) from error
+    finally:
+        store.logger.removeHandler(skipped)
     # maggma goes on without a file that it cannot read.
     if skipped.messages:
         store.close()
         raise StoreError(f"{name} {spec.get('type')!r}: {skipped.messages[0]} Restore this file, or leave it out")
     return store
+
+
+def _cannot_open(spec: dict[str, Any], name: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"{name} {spec.get('type')!r}: cannot be opened ({type(error).__name__}: {error}); "
+        "give 'type' and arguments as in a jobflow.yaml"
+    )
 
 
 class _Errors(logging.Handler):
@@ -124,12 +142,21 @@ def _default_key(store: Store) -> str:
     return next(str(parameter.default) for parameter in declared if parameter is not None)
 
 
+def absolute(path: Path | str, folder: Path) -> Path:
+    """Return a path that a user wrote, ``~`` expanded, counted from `folder`."""
+    # As Path.expanduser, which raises where there is no such user.
+    return folder / os.path.expanduser(str(path))  # noqa: PTH111
+
+
+def store_paths(spec: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Return the arguments of a store that are paths, or lists of paths, by name."""
+    return ((key, spec[key]) for key in STORE_PATHS if spec.get(key) is not None)
+
+
 def absolute_paths(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Arguments of a store with the file names of maggma's embedded stores counted from `folder`."""
     changed = dict(spec)
-    for key in STORE_PATHS:
-        if isinstance(spec.get(key), list):
-            changed[key] = [str(folder / value) for value in spec[key]]
-        elif key in spec:
-            changed[key] = str(folder / spec[key])
+    for key, value in store_paths(spec):
+        some = isinstance(value, list)
+        changed[key] = [str(absolute(path, folder)) for path in value] if some else str(absolute(value, folder))
     return changed

@@ -30,7 +30,19 @@ def _known(symbol: Any) -> Any:
     return symbol
 
 
+def _readable(formula: Any) -> Any:
+    if isinstance(formula, str):
+        try:
+            readable = Composition(formula, strict=True).num_atoms > 0
+        except ValueError:
+            readable = False
+        if not readable:
+            raise ValueError(f"{formula!r} is no formula of elements; write one as 'CaTiO3'")
+    return formula
+
+
 Symbol = Annotated[str, BeforeValidator(_known)]
+Formula = Annotated[str, BeforeValidator(_readable)]
 Pool = Annotated[list[Symbol], Field(min_length=1)]
 
 

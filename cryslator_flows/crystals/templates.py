@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from glob import glob
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -99,16 +100,26 @@ class FileTemplates(TemplateSource):
     """Structure files, folders of them, or ``.jsonl[.gz]`` lines of `Structure.as_dict()`."""
 
     source: Literal["files"] = Field(description="Files of your own")
-    path: Path = Field(description="File or folder; relative paths count from the campaign file")
+    path: Path = Field(
+        description="File, folder, or a pattern such as crystals/*.cif; relative paths count from the campaign file"
+    )
+
+    def found(self) -> list[Path]:
+        """Return the files and folders that the path names, in alphabetical order; none if there are none."""
+        # Unlike Path.exists, false for names that are too long for the system.
+        if os.path.exists(self.path):  # noqa: PTH110
+            return [self.path]
+        return sorted(map(Path, glob(str(self.path), recursive=True)))  # noqa: PTH207
 
     def _read(self) -> Iterator[Template | StructureError]:
-        # Named with the folder, which tells one POSCAR from another, but the same wherever that folder lies.
-        above = (self.path if self.path.is_dir() else self.path.parent).parent
-        for name, found in read_structures(self.path):
-            if isinstance(found, StructureError):
-                yield StructureError(f"template {found}", found.cause)
-            else:
-                yield Template(template_id=name.removeprefix(f"{above}{os.sep}"), structure=found)
+        for path in self.found() or [self.path]:
+            # Named with the folder, which tells one POSCAR from another, but the same wherever that folder lies.
+            above = (path if path.is_dir() else path.parent).parent
+            for name, found in read_structures(path):
+                if isinstance(found, StructureError):
+                    yield StructureError(f"template {found}", found.cause)
+                else:
+                    yield Template(template_id=name.removeprefix(f"{above}{os.sep}"), structure=found)
 
 
 class StoreTemplates(TemplateSource):

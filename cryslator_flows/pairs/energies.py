@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from pydantic import FiniteFloat
 from pymatgen.core import Composition
 
 from cryslator_flows.crystals.substitution import Symbol
-from cryslator_flows.errors import DataError
-from cryslator_flows.yaml_files import read_yaml
+from cryslator_flows.yaml_files import read_strict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,16 +23,9 @@ def read_element_energies(path: Path) -> dict[str, float]:
     Raises
     ------
     DataError
-        The file cannot be read, or it is no such map.
+        The file cannot be read, or it is no such map; the message names file and line.
     """
-    try:
-        return TypeAdapter(dict[Symbol, FiniteFloat]).validate_python(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"][:1])) or "file"
-        raise DataError(
-            f"{path}, {where}: {first['msg']}; give energies in eV/atom by element, as in 'Mn: -9.1'"
-        ) from error
+    return read_strict(path, dict[Symbol, FiniteFloat])
 
 
 def formation_energy_per_atom(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.errors import CampaignError, NotInstalledError, nearest, one_line
+from cryslator_flows.relaxation.arguments import check_argument_kinds, check_ase_arguments
 from cryslator_flows.relaxation.torchsim import TorchSimRelaxMaker
 
 if TYPE_CHECKING:
@@ -86,40 +89,95 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
     Raises
     ------
     CampaignError
-        Unknown name, package not installed, wrong arguments, or not such a maker.
+        Unknown name, wrong arguments, or not such a maker. What is no Maker is neither built nor called.
+    NotInstalledError
+        The package of the maker is not installed.
     """
     path, package, defaults = PRESETS.get(name, (name, "", {}))
     if package and find_spec(package) is None:
-        raise CampaignError(f"{key}.maker {name!r}: package not installed; pip install 'cryslator-flows[{name}]'")
+        raise NotInstalledError(f"{key}.maker {name!r}: package not installed; pip install 'cryslator-flows[{name}]'")
     if path == TORCH_SIM_MAKER:
+        check_argument_kinds(TorchSimRelaxMaker, kwargs, f"{key}.kwargs")
         return _torch_sim_maker(kwargs, key)
     if "." not in path:
         raise CampaignError(
             f"{key}.maker {name!r}: neither a known name nor the import path of an atomate2 maker; "
             f"{nearest(name, PRESETS)}"
         )
-    module, _, attribute = path.rpartition(".")
-    try:
-        maker_class = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        hint = f"choose from {', '.join(PRESETS)} or give the import path of an atomate2 maker"
-        if isinstance(error, ImportError) and (missing := str(error.name).partition(".")[0]) in PACKAGES:
-            hint = f"pip install {PACKAGES[missing]}"
-        raise CampaignError(f"{key}.maker {name!r}: cannot be imported ({error}); {hint}") from error
+    maker_class = _maker_class(name, path, key)
+    check_argument_kinds(maker_class, kwargs, f"{key}.kwargs")
     try:
         maker = maker_class(**{**defaults, **kwargs})
-    except (TypeError, ValueError) as error:
+    except CampaignError:
+        raise
+    except Exception as error:
         hint = _nearest_force_field(kwargs) if "MLFF" in str(error) else f"see the fields of {path}"
-        raise CampaignError(f"{key}.kwargs: {error}; {hint}") from error
+        raise CampaignError(f"{key}.kwargs: {one_line(error)}; {hint}") from error
     make = getattr(maker, "make", None)
     if make is None or "prev_dir" not in inspect.signature(make).parameters:
         raise CampaignError(f"{key}.maker {name!r}: has no make(structure, prev_dir=None); give a relax maker")
     # So atomate2 calls its makers of other calculations.
-    if any(kind in attribute for kind in ("Static", "MDMaker", "Integrate")):
+    if any(kind in maker_class.__name__ for kind in ("Static", "MDMaker", "Integrate")):
         raise CampaignError(f"{key}.maker {name!r}: relaxes nothing; give a relax maker")
     if path == FORCE_FIELD_MAKER and str(maker.calculator_meta) == "MLFF.Forcefield":
         raise CampaignError(f"{key}.kwargs: force_field_name is missing; {_nearest_force_field(kwargs)}")
+    check_ase_arguments(maker, f"{key}.kwargs")
     return maker
+
+
+def _maker_class(name: str, path: str, key: str) -> type[Maker]:
+    from jobflow import Maker
+
+    module, _, attribute = path.rpartition(".")
+    try:
+        maker_class = getattr(import_module(module), attribute)
+    # A module of the user's own may do anything while it is imported.
+    except (Exception, SystemExit) as error:
+        missing = str(error.name).partition(".")[0] if isinstance(error, ImportError) else ""
+        if missing in PACKAGES:
+            raise NotInstalledError(
+                f"{key}.maker {name!r}: cannot be imported ({error}); pip install {PACKAGES[missing]}"
+            ) from error
+        reason = (
+            error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {one_line(error)}"
+        )
+        raise CampaignError(
+            f"{key}.maker {name!r}: cannot be imported ({reason}); choose from {', '.join(PRESETS)} or give the import "
+            "path of an atomate2 maker"
+        ) from error
+    if not (isinstance(maker_class, type) and issubclass(maker_class, Maker)):
+        raise CampaignError(f"{key}.maker {name!r}: is not a jobflow Maker; give the import path of a relax maker")
+    return maker_class
+
+
+def make_importable(name: str, folder: Path, key: str = "relaxation") -> None:
+    """Let a maker be imported from a module that lies beside the campaign file.
+
+    Parameters
+    ----------
+    name : str
+        The import path of the maker.
+    folder : Path
+        The folder of the campaign file.
+    key : str
+        Where the maker stands in the campaign file, for errors.
+
+    Raises
+    ------
+    CampaignError
+        Another module of this name comes first.
+    """
+    top = name.partition(".")[0]
+    beside = [path for path in (folder / f"{top}.py", folder / top / "__init__.py") if path.is_file()]
+    if not beside:
+        return
+    if str(folder) not in sys.path:
+        # Last, so that no file of the folder stands in for an installed package.
+        sys.path.append(str(folder))
+    found = find_spec(top)
+    if found is None or found.origin is None or not Path(found.origin).samefile(beside[0]):
+        origin = "another module" if found is None else found.origin
+        raise CampaignError(f"{key}.maker {name!r}: {beside[0]} is hidden by {origin}; rename it")
 
 
 def build_potential_maker(name: str, kwargs: dict[str, Any]) -> Maker:
@@ -145,7 +203,7 @@ def build_potential_maker(name: str, kwargs: dict[str, Any]) -> Maker:
 
 
 def chgnet_maker() -> Maker:
-    """The preset ``chgnet``, also where CHGNet is not installed: nobody may ask this maker for a job."""
+    """The preset ``chgnet``, also where CHGNet is not installed and its jobs cannot run."""
     module, _, attribute = FORCE_FIELD_MAKER.rpartition(".")
     maker: Maker = getattr(import_module(module), attribute)(**CHGNET_DEFAULTS)
     return maker
@@ -163,7 +221,7 @@ def check_installed(maker: Maker, key: str = "relaxation") -> None:
 
     Raises
     ------
-    CampaignError
+    NotInstalledError
         Its package is not installed; the message has the command that installs it.
     """
     model, module = "torch-sim", "torch_sim"
@@ -173,7 +231,7 @@ def check_installed(maker: Maker, key: str = "relaxation") -> None:
         by_path = model.partition(".")[0] if isinstance(meta, str) else ""
         module = next((FORCE_FIELDS[name] for name in FORCE_FIELDS if model.startswith(name)), by_path)
     if module and find_spec(module) is None:
-        raise CampaignError(f"{key}: {model}: not installed here; pip install {PACKAGES.get(module, module)}")
+        raise NotInstalledError(f"{key}: {model}: not installed here; pip install {PACKAGES.get(module, module)}")
 
 
 def _torch_sim_maker(settings: dict[str, Any], key: str) -> TorchSimRelaxMaker:

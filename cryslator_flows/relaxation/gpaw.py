@@ -16,7 +16,7 @@ from jobflow import CURRENT_JOB, job
 from pydantic import Field
 
 from cryslator_flows.crystals.moments import MAGNETIC
-from cryslator_flows.errors import CampaignError, CountingError
+from cryslator_flows.errors import CountingError, NotInstalledError
 from cryslator_flows.relaxation.counting import count_steps
 from cryslator_flows.relaxation.kpoints import mesh
 from cryslator_flows.relaxation.ledger import LEDGER_NAME, LedgerEntry, append_entry
@@ -80,7 +80,7 @@ class GpawRelaxMaker(AseRelaxMaker):
     def __post_init__(self) -> None:
         super().__post_init__()
         if find_spec("gpaw") is None:
-            raise CampaignError("GPAW is not installed; pip install 'cryslator-flows[gpaw]'")
+            raise NotInstalledError("GPAW is not installed; pip install 'cryslator-flows[gpaw]'")
 
     @job(data=_ASE_DATA_OBJECTS, output_schema=GpawTaskDoc)
     def make(self, structure: Structure, prev_dir: str | Path | None = None) -> GpawTaskDoc:

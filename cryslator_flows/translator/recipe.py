@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cryslator_flows.crystals.stores import absolute
 from cryslator_flows.schemas import StrictModel
 from cryslator_flows.translator.fit_settings import FitConfig
 from cryslator_flows.translator.network import NetworkConfig
@@ -137,19 +138,19 @@ class Recipe(StrictModel):
         return self
 
     @classmethod
-    def from_file(cls, path: Path, data_dir: Path | None = None) -> Recipe:
+    def from_file(cls, path: Path | str, data_dir: Path | str | None = None) -> Recipe:
         """Read a recipe; relative paths in it count from `data_dir`, or from its own folder.
 
         Raises
         ------
         DataError
-            The file cannot be read or a field is wrong; the message names both.
+            The file cannot be read or a value is wrong; the message names file, line and key.
         """
-        recipe, base = read_strict(path, cls), data_dir or path.parent
+        recipe, base = read_strict(path, cls), Path(data_dir or Path(path).parent)
         for part in (recipe, recipe.tune):
             for name, value in dict(part).items():
                 if isinstance(value, Path):
-                    setattr(part, name, base / value)
+                    setattr(part, name, absolute(value, base))
         for name in ("train", "val", "test"):
-            setattr(recipe, name, [base / file for file in getattr(recipe, name)])
+            setattr(recipe, name, [absolute(file, base) for file in getattr(recipe, name)])
         return recipe

@@ -30,7 +30,7 @@ def test_workflows_make_a_flow(path):
     ("change", "words"),
     [
         ({"selction": {}}, ["selction", "did you mean 'selection'"]),
-        ({"selection": {"topk": 3}}, ["selection", "topk", "did you mean 'top_k'"]),
+        ({"selection": {"top_k": 3, "topk": 3}}, ["line 4, selection: unknown key", "topk", "did you mean 'top_k'"]),
         ({"templates": [{"source": "aflow", "max_atom": 3}]}, ["templates.0", "did you mean 'max_atoms'"]),
         ({"templates": [{"source": "icsd"}]}, ["templates.0", "source must be one of aflow, files"]),
         ({"templates": [{"elements": ["O"]}]}, ["templates.0", "source must be one of aflow, files"]),
@@ -48,6 +48,30 @@ def test_workflows_make_a_flow(path):
         ({"relaxation": {"starts": ["translated_mlp"]}}, ["relaxation.starts.0", "translated_mlip"]),
         ({"relaxation": {"mlip": {"maker_": "chgnet"}}}, ["relaxation.mlip", "did you mean 'maker'"]),
         ({"selection": {"references": "missing.yaml"}}, ["missing.yaml", "cannot be read"]),
+        ({"selection": {"references": {"Cao": -1.0}}}, ["line", "selection.references.Cao", "'Cao' is no formula"]),
+        ({"selection": {"references": {"Zz2O": -1.0}}}, ["line", "selection.references.Zz2O", "'Zz2O' is no formula"]),
+        ({"selection": {"references": {"CaO": float("nan")}}}, ["line", ".nan is not a finite number"]),
+        ({"selection": {"references": {"CaO": float("-inf")}}}, ["line", "-.inf is not a finite number"]),
+        ({"selection": {"references": {"CaO": "NaN"}}}, ["selection.references.CaO", "finite"]),
+        ({"selection": {"references": {"CaO": True}}}, ["selection.references.CaO", "not true or false"]),
+        ({"selection": {"references": {"Ca": -9.1}}}, ["selection.references", "Ca: -9.1", "not total ones"]),
+        ({"selection": {"top_k": True}}, ["line", "selection.top_k", "expected a number, not true or false"]),
+        ({"selection": {"max_formation_energy": float("nan")}}, ["line", "finite"]),
+        ({"relaxation": {"starts": ["unrelaxed", "unrelaxed"]}}, ["line", "relaxation.starts", "twice"]),
+        ({"templates": [{"source": "files", "path": "crystals"}]}, ["line", "templates.0.path", "does not exist"]),
+        ({"templates": [{"source": "files", "path": "*.cif"}]}, ["line", "templates.0.path", "does not exist"]),
+        ({"templates": [{"source": "files", "path": "~/no such"}]}, ["templates.0.path: /", "does not exist"]),
+        ({"templates": [{"source": "files", "path": "a" * 300}]}, ["line", "templates.0.path", "does not exist"]),
+        ({"templates": [{"source": "store", "store": {"type": "MongStore"}}]}, ["templates.0.store 'MongStore'"]),
+        ({"templates": [{"source": "store", "store": {"path": "x"}}]}, ["templates.0.store.path", "does not exist"]),
+        ({"name": "a" * 300}, ["line", "name", "200"]),
+        ({"rounds": {"replay": "old"}, "relaxation": {"element_energies": {"O": -1}}}, ["rounds.replay", "not exist"]),
+        ({"relaxation": {"maker": "sys.exit"}}, ["line", "relaxation.maker 'sys.exit': is not a jobflow Maker"]),
+        ({"relaxation": {"maker": "tests.flows.makers.NoMaker"}}, ["line", "relaxation.maker", "cannot be imported"]),
+        ({"relaxation": {"kwargs": {"steps": -5}}}, ["line", "relaxation.kwargs.steps", "2 or more"]),
+        ({"relaxation": {"kwargs": {"step": 5}}}, ["line", "relaxation.kwargs", "'step'"]),
+        ({"relaxation": {"maker": "DoubleRelaxMaker", "vasp": {"input_sets": {}}}}, ["did you mean 'input_set'"]),
+        ({"relaxation": {"mlip": {"maker": "chgne"}}}, ["line", "relaxation.mlip.maker", "did you mean 'chgnet'"]),
     ],
 )
 def test_mistakes_are_named(tmp_path, change, words):
@@ -58,6 +82,53 @@ def test_mistakes_are_named(tmp_path, change, words):
     for word in [str(tmp_path), *words]:
         assert word in message
     assert "\n" not in message
+
+
+def test_what_names_no_maker_is_not_called(tmp_path):
+    kwargs = {"args": f"touch {tmp_path}/called", "shell": True}
+    path = write(tmp_path, {**GOOD, "relaxation": {"maker": "subprocess.Popen", "kwargs": kwargs}})
+    with pytest.raises(CampaignError, match="is not a jobflow Maker"):
+        Campaign.from_file(path)
+    assert not (tmp_path / "called").exists()
+
+
+def test_modules_beside_the_file_hide_nothing(tmp_path):
+    (tmp_path / "json.py").write_text("")
+    with pytest.raises(CampaignError, match=r"json\.py is hidden by .*json/__init__\.py; rename it"):
+        Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"maker": "json.Maker"}}))
+
+
+def test_own_module_that_fails_while_it_is_imported(tmp_path):
+    (tmp_path / "own_failing_module.py").write_text("raise SystemExit(0)")
+    with pytest.raises(CampaignError, match=r"line .*relaxation\.maker .*: cannot be imported"):
+        Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"maker": "own_failing_module.Maker"}}))
+
+
+def test_yaml_as_people_write_it(tmp_path):
+    text = """
+name: mine
+templates: [{source: aflow, elements: [O]}]
+substitutions: [{kind: roles, cations: [[Mn], [No, Y]]}]
+selection: {references: {NO: 9e-1}}
+relaxation: {kwargs: {relax_kwargs: {fmax: 1e-2}}}
+jobflow_remote: {default: {resources: {time: 12:00:00}}}
+"""
+    campaign = Campaign.from_file(str(write(tmp_path, text)))
+    assert campaign.substitutions[0].cations[1] == ["No", "Y"]
+    assert campaign.selection.references == {"NO": 0.9}
+    assert campaign.relaxation.kwargs == {"relax_kwargs": {"fmax": 0.01}}
+    assert campaign.jobflow_remote.default.resources == {"time": "12:00:00"}
+
+
+def test_patterns_and_home(tmp_path, monkeypatch, perovskite, rutile):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "crystals").mkdir(parents=True)
+    for name, structure in (("a", perovskite), ("b", rutile)):
+        structure.to(str(tmp_path / "home" / "crystals" / f"{name}.cif"))
+    (tmp_path / "home" / "crystals" / "notes.txt").write_text("no crystal")
+    path = write(tmp_path, {**GOOD, "templates": [{"source": "files", "path": "~/crystals/*.cif"}]})
+    templates = list(Campaign.from_file(path).templates[0].load())
+    assert [template.template_id for template in templates] == ["crystals/a.cif", "crystals/b.cif"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +149,7 @@ def test_missing_key_and_file(tmp_path):
 
 def test_paths_count_from_the_file(tmp_path):
     (tmp_path / "known.yaml").write_text("CaO: -3.3\n")
+    (tmp_path / "crystals").mkdir()
     templates = [{"source": "files", "path": "crystals"}]
     path = write(tmp_path, {**GOOD, "templates": templates, "selection": {"references": "known.yaml"}})
     campaign = Campaign.from_file(path)

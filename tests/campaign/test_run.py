@@ -302,6 +302,78 @@ def test_changed_campaign_is_refused_and_named(tmp_path):
         run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker", steps=7), tmp_path / "run"))
 
 
+def test_wrong_settings_of_relaxations_that_all_failed_can_be_corrected(tmp_path):
+    """Candidates and translations stay, the relaxations are made again, and old failures are in no table."""
+    failing = campaign(tmp_path, "FussyRelaxMaker", fails_with="O")
+    before, _ = run_counting(CampaignRun(failing, tmp_path / "run"))
+    assert before.relaxed == 0
+    happened = []
+    run = CampaignRun(campaign(tmp_path, "FussyRelaxMaker", fails_with="He"), tmp_path / "run")
+    summary = run.run(lambda happening, job: happened.append((happening, job.name)))
+    assert summary.relaxed == summary.selected == before.selected
+    assert ("reused", "enumerate") in happened
+    assert ("reused", "translate 1") in happened
+    with run.folder.opened() as folder:
+        comparisons = folder.results().comparisons()
+        assert len(comparisons) == summary.selected
+        assert local_status(folder).failed == []
+    _, again = run_counting(run)
+    assert again["done"] == 0
+
+
+def test_another_model_after_one_that_translates_nothing(tmp_path, tiny_model):
+    shutil.copytree(tiny_model.path, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"")
+    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "model": "broken", "relaxation": relaxation}))
+    with pytest.raises(CampaignError, match="weights"):
+        run_counting(CampaignRun(made, tmp_path / "run"))
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "model": "models/tiny", "relaxation": relaxation}))
+    summary, _ = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert summary.relaxed == 2
+    with pytest.raises(CampaignError, match="model changed since"):
+        run_counting(CampaignRun(made.model_copy(update={"model": str(tmp_path / "broken")}), tmp_path / "run"))
+
+
+def test_a_moved_folder_is_the_same_campaign(tmp_path, tiny_model, perovskite):
+    (tmp_path / "here" / "crystals").mkdir(parents=True)
+    perovskite.to(str(tmp_path / "here" / "crystals" / "a.cif"))
+    shutil.move(tiny_model.path, tmp_path / "here" / "tiny")
+    content = {
+        **GOOD,
+        "templates": [{"source": "files", "path": "crystals"}],
+        "model": "tiny",
+        "relaxation": {"maker": f"{MAKERS}.PairPotentialRelaxMaker"},
+    }
+    file = write(tmp_path / "here", content)
+    first, _ = run_counting(CampaignRun(Campaign.from_file(file), tmp_path / "here" / "run"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    file = tmp_path / "there" / file.name
+    second, happened = run_counting(CampaignRun(Campaign.from_file(file), tmp_path / "there" / "run"))
+    assert second == first
+    assert happened["done"] == 0
+    perovskite.scale_lattice(70).to(str(tmp_path / "there" / "crystals" / "a.cif"))
+    with pytest.raises(CampaignError, match="templates changed since"):
+        run_counting(CampaignRun(Campaign.from_file(file), tmp_path / "there" / "run"))
+
+
+def test_maker_of_a_module_beside_the_campaign_file(tmp_path):
+    (tmp_path / "own_makers_of_a_test.py").write_text(
+        "from dataclasses import dataclass\n"
+        f"from {MAKERS} import PairPotentialRelaxMaker\n"
+        "@dataclass\n"
+        "class OwnMaker(PairPotentialRelaxMaker):\n"
+        "    pass\n"
+    )
+    file = write(tmp_path, {**GOOD, "relaxation": {"maker": "own_makers_of_a_test.OwnMaker"}})
+    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for _ in range(2):
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path.parent)
+        assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["relaxed"] == 2
+
+
 def test_one_process_at_a_time(tmp_path):
     made = campaign(tmp_path, "PairPotentialRelaxMaker")
 
@@ -377,8 +449,8 @@ def test_broken_translation_is_run_again_without_enumerating_anew(tmp_path, tiny
 
 
 def test_campaign_may_change_as_long_as_nothing_was_done(tmp_path):
-    path = write(tmp_path, {**GOOD, "templates": [{"source": "files", "path": "typo"}]})
-    with pytest.raises(CampaignError, match="no such file"):
+    path = write(tmp_path, {**GOOD, "templates": [{"source": "aflow", "elements": ["Xe", "O", "Au", "He"]}]})
+    with pytest.raises(CampaignError, match="no template passes"):
         run_counting(CampaignRun(Campaign.from_file(path), tmp_path / "run"))
     summary, _ = run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run"))
     assert summary.relaxed == 3

@@ -81,10 +81,11 @@ def test_formation_energies(run, tmp_path, campaign):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("Mn: low", "bad.yaml, Mn: "),
-        ("Mx: -1", "bad.yaml, Mx: "),
-        ("- 1", "bad.yaml, file: "),
-        ("Mn: .nan", "bad.yaml, Mn: "),
+        ("O: 1\nMn: low", "bad.yaml, line 2, Mn: "),
+        ("Mx: -1", "bad.yaml, line 1, Mx: "),
+        ("- 1", "bad.yaml, line 1, file: "),
+        ("Mn: .nan", "bad.yaml, line 1: .nan is not a finite number"),
+        ("Mn: 1\nMn: 2", "bad.yaml, line 2: key 'Mn' stands here again"),
         (": :", "cannot be read as YAML"),
         (None, "cannot be read as YAML"),
     ],

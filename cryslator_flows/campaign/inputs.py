@@ -1,0 +1,137 @@
+"""Files that a campaign file names: where they are, and whether they are still what they were."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryslator_flows.crystals.files import structure_files
+from cryslator_flows.crystals.stores import absolute, absolute_paths, make_store, store_paths
+from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
+from cryslator_flows.errors import CampaignError, ModelError
+from cryslator_flows.translator.pretrained import find_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryslator_flows.crystals.templates import TemplateSource
+
+# Where `Campaign.content` has the digests of the files; models pass over keys that begin so.
+DIGESTS = "@digests"
+
+
+def find_templates(templates: Sequence[TemplateSource], folder: Path) -> None:
+    """Count the paths of sources of templates from `folder`, and check that there is something to read.
+
+    Raises
+    ------
+    CampaignError
+        A file is missing; the message begins with its key.
+    StoreError
+        There is no such store.
+    """
+    import cryslator_flows.campaign.store  # noqa: F401  a store that maggma then finds by the name of its class
+
+    for number, source in enumerate(templates):
+        if isinstance(source, FileTemplates):
+            source.path = absolute(source.path, folder)
+            if not source.found():
+                raise CampaignError(
+                    f"templates.{number}.path: {source.path} does not exist; give a file, a folder, or a pattern"
+                )
+        elif isinstance(source, StoreTemplates):
+            source.store = absolute_paths(source.store, folder)
+            for key, value in store_paths(source.store):
+                for path in value if isinstance(value, list) else [value]:
+                    check_exists(path, f"templates.{number}.store.{key}")
+            make_store(source.store, f"templates.{number}.store")
+
+
+def check_exists(path: Path | str, key: str) -> None:
+    """Refuse a path that does not exist.
+
+    Raises
+    ------
+    CampaignError
+        The message begins with `key`.
+    """
+    # Unlike Path.exists, false for names that are too long for the system.
+    if not os.path.exists(path):  # noqa: PTH110
+        raise CampaignError(f"{key}: {path} does not exist; correct the path")
+
+
+def digests(templates: Sequence[TemplateSource], model: str, replay: Path | None) -> dict[str, str | None]:
+    """Return what tells whether the files of a campaign are the same, wherever they lie; None for missing ones.
+
+    Parameters
+    ----------
+    templates : sequence of TemplateSource
+        Sources of templates.
+    model : str
+        Name or folder of the model.
+    replay : Path or None
+        Old pairs for rounds of active learning.
+    """
+    found = {
+        f"templates.{number}.path": _digest(source.found())
+        for number, source in enumerate(templates)
+        if isinstance(source, FileTemplates)
+    }
+    try:
+        found["model"] = find_model(model).version()
+    except ModelError:
+        found["model"] = None
+    return found if replay is None else {**found, "rounds.replay": _digest([replay])}
+
+
+def comparable(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a campaign's content with names and digests of files in place of paths, which change when a folder moves.
+
+    Parameters
+    ----------
+    content : dict
+        See `Campaign.content`.
+    """
+    found = content.get(DIGESTS, {})
+
+    def portable(path: str | None, key: str) -> list[str | None]:
+        return [path and Path(path).name, found.get(key)]
+
+    templates = []
+    for number, source in enumerate(content["templates"]):
+        if source["source"] == "files":
+            source = {**source, "path": portable(source["path"], f"templates.{number}.path")}
+        elif source["source"] == "store":
+            paths = {key: value if isinstance(value, list) else [value] for key, value in store_paths(source["store"])}
+            names = {key: [Path(path).name for path in value] for key, value in paths.items()}
+            source = {**source, "store": {**source["store"], **names}}
+        templates.append(source)
+    changed = {**content, "templates": templates, "model": portable(content["model"], "model")}
+    if content.get("rounds"):
+        changed["rounds"] = {**content["rounds"], "replay": portable(content["rounds"]["replay"], "rounds.replay")}
+    changed.pop(DIGESTS, None)
+    return changed
+
+
+def _digest(paths: Sequence[Path]) -> str | None:
+    """SHA-256 of names and contents of files and folders."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.exists():
+            return None
+        files = structure_files(path)
+        # Where templates lie beside the campaign file, neither this nor the folders of campaigns are templates.
+        runs = {file.parent for file in files if file.name == "campaign.sqlite"}
+        for file in files:
+            if not runs.isdisjoint(file.parents) or file.suffix in (".yaml", ".yml"):
+                continue
+            digest.update(str(file.relative_to(path.parent)).encode())
+            try:
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+            # The enumeration says so.
+            except OSError:
+                digest.update(b"unreadable")
+    return digest.hexdigest()

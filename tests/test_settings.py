@@ -1,0 +1,52 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cryslator_flows.cli import main
+from tests.conftest import ROOT
+
+
+def models(**environment):
+    """Run a command that reads the settings, in a process of its own, since they are read once."""
+    command = [sys.executable, "-m", "cryslator_flows.cli", "models"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("value", ["", "/data/models", "[1", '["/data/models"'])
+def test_broken_variables_are_one_line(value):
+    result = models(CRYSLATOR_MODEL_DIRS=value)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: CRYSLATOR_MODEL_DIRS=")
+    assert "a JSON list as in" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "text"),
+    [
+        ("jobflow", "JOB_STORE: {docs_store: {type: NoStore}}"),
+        ("jobflow", "LOG_FORMAT: [1]"),
+        ("jobflow", "a: ["),
+        ("atomate2", "VASP_CMD: [1]"),
+        ("atomate2", "a: ["),
+    ],
+)
+def test_broken_configuration_files_of_others_are_one_line(tmp_path, monkeypatch, capsys, package, text):
+    """As the command line imports them, at the first use of a job."""
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    monkeypatch.setenv(f"{package.upper()}_CONFIG_FILE", str(file))
+
+    def run():
+        settings = {"jobflow": "JobflowSettings", "atomate2": "Atomate2Settings"}[package]
+        exec(compile(f"from {package}.settings import {settings}; {settings}()", "file", "exec"), {"__name__": package})
+
+    monkeypatch.setattr("cryslator_flows.cli.app", run)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: {package.upper()}_CONFIG_FILE, {file}: cannot be used (")
+    assert error.count("\n") == 1
