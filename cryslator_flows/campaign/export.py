@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,21 +20,20 @@ from cryslator_flows.whole_files import whole_text, write_whole, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from cryslator_flows.campaign.results import CampaignResults
     from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.schemas import RelaxationComparison
 
 
-def export_campaign(results: CampaignResults, folder: Path) -> dict[Path, int]:
+def export_campaign(results: CampaignResults, folder: Path | str) -> dict[Path, int]:
     """Write candidates, comparisons and structures, also of a campaign that still runs.
 
     Parameters
     ----------
     results : CampaignResults
         What the campaign left.
-    folder : Path
+    folder : Path or str
         Where to; made if missing.
 
     Returns
@@ -51,6 +51,7 @@ def export_campaign(results: CampaignResults, folder: Path) -> dict[Path, int]:
     StoreError
         The folder cannot be written.
     """
+    folder = Path(folder)
     comparisons = results.comparisons()
     selection = results.selection()
     chosen = set(selection.candidate_ids) if selection else set()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from jobflow import Flow, Job, JobStore, OnMissing, Response
 
 from cryslator_flows.campaign.journal import JobEntry, JobRow, Journal, other_flow, outline, with_uuids
-from cryslator_flows.campaign.store import FULL_ERRORS, full_disk
+from cryslator_flows.campaign.store import full_disk
 from cryslator_flows.errors import CryslatorError, StoreError, without_passwords
+from cryslator_flows.whole_files import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -236,7 +237,7 @@ class LocalRun:
         except StoreError:
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in FULL_ERRORS:
+            if isinstance(error, OSError) and error.errno in FULL:
                 raise full_disk(self.root_dir) from error
             reason = str(error) if isinstance(error, CryslatorError) else f"{type(error).__name__}: {error}"
             reason, trace = without_passwords(" ".join(reason.split())), without_passwords(traceback.format_exc())

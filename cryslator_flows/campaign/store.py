@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import sqlite3
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 # Below this many bytes SQLite cannot even open a file.
 FULL = 2**16
-FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_full(path: Path) -> bool:

@@ -31,14 +31,14 @@ MOST_DATA = 256 * 2**20
 Row = tuple[str, Structure | StructureError]
 
 
-def read_structures(source: Path, written: Path | None = None) -> Iterator[Row]:
+def read_structures(source: Path | str, written: Path | None = None) -> Iterator[Row]:
     """Stream the structures of a file, of a folder, or of ``.jsonl[.gz]`` lines of `Structure.as_dict()`.
 
     What cannot be read comes as its error; the others still come.
 
     Parameters
     ----------
-    source : Path
+    source : Path or str
         File or folder; a folder is walked in alphabetical order, hidden files left out.
     written : Path or None
         What an earlier run wrote into the folder, and is no input.
@@ -54,18 +54,18 @@ def read_structures(source: Path, written: Path | None = None) -> Iterator[Row]:
     StructureError
         `source` does not exist or is an empty folder.
     """
-    for path in structure_files(source):
+    for path in structure_files(Path(source)):
         if written is not None and path.exists() and written.exists() and path.samefile(written):
             continue
         yield from _read_json_lines(path) if path.name.endswith(JSON_LINES) else read_file(path)
 
 
-def read_structure(path: Path) -> Structure:
+def read_structure(path: Path | str) -> Structure:
     """Read a file of one structure in any format that pymatgen or ASE knows.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file.
 
     Returns
@@ -78,7 +78,7 @@ def read_structure(path: Path) -> Structure:
     StructureError
         The file cannot be read as the structure it describes, or it holds several.
     """
-    rows = list(read_file(path))
+    rows = list(read_file(Path(path)))
     if len(rows) > 1:
         raise StructureError(
             f"{path}: {len(rows)} structures in one file; give a file for each", "several structures in one file"

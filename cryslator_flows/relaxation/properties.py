@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.geometry import find_mic
-from monty.json import MontyDecoder
 from pydantic import ValidationError
 from pydash import get
+from pymatgen.electronic_structure.dos import Dos
 from scipy.spatial.distance import braycurtis
 from scipy.stats import norm
 
@@ -241,8 +241,9 @@ def _read_dos(dos: Any, highest_occupied: float, n_atoms: int) -> DensityOfState
     """From pymatgen's or emmet's density of states of VASP, as an object or a dict."""
     if dos is None:
         raise DataError("density of states not parsed; set parse_dos in task_document_kwargs")
-    if isinstance(dos, dict):
-        dos = MontyDecoder().process_decoded(dos)
+    if isinstance(dos, dict) and {"efermi", "energies", "densities"} <= dos.keys():
+        # Numbers alone: no class that the document names is built.
+        dos = Dos.from_dict(dos)
     if hasattr(dos, "to_pmg"):
         dos = dos.to_pmg()
     if not hasattr(dos, "get_densities"):

@@ -7,6 +7,7 @@ import json
 import math
 import zlib
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
@@ -16,7 +17,6 @@ from cryslator_flows.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 Vector = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 Record = TypeVar("Record", bound=BaseModel)
@@ -193,7 +193,7 @@ def check_record(path: Path, number: int, row: Any, kind: type[Record]) -> Recor
         raise DataError(f"{path}, line {number}, {where}: {first['msg']}; fix or remove that line") from error
 
 
-def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
+def read_records(path: Path | str, kind: type[Record]) -> Iterator[Record]:
     """Checked records of a ``.jsonl`` or ``.jsonl.gz`` file.
 
     Raises
@@ -201,5 +201,6 @@ def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
     DataError
         The file cannot be read or a record misses a field; the message names file, line and field.
     """
+    path = Path(path)
     for number, row in read_lines(path):
         yield check_record(path, number, row, kind)

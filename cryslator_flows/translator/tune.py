@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +40,6 @@ from cryslator_flows.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from pydantic import BaseModel
 
@@ -56,8 +56,8 @@ KNOWN = 5000
 def fine_tune(
     base: ModelFolder,
     data: TuneData,
-    folder: Path,
-    run_dir: Path,
+    folder: Path | str,
+    run_dir: Path | str,
     settings: TuneConfig | None = None,
     card: CardText | None = None,
     recipe_text: str | None = None,
@@ -78,9 +78,9 @@ def fine_tune(
         The model to start from.
     data : TuneData
         The pairs: `TuneData.from_pairs` for those in memory, `TuneData.from_recipe` for those of a recipe.
-    folder : Path
+    folder : Path or str
         The model folder to write; its name, another than the base's, is the model's.
-    run_dir : Path
+    run_dir : Path or str
         Holds ``prepared.npz`` and the checkpoints.
     settings : TuneConfig or None
         How to fit; the defaults if None. Its files are not read here.
@@ -119,6 +119,7 @@ def fine_tune(
         raise ModelError(
             f"{base.path}: models of type {base.config().model_type} cannot be fine-tuned; train a new one"
         )
+    folder, run_dir = Path(folder), Path(run_dir)
     if folder.resolve().name == base.name:
         raise DataError(f"{folder}: the base has the same name; give the fine-tuned model one of its own")
     check_place(folder)
