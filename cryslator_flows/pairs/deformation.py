@@ -151,8 +151,8 @@ def least_deformation(
     lattices, strains : array
         Choices of lattice vectors of `end`, see `lattices_near`.
     labels : array
-        Atomic numbers of `end` that the sites of `start` may have, [labels, atoms]. Of labels that deform equally the
-        first ones are taken.
+        Atomic numbers of `end` that the sites of `start` may have, [labels, atoms]: one row, or all orders of elements
+        that may stand for each other. Of rows that deform equally the first one is taken.
     best : Alignment or None
         One that is known.
     most : float
@@ -273,7 +273,7 @@ class _SiteSearch:
         fits = (self.numbers[order][:, None] == self.labels).all(axis=2)  # [matches, labels]
         labelled = fits.argmax(axis=1)
         whole = fits.any(axis=1) & (np.sort(order, axis=1) == np.arange(sites)).all(axis=1)
-        # Where two atoms have the same nearest site this is too little, and shows which matches cannot be the best.
+        # Where two atoms have the same nearest site this is too little as a rule, and tells what is not worth a search.
         least = self._squares(change)
         costs = floors + least
         best = min(best, costs[whole].min(initial=math.inf) + NOISE)
@@ -294,10 +294,8 @@ class _SiteSearch:
             change = np.empty_like(self.frac)
             for rows, columns, vectors, squares in tables:
                 for number in np.unique(numbers[rows]):
-                    here, there = (
-                        np.flatnonzero(numbers[rows] == number),
-                        np.flatnonzero(self.numbers[columns] == number),
-                    )
+                    here = np.flatnonzero(numbers[rows] == number)
+                    there = np.flatnonzero(self.numbers[columns] == number)
                     nearest = there[linear_sum_assignment(squares[match][np.ix_(here, there)])[1]]
                     change[rows[here]] = vectors[match, here, nearest]
             found.append(change)
