@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.crystals.files import structure_files
-from cryslator_flows.crystals.stores import absolute, absolute_paths, make_store, store_paths
+from cryslator_flows.crystals.stores import absolute, absolute_paths, lacks_environment, make_store, store_paths
 from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
 from cryslator_flows.errors import CampaignError, ModelError
 from cryslator_flows.translator.pretrained import find_model
@@ -46,7 +46,8 @@ def find_templates(templates: Sequence[TemplateSource], folder: Path) -> None:
             for key, value in store_paths(source.store):
                 for path in value if isinstance(value, list) else [value]:
                     check_exists(path, f"templates.{number}.store.{key}")
-            make_store(source.store, f"templates.{number}.store")
+            if not lacks_environment(source.store):
+                make_store(source.store, f"templates.{number}.store")
 
 
 def check_exists(path: Path | str, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -30,7 +31,7 @@ def make_store(spec: dict[str, Any], name: str) -> Store:
     Parameters
     ----------
     spec : dict
-        ``type`` and arguments, as in a jobflow.yaml.
+        ``type`` and arguments, as in a jobflow.yaml; ``${NAME}`` in one is taken from the environment.
     name : str
         What to call it in an error.
 
@@ -41,6 +42,7 @@ def make_store(spec: dict[str, Any], name: str) -> Store:
     """
     from jobflow import JobStore
 
+    spec = _with_environment(spec, name)
     try:
         store = JobStore.from_dict_spec({"docs_store": spec}).docs_store
         store.key = spec.get("key", _default_key(store))
@@ -50,7 +52,7 @@ def make_store(spec: dict[str, Any], name: str) -> Store:
 
 
 def open_store(spec: dict[str, Any], name: str) -> Store:
-    """Make and connect a maggma store; ``${NAME}`` in an argument is taken from the environment.
+    """Make and connect a maggma store; arguments as of `make_store`.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
         There is no such store, or it or one of its files cannot be read.
     """
     skipped = _Errors()
-    store = make_store(_with_environment(spec, name), name)
+    store = make_store(spec, name)
     store.logger.addHandler(skipped)
     try:
         store.connect()
@@ -117,6 +119,11 @@ def without_secrets(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [without_secrets(item) for item in value]
     return without_passwords(value) if isinstance(value, str) else value
+
+
+def lacks_environment(spec: dict[str, Any]) -> bool:
+    """Return True if a store needs a variable that this environment lacks: it is read elsewhere."""
+    return any(found not in os.environ for found in REFERENCE.findall(json.dumps(spec, default=str)))
 
 
 def _with_environment(value: Any, name: str) -> Any:

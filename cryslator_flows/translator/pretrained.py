@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from cryslator_flows.errors import ModelError, nearest
 from cryslator_flows.schemas import StrictModel
@@ -73,6 +73,9 @@ def check_network(numbers: NetworkNumbers) -> NetworkNumbers:
 
 class ModelConfig(StrictModel):
     """Content of a model folder's ``config.json``."""
+
+    # The check of the network names the number.
+    model_config = ConfigDict(allow_inf_nan=True)
 
     model_type: ModelType = Field("cryslator", description="Kind of network: today's, or the paper's system")
     format_version: int = Field(FORMAT_VERSION, description="Layout of the folder")

@@ -24,7 +24,7 @@ def test_engines():
         ("atomate2.vasp.jobs.core.NoMaker", {}, "cannot be imported"),
         ("chgnet", {"step": 7}, "step"),
         ("atomate2.common.jobs.transform.build_supercell", {}, "relaxation"),
-        ("collections.OrderedDict", {}, "no make"),
+        ("collections.OrderedDict", {}, "is not a jobflow Maker"),
         ("atomate2.forcefields.jobs.ForceFieldStaticMaker", {"force_field_name": "CHGNet"}, "relaxes nothing"),
         (FORCE_FIELDS, {"force_field_name": "MACE-MP-O"}, r"relaxation.kwargs: .*did you mean 'MACE-MP-0'"),
         (FORCE_FIELDS, {}, "force_field_name is missing; choose from: Allegro, CHGNet"),
