@@ -212,12 +212,12 @@ def test_a_broken_line_is_a_dropped_row_and_not_the_end(run, tmp_path):
         "line 4": (b"\xff\xfe\x00", "not JSON"),
         "line 5": (b"[1, 2]", "not readable as a crystal"),
         "line 6": (b"null", "not readable as a crystal"),
-        "line 7": (json.dumps(wrong | {"frac": [[0, 0, 0]], "id": "line 7"}).encode(), "not readable as a crystal"),
+        "line 7": (json.dumps(wrong | {"frac": [[0, 0, 0]], "id": "line 7"}).encode(), "record is missing or wrong"),
         "line 8": (json.dumps(wrong | {"species": ["Xx", "O"]}).encode(), "species is missing or wrong"),
         "line 9": (json.dumps({"lattice_parameters": [1] * 6}).encode(), "species is missing or wrong"),
         "line 10": (
             json.dumps(wrong | {"lattice_parameters": [0] * 6, "id": "line 10"}).encode(),
-            "relaxed crystal: not a number",
+            "record is missing or wrong",
         ),
         "line 11": (json.dumps(wrong | {"geometry": "other", "id": "line 11"}).encode(), OTHER_FUNCTIONAL),
     }  # fmt: skip
