@@ -4,7 +4,7 @@ Example: python tests/benchmarks/translate.py
 
 Structures are mixed oxides of 5 to 20 atoms: all ternary AFLOW prototypes of that size, metals drawn at random. Every
 cell is scaled at random by some per cent, so that no two share a cell; they share the symmetry of their templates, as
-candidates do. ``--low-symmetry`` strains every axis by itself instead, so that nothing that is kept for templates helps.
+candidates do. ``--low-symmetry`` strains every axis by itself instead: nothing that is kept for templates helps then.
 """
 
 from __future__ import annotations
