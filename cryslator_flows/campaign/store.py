@@ -79,7 +79,7 @@ class SQLiteStore(Store):
         self.read_only = read_only
         self.kwargs = kwargs  # as_dict looks here
         self._database: sqlite3.Connection | None = None
-        self._inode: int | None = None
+        self._file, self._inode = Path(self.path), 0
         super().__init__(**kwargs)
 
     @property
@@ -116,7 +116,9 @@ class SQLiteStore(Store):
             return
         try:
             self._database = self._open_to_read() if self.read_only else self._open_to_write()
-            self._inode = Path(self.path).stat().st_ino
+            # Jobs change the folder that a relative path counts from.
+            self._file = Path(self.path).absolute()
+            self._inode = self._file.stat().st_ino
         except (OSError, sqlite3.Error) as error:
             if self.read_only:
                 raise self._unreadable(error) from error
@@ -171,7 +173,7 @@ class SQLiteStore(Store):
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction; what it wrote is stored when the context ends."""
         try:
-            moved = Path(self.path).stat().st_ino != self._inode
+            moved = self._file.stat().st_ino != self._inode
         except OSError:
             moved = True
         if moved:
@@ -183,8 +185,8 @@ class SQLiteStore(Store):
             with self.database as database:
                 yield database
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or is_full(Path(self.path)):
-                raise full_disk(Path(self.path)) from error
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or is_full(self._file):
+                raise full_disk(self._file) from error
             raise StoreError(f"store {self.path}: cannot be written ({error}); nothing stored was lost") from error
 
     def close(self) -> None:

@@ -195,6 +195,18 @@ def test_read_only_store_changes_nothing(store):
     assert not Path(nowhere.path).exists()
 
 
+def test_relative_path_where_jobs_change_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = SQLiteStore("a.sqlite")
+    store.connect()
+    (tmp_path / "job").mkdir()
+    monkeypatch.chdir(tmp_path / "job")
+    store.update({"uuid": "a"}, key="uuid")
+    assert store.count() == 1
+    store.close()
+    assert not list((tmp_path / "job").iterdir())
+
+
 def test_not_connected(tmp_path):
     with pytest.raises(StoreError, match="connect"):
         list(SQLiteStore(str(tmp_path / "a.sqlite")).query())
