@@ -175,7 +175,7 @@ def test_mistakes_in_the_project_are_named(run, jfr_project, tmp_path, monkeypat
 
 
 def test_a_password_in_a_flow_is_refused(run, jfr_project, tmp_path):
-    store = {"type": "MongoStore", "host": "db.example.org", "password": "hunter2", "database": "a", "collection_name": "b"}
+    store = {"type": "MongoStore", "database": "a", "collection_name": "b", "host": "c.org", "password": "hunter2"}
     file = write(tmp_path, {**GOOD, "templates": [{"source": "store", "store": store}]})
     code, _, err = run("submit", file, "--project", NAME)
     assert (code, "hunter2" in err) == (2, False)
