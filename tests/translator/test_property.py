@@ -41,8 +41,7 @@ def test_another_column_is_learnt_from_the_unrelaxed_structure(tmp_path, perovsk
         unrelaxed = relaxed.copy()
         unrelaxed.scale_lattice(relaxed.volume * rng.uniform(0.8, 1.2))
         rows.append({**pair(unrelaxed, relaxed, f"t{number}", None), "density": float(relaxed.density)})
-    held, rows = ([row for row in rows if ("Cd" in row["species"]) == here] for here in (True, False))
-    recipe = write_recipe(tmp_path, rows, held, target="density", unit="g/cm^3")
+    recipe = write_recipe(tmp_path, rows[10:], rows[:10], target="density", unit="g/cm^3", split_by="crystal")
     model = train(recipe, tmp_path / "recipe.yaml", tmp_path / "mine", tmp_path / "run", lambda _: None, lambda _: None)
     predictor = PropertyPredictor.from_pretrained(model.path)
     structures = [Structure(row["unrelaxed"]["lattice"], row["species"], row["unrelaxed"]["frac"]) for row in rows]
