@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cryslator_flows.campaign.file import Campaign
-    from cryslator_flows.schemas import Translation
+    from cryslator_flows.api import Campaign
+    from cryslator_flows.documents.candidates import Translation
     from cryslator_flows.translator.translator import Translator
 
 __all__ = ["Campaign", "Translation", "Translator"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Campaign": "cryslator_flows.campaign.file",
-    "Translation": "cryslator_flows.schemas",
+    "Campaign": "cryslator_flows.api",
+    "Translation": "cryslator_flows.documents.candidates",
     "Translator": "cryslator_flows.translator.translator",
 }
 

@@ -13,11 +13,15 @@ import typer
 from pydantic.json_schema import GenerateJsonSchema, NoDefault
 from typer.cli import get_docs_for_click
 
-from cryslator_flows import schemas
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.cli import app
+from cryslator_flows.api import Campaign
+from cryslator_flows.cli.main import app
+from cryslator_flows.documents.candidates import Candidate, Template, Translation
+from cryslator_flows.documents.properties import PropertyComparison
+from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.documents.rounds import RoundOutcome
+from cryslator_flows.documents.summary import CampaignSummary
 from cryslator_flows.settings import CryslatorSettings
-from cryslator_flows.translator.recipe import Recipe
+from cryslator_flows.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,13 +44,13 @@ BOUNDS = {
     "exclusiveMaximum": "below {}",
 }
 DOCUMENTS: tuple[type[BaseModel], ...] = (
-    schemas.CampaignSummary,
-    schemas.RoundOutcome,
-    schemas.RelaxationComparison,
-    schemas.Translation,
-    schemas.Candidate,
-    schemas.Template,
-    schemas.PropertyComparison,
+    CampaignSummary,
+    RoundOutcome,
+    RelaxationComparison,
+    Translation,
+    Candidate,
+    Template,
+    PropertyComparison,
 )
 
 

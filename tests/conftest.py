@@ -13,11 +13,11 @@ import pytest
 import torch
 from pymatgen.core import SETTINGS, Lattice, Structure
 
-from cryslator_flows.cli import main
+from cryslator_flows.cli.main import main
 from cryslator_flows.translator.calibration import Calibration
+from cryslator_flows.translator.model_folder import ModelConfig, ModelFolder, save_model
 from cryslator_flows.translator.network import Network, NetworkConfig
-from cryslator_flows.translator.pretrained import ModelConfig, ModelFolder, save_model
-from tests.fake_vasp.install import write_executables, write_potcars
+from tests.support.fake_vasp.install import write_executables, write_potcars
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,7 +72,7 @@ def run(monkeypatch, capfd):
 
 @pytest.fixture(scope="session")
 def fake_vasp_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders bin and potcars of the test double of VASP, see tests/fake_vasp."""
+    """Folders bin and potcars of the test double of VASP, see tests/support/fake_vasp."""
     folder = tmp_path_factory.mktemp("fake_vasp")
     write_executables(folder / "bin")
     write_potcars(folder / "potcars", ["Al", "Ba", "Ca", "Fe", "La", "Mg", "Mn", "Ni", "O", "Sn", "Sr", "Ti", "Zr"])

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from pymatgen.core import DummySpecies, Lattice, Structure
 
-from cryslator_flows.translator.pretrained import ModelFolder, list_models
-from tests.translator.test_evaluate import pair
+from cryslator_flows.translator.model_folder import ModelFolder, list_models
+from tests.training.test_evaluate import pair
 
 
 def lines(path):
@@ -150,7 +150,7 @@ def test_every_terminal_and_every_user(tmp_path, perovskite, tiny_model):
         "import pwd\n"
         "def unknown(uid): raise KeyError(f'getpwuid(): uid not found: {uid}')\n"
         "pwd.getpwuid = unknown\n"
-        "from cryslator_flows.cli import main\n"
+        "from cryslator_flows.cli.main import main\n"
         "try: main()\n"
         "finally: import jobflow"
     )
@@ -168,7 +168,7 @@ def test_a_command_that_is_stopped_says_so_in_one_line(run, monkeypatch):
     def stopped():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cryslator_flows.translator.pretrained.list_models", stopped)
+    monkeypatch.setattr("cryslator_flows.translator.model_folder.list_models", stopped)
     assert run("models") == (130, "", "Stopped. The same command does it again.")
 
 

@@ -14,13 +14,13 @@ import pytest
 import yaml
 from selenium.webdriver.common.keys import Keys
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.translator.pretrained import find_model
-from cryslator_flows.translator.recipe import Recipe
+from cryslator_flows.api import Campaign
+from cryslator_flows.training.recipe import Recipe
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
+from cryslator_flows.translator.model_folder import find_model
 from docs import reference_tables
 from tests.conftest import ROOT
-from tests.pages import KINDS, PART, Block, check, prepare, read_blocks, run_page
+from tests.support.pages import KINDS, PART, Block, check, prepare, read_blocks, run_page
 
 PAGES = sorted(ROOT.glob("docs/**/*.md"))
 FIRST = ROOT / "docs/index.md"

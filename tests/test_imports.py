@@ -1,8 +1,9 @@
-"""Data flows one way: a file imports only from floors below its own, and nothing imports the package root."""
+"""Data flows one way: a file imports only from rooms below its own, and nothing imports the package root."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,10 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "cryslator_flows"
-FLOORS = {
-    "errors": -2, "gate": -1, "whole_files": -1, "defaults": 0, "schemas": 0, "settings": 1, "console": 1,
-    "processes": 1,
-    "crystals": 1, "yaml_files": 1, "translator": 2, "relaxation": 2, "pairs": 3, "jobs": 4, "flows": 5, "campaign": 6,
-    "cli_campaigns": 8, "cli_models": 8, "cli_pairs": 8, "cli": 9, "jf_plugin": 9,
-}  # fmt: skip
+ROOMS = [
+    "errors", "settings", "config", "system", "documents", "crystals", "translator", "training", "counting", "analysis",
+    "engines", "pairs", "screening", "jobs", "flows", "campaign", "results", "running", "report", "api", "cli",
+]  # fmt: skip
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 
 
@@ -39,7 +38,15 @@ def test_imports_go_down(path):
     own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for module in imports(path):
         assert part(module), f"{path} imports the package root"
-        assert part(module) == own or FLOORS[part(module)] < FLOORS[own], f"{path} imports {module}"
+        assert part(module) == own or ROOMS.index(part(module)) < ROOMS.index(own), f"{path} imports {module}"
+
+
+def test_each_name_of_a_file_or_type_stands_once():
+    names = Counter(path.stem for path in FILES if path.stem != "__init__")
+    types = Counter(
+        node.name for path in FILES for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in (names + types).items() if count > 1] == []
 
 
 def test_no_cycles_between_files():
@@ -66,17 +73,17 @@ def test_no_cycles_between_files():
     ("module", "absent"),
     [
         ("cryslator_flows", ["torch", "pymatgen", "jobflow"]),
-        ("cryslator_flows.cli", ["torch", "pymatgen", "jobflow"]),
-        ("cryslator_flows.translator.fit", ["pymatgen", "pydantic", "jobflow", "scipy"]),
-        ("cryslator_flows.translator.reference.fit", ["pymatgen", "pydantic", "jobflow", "scipy"]),
+        ("cryslator_flows.cli.main", ["torch", "pymatgen", "jobflow"]),
+        ("cryslator_flows.training.fit", ["pymatgen", "pydantic", "jobflow", "scipy"]),
+        ("cryslator_flows.training.reference_fit", ["pymatgen", "pydantic", "jobflow", "scipy"]),
         ("cryslator_flows.translator.translator", ["jobflow", "atomate2"]),
-        ("cryslator_flows.relaxation.counting", ["torch"]),
-        ("cryslator_flows.relaxation.properties", ["torch", "jobflow", "atomate2"]),
+        ("cryslator_flows.counting", ["torch"]),
+        ("cryslator_flows.analysis.property_errors", ["torch", "jobflow", "atomate2"]),
         ("cryslator_flows.pairs.make", ["torch", "jobflow"]),
         ("cryslator_flows.pairs.readers", ["torch", "jobflow"]),
-        ("cryslator_flows.pairs.comparisons", ["torch", "jobflow"]),
+        ("cryslator_flows.pairs.sources.comparisons", ["torch", "jobflow"]),
         ("cryslator_flows.flows.screening", ["torch"]),
-        ("cryslator_flows.flows.properties", ["torch"]),
+        ("cryslator_flows.flows.property_comparison", ["torch"]),
     ],
 )
 def test_heavy_packages_stay_out(module, absent):

@@ -5,11 +5,13 @@ import zipfile
 
 import pytest
 
-from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.translator.ablate import AblationPlan
-from cryslator_flows.translator.card import ABLATIONS, model_card
-from cryslator_flows.translator.evaluate import Evaluation
-from cryslator_flows.translator.pretrained import (
+from cryslator_flows.config import read_strict
+from cryslator_flows.training.ablate import AblationPlan
+from cryslator_flows.training.card import ABLATIONS, model_card
+from cryslator_flows.training.evaluate import Evaluation
+from cryslator_flows.training.recipe import Recipe
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
+from cryslator_flows.translator.model_folder import (
     CALIBRATION,
     CARD,
     CONFIG,
@@ -21,8 +23,6 @@ from cryslator_flows.translator.pretrained import (
     ModelFolder,
     list_models,
 )
-from cryslator_flows.translator.recipe import Recipe
-from cryslator_flows.yaml_files import read_strict
 from tests.conftest import ROOT
 
 MODELS = [path.parent for path in sorted(ROOT.glob(f"models/*/{CONFIG}"))]
@@ -35,8 +35,8 @@ def test_wheel_carries_the_models(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert f"cryslator_flows/models/{DEFAULT_MODEL}/{WEIGHTS}" in archive.namelist()
-        page = [path.name for path in (ROOT / "cryslator_flows/campaign/page").iterdir() if path.is_file()]
-        assert {f"cryslator_flows/campaign/page/{name}" for name in page} <= set(archive.namelist())
+        page = [path.name for path in (ROOT / "cryslator_flows/report/page").iterdir() if path.is_file()]
+        assert {f"cryslator_flows/report/page/{name}" for name in page} <= set(archive.namelist())
         assert not [name for name in archive.namelist() if name.startswith(("tests", "models"))]
         archive.extractall(tmp_path / "site")
     code = "import cryslator_flows; print(cryslator_flows.Translator.from_pretrained().name, cryslator_flows.__file__)"

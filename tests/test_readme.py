@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.translator.evaluate import INPUTS, Evaluation
+from cryslator_flows.api import Campaign
+from cryslator_flows.training.evaluate import INPUTS, Evaluation
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from tests.conftest import ROOT
-from tests.pages import prepare
+from tests.support.pages import prepare
 
 README = (ROOT / "README.md").read_text()
 

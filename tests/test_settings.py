@@ -4,13 +4,13 @@ import sys
 
 import pytest
 
-from cryslator_flows.cli import main
+from cryslator_flows.cli.main import main
 from tests.conftest import ROOT
 
 
 def models(**environment):
     """Run a command that reads the settings, in a process of its own, since they are read once."""
-    command = [sys.executable, "-m", "cryslator_flows.cli", "models"]
+    command = [sys.executable, "-m", "cryslator_flows.cli.main", "models"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -44,7 +44,7 @@ def test_broken_configuration_files_of_others_are_one_line(tmp_path, monkeypatch
         settings = {"jobflow": "JobflowSettings", "atomate2": "Atomate2Settings"}[package]
         exec(compile(f"from {package}.settings import {settings}; {settings}()", "file", "exec"), {"__name__": package})
 
-    monkeypatch.setattr("cryslator_flows.cli.app", run)
+    monkeypatch.setattr("cryslator_flows.cli.main.app", run)
     with pytest.raises(SystemExit, match="2"):
         main()
     error = capsys.readouterr().err

@@ -8,8 +8,8 @@ import pytest
 from nbclient import NotebookClient
 from pymatgen.core import Structure
 
-from cryslator_flows.campaign.folder import CampaignFolder
-from cryslator_flows.campaign.frames import CANDIDATE_COLUMNS, RELAXATION_COLUMNS
+from cryslator_flows.results.frames import CANDIDATE_COLUMNS, RELAXATION_COLUMNS
+from cryslator_flows.running.local.folder import CampaignFolder
 from tests.conftest import ROOT
 
 PATH = ROOT / "workflows/tutorial.ipynb"

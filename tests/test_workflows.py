@@ -22,24 +22,24 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Lattice, Structure
 from ruamel.yaml import YAML
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.remote import open_project
-from cryslator_flows.campaign.stages import RemoteSettings
-from cryslator_flows.campaign.submit import missing_ledgers, stage_configs
+from cryslator_flows.api import Campaign
+from cryslator_flows.campaign.remote_settings import RemoteSettings
 from cryslator_flows.crystals.substitution import is_charge_balanced, substitute
-from cryslator_flows.relaxation.gpaw import LOG
-from cryslator_flows.schemas import STAGES
-from cryslator_flows.translator.fit import fit
-from cryslator_flows.translator.fit_settings import FitConfig
-from cryslator_flows.translator.pretrained import ModelFolder
-from cryslator_flows.translator.recipe import Recipe
-from cryslator_flows.translator.records import PairRecord
+from cryslator_flows.documents.stages import STAGES
+from cryslator_flows.engines.gpaw import LOG
+from cryslator_flows.running.remote.project import open_project
+from cryslator_flows.running.remote.submit import missing_ledgers, stage_configs
+from cryslator_flows.training.fit import fit
+from cryslator_flows.training.fit_settings import FitConfig
+from cryslator_flows.training.recipe import Recipe
+from cryslator_flows.training.records import PairRecord
+from cryslator_flows.translator.model_folder import ModelFolder
 from tests.conftest import ROOT
 from tests.pairs.miniature import make_pairs, write_xmno
-from tests.translator.test_evaluate import pair
-from tests.translator.test_fit import write_prepared
-from tests.translator.test_tune import salt
-from tests.translator.test_tune import write as write_pairs
+from tests.training.test_evaluate import pair
+from tests.training.test_fit import write_prepared
+from tests.training.test_tune import salt
+from tests.training.test_tune import write as write_pairs
 
 
 @pytest.mark.slow

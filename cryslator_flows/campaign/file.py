@@ -6,31 +6,29 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, ValidationError, model_validator
 from pymatgen.core import Composition
 
 from cryslator_flows.campaign.inputs import DIGESTS, check_exists, comparable, digests, find_templates
-from cryslator_flows.campaign.relaxing import RelaxationSettings
-from cryslator_flows.campaign.rounds import RoundSettings
-from cryslator_flows.campaign.stages import RemoteSettings
-from cryslator_flows.crystals.stores import absolute
+from cryslator_flows.campaign.relaxation_settings import RelaxationSettings
+from cryslator_flows.campaign.remote_settings import RemoteSettings
+from cryslator_flows.campaign.round_settings import RoundSettings
+from cryslator_flows.config import StrictModel, YamlFile
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Formula
 from cryslator_flows.crystals.templates import AnyTemplateSource
-from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import CampaignError, StoreError
-from cryslator_flows.schemas import StrictModel
-from cryslator_flows.yaml_files import YamlFile
+from cryslator_flows.system.store_specs import absolute
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobflow import Flow
 
-    from cryslator_flows.campaign.frames import CampaignFrames
+    from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.flows.screening import ScreeningFlowMaker
-    from cryslator_flows.schemas import RelaxationComparison
 
 
 def _elements_at_zero(references: dict[str, float]) -> dict[str, float]:
@@ -72,17 +70,8 @@ class SelectionSettings(StrictModel):
     )
 
 
-class Campaign(StrictModel):
-    """A screening campaign.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> campaign = Campaign.from_file(Path("workflows/mn-oxides-laptop.yaml"))
-    >>> campaign.name
-    'mn-oxides-laptop'
-    >>> flow = campaign.to_flow()
-    """
+class CampaignSettings(StrictModel):
+    """Settings of a screening campaign; `cryslator_flows.Campaign` runs it."""
 
     name: str = Field(description="Name of the campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
     templates: list[AnyTemplateSource] = Field(min_length=1, description="Where templates come from")
@@ -110,7 +99,7 @@ class Campaign(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _rounds_learn_formation_energies(self) -> Campaign:
+    def _rounds_learn_formation_energies(self) -> Self:
         if self.rounds is not None and self.relaxation is None:
             raise ValueError("rounds: they relax and learn, so there must be a `relaxation`; remove one of the two")
         if self.rounds is not None and not self.element_energies:
@@ -120,7 +109,7 @@ class Campaign(StrictModel):
         return self
 
     @classmethod
-    def from_file(cls, path: Path | str) -> Campaign:
+    def from_file(cls, path: Path | str) -> Self:
         """Read a campaign file and check all that it names; relative paths in it count from its folder.
 
         Makers are imported and built, so trust a campaign file like a script. They may be of a module beside the file.
@@ -193,80 +182,6 @@ class Campaign(StrictModel):
         """
         return self.to_maker().make(self.templates, self.substitutions, known)
 
-    def run(
-        self, folder: Path | str | None = None, rerun_failed: bool = False, reuse: Sequence[Path | str] = ()
-    ) -> CampaignFrames:
-        """Run the campaign on this machine, or what is left of it, as ``cryslator screen`` does.
-
-        Interrupt it whenever you like: the next call goes on where it stopped. The folder then holds the files that
-        ``cryslator screen`` leaves, `report.html` to look at among them.
-
-        Parameters
-        ----------
-        folder : Path, str or None
-            The campaign folder, ``runs/NAME`` if None.
-        rerun_failed : bool
-            Run candidates again whose relaxations failed before.
-        reuse : sequence of Path or str
-            Folders of other campaigns: what they relaxed is not relaxed again.
-
-        Returns
-        -------
-        CampaignFrames
-            As from `results`.
-
-        Raises
-        ------
-        CampaignError
-            The campaign changed since it was started in this folder, or enumeration or translation failed.
-        StoreError
-            The folder cannot be written, or another process runs there.
-        """
-        from cryslator_flows.campaign.frames import CampaignFrames
-        from cryslator_flows.campaign.run import CampaignRun, progress_bar
-        from cryslator_flows.campaign.started import find_started
-        from cryslator_flows.campaign.written import write_all
-
-        run = CampaignRun(self, folder or Path("runs") / self.name, reuse)
-        with progress_bar() as report:
-            run.run(report, rerun_failed)
-        with find_started(self.name, folder=run.folder.path) as started:
-            frames = CampaignFrames.read(started.results)
-            write_all(started, frames.summary, list(frames.comparisons.values()), started.status())
-        return frames
-
-    def results(
-        self, folder: Path | str | None = None, project: str | None = None, name: str | None = None
-    ) -> CampaignFrames:
-        """What the campaign left so far, as DataFrames, wherever it runs or ran.
-
-        All translated candidates are read into memory, where 100,000 take 70 MB and a second
-        (``python -m tests.benchmarks.results`` measures it). Millions are better read in chunks of some thousands, one
-        in memory at a time, by `CampaignResults.chunks`, which `find_started` leads to.
-
-        Parameters
-        ----------
-        folder : Path, str or None
-            The campaign folder, ``runs/NAME`` if None.
-        project : str or None
-            The jobflow-remote project. None for the campaign folder if there is one, else the project that the
-            campaign file names, else jobflow-remote's own default.
-        name : str or None
-            What ``cryslator submit --again`` called the run, NAME-2 and so on; the campaign's own name if None.
-
-        Raises
-        ------
-        CampaignError
-            There are no results of that name yet; the message has the nearest name or all that there are.
-        ProjectError
-            There is no campaign folder, and the project cannot be opened.
-        """
-        from cryslator_flows.campaign.frames import CampaignFrames
-        from cryslator_flows.campaign.started import find_started
-
-        with find_started(name or self.name, project, folder, self.jobflow_remote.project) as started:
-            return CampaignFrames.read(started.results)
-
     def to_maker(self) -> ScreeningFlowMaker:
         """The maker of the campaign's flow.
 
@@ -281,9 +196,9 @@ class Campaign(StrictModel):
         from cryslator_flows.jobs.enumerate import EnumerateMaker
         from cryslator_flows.jobs.relax import RelaxSelectedMaker
         from cryslator_flows.jobs.select import SelectMaker
-        from cryslator_flows.jobs.selection import Cuts
         from cryslator_flows.jobs.translate import TranslateMaker
-        from cryslator_flows.translator.pretrained import find_model
+        from cryslator_flows.screening.cuts import Cuts
+        from cryslator_flows.translator.model_folder import find_model
 
         folder, rounds = find_model(self.model), self.rounds
         folder.config()
@@ -315,5 +230,5 @@ def _with_new_keys(content: str) -> dict[str, Any]:
     settings = json.loads(content)
     found = {key: settings.pop(key) for key in [DIGESTS] if key in settings}
     with suppress(ValidationError):
-        settings = Campaign.model_validate(settings).model_dump(mode="json", exclude={"jobflow_remote"})
+        settings = CampaignSettings.model_validate(settings).model_dump(mode="json", exclude={"jobflow_remote"})
     return {**settings, **found}

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.crystals.files import structure_files
-from cryslator_flows.crystals.stores import absolute, absolute_paths, lacks_environment, make_store, store_paths
 from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
 from cryslator_flows.errors import CampaignError, ModelError
-from cryslator_flows.translator.pretrained import find_model
+from cryslator_flows.system.store_specs import absolute, absolute_paths, lacks_environment, make_store, store_paths
+from cryslator_flows.translator.model_folder import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def find_templates(templates: Sequence[TemplateSource], folder: Path) -> None:
     StoreError
         There is no such store.
     """
-    import cryslator_flows.campaign.store  # noqa: F401  a store that maggma then finds by the name of its class
+    import cryslator_flows.system.sqlite_store  # noqa: F401  a store that maggma then finds by the name of its class
 
     for number, source in enumerate(templates):
         if isinstance(source, FileTemplates):

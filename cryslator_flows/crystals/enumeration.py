@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
-from cryslator_flows.crystals.candidates import CandidateRow, make_candidate, substituted_formula
+from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate, substituted_formula
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.substitution import (
     ExplicitMaps,
@@ -24,8 +24,8 @@ from cryslator_flows.crystals.substitution import (
     site_elements,
     substitute,
 )
+from cryslator_flows.documents.candidates import Candidate, EnumerationCounts, Template
 from cryslator_flows.errors import StructureError
-from cryslator_flows.schemas import Candidate, EnumerationCounts, Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

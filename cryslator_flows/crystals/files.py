@@ -28,10 +28,10 @@ COMPRESSED = re.compile(r"\.(gz|z|bz2|xz|lzma)", flags=re.IGNORECASE)
 MOST_TEXT = 8 * 2**20
 MOST_DATA = 256 * 2**20
 
-Row = tuple[str, Structure | StructureError]
+ReadStructure = tuple[str, Structure | StructureError]
 
 
-def read_structures(source: Path | str, written: Path | None = None) -> Iterator[Row]:
+def read_structures(source: Path | str, written: Path | None = None) -> Iterator[ReadStructure]:
     """Stream the structures of a file, of a folder, or of ``.jsonl[.gz]`` lines of `Structure.as_dict()`.
 
     What cannot be read comes as its error; the others still come.
@@ -89,7 +89,7 @@ def read_structure(path: Path | str) -> Structure:
     return found
 
 
-def read_file(path: Path) -> Iterator[Row]:
+def read_file(path: Path) -> Iterator[ReadStructure]:
     """Read all structures of a file that is no ``.jsonl``.
 
     Parameters
@@ -169,7 +169,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         ) from error
 
 
-def _read_json_lines(path: Path) -> Iterator[Row]:
+def _read_json_lines(path: Path) -> Iterator[ReadStructure]:
     try:
         for number, line in read_lines(path):
             name = f"{path}, line {number}"
@@ -196,7 +196,7 @@ def _check_file(path: Path) -> None:
         raise StructureError("empty file; give a structure file such as CIF or POSCAR", "empty file")
 
 
-def _parse(path: Path) -> Iterator[Row]:
+def _parse(path: Path) -> Iterator[ReadStructure]:
     from cryslator_flows.crystals.cif import read_cif
     from cryslator_flows.crystals.poscar import read_poscar
 
@@ -255,7 +255,7 @@ def _text(path: Path, head: bool = False) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _from_document(text: str, format_name: str) -> Iterator[Row]:
+def _from_document(text: str, format_name: str) -> Iterator[ReadStructure]:
     """Read the structures of a JSON or YAML file: one, or a list of them."""
     content: Any = json.loads(text) if format_name == "json" else YAML(typ="safe", pure=True).load(text)
     rows = content if isinstance(content, list) else [content]
@@ -270,7 +270,7 @@ def _from_document(text: str, format_name: str) -> Iterator[Row]:
             yield f"structure {number}", StructureError(f"{UNREADABLE} ({one_line(error)}); fix it", UNREADABLE)
 
 
-def _read_with_pymatgen(path: Path, format_name: str) -> Iterator[Row]:
+def _read_with_pymatgen(path: Path, format_name: str) -> Iterator[ReadStructure]:
     """Read a file in a format that needs no comparison of what it states with what is read."""
     options = {"parse_dos": False, "parse_eigen": False, "parse_potcar_file": False}
     with warnings.catch_warnings():
@@ -284,7 +284,7 @@ def _read_with_pymatgen(path: Path, format_name: str) -> Iterator[Row]:
     yield "", crystal_alone(found)
 
 
-def _read_with_ase(path: Path) -> Iterator[Row]:
+def _read_with_ase(path: Path) -> Iterator[ReadStructure]:
     from ase.io import read
     from pymatgen.io.ase import AseAtomsAdaptor
 

@@ -9,8 +9,8 @@ from pymatgen.core import DummySpecies, Structure
 
 from cryslator_flows.crystals.check import check_count, inside_cell
 from cryslator_flows.crystals.moments import moments_of
+from cryslator_flows.documents.gate import refuse_classes
 from cryslator_flows.errors import StructureError
-from cryslator_flows.gate import refuse_classes
 
 UNREADABLE = "not readable as a crystal"
 

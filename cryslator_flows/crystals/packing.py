@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from pymatgen.core import Structure
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
-from cryslator_flows.crystals.candidates import CandidateRow, make_candidate
+from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate
 from cryslator_flows.crystals.columns import (
     Arrays,
     cells_to_moves,
@@ -25,21 +25,15 @@ from cryslator_flows.crystals.columns import (
     unsqueeze,
 )
 from cryslator_flows.crystals.substitution import Substitution
-from cryslator_flows.schemas import (
-    Candidate,
-    Digests,
-    Rejection,
-    Template,
-    Translation,
-    TranslationStats,
-)
+from cryslator_flows.documents.candidates import Candidate, Rejection, Template, Translation, TranslationStats
+from cryslator_flows.documents.relaxations import Digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-Row = tuple[Candidate, Translation]
+TranslatedCandidate = tuple[Candidate, Translation]
 
 NUMBERS = (
     "formation_energy_per_atom",
@@ -226,7 +220,7 @@ class TranslatedCandidates(PackedCandidates):
             return columns
         return cells_to_moves(columns, [template.structure for template in self._templates()])
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[TranslatedCandidate]:
         """Candidates with their translations one by one, in order."""
         templates = self._templates()
         columns = self._columns()
@@ -268,7 +262,7 @@ class TranslatedChunk(Shortlist):
         None, description="What was to be translated, for rounds of active learning, which do it again"
     )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[TranslatedCandidate]:
         """Candidates with their translations, in the order of enumeration."""
         return self.translated.rows()
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pymatgen.core import Composition, Element, Structure
 
+from cryslator_flows.config import StrictModel
 from cryslator_flows.crystals.moments import carry_moments
 from cryslator_flows.errors import StructureError
-from cryslator_flows.schemas import StrictModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

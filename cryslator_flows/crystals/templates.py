@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_serializer
 from pymatgen.core import Composition, Structure
 
+from cryslator_flows.config import StrictModel
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.files import read_structures
 from cryslator_flows.crystals.outside import crystal_alone, structure_from_dict
-from cryslator_flows.crystals.stores import open_store, without_secrets
 from cryslator_flows.crystals.substitution import Symbol
+from cryslator_flows.documents.candidates import Template
 from cryslator_flows.errors import StructureError, one_line
-from cryslator_flows.schemas import StrictModel, Template
+from cryslator_flows.system.store_specs import open_store, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

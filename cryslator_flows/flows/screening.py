@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker
 
-from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
+from cryslator_flows.jobs.learning_round import RoundMaker
+from cryslator_flows.jobs.placing import StageConfigs, place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
-from cryslator_flows.jobs.rounds import RoundMaker
 from cryslator_flows.jobs.select import SelectMaker, relax_in_lanes
-from cryslator_flows.jobs.stages import StageConfigs, place
 from cryslator_flows.jobs.summarize import SummarizeMaker
-from cryslator_flows.translator.pretrained import find_model
+from cryslator_flows.translator.model_folder import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cryslator_flows.crystals.enumeration import SubstitutionSpace
     from cryslator_flows.crystals.packing import TranslatedCandidates
     from cryslator_flows.crystals.templates import AnyTemplateSource
-    from cryslator_flows.schemas import RelaxationComparison
+    from cryslator_flows.documents.relaxations import RelaxationComparison
 
 
 @dataclass

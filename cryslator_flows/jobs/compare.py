@@ -9,11 +9,12 @@ from typing import Any
 from jobflow import JobConfig, Maker, OnMissing, job
 from pydash import get
 
+from cryslator_flows.analysis.same_minimum import compare_ends
+from cryslator_flows.counting import total_cost
+from cryslator_flows.counting.ledger import ledger_cost
+from cryslator_flows.documents.candidates import Candidate, Translation
+from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost, Start
 from cryslator_flows.errors import CountingError
-from cryslator_flows.relaxation.comparison import compare_ends
-from cryslator_flows.relaxation.counting import total_cost
-from cryslator_flows.relaxation.ledger import ledger_cost
-from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison, RelaxationCost, Start, Translation
 from cryslator_flows.settings import SETTINGS
 
 

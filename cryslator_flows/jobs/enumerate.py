@@ -10,13 +10,13 @@ from jobflow import Flow, Maker, Response, job
 from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.templates import AnyTemplateSource
+from cryslator_flows.documents.candidates import EnumerationCounts
 from cryslator_flows.errors import CampaignError, StructureError
-from cryslator_flows.jobs.acquisition import Acquisition
 from cryslator_flows.jobs.gather import GatherMaker
-from cryslator_flows.jobs.selection import Cuts
-from cryslator_flows.jobs.stages import StageConfigs, place
+from cryslator_flows.jobs.placing import StageConfigs, place
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.schemas import EnumerationCounts
+from cryslator_flows.screening.acquisition import Acquisition
+from cryslator_flows.screening.cuts import Cuts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

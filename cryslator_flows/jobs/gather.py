@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from jobflow import Maker, job
 
 from cryslator_flows.crystals.packing import Shortlist, TranslatedCandidates
-from cryslator_flows.jobs.acquisition import Acquisition
-from cryslator_flows.jobs.selection import Cuts
-from cryslator_flows.schemas import TranslationStats
+from cryslator_flows.documents.candidates import TranslationStats
+from cryslator_flows.screening.acquisition import Acquisition
+from cryslator_flows.screening.cuts import Cuts
 
 
 @dataclass

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jobflow import JobConfig, Maker, OnMissing, job
 
-from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.relaxation.formation import formation_energies
-from cryslator_flows.schemas import Digests, Learned, RelaxationComparison, RoundOutcome
-from cryslator_flows.translator.pretrained import find_model
+from cryslator_flows.analysis.formation_energies import formation_energies
+from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
+from cryslator_flows.documents.rounds import Learned, RoundOutcome
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
+from cryslator_flows.translator.model_folder import find_model
 
 if TYPE_CHECKING:
-    from cryslator_flows.translator.pretrained import ModelFolder
-    from cryslator_flows.translator.records import PairRecord
+    from cryslator_flows.training.records import PairRecord
+    from cryslator_flows.translator.model_folder import ModelFolder
 
 # A pair or two teach their own energy and little else.
 LEAST_PAIRS = 3
@@ -92,10 +93,10 @@ class LearnMaker(Maker):
             The file of old pairs is wrong.
         """
         from cryslator_flows.pairs.align import align_all
-        from cryslator_flows.pairs.comparisons import comparison_pairs
         from cryslator_flows.pairs.raw import Dropped
-        from cryslator_flows.translator.records import PairRecord
-        from cryslator_flows.translator.travel import pack_model, unpack_model
+        from cryslator_flows.pairs.sources.comparisons import comparison_pairs
+        from cryslator_flows.training.records import PairRecord
+        from cryslator_flows.training.travel import pack_model, unpack_model
 
         before = before or Learned(outcomes=[], digests=Digests(), records=[])
         done = [comparison for comparison in comparisons if comparison is not None]
@@ -165,12 +166,12 @@ class LearnMaker(Maker):
         self, name: str, base: ModelFolder, last: ModelFolder, records: list[PairRecord], ratios: list[float]
     ) -> ModelFolder:
         """Fine-tune in the folder of the job; if it was stopped there, go on."""
-        from cryslator_flows.translator.recipe import TuneConfig
-        from cryslator_flows.translator.replay import read_replay
-        from cryslator_flows.translator.splits import Split
-        from cryslator_flows.translator.tracking import track_calibration
-        from cryslator_flows.translator.tune import fine_tune
-        from cryslator_flows.translator.tune_data import TuneData
+        from cryslator_flows.training.recipe import TuneConfig
+        from cryslator_flows.training.replay import read_replay
+        from cryslator_flows.training.splits import Split
+        from cryslator_flows.training.tracking import track_calibration
+        from cryslator_flows.training.tune import fine_tune
+        from cryslator_flows.training.tune_data import TuneData
 
         replay = [] if self.replay is None else read_replay(Path(self.replay))
         settings = TuneConfig(

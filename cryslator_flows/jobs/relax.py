@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
 
 from cryslator_flows.crystals.packing import TranslatedCandidates
+from cryslator_flows.documents.relaxations import Digests, RelaxationComparison, Start
+from cryslator_flows.jobs.placing import StageConfigs, place
 from cryslator_flows.jobs.reuse import ReuseMaker, find_known
-from cryslator_flows.jobs.selection import is_control
-from cryslator_flows.jobs.stages import StageConfigs, place
-from cryslator_flows.schemas import Digests, RelaxationComparison, Start
+from cryslator_flows.screening.cuts import is_control
 
 if TYPE_CHECKING:
     from jobflow import Job

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from jobflow import Maker, job
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from cryslator_flows.schemas import Candidate, RelaxationComparison, Start, Translation
+from cryslator_flows.documents.candidates import Candidate, Translation
+from cryslator_flows.documents.relaxations import RelaxationComparison, Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,11 +9,11 @@ import numpy as np
 from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.packing import Selection, Shortlist, TranslatedCandidates
+from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.jobs.gather import add_stats
+from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
-from cryslator_flows.jobs.selection import Cuts
-from cryslator_flows.jobs.stages import place
-from cryslator_flows.schemas import Digests, RelaxationComparison
+from cryslator_flows.screening.cuts import Cuts
 
 if TYPE_CHECKING:
     from jobflow import Job

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING
 
 from jobflow import JobConfig, Maker, OnMissing, job
 
+from cryslator_flows.analysis.savings import count_outcomes, count_prerelaxations, measure_all_savings
+from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
+from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
+from cryslator_flows.documents.rounds import RoundOutcome
+from cryslator_flows.documents.summary import CampaignSummary
 from cryslator_flows.errors import CampaignError
-from cryslator_flows.relaxation.savings import count_outcomes, count_prerelaxations, measure_all_savings
-from cryslator_flows.schemas import (
-    CampaignSummary,
-    Digests,
-    EnumerationCounts,
-    RelaxationComparison,
-    RoundOutcome,
-    TranslationStats,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

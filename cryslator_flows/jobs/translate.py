@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from jobflow import Maker, job
 
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
-from cryslator_flows.defaults import DEFAULT_MODEL
-from cryslator_flows.jobs.acquisition import Acquisition
-from cryslator_flows.jobs.selection import Cuts
-from cryslator_flows.schemas import Candidate, Rejection, TranslationStats, TunedModel
+from cryslator_flows.documents.candidates import Candidate, Rejection, TranslationStats
+from cryslator_flows.documents.rounds import TunedModel
+from cryslator_flows.screening.acquisition import Acquisition
+from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +71,8 @@ class TranslateMaker(Maker):
             The model does not exist or is damaged.
         """
         from cryslator_flows.errors import StructureError
+        from cryslator_flows.training.travel import unpack_model
         from cryslator_flows.translator.translator import Translator
-        from cryslator_flows.translator.travel import unpack_model
 
         began = perf_counter()
         folder = self.model_name if model is None else unpack_model(model, Path.cwd()).path

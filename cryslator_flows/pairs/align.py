@@ -15,17 +15,14 @@ from cryslator_flows.crystals.displacement import without_drift
 from cryslator_flows.errors import StructureError
 from cryslator_flows.pairs.deformation import SitesOfCell, lattices_near, least_deformation, strains_between
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.translator.records import PairRecord
+from cryslator_flows.training.records import PairRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from numpy.typing import NDArray
-
-    from cryslator_flows.pairs.deformation import Alignment
+    from cryslator_flows.pairs.deformation import Alignment, Array
     from cryslator_flows.pairs.raw import RawPair
 
-    Array = NDArray[np.floating]
 
 # Sites and axes as given are not doubted where they differ less than this from the unrelaxed crystal's: strain, and
 # displacement over the cube root of the volume per atom.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from pydantic import FiniteFloat
 from pymatgen.core import Composition
 
+from cryslator_flows.config import read_strict
 from cryslator_flows.crystals.substitution import Symbol
-from cryslator_flows.yaml_files import read_strict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cryslator_flows.translator.records import PairRecord
+    from cryslator_flows.training.records import PairRecord
 
 
 def read_element_energies(path: Path) -> dict[str, float]:

@@ -31,7 +31,7 @@ OPTIONS = {
 }
 
 
-class Split(StrEnum):
+class SplitRule(StrEnum):
     """How pairs are shared out to training, validation and test."""
 
     FORMULA = "formula"
@@ -62,6 +62,6 @@ class ReaderOptions:
     intermediates: int
     max_per_target: int
     seed: int
-    split: Split
+    split: SplitRule
     scratch: Path
     report: Callable[[str], None] = lambda _: None

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.align import align_all
 from cryslator_flows.pairs.energies import add_formation_energy
-from cryslator_flows.pairs.kinds import Split
+from cryslator_flows.pairs.kinds import SplitRule
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.split import LEAKAGE, NO_PART, share_out
+from cryslator_flows.pairs.shares import LEAKAGE, NO_PART, share_out
 from cryslator_flows.pairs.spool import Spool
 from cryslator_flows.pairs.write import (
     SPLIT,
@@ -23,8 +23,8 @@ from cryslator_flows.pairs.write import (
     most_frequent_first,
     write_summary,
 )
-from cryslator_flows.translator.records import PairRecord
-from cryslator_flows.translator.splits import PARTS, HeldOut
+from cryslator_flows.training.records import PairRecord
+from cryslator_flows.training.splits import PARTS, HeldOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,7 +53,7 @@ class PairFolder:
     """
 
     folder: Path
-    split: Split = Split.FORMULA
+    split: SplitRule = SplitRule.FORMULA
     seed: int = 0
     element_energies: dict[str, float] | None = None
     limits: PairLimits | None = None
@@ -146,9 +146,9 @@ class PairFolder:
         self, rows: Spool, formulas: Sequence[str], given: Sequence[str | None]
     ) -> tuple[list[str | None], list[Dropped]]:
         """Return the part of each row, None for those that are left out, and these with the reason."""
-        if self.split is Split.NONE:
+        if self.split is SplitRule.NONE:
             return [""] * len(rows), []
-        if self.split is Split.FORMULA:
+        if self.split is SplitRule.FORMULA:
             of_formula = share_out(formulas, self.seed)
             parts: list[str | None] = [of_formula[formula] for formula in formulas]
         else:
@@ -175,7 +175,7 @@ class PairFolder:
         return parts, left_out
 
     def _write(self, rows: Spool, formulas: Sequence[str], parts: Sequence[str | None]) -> dict[str, PartCounts]:
-        with PartFiles(self.folder, ("",) if self.split is Split.NONE else PARTS) as files:
+        with PartFiles(self.folder, ("",) if self.split is SplitRule.NONE else PARTS) as files:
             for row, formula, part in zip(rows, formulas, parts, strict=True):
                 if part is not None:
                     files.write(part, row, formula)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cryslator_flows.pairs.deeprelax import read_deeprelax
-from cryslator_flows.pairs.isostructural import read_isostructural
 from cryslator_flows.pairs.kinds import Kind, ReaderOptions
-from cryslator_flows.pairs.mpf import read_mpf
+from cryslator_flows.pairs.published.deeprelax import read_deeprelax
+from cryslator_flows.pairs.published.mpf import read_mpf
+from cryslator_flows.pairs.published.xmno import read_xmno
 from cryslator_flows.pairs.raw import Dropped, RawPair
-from cryslator_flows.pairs.store import read_store
-from cryslator_flows.pairs.vasp import read_vasp_runs
-from cryslator_flows.pairs.xmno import read_xmno
-from cryslator_flows.translator.records import PairRecord
+from cryslator_flows.pairs.sources.isostructural import read_isostructural
+from cryslator_flows.pairs.sources.task_store import read_store
+from cryslator_flows.pairs.sources.vasp_runs import read_vasp_runs
+from cryslator_flows.training.records import PairRecord
 
 Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | PairRecord | Dropped]]
 

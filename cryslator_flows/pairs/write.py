@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from cryslator_flows.errors import StoreError
-from cryslator_flows.whole_files import whole_file, write_whole
+from cryslator_flows.system.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from collections import Counter

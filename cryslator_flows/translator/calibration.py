@@ -5,28 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cryslator_flows.translator.geometry import shift_between, strain_between
-from cryslator_flows.translator.pairs import relaxed_inputs
-from cryslator_flows.translator.settling import Moves, Settling, describe, fit_settling
+from cryslator_flows.translator.settling import Settling
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from cryslator_flows.translator.graph import Crystals
     from cryslator_flows.translator.network import Prediction
-    from cryslator_flows.translator.pairs import Pairs
 
 # Shares of the validation energies that lie within the two stated uncertainties.
 LEVELS = (0.683, 0.90)
 NEIGHBORS = 5
-# Share of the validation crystals that count as out of domain.
-FAR = 0.01
-# Training crystals that stand for the domain: more would take longer than the translation itself.
-KNOWN = 5000
 SETTLING = "settling."
 
 
@@ -119,112 +109,3 @@ def weighted_quantile(values: Tensor, weights: Tensor, level: float) -> float:
     n = float(weights.sum())
     index = int(torch.searchsorted(share, torch.tensor(min(1.0, level * (n + 1) / n), dtype=share.dtype)))
     return float(values[order][min(index, len(values) - 1)])
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    energy: Tensor
-    energy_scale: Tensor
-    features: Tensor
-    moves: Moves
-
-
-@torch.no_grad()
-def _translate_all(network: TranslationNetwork, pairs: Pairs, device: str) -> _Outcome:
-    parts, before = [], 0
-    for rows in torch.arange(len(pairs)).split(256):
-        batch = pairs.take(rows).to(device)
-        crystals = batch.unrelaxed
-        prediction = network.translate(crystals)
-        encoded, translated = network.crystal_features(prediction, crystals)
-        row = (
-            prediction.energy,
-            prediction.energy_scale,
-            translated,
-            describe(prediction, crystals, encoded, translated),
-            prediction.strain,
-            strain_between(crystals.lattices, batch.relaxed.lattices),
-            prediction.shift,
-            shift_between(crystals, batch.relaxed),
-            crystals.owner + before,
-        )
-        parts.append([part.cpu() for part in row])
-        before += len(rows)
-    energy, energy_scale, features, *moves = (torch.cat(column) for column in zip(*parts, strict=True))
-    return _Outcome(energy, energy_scale, features, Moves(*moves))
-
-
-def calibrate(
-    network: TranslationNetwork,
-    train: Pairs,
-    val: Pairs,
-    weights: Tensor,
-    device: str,
-    settles: bool,
-    element_volumes: Tensor,
-) -> Calibration:
-    """Fit everything that is learnt from the validation pairs once the network is done.
-
-    Parameters
-    ----------
-    network : Network or ReferenceNetwork
-        The finished network.
-    train : Pairs
-        Training pairs that stand for the domain.
-    val : Pairs
-        Validation pairs.
-    weights : Tensor
-        Weight of each validation pair; those of one target add up to one, [pairs].
-    device : str
-        Where to compute.
-    settles : bool
-        Whether relaxed crystals are recognised and left as they are.
-    element_volumes : Tensor
-        As in `Calibration`.
-
-    Returns
-    -------
-    Calibration
-        The result.
-    """
-    few = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:KNOWN]
-    known = _translate_all(network, train.take(few), device).features
-    seen = _translate_all(network, val, device)
-    distance = nearest(seen.features, known)
-    labelled = ~val.energy.isnan()
-    errors = (seen.energy - val.energy)[labelled].abs().clamp(min=1e-4)
-    weight = weights[labelled]
-    at = seen.energy_scale[labelled], distance[labelled]
-    scale, quantiles = torch.zeros(3), torch.ones(2)
-    if len(errors):
-        scale = _fit_scale(errors, weight, *at)
-        ratio = errors / sigma(scale, *at)
-        quantiles = torch.tensor([weighted_quantile(ratio, weight, level) for level in LEVELS])
-    settling = None
-    if settles:
-        settling = fit_settling(seen.moves, _translate_all(network, relaxed_inputs(val), device).moves, weights)
-    return Calibration(
-        scale=scale,
-        quantiles=quantiles,
-        known=known,
-        limit=torch.tensor(weighted_quantile(distance, weights, 1 - FAR)),
-        element_volumes=element_volumes.cpu(),
-        settling=settling,
-    )
-
-
-def _fit_scale(errors: Tensor, weights: Tensor, energy_scale: Tensor, distance: Tensor) -> Tensor:
-    """Coefficients of `sigma` with the largest likelihood under a Laplace distribution, not below zero each."""
-    from scipy.optimize import minimize  # half a second that those who only translate need not wait
-
-    # Double precision: the gradient is taken by differences.
-    share, size_of = (weights / weights.sum()).double(), errors.double()
-    at = energy_scale.double(), distance.double()
-
-    def loss(coefficients: NDArray[np.float64]) -> float:
-        size = sigma(torch.from_numpy(coefficients), *at)
-        return float((share * (size_of / size + size.log())).sum())
-
-    start = [float(errors.log().mean()), 0.5, 0.5]
-    found = minimize(loss, start, method="L-BFGS-B", bounds=[(None, None), (0, 2), (0, 2)])
-    return torch.as_tensor(found.x, dtype=errors.dtype)

@@ -18,7 +18,7 @@ from cryslator_flows.translator.network import Prediction, apply
 if TYPE_CHECKING:
     from pymatgen.core import Species
 
-    from cryslator_flows.translator.pretrained import ModelFolder
+    from cryslator_flows.translator.model_folder import ModelFolder
 
 
 def to_crystals(structures: list[Structure]) -> Crystals:
@@ -43,7 +43,7 @@ def to_structures(crystals: Crystals, like: list[Structure]) -> list[Structure]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ModelOutput:
     """What a model says of a batch.
 
     Parameters
@@ -102,7 +102,7 @@ class LoadedModel:
         return crystals.to(self.device).in_precision(torch.float32)
 
     @torch.inference_mode()
-    def predict(self, crystals: Crystals) -> Outcome:
+    def predict(self, crystals: Crystals) -> ModelOutput:
         """Translate a batch of `to_crystals`."""
         crystals = find_symmetry(crystals)
         raw = in_double(self.network.translate(self.to_single(crystals)))
@@ -111,7 +111,7 @@ class LoadedModel:
         distance = self.calibration.distance(features)
         settling = self.calibration.settling
         prediction = raw if settling is None else settling.settle(raw, crystals, encoded, features)
-        return Outcome(
+        return ModelOutput(
             prediction=prediction,
             translated=apply(prediction, crystals),
             uncertainty=self.calibration.uncertainty(raw.energy_scale, distance),

@@ -16,19 +16,20 @@ from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.moments import moments_of
-from cryslator_flows.defaults import DEFAULT_MODEL
+from cryslator_flows.documents.candidates import Translation
 from cryslator_flows.errors import ModelError, StructureError, one_line
-from cryslator_flows.processes import start_processes
-from cryslator_flows.schemas import Translation
+from cryslator_flows.system.processes import start_processes
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from cryslator_flows.translator.loaded import LoadedModel, to_crystals
+from cryslator_flows.translator.model_folder import FORMATION_ENERGY, find_model
 from cryslator_flows.translator.network import mean_per_crystal
-from cryslator_flows.translator.pretrained import FORMATION_ENERGY, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cryslator_flows.translator.pretrained import ModelFolder
+    from cryslator_flows.crystals.files import ReadStructure
+    from cryslator_flows.translator.model_folder import ModelFolder
 
 # Atoms in a batch: enough that starting operations takes little of the time.
 ATOMS_PER_BATCH = 1024
@@ -39,9 +40,9 @@ WORTH_PROCESSES = 5000
 # More of them would wait for the one that reads and writes, and each takes some 350 MiB.
 MOST_PROCESSES = 8
 
-Row = tuple[str, Structure | StructureError]
-Batch = list[Row]
-Result = Translation | StructureError
+Batch = list[ReadStructure]
+TranslationResult = Translation | StructureError
+NamedResult = tuple[str, TranslationResult]
 
 
 class Translator:
@@ -72,7 +73,7 @@ class Translator:
         if target != FORMATION_ENERGY:
             raise ModelError(
                 f"model {folder.name!r}: predicts {target!r}, not the formation energy; "
-                "use PropertyPredictor of cryslator_flows.translator.property for it"
+                "use PropertyPredictor of cryslator_flows.translator.property_predictor for it"
             )
         self.folder = folder
         self.model = LoadedModel(folder)
@@ -140,7 +141,7 @@ class Translator:
         for _, result in self.translate_labelled(("structure", structure) for structure in structures):
             yield result
 
-    def translate_labelled(self, rows: Iterable[Row]) -> Iterator[tuple[str, Result]]:
+    def translate_labelled(self, rows: Iterable[ReadStructure]) -> Iterator[NamedResult]:
         """Translate a stream of named structures; errors that come with it are passed on in their place.
 
         Parameters
@@ -154,7 +155,7 @@ class Translator:
             One for each row, in order.
         """
         cores = torch.get_num_threads()
-        ahead: deque[tuple[Batch, Future[list[Result]]]] = deque()
+        ahead: deque[tuple[Batch, Future[list[TranslationResult]]]] = deque()
         # A batch is too small for the threads of one operation to be worth their wake-up; a batch for each is not.
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as threads:
             try:
@@ -175,7 +176,7 @@ class Translator:
                 for _, waiting in ahead:
                     waiting.cancel()
 
-    def translate_batch(self, batch: Batch) -> list[Result]:
+    def translate_batch(self, batch: Batch) -> list[TranslationResult]:
         """Check the structures of a batch and translate those that make sense, all at once in this thread."""
         checked = [checked_row(*row) for row in batch]
         try:
@@ -194,7 +195,7 @@ class Translator:
             return 1
         return min(cpu_count(), MOST_PROCESSES)
 
-    def _results(self, batch: Batch, waiting: Future[list[Result]]) -> Iterator[tuple[str, Result]]:
+    def _results(self, batch: Batch, waiting: Future[list[TranslationResult]]) -> Iterator[NamedResult]:
         """Results of a batch with the names of its rows."""
         try:
             results = waiting.result()
@@ -261,7 +262,7 @@ def checked_row(name: str, item: Structure | StructureError) -> Structure | Stru
     return item
 
 
-def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
+def in_batches(rows: Iterable[ReadStructure]) -> Iterator[Batch]:
     """Rows in batches of some `ATOMS_PER_BATCH` atoms, which bounds the edges: an atom has less than 20."""
     batch: Batch = []
     atoms = 0
@@ -274,7 +275,7 @@ def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
     yield batch
 
 
-def translate_elsewhere(folder: ModelFolder, version: str, batch: Batch) -> list[Result]:
+def translate_elsewhere(folder: ModelFolder, version: str, batch: Batch) -> list[TranslationResult]:
     """Translate a batch in another process, which keeps its model."""
     return _translator_of_process(folder, version).translate_batch(batch)
 

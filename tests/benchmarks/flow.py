@@ -34,16 +34,16 @@ from pymatgen.core import Element
 from rich.console import Console
 from rich.table import Table
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.folder import STORE_FILE
-from cryslator_flows.campaign.local import LocalRun
-from cryslator_flows.campaign.run import CampaignRun
+from cryslator_flows.api import Campaign
+from cryslator_flows.running.local.folder import STORE_FILE
+from cryslator_flows.running.local.job_loop import LocalRun
+from cryslator_flows.running.local.run import CampaignRun
 from cryslator_flows.translator.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cryslator_flows.schemas import CampaignSummary
+    from cryslator_flows.documents.summary import CampaignSummary
 
 METALS = [element.symbol for number in range(1, 104) if (element := Element.from_Z(number)).is_metal]
 # Outputs of jobs, their additional store, and what runs are resumed from.

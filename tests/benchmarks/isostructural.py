@@ -24,7 +24,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-COMMAND = "from cryslator_flows.cli import main; main()"
+COMMAND = "from cryslator_flows.cli.main import main; main()"
 
 
 def draw_lines(source: Path, number: int, path: Path) -> int:

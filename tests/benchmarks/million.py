@@ -34,17 +34,17 @@ from pymatgen.core import Element
 from rich.console import Console
 from rich.table import Table
 
-from cryslator_flows.crystals.candidates import substituted_formula
+from cryslator_flows.crystals.candidate_rows import substituted_formula
 from cryslator_flows.crystals.columns import encode_columns, n_moves
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
 from cryslator_flows.crystals.packing import FLAGS, NUMBERS, PackedCandidates, Shortlist, TranslatedCandidates
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.documents.candidates import TranslationStats
 from cryslator_flows.jobs.enumerate import PARTS_PER_JOB, EnumerateMaker
 from cryslator_flows.jobs.gather import GatherMaker
-from cryslator_flows.jobs.selection import Cuts
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.schemas import TranslationStats
+from cryslator_flows.screening.cuts import Cuts
 
 CHUNK = EnumerateMaker().chunk_size
 METALS = [element.symbol for number in range(1, 104) if (element := Element.from_Z(number)).is_metal]

@@ -23,10 +23,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from cryslator_flows.campaign.folder import CampaignFolder
-from cryslator_flows.campaign.frames import CampaignFrames
 from cryslator_flows.crystals.packing import TranslatedChunk
-from cryslator_flows.schemas import EnumerationCounts, TranslationStats
+from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
+from cryslator_flows.results.frames import CampaignFrames
+from cryslator_flows.running.local.folder import CampaignFolder
 from tests.benchmarks.million import enumerate_candidates, measure, prepare, read
 
 MANY, FEW = "many", "few"

@@ -22,7 +22,7 @@ from maggma.stores.mongolike import MontyStore
 from rich.console import Console
 from rich.table import Table
 
-from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.system.sqlite_store import SQLiteStore
 
 if TYPE_CHECKING:
     from maggma.core import Store

@@ -17,12 +17,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from cryslator_flows.training.fit import Fit
+from cryslator_flows.training.fit_settings import FitConfig
+from cryslator_flows.training.tensors import Pairs, to_arrays
 from cryslator_flows.translator.equivalents import find_symmetry
-from cryslator_flows.translator.fit import Fit
-from cryslator_flows.translator.fit_settings import FitConfig
 from cryslator_flows.translator.loaded import to_crystals
 from cryslator_flows.translator.network import NetworkConfig
-from cryslator_flows.translator.pairs import Pairs, to_arrays
 from tests.benchmarks.translate import oxides
 
 

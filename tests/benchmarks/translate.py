@@ -28,7 +28,7 @@ from rich.table import Table
 
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.templates import AflowTemplates
-from cryslator_flows.relaxation.engines import build_relax_maker
+from cryslator_flows.engines.by_name import build_relax_maker
 from cryslator_flows.translator import graph
 from cryslator_flows.translator.equivalents import _equivalent, find_symmetry
 from cryslator_flows.translator.loaded import to_crystals

@@ -3,7 +3,7 @@ import json
 import pytest
 import yaml
 
-from cryslator_flows.campaign.file import Campaign
+from cryslator_flows.api import Campaign
 from cryslator_flows.errors import CampaignError, ModelError
 from tests.conftest import ROOT
 

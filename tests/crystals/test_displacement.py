@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
+from cryslator_flows.analysis.property_errors import structure_errors
 from cryslator_flows.crystals.displacement import displacements
 from cryslator_flows.crystals.symmetry import symmetrize_like
 from cryslator_flows.pairs.align import best_alignment
-from cryslator_flows.relaxation.properties import structure_errors
+from cryslator_flows.training.structure_match import displacement
 from cryslator_flows.translator.geometry import cartesian_shift_between, shift_between
 from cryslator_flows.translator.graph import Crystals
-from cryslator_flows.translator.structure_match import displacement
 
 MATRIX = Lattice.from_parameters(4.1, 5.3, 6.2, 78, 95, 111).matrix
 

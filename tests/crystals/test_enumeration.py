@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Composition, Element, Lattice, Species, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from cryslator_flows.crystals.candidates import candidate_id, substituted_formula
+from cryslator_flows.crystals.candidate_rows import candidate_id, substituted_formula
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
 from cryslator_flows.crystals.substitution import (
     ExplicitMaps,
@@ -19,8 +19,8 @@ from cryslator_flows.crystals.substitution import (
     substitute,
 )
 from cryslator_flows.crystals.templates import AflowTemplates, FileTemplates
+from cryslator_flows.documents.candidates import Template
 from cryslator_flows.errors import StructureError
-from cryslator_flows.schemas import Template
 
 SYMBOLS = ["Li", "Na", "Cs", "Ca", "Fe", "Mn", "Ti", "P", "Si", "N", "C", "S", "O", "F", "Cl", "H", "He", "Ne"]
 

@@ -2,7 +2,7 @@ import pytest
 
 from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.substitution import ExplicitMaps, substitute
-from cryslator_flows.schemas import Template
+from cryslator_flows.documents.candidates import Template
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from cryslator_flows.crystals.columns import squeeze
 from cryslator_flows.crystals.files import read_structures
 from cryslator_flows.crystals.outside import structure_from_dict
 from cryslator_flows.crystals.packing import PackedCandidates
+from cryslator_flows.documents.candidates import Template
 from cryslator_flows.errors import StructureError
-from cryslator_flows.schemas import Template
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from monty.json import MontyDecoder, MontyEncoder
 
-from cryslator_flows.crystals.candidates import CandidateRow
+from cryslator_flows.crystals.candidate_rows import CandidateRow
 from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates
 from cryslator_flows.crystals.substitution import RolePools, Substitution
 from cryslator_flows.crystals.templates import AflowTemplates
-from cryslator_flows.schemas import Template, Translation
+from cryslator_flows.documents.candidates import Template, Translation
 from tests.conftest import ROOT
 from tests.crystals.test_symmetry import symmetry
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from cryslator_flows.campaign.store import SQLiteStore
-from cryslator_flows.crystals.stores import open_store, without_secrets
 from cryslator_flows.crystals.templates import (
     AflowTemplates,
     AnyTemplateSource,
@@ -16,6 +14,8 @@ from cryslator_flows.crystals.templates import (
     StoreTemplates,
 )
 from cryslator_flows.errors import StoreError, StructureError
+from cryslator_flows.system.sqlite_store import SQLiteStore
+from cryslator_flows.system.store_specs import open_store, without_secrets
 
 
 def test_aflow_filters():

@@ -10,8 +10,8 @@ from pathlib import Path
 from atomate2.ase.jobs import LennardJonesRelaxMaker
 from jobflow import Flow, Maker, job
 
-from cryslator_flows.relaxation.properties import broaden_levels
-from cryslator_flows.schemas import ElectronicProperties
+from cryslator_flows.analysis.property_errors import broaden_levels
+from cryslator_flows.documents.properties import ElectronicProperties
 
 
 @dataclass

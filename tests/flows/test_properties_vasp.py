@@ -7,12 +7,12 @@ from jobflow import Flow, JobStore, run_locally
 from maggma.stores import MemoryStore
 from pymatgen.core import Structure
 
-from cryslator_flows.campaign.properties_report import plot_properties, properties_markdown
+from cryslator_flows.documents.properties import PropertyComparison
 from cryslator_flows.errors import DataError
-from cryslator_flows.flows.properties import PropertyComparisonFlowMaker, vasp_static_maker
-from cryslator_flows.schemas import PropertyComparison
-from tests.fake_vasp.runs import poll_often
-from tests.relaxation.test_properties import electrons
+from cryslator_flows.flows.property_comparison import PropertyComparisonFlowMaker, vasp_static_maker
+from cryslator_flows.report.property_tables import plot_properties, properties_markdown
+from tests.analysis.test_property_errors import electrons
+from tests.support.fake_vasp.runs import poll_often
 
 pytestmark = pytest.mark.slow
 

@@ -8,19 +8,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobflow import run_locally
 
-from cryslator_flows.crystals.candidates import CandidateRow, make_candidate
+from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.crystals.substitution import RolePools, Substitution
 from cryslator_flows.crystals.templates import AflowTemplates
-from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.documents.candidates import Template, Translation
+from cryslator_flows.documents.summary import CampaignSummary
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.flows.screening import ScreeningFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker
-from cryslator_flows.jobs.selection import Cuts, energies_above_hull, is_control
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.schemas import CampaignSummary, Template, Translation
+from cryslator_flows.screening.cuts import Cuts, energies_above_hull, is_control
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 
 TEMPLATES = [AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)]

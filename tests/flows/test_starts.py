@@ -9,22 +9,16 @@ from jobflow import job, run_locally
 from maggma.stores import MemoryStore
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from cryslator_flows.campaign.frames import relaxations_frame
-from cryslator_flows.campaign.local import LocalRun
+from cryslator_flows.counting import count_steps
 from cryslator_flows.crystals.symmetry import SYMPREC
-from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.documents.candidates import Candidate, EnumerationCounts, Translation, TranslationStats
+from cryslator_flows.documents.relaxations import STARTS, RelaxationComparison
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.summarize import summarize
-from cryslator_flows.relaxation.counting import count_steps
-from cryslator_flows.schemas import (
-    STARTS,
-    Candidate,
-    EnumerationCounts,
-    RelaxationComparison,
-    Translation,
-    TranslationStats,
-)
+from cryslator_flows.results.frames import relaxations_frame
+from cryslator_flows.running.local.job_loop import LocalRun
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 from tests.flows.test_screening import run, screening
 

@@ -10,13 +10,14 @@ from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 from monty.io import zopen
 
-from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
-from cryslator_flows.relaxation.ledger import read_ledger
-from cryslator_flows.relaxation.savings import measure_all_savings
-from cryslator_flows.relaxation.vasp import GuardLimits
-from cryslator_flows.schemas import Candidate, RelaxationComparison, Translation
-from tests.fake_vasp.runs import poll_often
+from cryslator_flows.analysis.savings import measure_all_savings
+from cryslator_flows.counting.ledger import read_ledger
+from cryslator_flows.documents.candidates import Candidate, Translation
+from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.engines.vasp_settings import GuardLimits
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from tests.flows.makers import PairPotentialRelaxMaker
+from tests.support.fake_vasp.runs import poll_often
 
 pytestmark = pytest.mark.slow
 

@@ -7,12 +7,13 @@ import pytest
 from jobflow import run_locally
 from maggma.stores import MemoryStore
 
-from cryslator_flows.campaign.local import LocalRun
 from cryslator_flows.crystals.packing import Selection, TranslatedChunk
-from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.documents.stages import STAGES
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.jobs import enumerate as enumerate_module
 from cryslator_flows.jobs.reuse import find_known
-from cryslator_flows.schemas import STAGES, RelaxationComparison
+from cryslator_flows.running.local.job_loop import LocalRun
 from tests.flows.conftest import memory_store
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 from tests.flows.test_screening import SPACES, TEMPLATES, run, screening

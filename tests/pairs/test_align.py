@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from cryslator_flows.pairs.align import PairLimits, align, best_alignment, to_records
 from cryslator_flows.pairs.raw import Dropped, RawPair
-from cryslator_flows.translator.records import PairRecord
+from cryslator_flows.training.records import PairRecord
 
 
 def raw(unrelaxed, relaxed, **columns):

@@ -7,7 +7,7 @@ import yaml
 
 from cryslator_flows.pairs.kinds import Kind
 from cryslator_flows.pairs.readers import READERS
-from cryslator_flows.translator.records import PairRecord, read_records
+from cryslator_flows.training.records import PairRecord, read_records
 from tests.campaign import test_started as started
 
 MAKER = "tests.pairs.makers.LargeAtomsRelaxMaker"

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition
 
+from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost
 from cryslator_flows.pairs.align import align
-from cryslator_flows.pairs.comparisons import comparison_pairs, template_formula
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.schemas import Relaxation, RelaxationComparison, RelaxationCost
+from cryslator_flows.pairs.sources.comparisons import comparison_pairs, template_formula
 
 ENERGIES = {"Ca": -2.0, "Ti": -8.0, "O": -5.0}
 

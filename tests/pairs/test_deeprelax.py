@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from cryslator_flows.errors import DataError
-from cryslator_flows.pairs.deeprelax import read_deeprelax
+from cryslator_flows.pairs.published.deeprelax import read_deeprelax
 from cryslator_flows.pairs.raw import Dropped
 from tests.pairs.miniature import make_pairs, write_cif, write_deeprelax, write_rows
 

@@ -8,7 +8,7 @@ from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
 from cryslator_flows.pairs.deformation import SitesOfCell, lattices_near
-from cryslator_flows.pairs.isostructural import FARTHER, deform
+from cryslator_flows.pairs.sources.isostructural import FARTHER, deform
 
 CRYSTALS = {
     "perovskite": Structure.from_spacegroup(

@@ -2,13 +2,13 @@
 
 from pymatgen.core import Structure
 
-from cryslator_flows.flows.pairs import PairsFlowMaker
-from cryslator_flows.jobs.pairs import grown_pairs
-from cryslator_flows.pairs.grown import GrownPairs, PairCounts
+from cryslator_flows.documents.grown_pairs import GrownPairs, PairCounts
+from cryslator_flows.flows.pairs_flow import PairsFlowMaker
 from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.pairs.sources.grown import grown_pairs
 from tests.flows.conftest import memory_store
 from tests.flows.makers import PairPotentialRelaxMaker
-from tests.flows.test_pairs import run_here
+from tests.flows.test_pairs_flow import run_here
 from tests.flows.test_screening import SPACES, TEMPLATES
 
 

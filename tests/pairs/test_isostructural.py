@@ -13,24 +13,24 @@ from hypothesis import strategies as st
 from monty.json import jsanitize
 from pymatgen.core import Element, Lattice, Structure
 
-from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.errors import StoreError, StructureError
-from cryslator_flows.pairs import chunks, isostructural
 from cryslator_flows.pairs.align import best_alignment
-from cryslator_flows.pairs.isostructural import (
+from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.pairs.sources import chunks, isostructural
+from cryslator_flows.pairs.sources.isostructural import (
     NO_TEMPLATE,
     SAME_NAME,
     TRIES,
     find_substitutions,
     read_isostructural,
 )
-from cryslator_flows.pairs.nearest import Entry, NearestTemplates
-from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.relaxed import OTHER_FUNCTIONAL
-from cryslator_flows.translator.records import PairRecord, read_records
+from cryslator_flows.pairs.sources.nearest import Entry, NearestTemplates
+from cryslator_flows.pairs.sources.relaxed_crystals import OTHER_FUNCTIONAL
+from cryslator_flows.system.sqlite_store import SQLiteStore
+from cryslator_flows.training.records import PairRecord, read_records
 from tests.conftest import ROOT
-from tests.fake_vasp.runs import relax
 from tests.flows.makers import PairPotentialRelaxMaker
+from tests.support.fake_vasp.runs import relax
 
 LENGTHS = {"Mg": 4.21, "Ca": 4.81, "Sr": 5.16, "Ba": 5.54, "Ni": 4.18, "Zn": 4.28}
 
@@ -277,8 +277,9 @@ def salts(tmp_path, monkeypatch):
 # Each chunk of crystals holds ten, each of targets five; after so many chunks the process kills itself.
 KILLED = """
 import os, signal, sys
-from cryslator_flows.cli import main
-from cryslator_flows.pairs import chunks, isostructural
+from cryslator_flows.cli.main import main
+from cryslator_flows.pairs.sources import chunks
+from cryslator_flows.pairs.sources import isostructural
 isostructural.CRYSTALS_AT_ONCE, isostructural.TARGETS_AT_ONCE = 10, 5
 whole, left = chunks.whole_file, int(sys.argv.pop(1))
 def counted(path):
@@ -409,7 +410,7 @@ def test_many_crystals_of_one_formula_take_no_longer(monkeypatch):
     entries = [Entry(f"c{i}", "SiO2", (1.0, 2.0), (1.0, 1.0, 9.0), 0, i) for i in range(1000)]
     target = Entry("t", "GeO2", (1.5, 2.0), (1.0, 1.0, 1.0), 0, 1000)
     looked_at = []
-    monkeypatch.setattr("cryslator_flows.pairs.nearest._alike", lambda *axes: looked_at.append(axes))
+    monkeypatch.setattr("cryslator_flows.pairs.sources.nearest._alike", lambda *axes: looked_at.append(axes))
     assert NearestTemplates([*entries, target], 0).near(target, 4) == []
     assert len(looked_at) == 32
 

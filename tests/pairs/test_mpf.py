@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Species, Structure
 
 from cryslator_flows.errors import DataError
-from cryslator_flows.pairs.mpf import read_mpf
+from cryslator_flows.pairs.published.mpf import read_mpf
+from cryslator_flows.pairs.published.unpickle import read_pickle
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.unpickle import read_pickle
 from tests.pairs.miniature import make_pairs, relaxation, write_mpf
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cryslator_flows.translator.records import PairRecord, read_records
+from cryslator_flows.training.records import PairRecord, read_records
 from tests.pairs.miniature import make_pairs, write_deeprelax, write_mpf, write_xmno
 
 

@@ -16,17 +16,17 @@ from atomate2.vasp.flows.core import DoubleRelaxMaker
 from monty.json import jsanitize
 from pymatgen.core import SETTINGS, Lattice, Structure
 
-from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.counting import count_steps
 from cryslator_flows.errors import DataError, StoreError
 from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.store import read_store
-from cryslator_flows.pairs.trajectory import evenly_spaced
-from cryslator_flows.pairs.vasp import read_vasp_runs
-from cryslator_flows.relaxation.counting import count_steps
-from tests.fake_vasp.runs import folder as folder_of
-from tests.fake_vasp.runs import relax
+from cryslator_flows.pairs.sources.task_store import read_store
+from cryslator_flows.pairs.sources.trajectory import evenly_spaced
+from cryslator_flows.pairs.sources.vasp_runs import read_vasp_runs
+from cryslator_flows.system.sqlite_store import SQLiteStore
 from tests.flows.makers import PairPotentialRelaxMaker
+from tests.support.fake_vasp.runs import folder as folder_of
+from tests.support.fake_vasp.runs import relax
 
 
 @pytest.fixture(scope="module")
@@ -366,6 +366,17 @@ def test_the_command(run, double, tmp_path):
 def test_the_command_with_a_store(double, tmp_path):
     """In a process of its own, which knows only the stores that the command imports."""
     file = store_file(tmp_path, in_job_store(double))
-    command = [sys.executable, "-m", "cryslator_flows.cli", "pairs", "store", file, "-o", tmp_path, "--split", "none"]
+    command = [
+        sys.executable,
+        "-m",
+        "cryslator_flows.cli.main",
+        "pairs",
+        "store",
+        file,
+        "-o",
+        tmp_path,
+        "--split",
+        "none",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, "pairs.jsonl.gz 2 2 1" in " ".join(result.stdout.split())) == (0, True), result.stderr

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryslator_flows.errors import DataError
+from cryslator_flows.pairs.published.xmno import read_xmno
 from cryslator_flows.pairs.raw import Dropped, RawPair
-from cryslator_flows.pairs.xmno import read_xmno
 from tests.pairs.miniature import make_pairs, write_rows, write_xmno
 
 

@@ -26,7 +26,7 @@ DELAYS = ("checkout", "check_run_status", "advance_status", "refresh_limited", "
 
 
 class MongoServer:
-    """The test server of tests/mongo_server in a process of its own."""
+    """The test server of tests/support/mongo_server in a process of its own."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -35,7 +35,15 @@ class MongoServer:
 
     def start(self) -> None:
         """Start, again on the same port where it has run before, with the data that there is."""
-        command = [sys.executable, "-m", "tests.mongo_server", "--port", str(self.port), "--data", str(self.data)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.support.mongo_server",
+            "--port",
+            str(self.port),
+            "--data",
+            str(self.data),
+        ]
         environment = os.environ | {"PYTHONPATH": python_path()}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self.process.stdout is not None

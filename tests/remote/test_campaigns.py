@@ -12,15 +12,17 @@ from contextlib import suppress
 import pytest
 from pymatgen.core import Structure
 
-from cryslator_flows import cli_campaigns
-from cryslator_flows.campaign import remote, submit
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.remote import open_project
-from cryslator_flows.campaign.results import CampaignResults, campaign_labels, stage_rows
-from cryslator_flows.campaign.run import CampaignRun
-from cryslator_flows.campaign.status import remote_status
+from cryslator_flows.api import Campaign
+from cryslator_flows.cli import campaigns as cli_campaigns
+from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.errors import CampaignError
-from cryslator_flows.schemas import STAGES, RelaxationComparison
+from cryslator_flows.results.results import CampaignResults, campaign_labels, stage_rows
+from cryslator_flows.running.local.run import CampaignRun
+from cryslator_flows.running.remote import project as remote
+from cryslator_flows.running.remote import submit
+from cryslator_flows.running.remote.project import open_project
+from cryslator_flows.running.status import remote_status
 from tests.campaign.test_file import GOOD, write
 from tests.remote.project import NAME, python_path, wait_for
 
@@ -89,7 +91,7 @@ def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_p
     assert json.loads((tmp_path / "runs/one/summary.json").read_text())["relaxed"] == 2
 
     # The same through jobflow-remote's own command line.
-    assert "cryslator: cryslator_flows.jf_plugin" in jfr_project.jf("plugin", "list")
+    assert "cryslator: cryslator_flows.cli.jf_plugin" in jfr_project.jf("plugin", "list")
     assert "Jobs of two" in jfr_project.jf("cryslator", "status", "two")
     assert "Funnel of two" in jfr_project.jf("cryslator", "report", "two", "--folder", str(tmp_path / "reported"))
     assert "<h1>two</h1>" in (tmp_path / "reported/report.html").read_text()
@@ -104,7 +106,8 @@ def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_p
 
 WATCH = """
 import sys, time
-from cryslator_flows import cli, cli_campaigns
+from cryslator_flows.cli import main as cli
+from cryslator_flows.cli import campaigns as cli_campaigns
 cli_campaigns.sleep = lambda seconds: time.sleep(1)  # s, where 10 are too long to see much of so short a campaign
 sys.argv = ["cryslator", "status", "one", "--project", sys.argv[1], "--watch"]
 cli.main()

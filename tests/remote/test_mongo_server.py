@@ -316,7 +316,7 @@ def test_broken_end_of_the_journal_is_cut_off(killable, survivor, lost):
 
 
 def test_journal_belongs_to_one_server(killable):
-    command = [sys.executable, "-m", "tests.mongo_server", "--data", str(killable.data)]
+    command = [sys.executable, "-m", "tests.support.mongo_server", "--data", str(killable.data)]
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert f"{killable.data} is in use by another server" in second.stderr

@@ -15,14 +15,14 @@ from jobflow import Flow
 from jobflow_remote.jobs.runner import Runner
 from jobflow_remote.jobs.state import FlowState, JobState
 
-from cryslator_flows.campaign.results import CampaignResults
 from cryslator_flows.crystals.enumeration import Enumeration
-from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.flows.screening import ScreeningFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker
-from cryslator_flows.jobs.selection import Cuts
+from cryslator_flows.results.results import CampaignResults
+from cryslator_flows.screening.cuts import Cuts
 from tests.flows.test_screening import SPACES, TEMPLATES
 from tests.remote.flows import add, fan_out, work
 from tests.remote.makers import SlowRelaxMaker

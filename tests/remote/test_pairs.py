@@ -5,11 +5,12 @@ import pytest
 from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
-from cryslator_flows.flows.comparison import RelaxationComparisonFlowMaker
-from cryslator_flows.flows.pairs import PairsFlowMaker
-from cryslator_flows.jobs.pairs import GrowPairsMaker, grown_pairs
+from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.flows.pairs_flow import PairsFlowMaker
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.jobs.grow_pairs import GrowPairsMaker
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.schemas import RelaxationComparison
+from cryslator_flows.pairs.sources.grown import grown_pairs
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 from tests.flows.test_starts import candidate_of, translation_of
 

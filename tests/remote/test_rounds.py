@@ -2,15 +2,15 @@
 
 import pytest
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.remote import open_project
-from cryslator_flows.campaign.results import CampaignResults
-from cryslator_flows.campaign.run import CampaignRun
-from cryslator_flows.campaign.status import remote_status
+from cryslator_flows.api import Campaign
+from cryslator_flows.results.results import CampaignResults
+from cryslator_flows.running.local.run import CampaignRun
+from cryslator_flows.running.remote.project import open_project
+from cryslator_flows.running.status import remote_status
 from tests.campaign.test_file import write
-from tests.campaign.test_rounds import content
 from tests.remote.project import NAME
 from tests.remote.test_campaigns import places
+from tests.running.test_rounds import content
 
 
 @pytest.mark.slow

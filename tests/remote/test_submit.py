@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 import yaml
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.remote import open_project
-from cryslator_flows.campaign.stages import RemoteSettings
-from cryslator_flows.campaign.submit import _submit_flow, submit_campaign
+from cryslator_flows.api import Campaign
+from cryslator_flows.campaign.remote_settings import RemoteSettings
 from cryslator_flows.errors import CampaignError, ProjectError
+from cryslator_flows.running.remote.project import open_project
+from cryslator_flows.running.remote.submit import _submit_flow, submit_campaign
 from tests.campaign.test_file import GOOD, write
 from tests.conftest import ROOT
 from tests.remote.project import NAME
@@ -165,7 +165,7 @@ def test_mistakes_in_the_campaign_file_are_named(tmp_path, settings, words):
     ],
 )  # fmt: skip
 def test_mistakes_in_the_project_are_named(run, jfr_project, tmp_path, monkeypatch, sections, words):
-    monkeypatch.setattr("cryslator_flows.campaign.remote.DATABASE_PATIENCE", 500)
+    monkeypatch.setattr("cryslator_flows.running.remote.project.DATABASE_PATIENCE", 500)
     path = change_project(jfr_project, **sections)
     code, _, err = run("submit", write(tmp_path, GOOD), "--project", NAME)
     assert code == 2
@@ -207,7 +207,7 @@ def test_which_project(run, jfr_project, tmp_path, monkeypatch):
 
 def test_without_jobflow_remote(tmp_path):
     """Everything but `submit` works, and `submit` says what to install."""
-    code = "import sys; sys.modules['jobflow_remote'] = None; from cryslator_flows.cli import main; main()"
+    code = "import sys; sys.modules['jobflow_remote'] = None; from cryslator_flows.cli.main import main; main()"
     file = write(tmp_path, {**GOOD, "relaxation": None})
     command = [sys.executable, "-c", code]
     failed = subprocess.run([*command, "submit", file], capture_output=True, text=True, check=False)

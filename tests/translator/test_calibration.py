@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from cryslator_flows.translator.calibration import LEVELS, Calibration, calibrate, sigma, weighted_quantile
+from cryslator_flows.training.calibrate import calibrate
+from cryslator_flows.training.tensors import relaxed_inputs
+from cryslator_flows.translator.calibration import LEVELS, Calibration, sigma, weighted_quantile
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.network import Network, NetworkConfig, Prediction, apply
-from cryslator_flows.translator.pairs import relaxed_inputs
 from cryslator_flows.translator.settling import Settling
-from tests.translator.test_pairs import random_pairs
+from tests.training.test_tensors import random_pairs
 
 
 def test_quantile_is_conformal_and_weighted():

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from cryslator_flows.errors import ModelError, StoreError
+from cryslator_flows.training.new_model import new_model
+from cryslator_flows.training.travel import pack_model, unpack_model
 from cryslator_flows.translator.loaded import LoadedModel
-from cryslator_flows.translator.new_model import new_model
-from cryslator_flows.translator.pretrained import (
+from cryslator_flows.translator.model_folder import (
     CALIBRATION,
     CONFIG,
     METRICS,
@@ -22,7 +23,6 @@ from cryslator_flows.translator.pretrained import (
     list_models,
     write_files,
 )
-from cryslator_flows.translator.travel import pack_model, unpack_model
 
 
 @pytest.fixture

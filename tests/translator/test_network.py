@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Network, NetworkConfig, Prediction, apply
-from cryslator_flows.translator.reference.network import ReferenceConfig, ReferenceNetwork
+from cryslator_flows.translator.reference.reference_network import ReferenceConfig, ReferenceNetwork
 
 
 @dataclass(frozen=True)

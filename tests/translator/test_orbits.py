@@ -13,13 +13,13 @@ from pymatgen.symmetry.groups import SpaceGroup
 from scipy.spatial.transform import Rotation
 
 from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.training.evaluate import split
+from cryslator_flows.training.prepare import to_pairs, with_symmetry
+from cryslator_flows.training.tensors import Augmentation
 from cryslator_flows.translator.equivalents import _equivalent, find_symmetry
-from cryslator_flows.translator.evaluate import split
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.loaded import to_crystals
 from cryslator_flows.translator.network import apply
-from cryslator_flows.translator.pairs import Augmentation
-from cryslator_flows.translator.prepare import to_pairs, with_symmetry
 from tests.translator.test_network import make_network
 
 CELLS = {

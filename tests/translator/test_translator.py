@@ -9,9 +9,9 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from cryslator_flows import Translation, Translator
 from cryslator_flows.crystals.templates import AflowTemplates
-from cryslator_flows.defaults import DEFAULT_MODEL
 from cryslator_flows.errors import ModelError, StructureError
-from cryslator_flows.translator.pretrained import CALIBRATION, CONFIG, WEIGHTS, find_model, list_models
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
+from cryslator_flows.translator.model_folder import CALIBRATION, CONFIG, WEIGHTS, find_model, list_models
 from cryslator_flows.translator.translator import WORTH_PROCESSES
 
 

@@ -17,7 +17,7 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Structure
 from rich.progress import track
 
-from cryslator_flows.translator.records import PairRecord, read_records
+from cryslator_flows.training.records import PairRecord, read_records
 
 COLUMN = "electrostatic_energy_per_atom"
 

@@ -25,17 +25,18 @@ from pydantic import BaseModel
 from pymatgen.core import Structure
 from rich.progress import Progress
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.local import LocalRun
-from cryslator_flows.campaign.store import SQLiteStore
+from cryslator_flows.api import Campaign
+from cryslator_flows.counting import count_steps
 from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.symmetry import SYMPREC
+from cryslator_flows.documents.candidates import Candidate, Translation
+from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison
+from cryslator_flows.engines.gpaw import LOG
 from cryslator_flows.errors import CountingError
-from cryslator_flows.relaxation.counting import count_steps
-from cryslator_flows.relaxation.gpaw import LOG
-from cryslator_flows.schemas import Candidate, Relaxation, RelaxationComparison, Translation
+from cryslator_flows.running.local.job_loop import LocalRun
+from cryslator_flows.system.sqlite_store import SQLiteStore
+from cryslator_flows.system.whole_files import write_whole
 from cryslator_flows.translator.translator import Translator
-from cryslator_flows.whole_files import write_whole
 
 HERE = Path(__file__).parent
 STRUCTURES = "structures.json.gz"

@@ -22,12 +22,12 @@ from monty.json import MontyEncoder
 from monty.serialization import loadfn
 from rich.progress import Progress
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.properties_report import plot_properties, properties_markdown
-from cryslator_flows.flows.properties import PropertyComparisonFlowMaker
-from cryslator_flows.relaxation.gpaw_properties import GpawStaticMaker
-from cryslator_flows.relaxation.pinning import pin_kpoints
-from cryslator_flows.schemas import PropertyComparison
+from cryslator_flows.api import Campaign
+from cryslator_flows.documents.properties import PropertyComparison
+from cryslator_flows.engines.gpaw_properties import GpawStaticMaker
+from cryslator_flows.engines.pinning import pin_kpoints
+from cryslator_flows.flows.property_comparison import PropertyComparisonFlowMaker
+from cryslator_flows.report.property_tables import plot_properties, properties_markdown
 
 
 def compare(row: dict[str, Any], settings: dict[str, Any], folder: Path) -> PropertyComparison:

@@ -18,18 +18,12 @@ import numpy as np
 from measure import HERE, enumerate_candidates
 from scipy.stats import bootstrap
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.report import plot_savings, savings_markdown
+from cryslator_flows.analysis.savings import LEAST_PAIRS, paired_steps
+from cryslator_flows.api import Campaign
+from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
+from cryslator_flows.documents.relaxations import Ending, Relaxation, RelaxationComparison, RelaxationCost
 from cryslator_flows.jobs.summarize import summarize
-from cryslator_flows.relaxation.savings import LEAST_PAIRS, paired_steps
-from cryslator_flows.schemas import (
-    Ending,
-    EnumerationCounts,
-    Relaxation,
-    RelaxationComparison,
-    RelaxationCost,
-    TranslationStats,
-)
+from cryslator_flows.report.tables import plot_savings, savings_markdown
 
 # Candidates whose formula occurs, in whatever crystal, among the training pairs of cryslator-oxides.
 TRAINED = {"LiTaO3", "Mg(GaO2)2", "MgGeO3", "NaNbO3", "TiCdO3", "TiPbO3", "YVO4", "ZnSnO3"}

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cryslator_flows.translator.evaluate import Evaluation, first_of_each_target
-from cryslator_flows.translator.pretrained import METRICS, ModelFolder
-from cryslator_flows.translator.recipe import Recipe
-from cryslator_flows.translator.records import PairRecord, read_records
-from cryslator_flows.translator.splits import split_by_formula
-from cryslator_flows.translator.train import train
-from cryslator_flows.translator.tune import tune_by_recipe
-from cryslator_flows.whole_files import write_whole
+from cryslator_flows.system.whole_files import write_whole
+from cryslator_flows.training.evaluate import Evaluation, first_of_each_target
+from cryslator_flows.training.recipe import Recipe
+from cryslator_flows.training.records import PairRecord, read_records
+from cryslator_flows.training.splits import split_by_formula
+from cryslator_flows.training.train import train
+from cryslator_flows.training.tune import tune_by_recipe
+from cryslator_flows.translator.model_folder import METRICS, ModelFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cryslator_flows.translator.fit_settings import Progress
+    from cryslator_flows.training.fit_settings import Progress
 
 HERE = Path(__file__).parent
 ELEMENT = "Mn"

@@ -16,7 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cryslator_flows.translator.recipe import Recipe
+from cryslator_flows.training.recipe import Recipe
 
 HERE = Path(__file__).parent
 NEW, OLD = "test", "old_test"

@@ -22,11 +22,11 @@ import torch
 from potentials import POTENTIALS
 from report import write_results
 
-from cryslator_flows.relaxation.counting import count_steps
-from cryslator_flows.relaxation.engines import build_relax_maker
-from cryslator_flows.translator.evaluate import first_of_each_target
-from cryslator_flows.translator.records import PairRecord, read_records
-from cryslator_flows.translator.structure_match import compare
+from cryslator_flows.counting import count_steps
+from cryslator_flows.engines.by_name import build_relax_maker
+from cryslator_flows.training.evaluate import first_of_each_target
+from cryslator_flows.training.records import PairRecord, read_records
+from cryslator_flows.training.structure_match import compare
 from cryslator_flows.translator.translator import Translator
 
 COPIED = "input copied"

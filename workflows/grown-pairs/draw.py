@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from pymatgen.core import Composition, Element
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
-from cryslator_flows.crystals.candidates import substituted_formula
+from cryslator_flows.crystals.candidate_rows import substituted_formula
 from cryslator_flows.crystals.substitution import is_charge_balanced, rescale, substitute, template_elements
 from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.documents.candidates import Template
 from cryslator_flows.pairs.align import PairLimits
-from cryslator_flows.schemas import Template
-from cryslator_flows.translator.records import read_lines
+from cryslator_flows.training.records import read_lines
 
 if TYPE_CHECKING:
     import random

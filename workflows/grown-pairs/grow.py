@@ -24,23 +24,25 @@ from draw import MAX_ATOMS, Draw, held_out_formulas, prototypes
 from jobflow import Flow
 from potentials import POTENTIALS
 
-from cryslator_flows.campaign.folder import STORE_FILE, open_job_store, sole_owner
-from cryslator_flows.campaign.journal import JobRow
-from cryslator_flows.campaign.local import Happening, LocalRun
-from cryslator_flows.campaign.store import SQLiteStore
 from cryslator_flows.crystals.substitution import ExplicitMaps
 from cryslator_flows.crystals.templates import AflowTemplates
-from cryslator_flows.flows.pairs import PairsFlowMaker
-from cryslator_flows.jobs.pairs import CollectPairsMaker, GrowPairsMaker, grown_pairs
+from cryslator_flows.engines.by_name import build_relax_maker
+from cryslator_flows.flows.pairs_flow import PairsFlowMaker
+from cryslator_flows.jobs.collect_pairs import CollectPairsMaker
+from cryslator_flows.jobs.grow_pairs import GrowPairsMaker
 from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.relaxation.engines import build_relax_maker
-from cryslator_flows.whole_files import whole_file, write_whole
+from cryslator_flows.pairs.sources.grown import grown_pairs
+from cryslator_flows.running.local.folder import STORE_FILE, open_job_store, sole_owner
+from cryslator_flows.running.local.job_loop import Happening, LocalRun
+from cryslator_flows.running.local.journal import JobRow
+from cryslator_flows.system.sqlite_store import SQLiteStore
+from cryslator_flows.system.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from jobflow import Job
 
-    from cryslator_flows.schemas import Template
+    from cryslator_flows.documents.candidates import Template
 
 POTENTIAL = "CHGNet"
 NAME = "grown"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cryslator_flows.relaxation.engines import CHGNET_DEFAULTS, FORCE_FIELD_MAKER
+from cryslator_flows.engines.by_name import CHGNET_DEFAULTS, FORCE_FIELD_MAKER
 
 
 def sevennet(model: str) -> tuple[str, dict[str, Any]]:

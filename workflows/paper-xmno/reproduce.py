@@ -15,16 +15,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryslator_flows.console import err, progress_bars, quiet
 from cryslator_flows.errors import CryslatorError, DataError
-from cryslator_flows.translator.evaluate import INPUTS, Evaluation, Input
-from cryslator_flows.translator.pretrained import CARD, METRICS, RECIPE
-from cryslator_flows.translator.recipe import Recipe
-from cryslator_flows.translator.train import train
+from cryslator_flows.system.console import err, progress_bars, quiet
+from cryslator_flows.training.evaluate import INPUTS, Evaluation, Input
+from cryslator_flows.training.recipe import Recipe
+from cryslator_flows.training.train import train
+from cryslator_flows.translator.model_folder import CARD, METRICS, RECIPE
 
 if TYPE_CHECKING:
-    from cryslator_flows.translator.fit_settings import Progress
-    from cryslator_flows.translator.reference.stages import StageProgress
+    from cryslator_flows.training.fit_settings import Progress
+    from cryslator_flows.training.reference_stages import StageProgress
 
 HERE = Path(__file__).parent
 PAPER = "cryslator-2023-xmno"

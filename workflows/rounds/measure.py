@@ -13,12 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cryslator_flows.campaign.file import Campaign
-from cryslator_flows.campaign.folder import CampaignFolder
-from cryslator_flows.campaign.frames import CampaignFrames
-from cryslator_flows.campaign.run import CampaignRun, progress_bar
-from cryslator_flows.relaxation.formation import formation_energies
-from cryslator_flows.whole_files import write_whole
+from cryslator_flows.analysis.formation_energies import formation_energies
+from cryslator_flows.api import Campaign
+from cryslator_flows.results.frames import CampaignFrames
+from cryslator_flows.running.local.folder import CampaignFolder
+from cryslator_flows.running.local.run import CampaignRun, progress_bar
+from cryslator_flows.system.whole_files import write_whole
 
 HERE = Path(__file__).parent
 

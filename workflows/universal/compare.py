@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from cryslator_flows.translator.fit import Fit, read_settings, thin
-from cryslator_flows.translator.pairs import load_arrays
-from cryslator_flows.translator.validation import validate
+from cryslator_flows.training.fit import Fit, read_settings, thin
+from cryslator_flows.training.tensors import load_arrays
+from cryslator_flows.training.validation import validate
 
 WIDTHS = 128, 192, 256
 VALIDATION = 1500

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryslator_flows.translator.checkpoint import write_arrays
+from cryslator_flows.training.checkpoint import write_arrays
 
 SECOND_MOMENT = "exp_avg_sq"
 

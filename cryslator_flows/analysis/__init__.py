@@ -1,0 +1,1 @@
+"""Savings, ends of relaxations, energies and properties, from documents."""

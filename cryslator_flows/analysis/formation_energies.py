@@ -1,0 +1,104 @@
+"""Formation energies from the energies of an engine, to be held against predicted ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.core import Composition
+
+from cryslator_flows.analysis.ends import converged_ends
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cryslator_flows.documents.relaxations import RelaxationComparison
+
+# Candidates that a fit of elements' energies must have beyond what it fits.
+LEAST_BEYOND_FIT = 3
+# A candidate that alone decides about an element's energy has a leverage of 1.
+LEVERAGE_NOISE = 1e-6
+
+
+@dataclass(frozen=True)
+class FormationEnergies:
+    """Formation energies of relaxed candidates by their engine.
+
+    Parameters
+    ----------
+    energies : dict
+        By candidate, in eV/atom.
+    fitted : bool
+        Whether the elements' energies were fitted to the predictions, with the candidate itself left out.
+    """
+
+    energies: dict[str, float]
+    fitted: bool
+
+
+def relaxed_energies(comparisons: list[RelaxationComparison]) -> dict[str, float]:
+    """Return the energy of the lowest converged end of each candidate by its engine, in eV/atom."""
+    ends = {comparison.candidate_id: converged_ends(comparison.relaxations)[:1] for comparison in comparisons}
+    return {
+        candidate: end.energy_per_atom
+        for candidate, lowest in ends.items()
+        for end in lowest
+        if end.energy_per_atom is not None
+    }
+
+
+def formation_energies(
+    comparisons: list[RelaxationComparison], element_energies: dict[str, float]
+) -> FormationEnergies | None:
+    """Formation energies of the relaxed candidates by the engine that relaxed them.
+
+    With the energies of the elements by the same engine, a formation energy is the difference. Without, the energies of
+    the elements are fitted to the predictions by least squares, and each candidate is held against a fit that it has
+    no part in. Such a fit takes up every error that is linear in the composition: it tests the spread of the
+    predictions, not an offset that they have in common.
+
+    Parameters
+    ----------
+    comparisons : list of RelaxationComparison
+        The relaxed candidates, all by one engine.
+    element_energies : dict
+        Symbol to energy of the element by the engine, in eV/atom; used if it covers every element that occurs.
+
+    Returns
+    -------
+    FormationEnergies or None
+        None if there is no relaxed candidate, or too few to fit. A candidate that alone decides about the energy of an
+        element is left out of fitted ones.
+    """
+    relaxed = relaxed_energies(comparisons)
+    chosen = [item for item in comparisons if item.candidate_id in relaxed]
+    if not chosen:
+        return None
+    compositions = [Composition(item.reduced_formula) for item in chosen]
+    symbols = sorted({element.symbol for composition in compositions for element in composition})
+    shares = np.array([[composition.get_atomic_fraction(name) for name in symbols] for composition in compositions])
+    total = np.array([relaxed[item.candidate_id] for item in chosen])
+    names = [item.candidate_id for item in chosen]
+    if set(symbols) <= set(element_energies):
+        energies = total - shares @ np.array([element_energies[name] for name in symbols])
+        return FormationEnergies(dict(zip(names, energies.tolist(), strict=True)), fitted=False)
+    predicted = np.array([item.formation_energy_per_atom for item in chosen])
+    left_out = _left_out_residuals(shares, total - predicted)
+    if left_out is None:
+        return None
+    kept = np.isfinite(left_out)
+    energies = (predicted + left_out)[kept]
+    return FormationEnergies(dict(zip(np.array(names)[kept].tolist(), energies.tolist(), strict=True)), fitted=True)
+
+
+def _left_out_residuals(shares: NDArray[np.floating], energies: NDArray[np.floating]) -> NDArray[np.floating] | None:
+    """Residual of each row by the least-squares fit to the other rows; NaN where these do not determine it."""
+    vectors, values, _ = np.linalg.svd(shares, full_matrices=False)
+    basis = vectors[:, values > values[0] * max(shares.shape) * np.finfo(float).eps]
+    if len(shares) < basis.shape[1] + LEAST_BEYOND_FIT:
+        return None
+    # The residual without a row is the residual with it over one minus its leverage: one fit instead of one per row.
+    free = 1 - (basis**2).sum(axis=1)
+    residuals = energies - basis @ (basis.T @ energies)
+    return np.where(free > LEVERAGE_NOISE, residuals / np.maximum(free, LEVERAGE_NOISE), np.nan)

@@ -1,0 +1,121 @@
+"""How selected candidates are relaxed: the key ``relaxation`` of a campaign file."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, field_validator
+
+from cryslator_flows.config import StrictModel
+from cryslator_flows.crystals.substitution import Symbol
+from cryslator_flows.documents.relaxations import Start
+from cryslator_flows.engines.vasp_settings import GuardLimits, VaspSettings, apply_vasp_settings
+from cryslator_flows.errors import NotInstalledError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
+
+
+class MlipSettings(StrictModel):
+    """The interatomic potential that relaxes structures before they are starts."""
+
+    maker: str = Field(
+        "chgnet",
+        description="'chgnet', or the import path of an atomate2 maker of any potential, as in "
+        "'atomate2.forcefields.jobs.ForceFieldRelaxMaker' and 'atomate2.torchsim.core.TorchSimOptimizeMaker'",
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of the maker, `force_field_name: MACE-MP-0` for instance"
+    )
+
+
+class RelaxationSettings(StrictModel):
+    """How selected candidates are relaxed."""
+
+    maker: str = Field(
+        "chgnet",
+        description="'chgnet', 'gpaw', 'DoubleRelaxMaker', 'MPGGADoubleRelaxMaker', 'MPMetaGGADoubleRelaxMaker', "
+        "or the import path of an atomate2 maker",
+    )
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
+    vasp: VaspSettings | None = Field(None, description="Changes to the VASP jobs of the maker")
+    guard: GuardLimits | None = Field(
+        default_factory=lambda: GuardLimits(),
+        description="When VASP goes back from a translated start to the unrelaxed structure; null for never",
+    )
+    energy_tolerance: float = Field(
+        0.005, gt=0, description="Energies that differ by less count as the same minimum, in eV/atom"
+    )
+    starts: tuple[Start, ...] = Field(
+        ("unrelaxed", "translated"),
+        min_length=1,
+        description="What the control share starts from: unrelaxed, translated, and these two relaxed with an "
+        "interatomic potential first, mlip and translated_mlip. The other candidates start from the translated "
+        "structure, or from the last of the starts if that is none of them",
+    )
+    mlip: MlipSettings = Field(
+        default_factory=lambda: MlipSettings(),
+        description="The potential of the starts mlip and translated_mlip",
+    )
+    element_energies: dict[Symbol, float] = Field(
+        default_factory=dict,
+        description="Energies of the elements by the same engine and settings, in eV/atom, from which reports make "
+        "formation energies; may be added when the campaign has ended, but where there are `rounds`, which learn them",
+    )
+
+    @field_validator("starts")
+    @classmethod
+    def _each_start_once(cls, starts: tuple[Start, ...]) -> tuple[Start, ...]:
+        if len(set(starts)) < len(starts):
+            raise ValueError("a start stands here twice; remove one of the two")
+        return starts
+
+    def comparison_maker(self) -> RelaxationComparisonFlowMaker:
+        """Maker of the flow that relaxes one candidate.
+
+        Raises
+        ------
+        CampaignError
+            A maker cannot be built; the message begins with its key in the campaign file.
+        """
+        from cryslator_flows.engines.by_name import build_potential_maker, build_relax_maker
+        from cryslator_flows.flows.relaxation_comparison import PRERELAXED, RelaxationComparisonFlowMaker
+        from cryslator_flows.jobs.compare import CompareMaker
+
+        relax_maker = build_relax_maker(self.maker, self.kwargs)
+        if self.vasp is not None:
+            relax_maker = apply_vasp_settings(relax_maker, self.vasp)
+        maker = RelaxationComparisonFlowMaker(
+            relax_maker=relax_maker,
+            guard=self.guard,
+            compare_maker=CompareMaker(energy_tolerance=self.energy_tolerance),
+        )
+        if not PRERELAXED.keys().isdisjoint(self.starts):
+            maker.mlip_maker = build_potential_maker(self.mlip.maker, self.mlip.kwargs)
+        return maker
+
+    def check_makers(self, folder: Path) -> None:
+        """Check the makers, as far as their packages are installed.
+
+        Parameters
+        ----------
+        folder : Path
+            The folder of the campaign file, whose modules makers may be of.
+
+        Raises
+        ------
+        CampaignError
+            A maker is wrong, also that of a potential which no start uses; the message begins with its key.
+        """
+        from cryslator_flows.engines.by_name import build_potential_maker, make_importable
+
+        make_importable(self.maker, folder)
+        make_importable(self.mlip.maker, folder, "relaxation.mlip")
+        # Results can be read where the packages are not; a run checks for them.
+        with suppress(NotInstalledError):
+            self.comparison_maker()
+        with suppress(NotInstalledError):
+            build_potential_maker(self.mlip.maker, self.mlip.kwargs)

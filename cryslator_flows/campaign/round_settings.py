@@ -1,0 +1,81 @@
+"""Rounds of active learning: the key ``rounds`` of a campaign file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cryslator_flows.config import StrictModel
+
+if TYPE_CHECKING:
+    from cryslator_flows.jobs.learning_round import RoundMaker
+    from cryslator_flows.jobs.relax import RelaxSelectedMaker
+    from cryslator_flows.screening.acquisition import Acquisition
+
+
+class FineTuning(StrictModel):
+    """How the model is fine-tuned in each round, always from the campaign's own model and on all pairs so far."""
+
+    epochs: int = Field(4, ge=1, le=1000, description="Passes over the pairs at most, each of 50 steps at least")
+    minutes: float = Field(10.0, gt=0, le=10_000, description="Training time at most, in each round")
+    learning_rate: float = Field(3e-4, gt=0, le=0.1, description="Peak of the schedule")
+    batch_size: int = Field(16, ge=2, le=1024, description="Pairs in a step, old ones included")
+    seed: int = Field(0, ge=0, description="Of all random numbers")
+
+
+class RoundSettings(StrictModel):
+    """Rounds of active learning between translation and selection."""
+
+    number: int = Field(3, ge=1, le=100, description="How many rounds")
+    batch: int = Field(8, ge=1, le=500, description="Candidates that are relaxed in each")
+    exploration: float = Field(
+        1.0,
+        ge=0,
+        description="A batch are the lowest `formation energy - exploration * uncertainty`; 0 trusts the predictions",
+    )
+    per_composition: int | None = Field(2, ge=1, description="At most this many of one reduced formula in a batch")
+    fine_tune: FineTuning = Field(default_factory=lambda: FineTuning(), description="How the model learns")
+    replay: Path | None = Field(
+        None,
+        description="Old pairs, .jsonl or .jsonl.gz, seen again so that old knowledge is kept, see `cryslator train "
+        "--from`; read where the stage learn runs",
+    )
+    replay_share: float = Field(0.5, ge=0, lt=1, description="Share of old pairs in a step, if there are any")
+
+    def acquisition(self) -> Acquisition:
+        """What chooses the batches."""
+        from cryslator_flows.screening.acquisition import Acquisition
+
+        return Acquisition(self.batch, self.exploration, self.per_composition)
+
+    def to_maker(self, model: str, relax_maker: RelaxSelectedMaker, element_energies: dict[str, float]) -> RoundMaker:
+        """Maker of the rounds.
+
+        Parameters
+        ----------
+        model : str
+            Name or folder of the campaign's model.
+        relax_maker : RelaxSelectedMaker
+            Relaxes the batches.
+        element_energies : dict
+            Energies of the elements by the engine, in eV/atom.
+        """
+        from cryslator_flows.jobs.learn import LearnMaker
+        from cryslator_flows.jobs.learning_round import RoundMaker
+        from cryslator_flows.jobs.translate import TranslateMaker
+
+        return RoundMaker(
+            relax_maker,
+            rounds=self.number,
+            acquisition=self.acquisition(),
+            learn_maker=LearnMaker(
+                model_name=model,
+                element_energies=element_energies,
+                replay=None if self.replay is None else str(self.replay),
+                replay_share=self.replay_share,
+                **self.fine_tune.model_dump(),
+            ),
+            translate_maker=TranslateMaker(model_name=model),
+        )

@@ -1,0 +1,238 @@
+"""The command line: ``cryslator screen | translate``, and the commands about campaigns and models."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from collections import Counter
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cryslator_flows.cli.campaigns import app as campaigns_app
+from cryslator_flows.cli.campaigns import print_report
+from cryslator_flows.cli.models import app as models_app
+from cryslator_flows.cli.training_pairs import app as pairs_app
+from cryslator_flows.errors import CryslatorError
+from cryslator_flows.system.console import MODEL_HELP, err, note, out, progress_bars, quiet
+from cryslator_flows.system.whole_files import check_output, whole_text
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from jobflow import Job
+    from rich.progress import Progress
+
+    from cryslator_flows.running.local.job_loop import Happening
+    from cryslator_flows.running.local.journal import JobRow
+
+
+class _Commands(TyperGroup):
+    """The commands; one that is stopped says so."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("Stopped. The same command does it again.")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Screen substituted crystals: enumerate, translate in one shot, select, relax, measure what it saved.",
+)
+app.add_typer(campaigns_app)
+app.add_typer(models_app)
+app.add_typer(pairs_app)
+
+
+def main() -> None:
+    """Run the command line; an error that the user can fix is one line and exit code 2."""
+    _prepare_process()
+    try:
+        app()
+    except CryslatorError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        from cryslator_flows.settings import foreign_settings_mistake
+
+        mistake = foreign_settings_mistake(error)
+        if mistake is None:
+            raise
+        _fail(str(mistake))
+
+
+def _fail(message: str) -> None:
+    note("Error:", message.replace("\n", r"\n"), "bold red")
+    sys.exit(2)
+
+
+def _prepare_process() -> None:
+    """Let a terminal without some characters show escapes, and a user whom the machine does not know have a home."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        Path.home()
+        getpass.getuser()
+    except (KeyError, OSError, RuntimeError):
+        # As in containers; jobflow reads its settings from there.
+        os.environ.setdefault("HOME", "/")
+        os.environ.setdefault("USER", str(os.getuid()))
+
+
+class _Stages:
+    """Progress bars of a campaign, one for each stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        from cryslator_flows.documents.stages import STAGES
+
+        self.progress = progress
+        self.bars = {stage: progress.add_task(stage, total=0, note="", visible=False) for stage in STAGES}
+
+    def __call__(self, happening: Happening, job: Job | JobRow) -> None:
+        if job.name == "store_inputs":
+            return
+        bar = self.bars[job.metadata["stage"]]
+        if happening == "queued":
+            task = self.progress.tasks[self.progress.task_ids.index(bar)]
+            self.progress.update(bar, total=(task.total or 0) + 1, visible=True)
+        elif happening == "started":
+            self.progress.update(bar, note=job.name)
+        else:
+            self.progress.update(bar, advance=1, note="")
+        if happening == "failed":
+            remark = " (recorded; the campaign goes on)" if "candidate_id" in job.metadata else ""
+            note("failed:", f"{job.name}{remark}")
+
+
+@app.command()
+def screen(
+    file: Annotated[Path, typer.Argument(help="Campaign file (YAML).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Campaign folder; runs/NAME if left out.", show_default=False)
+    ] = None,
+    rerun_failed: Annotated[
+        bool, typer.Option("--rerun-failed", help="Run candidates again whose relaxations failed before.")
+    ] = False,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of another campaign: what it relaxed is not relaxed again; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Run a campaign on this machine.
+
+    Enumerates the substitutions of the templates, translates every candidate, selects the most stable ones, relaxes
+    them and measures the steps that translation saved. Stop it at any time, with Ctrl-C or otherwise: the same
+    command goes on where it stopped, and what was finished is not done again.
+
+    The campaign folder holds `report.html` to look at, the store (`campaign.sqlite`), `summary.json`,
+    `candidates.csv`, the relaxed structures as CIF files and a picture of the savings. The exit code is 1 if not one
+    of the relaxations converged.
+
+    Example: `cryslator screen workflows/mn-oxides-laptop.yaml`
+    """
+    # Small cells gain nothing from more threads, and threads that wait for each other can cost a factor of 30.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    quiet()
+    from cryslator_flows.api import Campaign
+    from cryslator_flows.running.local.run import CampaignRun
+    from cryslator_flows.running.started import StartedCampaign
+
+    campaign = Campaign.from_file(file)
+    run = CampaignRun(campaign, output or Path("runs") / campaign.name, reuse or ())
+    try:
+        with progress_bars() as progress:
+            summary = run.run(_Stages(progress), rerun_failed)
+    except KeyboardInterrupt:
+        err.print("Stopped. The same command goes on from here.")
+        raise typer.Exit(130) from None
+    with run.folder.opened() as folder:
+        print_report(StartedCampaign(campaign.name, folder.path, folder, campaign.element_energies))
+    if campaign.relaxation is not None and summary.selected and not summary.relaxed:
+        err.print("Not one relaxation converged.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def translate(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="Structure file, folder of them, or .jsonl[.gz] of Structure.as_dict()."),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write, one line for each input.")],
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_MODEL,
+) -> None:
+    """Translate structures into near-relaxed ones.
+
+    Writes one JSON line for each input, in order, with `source`, `structure`, `formation_energy_per_atom` and
+    `formation_energy_uncertainty` in eV/atom, and what else the translator says; or with `source` and `error` for an
+    input that cannot be translated. A file of several structures gives a line for each. The exit code is 1 if some
+    inputs could not be translated, and 2 if none could. OUT takes its place when all is written: a run that is stopped
+    leaves it as it was.
+
+    Example: `cryslator translate candidates/ translated.jsonl`
+    """
+    quiet()
+    from cryslator_flows.crystals.files import read_structures
+    from cryslator_flows.errors import StructureError
+    from cryslator_flows.translator.translator import Translator
+
+    check_output(target, source)
+    translator = Translator.from_pretrained(model)
+    done = 0
+    causes: Counter[str] = Counter()
+    last = ""
+    try:
+        with whole_text(target) as lines, progress_bars() as progress:
+            bar = progress.add_task("translate", total=None, note="")
+            for name, result in translator.translate_labelled(read_structures(source, written=target)):
+                content: dict[str, Any] = {"source": name}
+                if isinstance(result, StructureError):
+                    causes[result.cause] += 1
+                    last = str(result)
+                    content["error"] = last
+                else:
+                    fields = result.model_dump(exclude={"candidate_id", "structure"})
+                    content |= {"structure": result.structure.as_dict(), **fields}
+                lines.write(json.dumps(content) + "\n")
+                done += 1
+                progress.update(bar, advance=1)
+            progress.update(bar, total=done)
+            if not done:
+                raise StructureError(f"{source}: no structure in it; give structures as lines of Structure.as_dict()")
+    except KeyboardInterrupt:
+        err.print(f"Stopped after {done} structures. Nothing was written; the same command restarts.")
+        raise typer.Exit(130) from None
+    failed = causes.total()
+    if failed == done:
+        if done > 1:
+            last = f"{source}: none of {done} structures could be translated, the last one because: {last}"
+        raise StructureError(last)
+    out.print(f"{done - failed} translated, {failed} failed: {target}")
+    if failed:
+        counted = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
+        note("failed:", f"{counted}; the last one: {last}")
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

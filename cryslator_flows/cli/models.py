@@ -1,0 +1,339 @@
+"""Commands about models: ``cryslator evaluate | train | ablate | map | models``."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from cryslator_flows.system.console import MODEL_HELP, err, out, progress_bars, quiet, shown
+from cryslator_flows.system.whole_files import check_output, write_whole
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress, TaskID
+
+    from cryslator_flows.training.evaluate import Evaluation
+    from cryslator_flows.training.fit_settings import Progress as FitProgress
+    from cryslator_flows.training.records import PairRecord
+    from cryslator_flows.training.reference_stages import StageProgress
+    from cryslator_flows.translator.model_folder import ModelFolder
+
+    class Report(Protocol):
+        """Says how an epoch of a variant went."""
+
+        def __call__(self, epoch: FitProgress | StageProgress, name: str = "") -> None:
+            """Report the epoch; `name` is the variant's."""
+
+
+app = typer.Typer()
+
+PairsFile = Annotated[Path, typer.Argument(metavar="PAIRS.jsonl[.gz]", help="Pairs of unrelaxed and relaxed crystals.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder that paths in the recipe count from; the recipe's if left out.", show_default=False),
+]
+
+
+@app.command()
+def evaluate(
+    pairs: PairsFile,
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_MODEL,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All installed models of the same target, and all three kinds of input.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the scores to this JSON file as well.")] = None,
+) -> None:
+    """Score a model on pairs of unrelaxed and relaxed crystals.
+
+    Translates the first pair of every target and prints, beside the input copied and the input scaled to volumes of
+    the elements: the error of the formation energy, the volume error, the displacement (minimum image, drift removed,
+    mean over atoms), the share that StructureMatcher finds equal to the relaxed crystal with loose (0.2/0.3/5, scaled)
+    and strict (0.05/0.1/2, not scaled) tolerances, and the share that has no fewer symmetry operations than the input
+    (symprec 0.001). X-Mn-O targets are shown apart as well.
+
+    With `--all`, inputs are the unrelaxed structure, an intermediate (a random point between unrelaxed and relaxed,
+    with noise, the same every time) and the relaxed structure, as in the paper's Figure 2.
+
+    A line of the file holds `target`, `species`, `unrelaxed` and `relaxed` (each `lattice`, rows in angstrom, and
+    `frac`) and, where known, `formation_energy_per_atom` of the relaxed crystal.
+
+    Example: `cryslator evaluate pairs.jsonl.gz --json scores.json`
+    """
+    quiet()
+    import json
+
+    from cryslator_flows.training.evaluate import INPUTS
+    from cryslator_flows.training.evaluate import evaluate as score
+    from cryslator_flows.translator.loaded import LoadedModel
+    from cryslator_flows.translator.model_folder import find_model, list_models
+
+    if output is not None:
+        check_output(output, pairs)
+    records = _read_pairs(pairs)
+    chosen = LoadedModel(find_model(model))
+    models = [chosen]
+    if everything:
+        others = (LoadedModel(folder) for folder in list_models().values())
+        models += [
+            other for other in others if other.config.target == chosen.config.target and other.version != chosen.version
+        ]
+    with progress_bars() as progress:
+        inputs = INPUTS if everything else INPUTS[:1]
+        result = score(models, records, inputs, _bar_per_name(progress))
+    for part in result:
+        _print_evaluation(part, chosen.config.name, chosen.config.unit)
+    if output is not None:
+        write_whole(output, json.dumps([part.model_dump() for part in result], indent=2) + "\n")
+
+
+def _read_pairs(path: Path) -> list[PairRecord]:
+    """Read the pairs of a file; none at all are an error."""
+    from cryslator_flows.errors import DataError
+    from cryslator_flows.training.records import PairRecord, read_records
+
+    records = list(read_records(path, PairRecord))
+    if not records:
+        raise DataError(f"{path}: no pairs in it; give a file with at least one")
+    return records
+
+
+def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{result.chemistry}: {result.n_targets} targets, {result.n_energies} with a known energy"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
+    names = ("method", f"MAE\n({unit})", "volume\nerror", "displace-\nment (A)", "loose\nmatch", "strict\nmatch")
+    for name in (*names, "symmetry\nkept"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=name == "method")
+    kind = None
+    for score in result.scores:
+        if score.input != kind:
+            kind = score.input
+            table.add_section()
+            table.add_row(Text(f"{kind} input", "bold"))
+        cells = ["" if score.energy_mae is None else f"{score.energy_mae:.4f}"]
+        if (row := score.structure) is not None:
+            shares = (f"{value:.1%}" for value in (row.loose_match, row.strict_match, row.symmetry_kept))
+            cells += [f"{row.volume_error:.2%}", f"{row.displacement:.3f}", *shares]
+        table.add_row(score.method, *cells)
+    out.print(table)
+    uncertainty = result.score(model).uncertainty
+    if uncertainty is not None:
+        out.print(
+            f"{model}, unrelaxed input: {uncertainty.coverage_68:.1%} within the 68 % interval, "
+            f"{uncertainty.coverage_90:.1%} within the 90 % interval, {uncertainty.out_of_domain:.1%} out of domain.\n"
+        )
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train from, and how.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Model folder; models/NAME if left out.", show_default=False)
+    ] = None,
+    data: Data = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoints; runs/train-NAME if left out.", show_default=False)
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--from", help="Fine-tune this model, by name or folder, on the pairs.", show_default=False),
+    ] = None,
+) -> None:
+    """Train a model from a recipe, or fine-tune one.
+
+    Prepares one tensor file from the recipe's pairs, fits the network until the recipe's epochs are done,
+    calibrates its uncertainty on the validation pairs, and writes the model folder with its card. Stop it at any time:
+    the same command continues from there. A model that is there already stays until the new one is whole. A training
+    line that tells of the validation or test pairs is an error.
+
+    The field `target` of a recipe names another column of the pairs to predict in place of the formation energy;
+    the field `reference` trains the system of the paper.
+
+    The fit alone also runs on a machine that has nothing but torch and numpy:
+    `python -m cryslator_flows.training.fit RUN_DIR/prepared.npz RUN_DIR` (for the paper's system
+    `cryslator_flows.training.reference_fit`); bring the folder back and run this command again to write the model.
+
+    With `--from`, the new model starts from the weights of another, with its network, by the settings under `tune` of
+    the recipe. Old pairs (`replay`) keep old knowledge. The card compares both models on new and on old test pairs. A
+    recipe with another `target` and its `unit` makes a model of that property from the same weights.
+
+    Example: `cryslator train models/cryslator-universal/recipe.yaml --data pairs/`, or
+    `cryslator train own.yaml --from cryslator-universal`
+    """
+    quiet()
+    from cryslator_flows.errors import DataError
+    from cryslator_flows.training.recipe import Recipe
+    from cryslator_flows.training.train import train as run_training
+    from cryslator_flows.training.tune import tune_by_recipe
+    from cryslator_flows.translator.model_folder import find_model
+
+    content = Recipe.from_file(recipe, data)
+    folder = output or Path("models") / content.name
+    work = run_dir or Path("runs") / f"train-{content.name}"
+    if base is None and "tune" in content.model_fields_set:
+        raise DataError(
+            f"{recipe}, tune: for fine-tuning alone; name the model to start from with --from, or leave it out"
+        )
+    with _fit_bar() as (report, report_step, progress):
+        files = content, recipe, folder, work
+        reports = report, report_step, _bar_per_name(progress)
+        model = run_training(*files, *reports) if base is None else tune_by_recipe(find_model(base), *files, *reports)
+    out.print(f"Written: {model.path}")
+
+
+@app.command()
+def ablate(
+    plan: Annotated[Path, typer.Argument(metavar="ABLATIONS.yaml", help="Variants of the recipe beside it.")],
+    data: Data = None,
+    run_dir: Annotated[Path, typer.Option(help="Folder of checkpoints.")] = Path("runs/ablations"),
+) -> None:
+    """Fit variants of a recipe with equal budgets and compare them on its test pairs.
+
+    Reads the `recipe.yaml` beside the plan, writes `ablations.json` there and the model card anew. Stop it at any time:
+    the same command continues from there.
+
+    Example: `cryslator ablate models/cryslator-oxides/ablations.yaml --data pairs/`
+    """
+    quiet()
+    from cryslator_flows.training.ablate import ablate as run_ablations
+    from cryslator_flows.training.recipe import Recipe
+    from cryslator_flows.translator.model_folder import RECIPE
+
+    recipe_file = plan.parent / RECIPE
+    recipe = Recipe.from_file(recipe_file, data)
+    with _fit_bar() as (report, *_):
+        rows = run_ablations(plan, recipe, run_dir, lambda name, progress: report(progress, name))
+    for row in rows:
+        out.print(
+            f"{row['variant']}: energy MAE {row['energy_mae']:.4f} eV/atom, volume error "
+            f"{row['volume_error']:.2%}, displacement {row['displacement']:.4f} A",
+            highlight=False,
+        )
+    _write_card(plan.parent, data)
+
+
+@app.command(name="map")
+def draw_map(
+    pairs: PairsFile,
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_MODEL,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for picture and numbers; the model's if left out.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Draw crystal features before and after translation, by t-SNE, as in the paper's Figure 3.
+
+    Writes `feature-map.png` and `feature-map.json`; in a model's own folder the card is written anew.
+
+    Example: `cryslator map pairs.jsonl.gz -o .`
+    """
+    quiet()
+    from cryslator_flows.training.feature_map import draw_feature_map
+    from cryslator_flows.translator.loaded import LoadedModel
+    from cryslator_flows.translator.model_folder import find_model
+
+    found, records = find_model(model), _read_pairs(pairs)
+    folder = output or found.path
+    with err.status("t-SNE"):
+        numbers = draw_feature_map(LoadedModel(found), records, folder)
+    for name, value in numbers.items():
+        out.print(f"{name}: {value if isinstance(value, int | str) else round(value, 3)}", highlight=False)
+    if output is None:
+        _write_card(folder, None)
+    out.print(f"Written: {shown(folder / 'feature-map.png')}")
+
+
+@app.command()
+def models() -> None:
+    """List the models that can be used by name, where they are and how they score."""
+    from rich.table import Table
+
+    from cryslator_flows.errors import ModelError
+    from cryslator_flows.translator.model_folder import list_models
+
+    table, damaged = Table(), list[str]()
+    for name in ("model", "version", "elements", "MAE", "volume error", "folder"):
+        table.add_column(name, no_wrap=name in ("model", "version"))
+    for name, folder in list_models().items():
+        try:
+            table.add_row(name, *_describe(name, folder), shown(folder.path))
+        except ModelError as error:
+            damaged.append(str(error))
+    out.print(table)
+    for reason in damaged:
+        err.print(f"left out: {reason}", soft_wrap=True)
+
+
+def _describe(name: str, folder: ModelFolder) -> tuple[str, ...]:
+    """Return version, number of elements and scores of a model."""
+    from cryslator_flows.errors import ModelError
+    from cryslator_flows.translator.model_folder import FORMATION_ENERGY, METRICS
+
+    config, version, metrics = folder.config(), folder.version(), folder.metrics()
+    try:
+        tested = (metrics.get("test") or [{"scores": []}])[0]["scores"]
+        score: dict[str, Any] = next(
+            (row for row in tested if (row["method"], row["input"]) == (name, "unrelaxed")), {}
+        )
+        what = "" if config.target == FORMATION_ENERGY else f", {config.target}"
+        mae, volume = score.get("energy_mae"), (score.get("structure") or {}).get("volume_error")
+        return (
+            version,
+            str(len(config.elements)),
+            "-" if mae is None else f"{mae:.3f} {config.unit}{what}",
+            "-" if volume is None else f"{volume:.1%}",
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"{folder.path / METRICS}, test: no scores of `cryslator train`; train the model again"
+        ) from error
+
+
+@contextmanager
+def _fit_bar() -> Iterator[tuple[Report, Callable[[float], None], Progress]]:
+    """Progress bar of a fit: a line for every epoch, and a bar where steps report how far they are."""
+    with progress_bars() as progress:
+        bar = progress.add_task("fit", total=100, note="preparing")
+
+        def report(epoch: FitProgress | StageProgress, name: str = "") -> None:
+            progress.console.print(f"{name}  {epoch.describe()}".strip(), highlight=False, markup=False)
+            progress.update(bar, completed=round(100 * epoch.done), note=name)
+
+        def report_step(done: float) -> None:
+            progress.update(bar, completed=round(100 * done), note="")
+
+        try:
+            yield report, report_step, progress
+        except KeyboardInterrupt:
+            err.print("Stopped. The same command continues from the last checkpoint.")
+            raise typer.Exit(130) from None
+
+
+def _bar_per_name(progress: Progress) -> Callable[[str, int, int], None]:
+    """Progress of `evaluate`: a bar for each method and input."""
+    bars: dict[str, TaskID] = {}
+
+    def advance(name: str, done: int, total: int) -> None:
+        if name not in bars:
+            bars[name] = progress.add_task(name, total=total, note="")
+        progress.update(bars[name], completed=done)
+
+    return advance
+
+
+def _write_card(folder: Path, data: Path | None) -> None:
+    from cryslator_flows.training.card import model_card
+    from cryslator_flows.training.recipe import Recipe
+    from cryslator_flows.translator.model_folder import CARD, RECIPE
+
+    write_whole(folder / CARD, model_card(folder, Recipe.from_file(folder / RECIPE, data).card))

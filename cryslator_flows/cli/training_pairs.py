@@ -1,0 +1,154 @@
+"""The command about training pairs: ``cryslator pairs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cryslator_flows.pairs.kinds import OPTIONS, Kind, ReaderOptions, SplitRule
+from cryslator_flows.system.console import err, note, out, progress_bars, quiet, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryslator_flows.pairs.raw import Dropped, RawPair
+    from cryslator_flows.pairs.write import PairsSummary
+    from cryslator_flows.training.records import PairRecord
+
+app = typer.Typer()
+
+
+@app.command()
+def pairs(
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"Kind of source: {', '.join(Kind)}.")],
+    source: Annotated[str, typer.Argument(metavar="PATH", help="Where it is; a campaign also by name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write to.")],
+    element_energies: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.yaml",
+            help="Energies of the elements in eV/atom by the same engine and settings, for formation energies.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        SplitRule,
+        typer.Option(help="By formula of the target, as given by the source, or none: one file."),
+    ] = SplitRule.FORMULA,
+    seed: Annotated[int, typer.Option(help="Another one gives another split.")] = 0,
+    intermediates: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="mpf, store, vasp: ionic steps that are further unrelaxed crystals of a target.",
+            show_default=False,
+        ),
+    ] = None,
+    max_per_target: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="isostructural: templates, the nearest ones, for each relaxed crystal.", show_default="4"
+        ),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project", "-p", help="jobflow-remote project that the campaign was submitted to.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Make pairs of unrelaxed and relaxed crystals to train from.
+
+    PATH is for `campaign` its name, folder or file, for `vasp` a folder with `vasprun.xml` files in it or below, for
+    `store` a YAML file with `store` (type and arguments of a maggma store of task documents) and `criteria`, and for
+    `isostructural` files or lines of relaxed crystals, each of which is paired with isostructural ones. For published
+    data it is the folder or archive: for `xmno` the X-Mn-O pairs of the paper, for `deeprelax` data in the layout of
+    DeepRelax, for `mpf` MPF.2021.2.8.
+
+    Of each pair the sites, axes, images and orientation are matched; what is too different to be one relaxation, or
+    broken, is dropped and counted by reason. `isostructural` works on all cores; stopped or killed, the same command
+    continues where it was. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training
+    pairs whose template has a formula of validation or test are dropped.
+
+    Writes `pairs-train.jsonl.gz`, `pairs-val.jsonl.gz` and `pairs-test.jsonl.gz` (`pairs.jsonl.gz` with
+    `--split none`), `pairs.json` with all counts, and `dropped.jsonl` with name and reason of what was dropped. The
+    exit code is 1 if no pair is left.
+
+    Example: `cryslator pairs campaign my-perovskites -o own/`
+    """
+    for name, value in {"intermediates": intermediates, "max-per-target": max_per_target, "project": project}.items():
+        if value is not None and kind not in OPTIONS[name]:
+            raise typer.BadParameter(f"--{name} is for {' and '.join(OPTIONS[name])}, not for {kind}; leave it out")
+    quiet()
+    from cryslator_flows.pairs.energies import read_element_energies
+    from cryslator_flows.pairs.make import PairFolder
+
+    energies = None if element_energies is None else read_element_energies(element_energies)
+    pair_folder = PairFolder(output, split, seed, energies)
+    try:
+        with progress_bars() as progress:
+            bar = progress.add_task("pairs", total=None, note="")
+            options = ReaderOptions(
+                intermediates or 0,
+                max_per_target or 4,
+                seed,
+                split,
+                pair_folder.scratch,
+                lambda words: progress.update(bar, note=words),
+            )
+            read = _read(kind, source, project, options)
+            summary = pair_folder.fill(read, kind.value, source, lambda: progress.update(bar, advance=1))
+            progress.update(bar, total=summary.read, note="")
+    except KeyboardInterrupt:
+        done = "The same command continues from here" if pair_folder.scratch.exists() else "Nothing was written"
+        err.print(f"Stopped. {done}.")
+        raise typer.Exit(130) from None
+    _print_summary(summary)
+    if not summary.kept:
+        err.print(f"No pair is left of {summary.read} in {source}: {shown(output / 'dropped.jsonl')} says why.")
+        raise typer.Exit(1)
+    out.print("Written: " + ", ".join(shown(output / name) for name in summary.files), soft_wrap=True)
+
+
+def _read(
+    kind: Kind, source: str, project: str | None, options: ReaderOptions
+) -> Iterator[RawPair | PairRecord | Dropped]:
+    # By this import maggma knows the stores of campaigns by name as well.
+    from cryslator_flows.pairs.readers import READERS
+    from cryslator_flows.running.campaign_pairs import campaign_pairs
+
+    return campaign_pairs(source, project) if kind is Kind.CAMPAIGN else READERS[kind](Path(source), options)
+
+
+def _print_summary(summary: PairsSummary) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("", "pairs", "targets", "formulas"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, part in summary.files.items():
+        table.add_row(name, str(part.pairs), str(part.targets), str(part.formulas))
+    table.add_section()
+    for reason, number in summary.dropped.items():
+        table.add_row(f"dropped: {reason}", str(number))
+    table.add_section()
+    table.add_row("read", str(summary.read))
+    out.print(table)
+    for name in (name for name, part in summary.files.items() if not part.pairs):
+        note(
+            "note:",
+            f"no pair is left for {name}; give more formulas, another --seed, or --split none and `pairs` and `shares` "
+            "in the recipe",
+        )
+    known = sum(part.formation_energies for part in summary.files.values())
+    energies = sum(part.energies for part in summary.files.values())
+    if summary.kept and known < summary.kept:
+        words = f"{known} of {summary.kept} pairs have a formation energy, {energies} an energy of the engine"
+        if summary.elements_without_energy:
+            words += f"; the given energies of the elements lack {', '.join(summary.elements_without_energy)}"
+        elif energies > known:
+            words += "; --element-energies makes formation energies of the latter"
+        note("note:", words)

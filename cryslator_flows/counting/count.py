@@ -1,0 +1,113 @@
+"""Count the steps of a relaxation."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryslator_flows.counting.attempt import sum_attempts, sum_costs
+from cryslator_flows.counting.task_documents import count_document
+from cryslator_flows.counting.text_outputs import ENGINES, count_output, find_outputs
+from cryslator_flows.counting.vasp_directory import is_vasp_directory, read_attempts
+from cryslator_flows.errors import CountingError
+
+if TYPE_CHECKING:
+    from cryslator_flows.documents.relaxations import RelaxationCost
+
+
+def count_steps(source: Any) -> RelaxationCost:
+    """Count the ionic and electronic steps that a relaxation spent, all its attempts included.
+
+    Steps that the source does not hold are None, never 0; so is ``converged`` where nothing says it.
+
+    Parameters
+    ----------
+    source : Path, str, document or dict
+        One of
+
+        - the directory of a run of VASP: OSZICAR counts, plain or gzipped, through custodian's ``.relaxN`` and what
+          it archived in ``error.N.tar.gz`` and ``prev_run.N.tar.gz``. The last ionic step of a killed run counts.
+          OUTCAR says whether it converged, or else vasprun.xml, vasp.out or job.log.
+        - the directory of a run of GPAW, Quantum ESPRESSO (pw.x), ABINIT or CP2K with one text output, or that
+          output: the lines of electronic steps count, and must agree with what the engine tells.
+        - emmet's VASP ``TaskDoc``, object or dict: what `StepRecorder` left in its ``additional_json``, which covers
+          all attempts; else the sum over its calculations, attempts being unknown.
+        - `GpawTaskDoc`, or any document with a `RelaxationCost` as its ``cost``.
+        - ``ForceFieldTaskDocument`` or ``AseStructureTaskDoc`` of atomate2: ionic steps only; a force field has no
+          electronic ones, and of an ASE calculator such documents do not tell them.
+
+    Returns
+    -------
+    RelaxationCost
+        What it cost.
+
+    Raises
+    ------
+    CountingError
+        Nothing to count, damaged files, or counts that contradict the engine's own.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return count_document(source)
+    path = Path(source).resolve()
+    if path.is_dir():
+        return _count_vasp(path) if is_vasp_directory(path) else _count_output(path, _files(path))
+    if path.is_file():
+        return _count_output(path, [path])
+    raise CountingError(f"{path}: no such file or directory")
+
+
+def _files(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.is_file()]
+
+
+def _count_vasp(directory: Path) -> RelaxationCost:
+    attempts = read_attempts(directory)
+    if not attempts:
+        raise CountingError(
+            f"{directory}: VASP's files, but no OSZICAR (also .gz, .relaxN, in error.N or prev_run.N); VASP did not "
+            "start, or the file was removed. OUTCAR and vasprun.xml are not counted: they may be the previous job's"
+        )
+    return sum_attempts(attempts, engine="VASP", dir_name=str(directory), guard=read_guard(directory))
+
+
+def read_guard(directory: Path) -> str | None:
+    """Why the guard went back to the unrelaxed structure in this directory; None if it did not."""
+    for name, opener in (("cryslator_guard.json", open), ("cryslator_guard.json.gz", gzip.open)):
+        path = directory / name
+        if path.is_file():
+            with opener(path, "rt") as file:
+                return str(json.load(file)["reason"])
+    return None
+
+
+def _count_output(source: Path, paths: list[Path]) -> RelaxationCost:
+    outputs = find_outputs(paths)
+    engines = ", ".join(output.engine for output in ENGINES)
+    if not outputs:
+        raise CountingError(
+            f"{source}: no run of a known engine; looked for OSZICAR of VASP and for the text output of {engines}"
+        )
+    if len(outputs) > 1:
+        found = ", ".join(f"{path.name} ({output.engine})" for output, path in outputs)
+        raise CountingError(f"{source}: several outputs: {found}; give count_steps one of these files")
+    ((output, path),) = outputs
+    return count_output(output, path)
+
+
+def total_cost(documents: list[Any]) -> RelaxationCost:
+    """Cost of a relaxation that ran as several jobs, a double relaxation for instance.
+
+    Parameters
+    ----------
+    documents : list
+        Task documents, or other sources of `count_steps`, in the order they ran, at least one.
+
+    Returns
+    -------
+    RelaxationCost
+        Sums; a sum with an unknown part is None. Converged if the last job did.
+    """
+    return sum_costs([count_steps(document) for document in documents])

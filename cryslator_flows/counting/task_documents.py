@@ -1,0 +1,110 @@
+"""Steps from the documents that jobs of atomate2 leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydash import get
+
+from cryslator_flows.counting.attempt import joined, only
+from cryslator_flows.documents.relaxations import RelaxationCost
+from cryslator_flows.errors import CountingError
+
+
+def count_document(document: Any) -> RelaxationCost:
+    """Count the steps that a task document accounts for, see `count_steps`."""
+    if (cost := get(document, "cost")) is not None:
+        return RelaxationCost.model_validate(cost)
+    if get(document, "ase_calculator_name") is not None:
+        return _count_ase(document)
+    if _is_of_vasp(document):
+        return _count_vasp(document)
+    raise CountingError(
+        f"a {type(document).__name__} without a calculation of VASP in calcs_reversed, as emmet's TaskDoc has it, and "
+        "without ase_calculator_name, which atomate2's ASE and force field documents have: it holds no steps; "
+        "give count_steps the directory of the run"
+    )
+
+
+def _is_of_vasp(document: Any) -> bool:
+    """Whether the calculations are VASP's: documents of Q-Chem, CP2K or FHI-aims have calcs_reversed, too."""
+    names = ("vasp_version", "has_vasp_completed")
+    return any(
+        _electronic_steps(calculation) is not None
+        or any(get(part, name) is not None for part in (document, calculation) for name in names)
+        for calculation in get(document, "calcs_reversed") or []
+    )
+
+
+def _electronic_steps(calculation: Any) -> list[int] | None:
+    """Electronic steps of each ionic step; older documents, those of atomate 1 too, have the steps themselves."""
+    counts = get(calculation, "output.num_electronic_steps")
+    if counts is not None:
+        return list(counts)
+    steps = [get(ionic, "electronic_steps") for ionic in get(calculation, "output.ionic_steps") or []]
+    return [len(found) for found in steps] if steps and all(steps) else None
+
+
+def _count_ase(document: Any) -> RelaxationCost:
+    frames = get(document, "output.n_steps")
+    most = get(document, "input.steps")
+    return RelaxationCost(
+        engine=str(get(document, "forcefield_name") or get(document, "ase_calculator_name")).removeprefix("MLFF."),
+        # atomate2 records the last frame of a relaxation twice.
+        ionic_steps=None if not frames or most is None else frames - 1 if most > 1 else frames,
+        converged=has_converged(document),
+        wall_time=get(document, "output.elapsed_time"),
+        dir_name=get(document, "dir_name"),
+    )
+
+
+def _count_vasp(document: Any) -> RelaxationCost:
+    calculations = get(document, "calcs_reversed")[::-1]
+    counts = [_electronic_steps(calculation) for calculation in calculations]
+    # A calculation without a single step is one whose steps were not kept.
+    kept = joined(count or None for count in counts)
+    versions = [get(document, "vasp_version"), *(get(calculation, "vasp_version") for calculation in calculations)]
+    cost = RelaxationCost(
+        engine="VASP",
+        ionic_steps=len(kept) if kept else None,
+        electronic_steps=kept,
+        n_kpoints=only(get(calculation, "input.nkpoints") for calculation in calculations),
+        converged=False if [] in counts else has_converged(document, calculations[-1]),
+        guard=get(document, "additional_json.cryslator_guard.reason"),
+        synthetic=any("synthetic" in str(version) for version in versions),
+        # Where OUTCAR told no time, run_stats hold zeros.
+        wall_time=get(document, "run_stats.overall.elapsed_time") or None,
+        dir_name=get(document, "dir_name"),
+    )
+    record = get(document, "additional_json.cryslator_cost")
+    return cost if record is None else _prefer_record(cost, record)
+
+
+def _prefer_record(cost: RelaxationCost, record: dict[str, Any]) -> RelaxationCost:
+    """Take the counts of the recorder, which saw all attempts; the document knows the last one of each relaxation."""
+    if record.get("error") is not None or record.get("cost") is None:
+        return cost.model_copy(update={"ionic_steps": None, "electronic_steps": None, "wall_time": None})
+    recorded = RelaxationCost.model_validate(record["cost"])
+    seen, kept = recorded.total_electronic_steps, cost.total_electronic_steps
+    if seen is not None and kept is not None and seen < kept:
+        raise CountingError(
+            f"{cost.dir_name}: cryslator_cost.json tells {seen} electronic steps in all attempts, "
+            f"calcs_reversed {kept} in the last alone; is the file from another run?"
+        )
+    return recorded.model_copy(
+        update={
+            "converged": recorded.converged if cost.converged is None else cost.converged,
+            "synthetic": cost.synthetic or recorded.synthetic,
+            "guard": cost.guard or recorded.guard,
+            "n_kpoints": recorded.n_kpoints if recorded.attempts != 1 else recorded.n_kpoints or cost.n_kpoints,
+            "dir_name": cost.dir_name,
+        }
+    )
+
+
+def has_converged(document: Any, last_calculation: Any = None) -> bool | None:
+    """Whether a task document, or else its last calculation, says that it converged; None if neither does."""
+    for state in (get(document, "state"), get(last_calculation, "has_vasp_completed")):
+        if state is not None:
+            return state if isinstance(state, bool) else str(getattr(state, "value", state)) == "successful"
+    return None

@@ -1,0 +1,290 @@
+"""The attempts whose files lie in a VASP directory.
+
+OSZICAR is what counts: VASP writes a line after each electronic step, while a killed run leaves vasprun.xml without an
+end and the last lines of OUTCAR in a buffer. pymatgen's Oszicar refuses a file cut within a line, and its Outcar reads
+the whole file for each of its patterns; so both are read line by line here. There is no falling back on vasprun.xml
+without an OSZICAR: atomate2 copies vasprun.xml and OUTCAR from the previous job, which would be counted twice.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import tarfile
+import warnings
+import zlib
+from contextlib import contextmanager, suppress
+from functools import partial
+from hashlib import sha256
+from heapq import merge
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from cryslator_flows.counting.attempt import Attempt
+from cryslator_flows.counting.oszicar import IONIC_STEP, read_oszicar
+from cryslator_flows.counting.outcar import Outcar
+from cryslator_flows.errors import CountingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cryslator_flows.counting.oszicar import Loop
+
+OSZICAR = re.compile(r"OSZICAR(\.precondition|\.relax(\d+))?(\.gz)?")
+ARCHIVE = re.compile(r"(error|prev_run)\.(\d+)(\.tar|\.tar\.gz)?")
+LEFT_BY_VASP = re.compile(r"(OSZICAR|OUTCAR|vasprun\.xml|INCAR)(\..*)?")
+
+# Where people keep VASP's standard output.
+LOGS = ("vasp.out", "job.log")
+
+
+class _File(NamedTuple):
+    open: Callable[[], IO[bytes]]
+    modified: float
+    path: Path | None = None  # None in an archive
+
+
+class _Copy(NamedTuple):
+    """The files of one attempt, in the directory or in an archive."""
+
+    oszicar: bytes
+    head: bytes
+    outcar_steps: list[int]
+    wall_time: float | None
+    converged: bool | None
+    n_kpoints: int | None
+    synthetic: bool
+    discarded: bool
+    modified: float
+    place: str
+
+    def is_same_attempt(self, other: _Copy) -> bool:
+        """Whether the other's files are of the same attempt, perhaps copied at another moment of it."""
+        if self.head and other.head:
+            shorter, longer = sorted((self.oszicar, other.oszicar), key=len)
+            return self.head == other.head and longer.startswith(shorter)
+        return self.oszicar == other.oszicar
+
+
+class Memory:
+    """What earlier looks into a directory have read, so that the next one reads only what is new."""
+
+    def __init__(self) -> None:
+        self._archives: dict[tuple[Path, int, int], list[_Copy]] = {}
+        self._outcars: dict[Path, tuple[Outcar, int]] = {}
+
+    def read_copies(self, place: Path, discarded: bool) -> list[_Copy]:
+        """Read the copies in a directory, or in an archive unless that is known as it is now."""
+        if place.is_dir():
+            return list(_read_copies(place, discarded, self))
+        status = place.stat()
+        key = (place, status.st_size, status.st_mtime_ns)
+        if key not in self._archives:
+            self._archives[key] = list(_read_copies(place, discarded, self))
+        return self._archives[key]
+
+    def read_outcar(self, file: _File) -> Outcar:
+        """Read an OUTCAR; of one that has grown since the last time the new lines."""
+        with file.open() as lines:
+            if file.path is None or file.path.suffix == ".gz":
+                outcar = Outcar()
+                outcar.read(lines)
+                return outcar
+            outcar, size = self._outcars.get(file.path, (Outcar(), 0))
+            # Another attempt writes another head over the old one.
+            if not outcar.head or lines.read(len(outcar.head)) != outcar.head or lines.seek(0, os.SEEK_END) < size:
+                outcar, size = Outcar(), 0
+            lines.seek(size)
+            size += outcar.read(lines)
+            self._outcars[file.path] = (outcar, size)
+            return outcar
+
+
+def is_vasp_directory(directory: Path) -> bool:
+    """Whether VASP ran in this directory, or was about to."""
+    return any(LEFT_BY_VASP.fullmatch(path.name) or ARCHIVE.fullmatch(path.name) for path in directory.iterdir())
+
+
+def read_attempts(directory: Path, memory: Memory | None = None) -> list[Attempt]:
+    """Find all attempts in a directory of VASP, those that custodian archived included.
+
+    Looked at are OSZICAR and OUTCAR, plain or gzipped, with custodian's suffixes (``.precondition``, ``.relax1``, ...)
+    and in ``error.N`` and ``prev_run.N`` (tar, tar.gz or folder). Custodian archives an attempt once for each handler
+    that corrects it, and the last one still lies in the directory: copies of one attempt are told by OUTCAR's first
+    lines, which hold the time it started, and by OSZICAR, and are counted once.
+
+    Parameters
+    ----------
+    directory : Path
+        The directory.
+    memory : Memory, optional
+        What earlier calls have read.
+
+    Returns
+    -------
+    list of Attempt
+        In the order they ran; empty if VASP has not written an OSZICAR yet.
+
+    Raises
+    ------
+    CountingError
+        A file is damaged, or a finished OUTCAR tells other counts than OSZICAR.
+    """
+    copies: list[_Copy] = []
+    for copy in _find_copies(directory, memory or Memory()):
+        known = next((known for known in copies if known.is_same_attempt(copy)), None)
+        if known is None:
+            copies.append(copy)
+        else:
+            longer = max(known, copy, key=lambda one: (len(one.oszicar), one.wall_time is not None))
+            copies[copies.index(known)] = longer._replace(discarded=known.discarded and copy.discarded)
+    return [_attempt(copy) for copy in copies]
+
+
+def _find_copies(directory: Path, memory: Memory) -> Iterator[_Copy]:
+    archives: dict[str, list[tuple[int, Path]]] = {"error": [], "prev_run": []}
+    for path in directory.iterdir():
+        if match := ARCHIVE.fullmatch(path.name):
+            archives[match[1]].append((int(match[2]), path))
+    here = memory.read_copies(directory, discarded=False)
+    latest = [copy for copy in here if Path(copy.place).name in ("OSZICAR", "OSZICAR.gz")]
+    groups = [[copy for copy in here if copy not in latest]]
+    groups += [
+        [copy for _, path in sorted(paths) for copy in memory.read_copies(path, discarded=kind == "error")]
+        for kind, paths in archives.items()
+    ]
+    # Each group is in order by itself; times, which do not survive all ways of copying, say how they go together.
+    yield from merge(*groups, key=lambda copy: copy.modified)
+    yield from latest
+
+
+def _read_copies(place: Path, discarded: bool, memory: Memory) -> Iterator[_Copy]:
+    name = place.name
+    try:
+        with _open_files(place) as files:
+            matches = [match for name in files if (match := OSZICAR.fullmatch(name))]
+            for match in sorted(matches, key=_order):
+                name, suffix, zipped = match[0], match[1] or "", match[3] or ""
+                outcar = _pick(files, f"OUTCAR{suffix}", zipped)
+                mesh = _pick(files, f"IBZKPT{suffix}", zipped)
+                vasprun = _pick(files, f"vasprun.xml{suffix}", zipped)
+                with files[name].open() as lines:
+                    oszicar = lines.read()
+                read = memory.read_outcar(outcar) if outcar else Outcar()
+                loop = read_oszicar(oszicar).last_loop
+                yield _Copy(
+                    oszicar=oszicar,
+                    head=read.head,
+                    outcar_steps=list(read.electronic_steps),
+                    wall_time=read.wall_time,
+                    converged=read.converged(loop)
+                    if outcar
+                    else _converged_without_outcar(files, suffix, zipped, loop),
+                    n_kpoints=read.n_kpoints or (_read_mesh(mesh) if mesh else None),
+                    synthetic=any(b"synthetic" in _first_bytes(file) for file in (outcar, vasprun) if file),
+                    discarded=discarded,
+                    modified=files[name].modified,
+                    place=str(place / name),
+                )
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CountingError(
+            f"{place}: {name} is damaged ({type(error).__name__}), so steps would be missing; "
+            "restore it, or remove it if its steps are counted elsewhere"
+        ) from error
+
+
+def _order(match: re.Match[str]) -> tuple[int, int, str]:
+    """Preconditioning, first relaxation, second relaxation, ..., no suffix; zipped leftovers before plain files."""
+    rank = 2 if match[1] is None else 1 if match[2] else 0
+    return rank, int(match[2] or 0), "" if match[3] else "plain"
+
+
+@contextmanager
+def _open_files(place: Path) -> Iterator[dict[str, _File]]:
+    """Files by name, of a folder or an archive."""
+    if place.is_dir():
+        paths = [path for path in place.iterdir() if path.is_file()]
+        yield {path.name: _File(partial(_open_path, path), path.stat().st_mtime, path) for path in paths}
+        return
+    with tarfile.open(place) as archive:
+        members = [member for member in archive.getmembers() if member.isfile()]
+        yield {
+            PurePath(member.name).name: _File(partial(_open_member, archive, member), member.mtime)
+            for member in members
+        }
+
+
+def _open_path(path: Path) -> IO[bytes]:
+    return _decompress(path.open("rb"), path.name)
+
+
+def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(member)
+    assert file is not None, "only asked for regular files"
+    return _decompress(file, member.name)
+
+
+def _decompress(file: IO[bytes], name: str) -> IO[bytes]:
+    return gzip.open(file) if name.endswith(".gz") else file  # type: ignore[return-value]
+
+
+def _pick(files: dict[str, _File], name: str, zipped: str) -> _File | None:
+    """The file with or without .gz, rather as `zipped` says."""
+    return files.get(name + zipped) or files.get(name) or files.get(f"{name}.gz")
+
+
+def _first_bytes(file: _File) -> bytes:
+    with file.open() as lines:
+        return lines.read(1000)
+
+
+def _read_mesh(file: _File) -> int | None:
+    with file.open() as lines:
+        second = b"".join(islice(lines, 1, 2)).split()
+    return int(second[0]) if second and second[0].isdigit() else None
+
+
+def _converged_without_outcar(files: dict[str, _File], suffix: str, zipped: str, last_loop: Loop) -> bool | None:
+    """Whether a run without OUTCAR converged, by vasprun.xml or by VASP's standard output; None if neither says."""
+    from pymatgen.io.vasp import Incar, Vasprun
+
+    vasprun = _pick(files, f"vasprun.xml{suffix}", zipped)
+    log = next((log for name in LOGS if (log := _pick(files, f"{name}{suffix}", zipped))), None)
+    incar = _pick(files, f"INCAR{suffix}", zipped)
+    # pymatgen fails in many ways on files that were cut or changed by hand.
+    with suppress(Exception), warnings.catch_warnings(action="ignore"):
+        if vasprun is not None and vasprun.path is not None:
+            run = Vasprun(vasprun.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
+            return bool(run.converged)
+        if log is not None and incar is not None:
+            with incar.open() as lines:
+                tags = Incar.from_str(lines.read().decode(errors="replace"))
+            with log.open() as lines:
+                printed = lines.read()
+            if b"reached required accuracy" in printed or tags.get("NSW", 0) == 0:
+                return last_loop.converged(tags.get("NELM", 60), tags.get("EDIFF", 1e-4))
+            # A log of something else says nothing.
+            return False if any(map(IONIC_STEP.match, printed.splitlines())) else None
+    return None
+
+
+def _attempt(copy: _Copy) -> Attempt:
+    steps, response, _ = read_oszicar(copy.oszicar)
+    told = copy.outcar_steps
+    if copy.wall_time is not None and told and told != [step for step in steps if step]:
+        raise CountingError(
+            f"{copy.place}: {sum(steps)} electronic steps in {len(steps)} ionic steps, but OUTCAR beside it tells "
+            f"{sum(told)} in {len(told)}; are they of different runs?"
+        )
+    return Attempt(
+        attempt_id=sha256(copy.head).hexdigest()[:16] if copy.head else None,
+        electronic_steps=steps,
+        response_steps=response,
+        discarded=copy.discarded,
+        converged=copy.converged,
+        n_kpoints=copy.n_kpoints,
+        wall_time=copy.wall_time,
+        synthetic=copy.synthetic,
+    )

@@ -1,0 +1,141 @@
+"""From a template and a substitution to a candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from math import gcd, isnan
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from pymatgen.core import Composition, Element
+from pymatgen.core.composition import reduce_formula
+
+from cryslator_flows.crystals.substitution import Substitution, rescale, substitute
+from cryslator_flows.documents.candidates import Candidate, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymatgen.core import Structure
+    from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """What makes a candidate, without its structure.
+
+    Parameters
+    ----------
+    template : Template
+        The template.
+    substitution : Substitution
+        Its new elements.
+    """
+
+    template: Template
+    substitution: Substitution
+
+
+def candidate_id(structure: Structure, mapping: dict[str, str], rescale_volume: bool) -> str:
+    """Stable identifier of a candidate.
+
+    Parameters
+    ----------
+    structure : Structure
+        The template structure.
+    mapping : dict
+        Template element to new element.
+    rescale_volume : bool
+        Whether the candidate is scaled to a predicted volume.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; the same on every machine.
+    """
+    content = {
+        "lattice": (np.round(structure.lattice.matrix, 5) + 0.0).tolist(),
+        "frac": (np.round(structure.frac_coords, 5) + 0.0).tolist(),
+        "species": [site.species_string for site in structure],
+        "substitution": sorted(mapping.items()),
+        "rescale_volume": rescale_volume,
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+class ReducedFormula(NamedTuple):
+    """A reduced formula as pymatgen writes it, and the number of atoms of each element in it, by symbol."""
+
+    text: str
+    amounts: dict[str, int]
+
+
+@cache
+def _electronegativity(symbol: str) -> tuple[float, str]:
+    """Where pymatgen's reduced formulas have an element."""
+    value = Element(symbol).X
+    return (float("inf") if isnan(value) else value, symbol)
+
+
+# How pymatgen writes amounts, as in "{0}3({1}{2}4)2"; whether the last two elements are a polyanion depends on both.
+_patterns: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = {}
+
+
+def substituted_formula(amounts: Mapping[str, float], mapping: dict[str, str]) -> ReducedFormula:
+    """Reduced formula after a substitution.
+
+    Parameters
+    ----------
+    amounts : dict
+        Number of atoms of each element of the template, by symbol.
+    mapping : dict
+        Template element to new element.
+    """
+    new: dict[str, int] = {}
+    for symbol, amount in amounts.items():
+        new[mapping[symbol]] = new.get(mapping[symbol], 0) + round(amount)
+    symbols = sorted(new, key=_electronegativity)
+    divisor = gcd(*new.values())
+    reduced = {symbol: new[symbol] // divisor for symbol in symbols}
+    key = (tuple(reduced.values()), tuple(symbols[-2:]))
+    if key not in _patterns:
+        places = {symbol: f"{{{place}}}" for place, symbol in enumerate(symbols)}
+        _patterns[key] = re.sub("[A-Z][a-z]*", lambda match: places[match[0]], reduce_formula(reduced)[0])
+    text = _patterns[key].format(*symbols)
+    if text in Composition.special_formulas:
+        text = Composition.special_formulas[text]
+        reduced = {symbol: round(amount) for symbol, amount in Composition(text).get_el_amt_dict().items()}
+    return ReducedFormula(text, reduced)
+
+
+def make_candidate(row: CandidateRow, predictor: DLSVolumePredictor | None) -> Candidate:
+    """Make the unrelaxed structure of a candidate.
+
+    Parameters
+    ----------
+    row : CandidateRow
+        Template and substitution.
+    predictor : DLSVolumePredictor or None
+        Scales the candidate to the volume it predicts.
+
+    Raises
+    ------
+    StructureError
+        The substitution leaves out an element of the template.
+    """
+    template, mapping = row.template, row.substitution.mapping
+    structure = substitute(template.structure, mapping)
+    return Candidate(
+        candidate_id=candidate_id(template.structure, mapping, predictor is not None),
+        template_id=template.template_id,
+        substitution=mapping,
+        structure=structure if predictor is None else rescale(structure, predictor),
+        reduced_formula=structure.composition.reduced_formula,
+        chemsys=structure.chemical_system,
+        probability=row.substitution.probability,
+        magnetic_moments="template" if "magmom" in structure.site_properties else "input set",
+    )

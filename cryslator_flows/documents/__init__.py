@@ -1,0 +1,1 @@
+"""Documents that jobs exchange and stores keep."""

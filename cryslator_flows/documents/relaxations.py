@@ -1,0 +1,132 @@
+"""Relaxations, their cost, and their comparison."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, Field
+
+from cryslator_flows.documents.gate import Crystal
+
+Start = Literal["unrelaxed", "translated", "mlip", "translated_mlip"]
+STARTS: tuple[Start, ...] = get_args(Start)
+
+
+class RelaxationCost(BaseModel):
+    """What one relaxation cost."""
+
+    engine: str = Field(description="Code or interatomic potential")
+    ionic_steps: int | None = Field(
+        None, description="Ionic steps of all attempts, each one evaluation of energy, forces and stress"
+    )
+    electronic_steps: list[int] | None = Field(
+        None,
+        description="Electronic (SCF) steps of each ionic step, attempts in the order they ran; "
+        "None where unknown or where the engine has none",
+    )
+    attempts: int | None = Field(None, description="Times the engine was started, custodian's restarts included")
+    discarded_electronic_steps: int | None = Field(
+        None, description="How many of the electronic steps custodian's discarded attempts spent"
+    )
+    n_kpoints: int | None = Field(None, description="Irreducible k-points")
+    response_steps: list[int] | None = Field(
+        None,
+        description="Steps of each loop of linear response (LEPSILON, NMR, DFPT), apart from the electronic steps; "
+        "None where unknown or where there was none",
+    )
+    converged: bool | None = Field(
+        None,
+        description="True if the relaxation reached its criterion, or the single point its SCF cycle; "
+        "None where nothing says",
+    )
+    guard: str | None = Field(
+        None, description="Why the guard went back to the unrelaxed structure; None if it did not"
+    )
+    synthetic: bool = Field(False, description="Made by a test double of the engine: never a measurement")
+    wall_time: float | None = Field(None, description="Wall time, in s")
+    dir_name: str | None = Field(None, description="Directory it ran in")
+
+    @property
+    def total_electronic_steps(self) -> int | None:
+        """All electronic steps, or None where unknown."""
+        return None if self.electronic_steps is None else sum(self.electronic_steps)
+
+    @property
+    def electronic_steps_times_kpoints(self) -> int | None:
+        """Electronic steps times irreducible k-points, or None where one of them is unknown."""
+        steps = self.total_electronic_steps
+        return None if steps is None or self.n_kpoints is None else steps * self.n_kpoints
+
+
+class Relaxation(BaseModel):
+    """One candidate relaxed from one start."""
+
+    start: Start = Field(description="Which structure the relaxation started from")
+    job_uuids: list[str] = Field(description="Jobs that ran it")
+    structure: Crystal | None = Field(None, description="Relaxed structure; None if the relaxation failed")
+    energy_per_atom: float | None = Field(None, description="Final energy of the engine, in eV/atom")
+    cost: RelaxationCost | None = Field(None, description="What it cost, also if it failed; None where nothing tells")
+    prerelaxation: RelaxationCost | None = Field(
+        None,
+        description="What the interatomic potential spent to make the start, never part of `cost`; "
+        "None for other starts and where nothing tells",
+    )
+    error: str | None = Field(None, description="Why there is no result")
+
+
+Outcome = Literal["same minimum", "ended lower", "ended higher", "unconverged", "failed", "not compared"]
+
+
+class Ending(BaseModel):
+    """Where the relaxation from one start ended, compared with that from the unrelaxed structure."""
+
+    start: Start = Field(description="The start that is compared, never 'unrelaxed'")
+    outcome: Outcome = Field(description="How it ended; 'not compared' without a relaxation from the unrelaxed start")
+    energy_difference: float | None = Field(None, description="Its end minus the unrelaxed start's end, in eV/atom")
+
+
+class RelaxationComparison(BaseModel):
+    """One candidate relaxed from one or several starts."""
+
+    campaign: str = Field("", description="The campaign it was compared in")
+    candidate_id: str = Field(description="The candidate")
+    template_id: str = Field(description="The template it was made from")
+    substitution: dict[str, str] = Field(description="Template element to new element")
+    reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
+    formation_energy_per_atom: float = Field(description="Predicted by the translator, in eV/atom")
+    formation_energy_uncertainty: float | None = Field(
+        None, description="As stated with it, see `Translation`, in eV/atom; None in old documents"
+    )
+    formation_energy_uncertainty_90: float | None = Field(None, description="The same for 90 %")
+    unrelaxed_structure: Crystal | None = Field(None, description="The candidate; None in a digest")
+    translated_structure: Crystal | None = Field(None, description="Its translation; None in a digest")
+    settings: str = Field("", description="Hash of all settings of the relaxations and of the model")
+    reused_from: str | None = Field(None, description="The campaign that relaxed it, if this one did not have to")
+    relaxations: list[Relaxation] = Field(description="One for each start")
+    endings: list[Ending] = Field(description="One for each start but the unrelaxed one")
+
+    def ending(self, start: Start = "translated") -> Ending | None:
+        """How the relaxation from `start` ended, if there was one."""
+        return next((item for item in self.endings if item.start == start), None)
+
+    def relaxation(self, start: Start) -> Relaxation | None:
+        """The relaxation from `start`, if there was one."""
+        return next((item for item in self.relaxations if item.start == start), None)
+
+    def digest(self) -> RelaxationComparison:
+        """The same without structures and with electronic steps summed: a few hundred bytes that savings need."""
+        relaxations = []
+        for item in self.relaxations:
+            cost = item.cost
+            if cost is not None and cost.electronic_steps is not None:
+                cost = cost.model_copy(update={"electronic_steps": [sum(cost.electronic_steps)]})
+            relaxations.append(item.model_copy(update={"structure": None, "cost": cost}))
+        return self.model_copy(
+            update={"relaxations": relaxations, "unrelaxed_structure": None, "translated_structure": None}
+        )
+
+
+class Digests(BaseModel):
+    """What a chain of waves of relaxations hands on: its comparisons without their structures."""
+
+    comparisons: list[RelaxationComparison] = Field(default_factory=list, description="See `digest`")

@@ -1,0 +1,8 @@
+"""Stages of a campaign."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Stage = Literal["enumerate", "translate", "select", "relax", "compare", "learn", "summarize"]
+STAGES: tuple[Stage, ...] = get_args(Stage)

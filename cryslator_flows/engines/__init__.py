@@ -1,0 +1,1 @@
+"""Makers that relax structures, and what is added to them."""

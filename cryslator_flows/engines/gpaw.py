@@ -1,0 +1,156 @@
+"""Relaxations with GPAW, an open DFT code, for machines without VASP."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from atomate2.ase.jobs import _ASE_DATA_OBJECTS, AseRelaxMaker
+from atomate2.ase.schemas import AseStructureTaskDoc
+from jobflow import CURRENT_JOB, job
+from pydantic import Field
+
+from cryslator_flows.counting import count_steps
+from cryslator_flows.counting.ledger import LEDGER_NAME, LedgerEntry, append_entry
+from cryslator_flows.crystals.moments import MAGNETIC
+from cryslator_flows.documents.relaxations import RelaxationCost
+from cryslator_flows.engines.kpoints import mesh
+from cryslator_flows.errors import CountingError, NotInstalledError
+from cryslator_flows.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+    from atomate2.ase.schemas import AseResult
+    from pymatgen.core import Structure
+
+logger = logging.getLogger(__name__)
+
+LOG = "gpaw.txt"
+
+
+class GpawTaskDoc(AseStructureTaskDoc):
+    """Task document of a GPAW relaxation, with what it cost."""
+
+    cost: RelaxationCost = Field(description="Ionic and electronic steps, read from GPAW's log")
+
+
+@dataclass
+class GpawRelaxMaker(AseRelaxMaker):
+    """Relax cell and positions with GPAW in plane waves.
+
+    GPAW is an optional extra under the GPL: ``pip install 'cryslator-flows[gpaw]'``. Plane waves below some
+    700 eV leave a Pulay stress of several GPa in oxides, which is another minimum than a converged calculation has.
+
+    Parameters
+    ----------
+    calculator_kwargs : dict
+        Arguments of ``gpaw.GPAW``.
+    kspacing : float
+        Largest distance of k-points, in 1/angstrom, as VASP's KSPACING; the mesh is Gamma-centred. Not used where
+        ``calculator_kwargs`` holds ``kpts``.
+    provenance : dict
+        ``campaign``, ``candidate_id`` and ``start`` for the ledger, see `record_relax_maker`; without them nothing is
+        written there.
+    magnetic_moments : dict
+        Initial magnetic moments of elements, in Bohr magnetons, for structures that do not bring their own as site
+        property ``magmom``. The calculation is spin-polarized if any moment is not zero.
+    """
+
+    name: str = "GPAW relax"
+    steps: int = 100
+    relax_kwargs: dict[str, Any] = field(default_factory=lambda: {"fmax": 0.05})
+    optimizer_kwargs: dict[str, Any] = field(default_factory=lambda: {"optimizer": "BFGS"})
+    calculator_kwargs: dict[str, Any] = field(
+        default_factory=lambda: {
+            "mode": {"name": "pw", "ecut": 800},
+            "xc": "PBE",
+            "occupations": {"name": "fermi-dirac", "width": 0.05},
+            "symmetry": {"tolerance": 1e-5},
+        }
+    )
+    kspacing: float = 0.5
+    provenance: dict[str, Any] = field(default_factory=dict)
+    magnetic_moments: dict[str, float] = field(default_factory=lambda: dict(MAGNETIC))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if find_spec("gpaw") is None:
+            raise NotInstalledError("GPAW is not installed; pip install 'cryslator-flows[gpaw]'")
+
+    @job(data=_ASE_DATA_OBJECTS, output_schema=GpawTaskDoc)
+    def make(self, structure: Structure, prev_dir: str | Path | None = None) -> GpawTaskDoc:
+        """Relax a structure.
+
+        Parameters
+        ----------
+        structure : Structure
+            What to relax.
+        prev_dir : str or Path or None
+            Not used; the signature of all relax makers.
+
+        Returns
+        -------
+        GpawTaskDoc
+            Steps that GPAW's log does not hold are None in its ``cost``.
+        """
+        try:
+            document = AseRelaxMaker.make.original(self, structure, prev_dir=prev_dir)
+        finally:
+            # An error of GPAW is what the user must see, not one of the counting after it.
+            try:
+                self._record(Path.cwd())
+            except Exception:
+                logger.exception("steps in %s were not recorded", Path.cwd())
+        try:
+            cost = count_steps(Path(LOG))
+        except CountingError as error:
+            logger.warning("steps are unknown: %s", error)
+            cost = RelaxationCost(engine="GPAW")
+        known = {
+            "converged": None if document.state is None else document.state == "successful",
+            "wall_time": document.output.elapsed_time,
+            "dir_name": document.dir_name,
+        }
+        return GpawTaskDoc(**dict(document), cost=cost.model_copy(update=known))
+
+    def _record(self, directory: Path) -> None:
+        """Write to the ledger what was spent, also by a run that fails or cannot be counted."""
+        if not self.provenance or not (directory / LOG).exists():
+            return
+        cost = error = None
+        try:
+            cost = count_steps(directory / LOG)
+        except CountingError as problem:
+            error = str(problem)
+        entry = LedgerEntry(
+            run_id=str(uuid4()),
+            job_uuid=CURRENT_JOB.job.uuid if CURRENT_JOB.job else None,
+            directory=str(directory),
+            time=datetime.now(UTC),
+            ended=True,
+            cost=cost,
+            error=error,
+            **self.provenance,
+        )
+        append_entry(SETTINGS.ledger or directory.parent / LEDGER_NAME, entry)
+
+    def run_ase(self, mol_or_struct: Structure, prev_dir: str | Path | None = None) -> AseResult:
+        """Relax, not as a job; k-points and magnetic moments are set by the structure."""
+        structure = mol_or_struct
+        if "magmom" not in structure.site_properties:
+            moments = [self.magnetic_moments.get(site.specie.symbol, 0.0) for site in structure]
+            if any(moments):
+                structure = structure.copy(site_properties={"magmom": moments})
+        kpts = self.calculator_kwargs.get("kpts", {"size": mesh(structure, self.kspacing), "gamma": True})
+        self._calculator = self._get_calculator(kpts=kpts)
+        return super().run_ase(structure, prev_dir=prev_dir)
+
+    def _get_calculator(self, **kwargs: Any) -> Calculator:
+        from gpaw import GPAW
+
+        return GPAW(txt=LOG, **{**self.calculator_kwargs, **kwargs})

@@ -1,0 +1,116 @@
+"""What a campaign file may change about the VASP jobs of its relax maker."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cryslator_flows.config import StrictModel
+from cryslator_flows.errors import CampaignError, nearest
+
+if TYPE_CHECKING:
+    from atomate2.vasp.jobs.base import BaseVaspMaker
+    from jobflow import Maker
+
+
+class VaspSettings(StrictModel):
+    """Changes to every VASP job of the relax maker, in the order input set, powerups, run."""
+
+    input_set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields of the input set generator, as in {user_incar_settings: {ENCUT: 600}}; maps are merged",
+    )
+    powerups: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Functions of atomate2.vasp.powerups with their arguments, as in {use_auto_ispin: {}}",
+    )
+    run_vasp_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments of atomate2's run_vasp, as in {vasp_cmd: srun vasp_std}; maps are merged",
+    )
+
+
+class GuardLimits(StrictModel):
+    """When the first ionic step from a translated structure is too bad to go on.
+
+    The defaults are for oxides. Of 200 validation pairs of cryslator-oxides, with CHGNet's forces and stresses, 27 % of
+    the unrelaxed structures are beyond one of them (median 1.1 eV/angstrom, 13 GPa) and 2 % of the translated ones
+    (median 0.5 eV/angstrom, 1 GPa): what is beyond them starts no better than substitution alone.
+    """
+
+    max_force: float = Field(5.0, gt=0, description="Largest force on an atom that is still good, in eV/angstrom")
+    max_pressure: float = Field(
+        30.0, gt=0, description="Largest pressure or tension that is still good where the cell relaxes, in GPa"
+    )
+    electronic_convergence: bool = Field(
+        True, description="Whether the first ionic step must converge in fewer electronic steps than NELM allows"
+    )
+
+
+def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
+    """Change the VASP jobs that a maker makes.
+
+    Parameters
+    ----------
+    maker : Maker
+        A relax maker with at least one VASP maker in it.
+    settings : VaspSettings
+        What to change.
+
+    Returns
+    -------
+    Maker
+        A changed copy.
+
+    Raises
+    ------
+    CampaignError
+        There is no VASP maker in `maker`, or a field, powerup or argument does not exist.
+    """
+    from atomate2.vasp import powerups
+    from atomate2.vasp.run import run_vasp
+
+    from cryslator_flows.engines.handlers import update_vasp_makers
+
+    _check_names("run_vasp_kwargs", settings.run_vasp_kwargs, inspect.signature(run_vasp).parameters)
+    changed = []
+
+    def change(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
+        changed.append(vasp_maker)
+        generator = vasp_maker.input_set_generator
+        _check_names("input_set", settings.input_set, [field.name for field in fields(generator)])
+        now = {name: _merge(getattr(generator, name), value) for name, value in settings.input_set.items()}
+        run = {
+            name: _merge(vasp_maker.run_vasp_kwargs.get(name), value)
+            for name, value in settings.run_vasp_kwargs.items()
+        }
+        return replace(
+            vasp_maker,
+            input_set_generator=replace(generator, **now),
+            run_vasp_kwargs={**vasp_maker.run_vasp_kwargs, **run},
+        )
+
+    maker = update_vasp_makers(maker, change)
+    if not changed:
+        raise CampaignError(f"relaxation.vasp: {maker.name!r} makes no VASP jobs; drop this key or choose a VASP maker")
+    known = [name for name in vars(powerups) if name.startswith(("update_", "use_"))]
+    _check_names("powerups", settings.powerups, known)
+    for name, arguments in settings.powerups.items():
+        try:
+            maker = getattr(powerups, name)(maker, **arguments)
+        except TypeError as error:
+            raise CampaignError(f"relaxation.vasp.powerups.{name}: {error}; see atomate2.vasp.powerups") from error
+    return maker
+
+
+def _merge(old: Any, new: Any) -> Any:
+    return {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
+
+
+def _check_names(key: str, given: dict[str, Any], known: Any) -> None:
+    for name in given:
+        if name not in known:
+            raise CampaignError(f"relaxation.vasp.{key}: unknown {name!r}; {nearest(name, known)}")

@@ -1,0 +1,81 @@
+"""Flow that grows training pairs with an interatomic potential, or with any other relax maker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from jobflow import Flow, Maker
+
+from cryslator_flows.engines.by_name import build_relax_maker
+from cryslator_flows.jobs.collect_pairs import CollectPairsMaker
+from cryslator_flows.jobs.grow_pairs import GrowPairsMaker
+from cryslator_flows.jobs.placing import StageConfigs, place
+
+if TYPE_CHECKING:
+    from cryslator_flows.crystals.enumeration import SubstitutionSpace
+    from cryslator_flows.crystals.templates import AnyTemplateSource
+
+
+@dataclass
+class PairsFlowMaker(Maker):
+    """Substitute the elements of templates and relax all candidates, to train from the pairs.
+
+    Nothing is translated and nothing is selected. `grown_pairs` reads the pairs from the JobStore, also while the flow
+    runs. A pair holds the unrelaxed and the relaxed crystal (`PairRecord`), its
+    ``template``, ``template_formula`` and ``substitution``, the ``energy_per_atom`` of the engine and, where the
+    energies of the elements are known, the ``formation_energy_per_atom``.
+
+    Parameters
+    ----------
+    name : str
+        The flow name.
+    relax_maker : Maker
+        Any atomate2 maker with ``make(structure, prev_dir=None)``; CHGNet if left out.
+    element_energies : dict
+        Energies of the elements by the same engine and settings, in eV/atom.
+    intermediates : int
+        How many evenly spaced ionic steps are further unrelaxed crystals of each target. Documents of the relax maker
+        must hold their structures: ``ionic_step_data`` of atomate2's force fields needs ``"mol_or_struct"``.
+    grow_maker : GrowPairsMaker
+        Enumerates the candidates and has them relaxed in chunks; it gets a maker of chunks with the three above.
+    stage_configs : dict
+        For each stage (enumerate, select, relax, compare, summarize) the ``manager_config`` of its jobs: worker,
+        resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
+    """
+
+    name: str = "pairs"
+    relax_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
+    element_energies: dict[str, float] = field(default_factory=dict)
+    intermediates: int = 0
+    grow_maker: GrowPairsMaker = field(default_factory=GrowPairsMaker)
+    stage_configs: StageConfigs = field(default_factory=dict)
+
+    def make(self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace]) -> Flow:
+        """Make the flow.
+
+        Parameters
+        ----------
+        templates : list
+            Sources of templates, see `cryslator_flows.crystals.templates`.
+        substitutions : list
+            Substitution spaces, see `cryslator_flows.crystals.substitution`.
+
+        Returns
+        -------
+        Flow
+            Its output is a `GrownPairs`.
+        """
+        configs = self.stage_configs
+        chunk_maker = replace(
+            self.grow_maker.chunk_maker,
+            relax_maker=self.relax_maker,
+            collect_maker=CollectPairsMaker(element_energies=self.element_energies, intermediates=self.intermediates),
+            stage_configs=configs,
+        )
+        grow_maker = replace(self.grow_maker, chunk_maker=chunk_maker, stage_configs=configs)
+        grow = grow_maker.make(templates, substitutions, self.name)
+        place(grow, "enumerate", configs)
+        flow = Flow([grow], output=grow.output, name=self.name)
+        flow.update_metadata({"pairs_flow": self.name}, dynamic=True)
+        return flow

@@ -1,0 +1,171 @@
+"""Flow that relaxes one candidate from one or several starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Flow, Job, Maker, OutputReference
+from monty.json import jsanitize
+
+from cryslator_flows.engines.by_name import build_relax_maker, chgnet_maker
+from cryslator_flows.engines.guard import guard_relax_maker, look_often
+from cryslator_flows.engines.pinning import pin_kpoints
+from cryslator_flows.engines.recorder import record_relax_maker
+from cryslator_flows.engines.vasp_settings import GuardLimits
+from cryslator_flows.jobs.compare import CompareMaker
+from cryslator_flows.jobs.following import end_with_first_failure
+from cryslator_flows.jobs.placing import StageConfigs, jobs_of, place
+from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymatgen.core import Structure
+
+    from cryslator_flows.documents.candidates import Candidate, Translation
+    from cryslator_flows.documents.relaxations import Start
+
+# Starts that an interatomic potential makes, and of what.
+PRERELAXED: dict[Start, Start] = {"mlip": "unrelaxed", "translated_mlip": "translated"}
+
+
+@dataclass
+class RelaxationComparisonFlowMaker(Maker):
+    """Relax a candidate from its unrelaxed, its translated and perhaps potential-relaxed structures and compare.
+
+    All starts are relaxed by the same maker with the k-points of the unrelaxed cell. The starts ``mlip`` and
+    ``translated_mlip`` are the unrelaxed and the translated structure, each relaxed with an interatomic potential
+    first; where that fails, the relaxation from that start alone has failed.
+
+    Parameters
+    ----------
+    name : str
+        The flow name.
+    relax_maker : Maker
+        Any atomate2 maker with ``make(structure, prev_dir=None)``; all starts get the same.
+    guard : GuardLimits or None
+        When VASP goes back from another start to the unrelaxed structure, see `TranslatedStartGuard`; None for never.
+    mlip_maker : Maker
+        Relaxes with an interatomic potential, for the starts ``mlip`` and ``translated_mlip``; like `relax_maker` any
+        maker with ``make(structure, prev_dir=None)``. CHGNet if left out.
+    symmetrize_maker : SymmetrizeMaker
+        Takes the numerical noise of that relaxation out again.
+    compare_maker : CompareMaker
+        Maker of the comparison job.
+    """
+
+    name: str = "relaxation comparison"
+    relax_maker: Maker = field(default_factory=lambda: build_relax_maker("chgnet", {}))
+    guard: GuardLimits | None = field(default_factory=GuardLimits)
+    mlip_maker: Maker = field(default_factory=chgnet_maker)
+    symmetrize_maker: SymmetrizeMaker = field(default_factory=SymmetrizeMaker)
+    compare_maker: CompareMaker = field(default_factory=CompareMaker)
+
+    def settings_key(self, model_name: str, model_version: str, starts: Sequence[Start] = ("translated",)) -> str:
+        """Hash of everything but the candidate that decides how a relaxation goes.
+
+        Parameters
+        ----------
+        model_name : str
+            The model that translates.
+        model_version : str
+            Its version.
+        starts : sequence of str
+            The starts. Where none of them is or comes from the translated structure, the model does not count.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits. Versions of the packages do not count.
+        """
+        makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
+        model = [model_name, model_version] if {"translated", "translated_mlip"}.intersection(starts) else []
+        content = _without_versions(jsanitize([*makers, *model], strict=True))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def make(
+        self,
+        candidate: Candidate,
+        translation: Translation,
+        starts: Sequence[Start],
+        campaign: str = "screening",
+        stage_configs: StageConfigs | None = None,
+    ) -> Flow:
+        """Make the flow.
+
+        Parameters
+        ----------
+        candidate : Candidate
+            The candidate, with its unrelaxed structure.
+        translation : Translation
+            Its translation.
+        starts : sequence of str
+            Structures to start from: ``unrelaxed``, ``translated``, ``mlip``, ``translated_mlip``.
+        campaign : str
+            Name of the campaign, which the records of the runs carry.
+        stage_configs : dict or None
+            For the stages ``relax`` and ``compare`` the ``manager_config`` of their jobs, see `place`.
+
+        Returns
+        -------
+        Flow
+            Its output is a `RelaxationComparison`.
+        """
+        configs = stage_configs or {}
+        structures: dict[Start, Structure | OutputReference] = {
+            "unrelaxed": candidate.structure,
+            "translated": translation.structure,
+        }
+        jobs: list[Flow | Job] = []
+        potentials: dict[Start, list[OutputReference]] = {}
+        for start, before in PRERELAXED.items():
+            if start in starts:
+                potential = self.mlip_maker.make(structures[before], prev_dir=None)
+                parts = jobs_of(potential)
+                end_with_first_failure(parts)
+                potentials[start] = [OutputReference(job.uuid) for job in parts]
+                handed_on = self.symmetrize_maker.make(potentials[start][-1].structure, structures[before])
+                structures[start] = handed_on.output
+                for made in (potential, handed_on):
+                    made.append_name(f" {candidate.reduced_formula} {start}")
+                    place(made, "relax", configs, start=start)
+                jobs += [potential, handed_on]
+        relax_maker = look_often(pin_kpoints(self.relax_maker, candidate.structure))
+        guarded = relax_maker if self.guard is None else guard_relax_maker(relax_maker, candidate.structure, self.guard)
+        documents, job_uuids = {}, {}
+        for start in starts:
+            maker = relax_maker if start == "unrelaxed" else guarded
+            recorded = record_relax_maker(maker, campaign, candidate.candidate_id, start)
+            relax = recorded.make(structures[start], prev_dir=None)
+            relax.append_name(f" {candidate.reduced_formula} {start}")
+            place(relax, "relax", configs, start=start)
+            jobs.append(relax)
+            parts = jobs_of(relax)
+            end_with_first_failure(parts)
+            job_uuids[start] = [job.uuid for job in parts]
+            # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
+            documents[start] = [OutputReference(job.uuid) for job in parts]
+        compare = self.compare_maker.make(
+            candidate,
+            translation,
+            documents,
+            job_uuids,
+            campaign,
+            self.settings_key(translation.model_name, translation.model_version, starts),
+            potentials,
+        )
+        compare.append_name(f" {candidate.reduced_formula}")
+        place(compare, "compare", configs)
+        flow = Flow([*jobs, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
+        flow.update_metadata({"candidate_id": candidate.candidate_id})
+        return flow
+
+
+def _without_versions(content: Any) -> Any:
+    """JSON content without the versions of packages that monty writes into it."""
+    if isinstance(content, dict):
+        return {key: _without_versions(value) for key, value in content.items() if key != "@version"}
+    return [_without_versions(item) for item in content] if isinstance(content, list) else content

@@ -1,0 +1,148 @@
+"""Job that makes a round of active learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Flow, Maker, OutputReference, Response, job
+
+from cryslator_flows.crystals.packing import PackedCandidates, Shortlist
+from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.documents.rounds import Learned
+from cryslator_flows.jobs.enumerate import gather_in_tree
+from cryslator_flows.jobs.gather import GatherMaker, join_batches
+from cryslator_flows.jobs.learn import LearnMaker
+from cryslator_flows.jobs.placing import StageConfigs, place
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.screening.acquisition import Acquisition
+from cryslator_flows.screening.cuts import Cuts
+
+if TYPE_CHECKING:
+    from jobflow import Job
+
+
+@dataclass
+class RoundMaker(Maker):
+    """Relax a batch, learn from it, translate all candidates again, and make the next round.
+
+    The job replaces itself by the relaxations of its batch, a job that fine-tunes, one translation job for each chunk
+    of candidates, and the next round. The job after the last round, or the first that finds no candidate left, ends
+    them. Its output is that of all: under ``parts`` the newest `Shortlist` documents that hold all that may be
+    selected, under ``digests`` the `Digests` and under ``outcomes`` the `RoundOutcome` of each round.
+
+    Parameters
+    ----------
+    relax_maker : RelaxSelectedMaker
+        Relaxes the batches, each all at once; its control share counts here too.
+    name : str
+        The job name.
+    rounds : int
+        How many rounds.
+    acquisition : Acquisition
+        Chooses the batches.
+    cuts : Cuts
+        What may be selected when the rounds are over, for the shortlists.
+    learn_maker : LearnMaker
+        Maker of the jobs that fine-tune.
+    translate_maker : TranslateMaker
+        Maker of the translation jobs.
+    gather_maker : GatherMaker
+        Maker of the jobs that gather shortlists.
+    stage_configs : dict
+        For each stage the ``manager_config`` of its jobs, see `place`.
+    """
+
+    relax_maker: RelaxSelectedMaker
+    name: str = "round"
+    rounds: int = 3
+    acquisition: Acquisition = field(default_factory=lambda: Acquisition(8))
+    cuts: Cuts = field(default_factory=lambda: Cuts(top_k=10))
+    learn_maker: LearnMaker = field(default_factory=LearnMaker)
+    translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
+    gather_maker: GatherMaker = field(default_factory=GatherMaker)
+    stage_configs: StageConfigs = field(default_factory=dict)
+
+    @job
+    def make(
+        self,
+        parts: list[Shortlist],
+        part_uuids: list[str],
+        chunks: list[PackedCandidates],
+        campaign: str,
+        known: list[RelaxationComparison],
+        learned: Learned | None = None,
+    ) -> Response:
+        """Make a round.
+
+        Parameters
+        ----------
+        parts : list of Shortlist
+            What it may relax.
+        part_uuids : list of str
+            Uuids of the jobs that they are from.
+        chunks : list of PackedCandidates
+            All candidates.
+        campaign : str
+            Name of the campaign.
+        known : list of RelaxationComparison
+            Relaxations of other campaigns; what one of them has is not relaxed again.
+        learned : Learned or None
+            From the round before; None for the first one.
+        """
+        number = 1 + (len(learned.outcomes) if learned else 0)
+        batch = self.acquisition.choose(join_batches(parts)) if number <= self.rounds else None
+        if batch is None or not batch.n_candidates:
+            return Response(output=_ended(part_uuids, learned))
+        names = batch.arrays()["candidate_id"].tolist()
+        formulas = set(batch.arrays()["formula"].tolist())
+        relevant = [comparison for comparison in known if comparison.reduced_formula in formulas]
+        relaxations = self.relax_maker.comparisons(batch, campaign, relevant)
+        for flow in relaxations:
+            flow.update_metadata({"round": number}, dynamic=True)
+        learn = self.learn_maker.make(campaign, names, [flow.output for flow in relaxations], learned)
+        acquisition = self.acquisition.excluding(names)
+        translations = [
+            self.translate_maker.make(packed, self.cuts, acquisition, OutputReference(learn.uuid).model)
+            for packed in chunks
+        ]
+        newest, gathers = gather_in_tree(
+            [translation.output for translation in translations],
+            lambda group: self.gather_maker.make(group, self.cuts, acquisition),
+        )
+        self._place(number, learn, translations, gathers)
+        following = replace(self, acquisition=acquisition).make(
+            newest,
+            [part.uuid for part in newest],
+            # Not `chunks`: references stay small. jobflow-remote has none to jobs of earlier rounds.
+            [translation.output.packed for translation in translations],
+            campaign,
+            known,
+            OutputReference(learn.uuid),
+        )
+        following.name = f"{self.name} {number + 1}" if number < self.rounds else f"end of {self.name}s"
+        place(following, "select", self.stage_configs)
+        jobs: list[Flow | Job] = [*relaxations, learn, *translations, *gathers, following]
+        return Response(
+            output={"round": number, "batch": names},
+            replace=Flow(jobs, output=following.output, name=f"{self.name} {number}"),
+        )
+
+    def _place(self, number: int, learn: Job, translations: list[Job], gathers: list[Job]) -> None:
+        learn.append_name(f" {number}")
+        place(learn, "learn", self.stage_configs, round=number)
+        for chunk, translation in enumerate(translations, 1):
+            translation.append_name(f" {chunk}, round {number}")
+            place(translation, "translate", self.stage_configs, round=number)
+        for gather in gathers:
+            place(gather, "select", self.stage_configs, round=number)
+
+
+def _ended(part_uuids: list[str], learned: Learned | None) -> dict[str, Any]:
+    """The output of all rounds; shortlists are references, so that they are not copied."""
+    return {
+        "parts": [OutputReference(uuid) for uuid in part_uuids],
+        "digests": [learned.digests] if learned else [],
+        "outcomes": learned.outcomes if learned else [],
+    }

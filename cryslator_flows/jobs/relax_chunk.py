@@ -1,0 +1,63 @@
+"""Relax a chunk of candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jobflow import Flow, Job, JobConfig, Maker, OnMissing, OutputReference, Response, job
+
+from cryslator_flows.crystals.packing import PackedCandidates
+from cryslator_flows.documents.grown_pairs import PairCounts
+from cryslator_flows.engines.by_name import chgnet_maker
+from cryslator_flows.jobs.collect_pairs import CollectPairsMaker
+from cryslator_flows.jobs.following import end_with_first_failure
+from cryslator_flows.jobs.placing import StageConfigs, jobs_of, place
+
+
+@dataclass
+class RelaxChunkMaker(Maker):
+    """Relax the unrelaxed structures of a chunk of candidates and collect the pairs.
+
+    Parameters
+    ----------
+    name : str
+        The job name.
+    relax_maker : Maker
+        Any atomate2 maker with ``make(structure, prev_dir=None)``.
+    collect_maker : CollectPairsMaker
+        Maker of the job that collects the pairs.
+    stage_configs : dict
+        For each stage the ``manager_config`` of its jobs, see `place`.
+    """
+
+    name: str = "relax chunk"
+    relax_maker: Maker = field(default_factory=chgnet_maker)
+    collect_maker: CollectPairsMaker = field(default_factory=CollectPairsMaker)
+    stage_configs: StageConfigs = field(default_factory=dict)
+
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE))
+    def make(self, packed: PackedCandidates, before: PairCounts | None = None) -> Response:  # noqa: ARG002
+        """Relax a chunk.
+
+        Parameters
+        ----------
+        packed : PackedCandidates
+            The candidates.
+        before : PairCounts or None
+            Of the chunk that has to end before this one begins, if there is one; nothing else is done with it.
+        """
+        relaxations: list[Flow | Job] = []
+        uuids: list[list[str]] = []
+        for candidate in packed.candidates():
+            relax = self.relax_maker.make(candidate.structure, prev_dir=None)
+            relax.append_name(f" {candidate.reduced_formula}")
+            place(relax, "relax", self.stage_configs, candidate_id=candidate.candidate_id)
+            parts = jobs_of(relax)
+            end_with_first_failure(parts)
+            relaxations.append(relax)
+            uuids.append([part.uuid for part in parts])
+        # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
+        documents = [[OutputReference(uuid) for uuid in of_candidate] for of_candidate in uuids]
+        collect = self.collect_maker.make(packed, documents, uuids)
+        place(collect, "compare", self.stage_configs)
+        return Response(replace=Flow([*relaxations, collect], output=collect.output, name=self.name))

@@ -1,0 +1,1 @@
+"""Pairs from relaxations and crystals of one's own."""

@@ -1,0 +1,53 @@
+"""Read pairs that a flow has grown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryslator_flows.documents.grown_pairs import PairsChunk
+from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.training.records import PairRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobflow import JobStore
+
+
+def grown_pairs(job_store: JobStore, name: str) -> Iterator[RawPair | Dropped]:
+    """The pairs that flows of `PairsFlowMaker` left in a JobStore so far, and what made none.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        A connected JobStore.
+    name : str
+        Name of the flows. Of a candidate that several of them had, each pair is yielded.
+
+    Yields
+    ------
+    RawPair or Dropped
+        One for each candidate of the chunks that have ended and for each of its intermediates, as
+        `cryslator_flows.pairs.make.PairFolder` takes them.
+    """
+    # Not just "pairs": jobflow would move metadata of that name to the additional store with the pairs of a chunk.
+    found = job_store.query({"metadata.pairs_flow": name, "output.@class": PairsChunk.__name__}, ["uuid", "index"])
+    for row in sorted(found, key=lambda row: row["uuid"]):
+        # One by one: a chunk may be large, and a cursor would time out on whoever takes long.
+        document = job_store.query_one({"uuid": row["uuid"], "index": row["index"]}, ["output"], load=True)
+        chunk = PairsChunk.model_validate(document["output"])
+        for rejection in chunk.rejections:
+            yield Dropped(rejection.candidate_id, rejection.reason)
+        for pair in chunk.pairs:
+            yield _raw_pair(PairRecord.model_validate(pair))
+
+
+def _raw_pair(record: PairRecord) -> RawPair:
+    columns = {**(record.model_extra or {}), "formation_energy_per_atom": record.formation_energy_per_atom}
+    return RawPair(
+        name=record.target,
+        target=record.target,
+        unrelaxed=record.structure("unrelaxed"),
+        relaxed=record.structure("relaxed"),
+        columns={key: value for key, value in columns.items() if value is not None},
+    )

@@ -1,1 +1,0 @@
-"""Relaxation engines, step counting and savings."""

@@ -1,0 +1,96 @@
+"""What the page tells about how its numbers were made."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cryslator_flows.errors import ModelError
+from cryslator_flows.translator.model_folder import find_model
+
+if TYPE_CHECKING:
+    from cryslator_flows.documents.summary import CampaignSummary
+    from cryslator_flows.screening.cuts import Cuts
+
+# Where a store is and who may read it is nobody's business but that of whoever runs the campaign.
+STORE_KEYS = ("type", "collection_name")
+
+
+def describe_settings(settings: dict[str, Any]) -> str:
+    """The campaign file as YAML, without what belongs to one machine: folders of files and access to stores.
+
+    Parameters
+    ----------
+    settings : dict
+        See `StartedCampaign.settings`.
+    """
+    return yaml.safe_dump(_portable(settings), sort_keys=False, allow_unicode=True, width=100) if settings else ""
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.get("source") == "store" and isinstance(value.get("store"), dict):
+            value = {**value, "store": {key: value["store"][key] for key in STORE_KEYS if key in value["store"]}}
+        return {key: _portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_portable(item) for item in value]
+    for kind in (PurePosixPath, PureWindowsPath):
+        if isinstance(value, str) and kind(value).is_absolute():
+            return f".../{kind(value).name}"
+    return value
+
+
+def describe_cuts(cuts: Cuts) -> list[str]:
+    """The cuts of a selection in words, in the order they are applied."""
+    uncertain, above, energy = cuts.max_uncertainty, cuts.max_energy_above_hull, cuts.max_formation_energy
+    known = f"{len(cuts.references)} known phases" if cuts.references else "no known phases"
+    words = {
+        "translated atoms do not nearly coincide": True,
+        "in the model's domain": cuts.in_domain_only,
+        f"uncertainty (68 %) of at most {uncertain} eV/atom": uncertain is not None,
+        f"at most {above} eV/atom above the hull of these candidates and {known}": above is not None,
+        f"predicted formation energy of at most {energy} eV/atom": energy is not None,
+        f"at most {cuts.per_composition} of each formula, lowest first": cuts.per_composition is not None,
+        f"at most {cuts.top_k} in all, lowest first": cuts.top_k is not None,
+    }
+    return [text for text, applies in words.items() if applies]
+
+
+def describe_model(summary: CampaignSummary, model: str | None) -> dict[str, str]:
+    """What the model's own test said, if the very model that translated is installed here.
+
+    Parameters
+    ----------
+    summary : CampaignSummary
+        The summary, whose versions name the model.
+    model : str or None
+        The campaign's model, by name or folder.
+
+    Returns
+    -------
+    dict
+        Words by name of the figure; empty where nothing is known.
+    """
+    try:
+        folder = find_model(model or "")
+        if folder.version() != summary.versions.get(folder.name):
+            return {}
+        test = next(iter(folder.metrics().get("test", [])), None)
+    except (ModelError, OSError, ValueError):
+        return {}
+    score = next(
+        (s for s in (test or {}).get("scores", []) if (s["method"], s["input"]) == (folder.name, "unrelaxed")), None
+    )
+    if test is None or score is None:
+        return {}
+    words = {}
+    if score.get("energy_mae") is not None:
+        words["formation energy MAE"] = f"{score['energy_mae']:.3f} eV/atom, {test['n_energies']} crystals"
+    if score.get("uncertainty"):
+        words["energies inside the 90 % interval"] = f"{score['uncertainty']['coverage_90']:.1%}"
+    if structure := score.get("structure"):
+        words["volume error"] = f"{structure['volume_error']:.1%}, {test['n_targets']} crystals"
+        words["displacement error"] = f"{structure['displacement']:.3f} Å"
+    return words

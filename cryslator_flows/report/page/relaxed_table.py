@@ -1,0 +1,123 @@
+"""Columns and cells of the page's table of candidates."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from cryslator_flows.analysis.savings import compared_starts
+from cryslator_flows.report.page.phases import entries_within, symbols_of
+from cryslator_flows.report.tables import describe_steps
+from cryslator_flows.screening.cuts import hull_energies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cryslator_flows.documents.relaxations import RelaxationComparison, Start
+    from cryslator_flows.report.page.candidate_table import CandidateTable
+
+# Kinds of columns: text, number with its decimals, steps ([text, number to sort by]), jobs ([[start, uuid, link]]).
+COLUMNS: tuple[tuple[str, str, int | None], ...] = (
+    ("formula", "text", None),
+    ("template", "text", None),
+    ("substitution", "text", None),
+    ("space group", "text", None),
+    ("predicted, eV/atom", "number", 3),
+    ("± 68%", "number", 3),
+    ("above hull, eV/atom", "number", 3),
+    ("domain distance", "number", 2),
+    ("displacement, Å", "number", 3),
+    ("volume change, %", "number", 1),
+)
+# What is printed of the first rows: what fits on paper.
+PRINTED_ROWS = 50
+PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6)
+
+
+def table_columns(comparisons: list[RelaxationComparison]) -> list[dict[str, Any]]:
+    """Title, kind and decimals of each column: steps from each start that occurs, and how they ended."""
+    columns: list[tuple[str, str, int | None]] = [*COLUMNS]
+    if comparisons:
+        columns.append(("steps, unrelaxed", "steps", None))
+    for start in compared_starts(comparisons):
+        columns += [(f"steps, {start}", "steps", None), (f"end, {start}", "text", None),
+                    (f"end - unrelaxed end, meV/atom ({start})", "number", 1)]  # fmt: skip
+    columns += [("jobs", "jobs", None), ("candidate", "text", None)]
+    return [{"title": title, "kind": kind, "decimals": decimals} for title, kind, decimals in columns]
+
+
+def table_rows(
+    candidates: CandidateTable, comparisons: list[RelaxationComparison], link: Callable[[str | None], str | None]
+) -> list[list[Any]]:
+    """The cells of each candidate, lowest energy first; None where nothing is known.
+
+    Parameters
+    ----------
+    candidates : CandidateTable
+        The candidates.
+    comparisons : list of RelaxationComparison
+        Those that were relaxed.
+    link : callable
+        Link to a directory, or None.
+    """
+    starts = compared_starts(comparisons)
+    relaxed = {item.candidate_id: item for item in comparisons}
+    empty = len(table_columns(comparisons)) - len(COLUMNS) - 1
+    formulas = {row.formula for row in candidates.rows if row.trusted}
+    entries = entries_within({*map(symbols_of, formulas)}, candidates.lowest, candidates.cuts.references)
+    hull = hull_energies(formulas, entries)
+    rows = []
+    for row in candidates.rows:
+        cells: list[Any] = [
+            row.formula,
+            row.template_id,
+            ", ".join(pair for pair in row.substitution.split() if len(set(pair.split("->"))) > 1),
+            candidates.space_group(row),
+            _number(row.energy),
+            _number(row.uncertainty),
+            _number(max(0.0, row.energy - hull[row.formula])) if row.trusted else None,
+            _number(row.domain_distance),
+            _number(row.displacement),
+            _number(100 * row.volume_change),
+        ]
+        comparison = relaxed.get(row.candidate_id)
+        cells += [None] * empty if comparison is None else _relaxed_cells(comparison, starts, link)
+        rows.append([*cells, row.candidate_id])
+    return rows
+
+
+def _relaxed_cells(
+    comparison: RelaxationComparison, starts: list[Start], link: Callable[[str | None], str | None]
+) -> list[Any]:
+    cells: list[Any] = [_steps(comparison, "unrelaxed")]
+    for start in starts:
+        ending = comparison.ending(start)
+        difference = None if ending is None else ending.energy_difference
+        cells += [
+            _steps(comparison, start),
+            None if ending is None else ending.outcome,
+            None if difference is None else _number(1000 * difference),
+        ]
+    jobs = [
+        [item.start, uuid, link(item.cost.dir_name) if item.cost and uuid == item.job_uuids[-1] else None]
+        for item in comparison.relaxations
+        for uuid in item.job_uuids
+    ]
+    return [*cells, jobs]
+
+
+def _number(value: float) -> float | None:
+    """A number that JSON has, with the digits that anyone looks at."""
+    return round(value, 5) if isfinite(value) else None
+
+
+def _steps(comparison: RelaxationComparison, start: Start) -> list[Any] | None:
+    """Text of the steps, and the number to sort by: electronic steps where the engine has them."""
+    relaxation = comparison.relaxation(start)
+    if relaxation is None:
+        return None
+    cost = relaxation.cost
+    if cost is None or cost.synthetic:
+        return [describe_steps(comparison, start), None]
+    electronic = cost.total_electronic_steps
+    return [describe_steps(comparison, start), cost.ionic_steps if electronic is None else electronic]

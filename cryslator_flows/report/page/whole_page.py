@@ -1,0 +1,219 @@
+"""Write the page of a campaign."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass, field
+from os.path import relpath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryslator_flows.report.page import figures, provenance
+from cryslator_flows.report.page.agreement import (
+    compare_energies,
+    describe_engine,
+    lacking_elements,
+    measured_engines,
+)
+from cryslator_flows.report.page.phases import draw_hulls
+from cryslator_flows.report.page.relaxed_table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
+from cryslator_flows.report.page.viewer import MOST_STRUCTURES, viewed, viewer_script
+from cryslator_flows.report.tables import (
+    describe_interval,
+    describe_lowest,
+    describe_prerelaxations,
+    describe_steps,
+)
+from cryslator_flows.results.export import cif_name
+from cryslator_flows.system.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.summary import CampaignSummary
+    from cryslator_flows.report.page.candidate_table import CandidateTable
+
+# Files of a campaign that the page links to where they lie beside it.
+BESIDE = ("candidates.csv", "summary.json", "savings.png")
+
+
+@dataclass
+class PageContent:
+    """All that the page of a campaign shows.
+
+    Parameters
+    ----------
+    summary : CampaignSummary
+        The summary.
+    comparisons : list of RelaxationComparison
+        The relaxed candidates.
+    candidates : CandidateTable
+        The translated candidates, all chunks read.
+    settings : dict
+        See `StartedCampaign.settings`.
+    element_energies : dict
+        Energies of the elements by the engine, in eV/atom.
+    unfinished : int
+        Jobs that wait or run.
+    failed : int
+        Jobs that failed.
+    reasons : list of str
+        Why, each reason once.
+    job_command : str or None
+        Command that tells about a job when its uuid is added, as in ``jf -p PROJECT job info``.
+    """
+
+    summary: CampaignSummary
+    comparisons: list[RelaxationComparison]
+    candidates: CandidateTable
+    settings: dict[str, Any] = field(default_factory=dict)
+    element_energies: dict[str, float] = field(default_factory=dict)
+    unfinished: int = 0
+    failed: int = 0
+    reasons: list[str] = field(default_factory=list)
+    job_command: str | None = None
+
+
+def write_page(path: Path, content: PageContent) -> Path:
+    """Write one HTML file that shows a campaign and needs no network.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    content : PageContent
+        What it shows.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    import itables
+    from jinja2 import Environment, PackageLoader
+    from plotly.offline import get_plotlyjs
+
+    summary, comparisons, candidates = content.summary, content.comparisons, content.candidates
+    agreement = compare_energies(comparisons, candidates.uncertainties, content.element_energies)
+    means = {symbol: (low, total / number) for symbol, (low, total, number) in candidates.elements.items()}
+    drawn = {
+        "funnel": figures.funnel(summary),
+        "energies": figures.agreement(agreement, comparisons)
+        if agreement
+        else figures.predicted(comparisons, candidates.uncertainties),
+        "elements": figures.periodic_table(means) if means else None,
+        **{f"steps-{name}": figure for name, figure in figures.steps(summary, comparisons).items()},
+    }
+    drawn = {name: figure for name, figure in drawn.items() if figure}
+    cuts = candidates.cuts
+    trusted = (row.formula for row in candidates.rows if row.trusted)
+    hulls = draw_hulls(trusted, candidates.lowest, cuts.references)
+    structures = viewed(comparisons)
+    folder = path.absolute().parent
+    for name, item in structures.items():
+        cif = Path("relaxed") / cif_name(item["formula"], name)
+        item["cif"] = cif.as_posix() if (folder / cif).is_file() else None
+    rows = table_rows(candidates, comparisons, lambda directory: _link(directory, folder))
+    itables_folder = Path(itables.__file__).parent / "html"
+    environment = Environment(loader=PackageLoader("cryslator_flows.report.page", "."), autoescape=True)
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+    page = environment.get_template("report.html.j2").render(
+        content=content,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        summary=summary,
+        savings=[(item, describe_interval(item)) for item in summary.savings],
+        prerelaxations=describe_prerelaxations(summary.prerelaxations),
+        slower=list(_slower(comparisons)),
+        rounds=[(item, describe_lowest(item)) for item in summary.rounds],
+        figures=drawn,
+        agreement=agreement,
+        lacking=lacking_elements(comparisons, content.element_energies),
+        engines=[describe_engine(name) for name in measured_engines(comparisons)],
+        hulls=hulls,
+        references=cuts.references,
+        structures=structures,
+        most_structures=MOST_STRUCTURES,
+        printed_titles=[COLUMNS[index][0] for index in PRINTED_COLUMNS],
+        printed=[[row[index] for index in PRINTED_COLUMNS] for row in rows[:PRINTED_ROWS]],
+        beside=[name for name in BESIDE if (folder / name).is_file()],
+        cuts=provenance.describe_cuts(cuts),
+        model=provenance.describe_model(summary, content.settings.get("model")),
+        settings=provenance.describe_settings(content.settings),
+        data=_json({
+            "campaign": summary.campaign,
+            "figures": drawn,
+            "hulls": hulls,
+            "structures": structures,
+            "columns": table_columns(comparisons),
+            "rows": rows,
+            "jobCommand": content.job_command,
+        }),
+        libraries={
+            "plotly": _packed(get_plotlyjs()),
+            "datatables": _packed((itables_folder / "dt_bundle.js").read_text(encoding="utf-8")),
+            "chemiscope": _packed(viewer_script()),
+        },
+        datatables_css=(itables_folder / "dt_bundle.css").read_text(encoding="utf-8"),
+    )  # fmt: skip
+    write_whole(path, page)
+    return path
+
+
+def _packed(script: str) -> str:
+    """A script as gzip in base64, which the page unpacks when it needs it; the same text for the same script."""
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+
+
+def _json(data: dict[str, Any]) -> str:
+    """JSON that no HTML parser takes for the end of a script."""
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _link(directory: str | None, folder: Path) -> str | None:
+    """Where the page finds a job's directory; None if it is not on this machine."""
+    # atomate2 writes the host before the directory.
+    path = Path((directory or "").rpartition(":")[2])
+    if not directory or not path.is_dir():
+        return None
+    inside = path.absolute().is_relative_to(folder)
+    return Path(relpath(path, folder)).as_posix() if inside else path.absolute().as_uri()
+
+
+def _slower(comparisons: list[RelaxationComparison]) -> Iterator[dict[str, str]]:
+    """Pairs that took more steps of a kind than from the unrelaxed start, whatever their outcome."""
+    for comparison in comparisons:
+        first = comparison.relaxation("unrelaxed")
+        before = first.cost if first else None
+        for ending in comparison.endings:
+            other = comparison.relaxation(ending.start)
+            after = other.cost if other else None
+            if before is None or after is None or before.synthetic or after.synthetic:
+                continue
+            pairs = [
+                (before.total_electronic_steps, after.total_electronic_steps),
+                (before.ionic_steps, after.ionic_steps),
+            ]
+            if any(old is not None and new is not None and new > old for old, new in pairs):
+                yield {
+                    "formula": comparison.reduced_formula,
+                    "start": ending.start,
+                    "steps": f"{describe_steps(comparison, 'unrelaxed')} -> {describe_steps(comparison, ending.start)}",
+                    "volume": _volume_change(comparison),
+                    "guard": after.guard or "-",
+                    "outcome": ending.outcome,
+                }
+
+
+def _volume_change(comparison: RelaxationComparison) -> str:
+    before, after = comparison.unrelaxed_structure, comparison.translated_structure
+    return "unknown" if before is None or after is None else f"{after.volume / before.volume - 1:+.1%}"

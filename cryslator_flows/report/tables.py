@@ -1,0 +1,364 @@
+"""Tables, files and the picture that a finished campaign leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from cryslator_flows.analysis.savings import (
+    LEAST_PAIRS,
+    compared_starts,
+    count_outcomes,
+    count_prerelaxations,
+    measure_all_savings,
+    paired_steps,
+)
+from cryslator_flows.documents.relaxations import Outcome
+from cryslator_flows.system.console import as_text
+from cryslator_flows.system.whole_files import whole_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from cryslator_flows.documents.relaxations import RelaxationComparison, Start
+    from cryslator_flows.documents.rounds import RoundOutcome
+    from cryslator_flows.documents.summary import CampaignSummary, Prerelaxations, Quantity, Savings
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+SHORT_OUTCOMES: dict[Outcome, str] = {
+    "same minimum": "same", "ended lower": "lower", "ended higher": "higher", "unconverged": "unfinished",
+}  # fmt: skip
+# Colour, shape and diameter in points: later starts are drawn smaller, above those whose steps they share.
+MARKERS: dict[Start, tuple[str, str, float]] = {
+    "translated": ("#2a9d8f", "o", 8), "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#9b5de5", "D", 4),
+}  # fmt: skip
+# Ends as signs, where words for all starts would not fit into a table.
+ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Empty table; columns whose name begins with '>' are numbers."""
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
+    table.pad_edge, table.collapse_padding = False, True
+    for column in columns:
+        name = column.removeprefix(">")
+        table.add_column(
+            name,
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=name != "",
+            max_width=16 if name == "template" else None,
+        )
+    return table
+
+
+def funnel_table(summary: CampaignSummary) -> Table:
+    """How many candidates are left after each stage."""
+    counts = summary.counts
+    table = _table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
+    rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
+    reused = f"; {summary.reused} by another campaign" if summary.reused else ""
+    unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
+    in_rounds = f", {sum(len(item.batch) for item in summary.rounds)} of them by rounds" if summary.rounds else ""
+    doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
+    for stage, number, remark in (
+        ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
+        ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
+        ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
+        ("selected", summary.selected, f"by predicted formation energy{in_rounds}"),
+        ("relaxed", summary.relaxed, f"converged from at least one start{reused}{doubles}" if summary.relaxed else ""),
+    ):
+        table.add_row(stage, str(number), remark)
+    return table
+
+
+def rounds_table(summary: CampaignSummary) -> Table:
+    """What each round of active learning relaxed and learnt."""
+    table = _table(
+        "Rounds of active learning", ">round", ">relaxed", ">converged", ">error (eV/atom)", ">pairs so far",
+        ">lowest so far", "",
+    )  # fmt: skip
+    for item in summary.rounds:
+        error = "-" if item.energy_error is None else f"{item.energy_error:.3f}"
+        table.add_row(
+            str(item.round), str(len(item.batch)), str(item.relaxed), error, str(item.pairs), *describe_lowest(item)
+        )
+    table.caption = "Error: mean absolute. Predicted, here and below: before a batch was relaxed and learnt."
+    for item in summary.rounds:
+        if item.not_learnt is not None:
+            table.caption += f"\nRound {item.round} learnt nothing: {item.not_learnt}."
+    return table
+
+
+def describe_lowest(outcome: RoundOutcome) -> tuple[str, str]:
+    """Lowest formation energy by the engine up to a round, in eV/atom, and whose it is."""
+    if outcome.lowest_energy is None:
+        return "-", ""
+    return f"{outcome.lowest_energy:.3f}", outcome.lowest_formula or ""
+
+
+def ends_table(summary: CampaignSummary) -> Table:
+    """How many relaxations from each start ended how, beside those that enter the savings."""
+    names = [SHORT_OUTCOMES.get(outcome, outcome) for outcome in OUTCOMES]
+    columns = ["start", *(f">{name}" for name in names), *([">guard"] if summary.guarded else [])]
+    table = _table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
+    for start, outcomes in summary.outcomes.items():
+        numbers = [outcomes.get(outcome, 0) for outcome in OUTCOMES]
+        table.add_row(start, *map(str, [*numbers, summary.guarded.get(start, 0)][: len(columns) - 1]))
+    if summary.guarded:
+        table.caption = "Guard: sent back to the unrelaxed structure after a bad first step."
+    return table
+
+
+def describe_interval(savings: Savings) -> str:
+    """The 95 % interval of a saving as text."""
+    if savings.interval is None:
+        return f"needs {LEAST_PAIRS} pairs"
+    low, high = savings.interval
+    return f"{low:+.0%} to {high:+.0%}"
+
+
+def _mean(steps: float) -> str:
+    return f"{steps:.{2 if steps < 100 else 1 if steps < 1000 else 0}f}"
+
+
+def describe_prerelaxations(prerelaxations: list[Prerelaxations]) -> list[str]:
+    """A sentence for each start that an interatomic potential made: what that took."""
+    sentences = []
+    for item in prerelaxations:
+        steps = "?" if item.ionic_steps is None else f"{item.ionic_steps:.1f}"
+        seconds = "?" if item.seconds is None else f"{item.seconds:.2g}"
+        unfinished = "?" if item.unconverged is None else item.unconverged
+        beyond = f"; {unfinished} of {item.n_candidates} unfinished" if unfinished else ""
+        words = f"{', '.join(item.engines)} took {steps} ionic steps, {seconds} s per candidate"
+        sentences.append(f"Before {item.start}: {words}{beyond}.")
+    return sentences
+
+
+def _describe_translation(seconds: float) -> str:
+    return f"Translation: {seconds:.2g} s per candidate."
+
+
+def _p_value(savings: Savings) -> str:
+    return "-" if savings.p_value is None else f"{savings.p_value:.2g}"
+
+
+def savings_table(summary: CampaignSummary) -> Table:
+    """What other starts saved over the unrelaxed one."""
+    table = _table(
+        f"Mean steps, unrelaxed -> other start, of pairs that reached the same minimum "
+        f"({', '.join(summary.engines) or 'no engine'})",
+        "steps, start", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
+    )  # fmt: skip
+    # The only column that may take two lines.
+    table.columns[0].no_wrap = False
+    quantity = None
+    for item in summary.savings:
+        if item.quantity != quantity:
+            quantity = item.quantity
+            table.add_row(quantity.replace(" steps", ""))
+        table.add_row(
+            f" {item.start}",
+            str(item.n_pairs),
+            f"{_mean(item.mean_unrelaxed)} -> {_mean(item.mean)}",
+            f"{item.saving:+.0%}",
+            describe_interval(item),
+            _p_value(item),
+            f"{item.share_slower:.0%}",
+        )
+    if not summary.savings:
+        table.add_row("none", "0", *"-----")
+    notes = [
+        "Saving: 1 - ratio of totals. Interval: paired bootstrap. p: Wilcoxon test.",
+        "Slower: share of the pairs that took more steps.",
+    ]
+    if summary.translation_seconds is not None:
+        notes.append(_describe_translation(summary.translation_seconds))
+    notes += describe_prerelaxations(summary.prerelaxations)
+    if summary.synthetic:
+        notes.append(f"{summary.synthetic} relaxations by a test double of the engine are left out: not a measurement.")
+    elif not summary.savings:
+        notes.append("No candidate converged to the same minimum from both starts.")
+    elif not any(item.quantity == "electronic steps" for item in summary.savings):
+        notes.append("No electronic (SCF) steps known; an interatomic potential has none.")
+        notes.append("Relax with DFT to measure them.")
+    table.caption = "\n".join(notes)
+    return table
+
+
+def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def savings_markdown(comparisons: list[RelaxationComparison], translation_seconds: float | None = None) -> str:
+    """What other starts saved over the unrelaxed one, and how all relaxations ended, as two tables in Markdown.
+
+    Parameters
+    ----------
+    comparisons : list of RelaxationComparison
+        All that were made, whatever their end.
+    translation_seconds : float or None
+        What translating one candidate cost, in s, see `CampaignSummary`; None where unknown.
+
+    Returns
+    -------
+    str
+        A row for each kind of step and start, then a row for each start, then the costs of translation and of
+        potentials. Relaxations by a test double of an engine are in the second table only.
+    """
+    savings = [
+        [
+            item.quantity,
+            item.start,
+            str(item.n_pairs),
+            _mean(item.mean_unrelaxed),
+            _mean(item.mean),
+            f"{item.ratio:.3f}",
+            f"{item.saving:+.1%}",
+            "-" if item.interval is None else describe_interval(item),
+            _p_value(item),
+            f"{item.share_slower:.0%}",
+        ]
+        for item in measure_all_savings(comparisons)
+    ]
+    ends = [
+        [start, *(str(outcomes.get(outcome, 0)) for outcome in OUTCOMES)]
+        for start, outcomes in count_outcomes(comparisons).items()
+    ]
+    columns = ["steps", "start", "pairs", "mean, unrelaxed", "mean", "ratio of totals", "saving", "95 % interval", "p",
+               "made slower"]  # fmt: skip
+    parts = [_markdown(columns, savings), _markdown(["start", *OUTCOMES], ends)]
+    if translation_seconds is not None:
+        parts.append(_describe_translation(translation_seconds))
+    parts += describe_prerelaxations(count_prerelaxations(comparisons))
+    return "\n\n".join(parts) + "\n"
+
+
+def describe_steps(comparison: RelaxationComparison, start: Start) -> str:
+    """Ionic and, where there are any, electronic steps from a start as text.
+
+    ``+`` follows those of an unfinished relaxation, ``?`` those of one of which nothing says whether it converged.
+    """
+    relaxation = comparison.relaxation(start)
+    if relaxation is None:
+        return "-"
+    cost = relaxation.cost
+    if cost is None:
+        return "failed"
+    if cost.synthetic:
+        return "synthetic"
+    known = ["?" if cost.ionic_steps is None else str(cost.ionic_steps)]
+    if cost.total_electronic_steps is not None:
+        known.append(str(cost.total_electronic_steps))
+    text = "unknown" if known == ["?"] else "/".join(known)
+    return text + {True: "", False: "+", None: "?"}[cost.converged]
+
+
+def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
+    """The relaxed candidates, with the steps from every start that occurs."""
+    starts = compared_starts(comparisons)
+    costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
+    electronic = any(cost.total_electronic_steps is not None for cost in costs)
+    many = len(starts) > 2
+    title = (
+        f"Selected: predicted formation energy, {'ionic/electronic' if electronic else 'ionic'} steps of each start "
+        "(+: unfinished, ?: unknown)"
+    )
+    if many:
+        title += "\nEnds: = the same, < a lower, > a higher minimum than from the unrelaxed start"
+        columns = [">" + start.replace("_", "_\n") for start in starts]
+    else:
+        columns = [column for start in starts for column in (f">{start}", "ends")]
+    table = _table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
+    # Too narrow a terminal takes from the templates first; one word stays on one line.
+    table.columns[1].no_wrap = False
+    for item in comparisons:
+        if many:
+            cells = [describe_steps(item, start) + _sign(item, start) for start in starts]
+        else:
+            cells = [cell for start in starts for cell in (describe_steps(item, start), _end(item, start))]
+        energy = f"{item.formation_energy_per_atom:.3f}"
+        names = as_text(item.reduced_formula), as_text(item.template_id)
+        table.add_row(*names, energy, describe_steps(item, "unrelaxed"), *cells)
+    return table
+
+
+def _end(comparison: RelaxationComparison, start: Start) -> str:
+    ending = comparison.ending(start)
+    if ending is None or ending.outcome == "not compared":
+        return "-"
+    return SHORT_OUTCOMES.get(ending.outcome, ending.outcome)
+
+
+def _sign(comparison: RelaxationComparison, start: Start) -> str:
+    ending = comparison.ending(start)
+    return "" if ending is None else ENDS.get(ending.outcome, "")
+
+
+def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Group:
+    """All tables of a campaign."""
+    tables = [funnel_table(summary), *([rounds_table(summary)] if summary.rounds else [])]
+    if comparisons:
+        tables += [candidates_table(comparisons), ends_table(summary)]
+    return Group(*(part for table in tables for part in (table, "")), savings_table(summary))
+
+
+def savings_panels(
+    summary: CampaignSummary, comparisons: list[RelaxationComparison]
+) -> dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]]:
+    """For each kind of step the savings and the pairs behind them, where there are pairs."""
+    panels: dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]] = {}
+    for item in summary.savings:
+        if pairs := paired_steps(comparisons, item.quantity, item.start):
+            panels.setdefault(item.quantity, []).append((item, pairs))
+    return panels
+
+
+def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Path:
+    """Draw the steps from both starts of every pair: a panel for each kind of step, a colour for each start."""
+    # Not pyplot, which would change how the caller's own figures are shown.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    panels = savings_panels(summary, comparisons)
+    figure = Figure(figsize=(5.2 * len(panels), 4.8))
+    axes = figure.subplots(1, len(panels), squeeze=False)
+    for axis, (quantity, series) in zip(axes[0], panels.items(), strict=True):
+        steps = [step for _, pairs in series for pair in pairs for step in pair]
+        ends = min(steps) / 1.3, max(steps) * 1.3
+        axis.fill_between(ends, ends, [ends[0]] * 2, color="#2a9d8f", alpha=0.08, lw=0)
+        axis.plot(ends, ends, color="0.5", lw=1)
+        title = [f"{summary.campaign}, {', '.join(summary.engines)}"]
+        for item, pairs in series:
+            unrelaxed, other = zip(*pairs, strict=True)
+            color, marker, size = MARKERS[item.start]
+            edge = {"edgecolor": "white", "linewidth": 0.7, "zorder": 3}
+            axis.scatter(unrelaxed, other, s=size**2, color=color, marker=marker, label=item.start, **edge)
+            title.append(f"{item.start}: saving {item.saving:+.0%} ({describe_interval(item)}, {item.n_pairs} pairs)")
+        name = series[0][0].start if len(series) == 1 else "other"
+        words = "shaded: fewer steps\nthan from the\nunrelaxed start"
+        axis.text(0.03, 0.97, words, va="top", color="#1d6f66", transform=axis.transAxes)
+        if len(series) > 1:
+            # Below the plot, where it hides no pair.
+            axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(series))
+        axis.set(
+            xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal",
+            xlabel=f"{quantity} from the unrelaxed start", ylabel=f"{quantity} from the {name} start",
+        )  # fmt: skip
+        leading = (1, 2, 5) if ends[1] < 100 * ends[0] else (1,)
+        powers = [10**power for power in range(len(str(int(ends[1]))))]
+        ticks = [tick * power for power in powers for tick in leading if ends[0] <= tick * power <= ends[1]]
+        for direction in (axis.xaxis, axis.yaxis):
+            direction.set_ticks(ticks)
+            direction.set_major_formatter(ScalarFormatter())
+            direction.set_minor_formatter(NullFormatter())
+        axis.set_title("\n".join(title), fontsize="medium", parse_math=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    with whole_file(path) as file:
+        figure.savefig(file, dpi=150)
+    return path

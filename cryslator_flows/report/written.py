@@ -1,0 +1,118 @@
+"""All files that a campaign leaves for people to look at."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cryslator_flows.report.page.candidate_table import CandidateTable
+from cryslator_flows.report.page.whole_page import PageContent, write_page
+from cryslator_flows.report.tables import plot_savings, savings_panels
+from cryslator_flows.results.export import write_candidates, write_relaxed
+from cryslator_flows.system.sqlite_store import is_full
+from cryslator_flows.system.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.summary import CampaignSummary
+    from cryslator_flows.running.started import StartedCampaign
+    from cryslator_flows.running.status import CampaignStatus
+
+
+def write_all(
+    started: StartedCampaign,
+    summary: CampaignSummary,
+    comparisons: list[RelaxationComparison],
+    status: CampaignStatus,
+    page: Path | None = None,
+) -> list[Path]:
+    """Write the page, the tables, the relaxed structures and the picture of a campaign, as far as it is.
+
+    Parameters
+    ----------
+    started : StartedCampaign
+        The campaign; the files go to its folder, if that can be written.
+    summary : CampaignSummary
+        Its summary of now.
+    comparisons : list of RelaxationComparison
+        Its comparisons of now.
+    status : CampaignStatus
+        How far it is.
+    page : Path or None
+        The page, ``report.html`` in the folder if None.
+
+    Returns
+    -------
+    list of Path
+        What was written, the page last; empty if the folder cannot be written and no other page is given.
+
+    Raises
+    ------
+    StoreError
+        A file cannot be written.
+    """
+    candidates = CandidateTable(started.cuts, {item.candidate_id for item in comparisons})
+    chunks = candidates.read(started.results.chunks())
+    writable = _is_writable(started.folder)
+    paths = write_files(started.folder, summary, comparisons, chunks) if writable else []
+    if page is None and not writable:
+        return []
+    for _ in chunks:  # The page needs all of them.
+        pass
+    content = PageContent(
+        summary,
+        comparisons,
+        candidates,
+        settings=started.settings,
+        element_energies=started.element_energies,
+        unfinished=status.unfinished,
+        failed=status.totals["failed"],
+        reasons=sorted({job.reason for job in status.failed}),
+        job_command=started.job_command,
+    )
+    return [*paths, write_page(page or started.folder / "report.html", content)]
+
+
+def write_files(
+    folder: Path,
+    summary: CampaignSummary,
+    comparisons: list[RelaxationComparison],
+    chunks: Iterable[TranslatedChunk],
+) -> list[Path]:
+    """Write summary, candidates, relaxed structures and the picture of the savings.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; made if missing.
+    summary : CampaignSummary
+        The summary.
+    comparisons : list of RelaxationComparison
+        The relaxed candidates.
+    chunks : iterable of TranslatedChunk
+        The translated candidates.
+
+    Returns
+    -------
+    list of Path
+        ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF of the lowest converged end of each
+        candidate and, where there are pairs to show, ``savings.png``.
+    """
+    paths = [folder / "summary.json", folder / "candidates.csv"]
+    write_whole(paths[0], summary.model_dump_json(indent=2) + "\n")
+    write_candidates(paths[1], chunks)
+    if write_relaxed(folder / "relaxed", comparisons):
+        paths.append(folder / "relaxed")
+    if savings_panels(summary, comparisons):
+        paths.append(plot_savings(folder / "savings.png", summary, comparisons))
+    return paths
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return True if a folder, there or not, can be written and its disk has space."""
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return os.access(above, os.W_OK) and not is_full(above)

@@ -1,0 +1,1 @@
+"""Results of a campaign, read from a store."""

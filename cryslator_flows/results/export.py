@@ -1,0 +1,182 @@
+"""A campaign as plain files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sqlite3
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from monty.json import MontyEncoder
+
+from cryslator_flows.analysis.ends import converged_ends
+from cryslator_flows.errors import StoreError
+from cryslator_flows.results.frames import CANDIDATE_COLUMNS, candidate_rows, relaxations_frame
+from cryslator_flows.system.whole_files import whole_text, write_whole, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.results.results import CampaignResults
+
+
+def export_campaign(results: CampaignResults, folder: Path | str) -> dict[Path, int]:
+    """Write candidates, comparisons and structures, also of a campaign that still runs.
+
+    Parameters
+    ----------
+    results : CampaignResults
+        What the campaign left.
+    folder : Path or str
+        Where to; made if missing.
+
+    Returns
+    -------
+    dict
+        How many there are in ``candidates`` (translated candidates, lowest predicted formation energy first) and
+        ``relaxations`` (a row for each candidate and start), each as ``.csv`` and as ``.jsonl``, in
+        ``comparisons.jsonl`` (a `RelaxationComparison` in each line) and in the folders ``selected`` (a CIF of the
+        translated structure of each selected candidate) and ``relaxed`` (a CIF of its lowest converged end).
+
+    Raises
+    ------
+    CampaignError
+        Enumeration has not ended, or there is no such campaign.
+    StoreError
+        The folder cannot be written.
+    """
+    folder = Path(folder)
+    comparisons = results.comparisons()
+    selection = results.selection()
+    chosen = set(selection.candidate_ids) if selection else set()
+    chunks = results.chunks()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    candidates = folder / "candidates.csv", folder / "candidates.jsonl"
+    number = write_candidates(candidates[0], _write_selected(folder, chosen, chunks), candidates[1])
+    written = dict.fromkeys(candidates, number)
+    relaxations = relaxations_frame(comparisons, results.rounds_of())
+    write_whole(folder / "relaxations.csv", relaxations.map(cell).to_csv(index=False))
+    write_whole(folder / "relaxations.jsonl", relaxations.to_json(orient="records", lines=True))
+    written |= dict.fromkeys((folder / "relaxations.csv", folder / "relaxations.jsonl"), len(relaxations))
+    with whole_text(folder / "comparisons.jsonl") as lines:
+        lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)
+    written[folder / "comparisons.jsonl"] = len(comparisons)
+    written[folder / "selected"] = len(chosen)
+    written[folder / "relaxed"] = write_relaxed(folder / "relaxed", comparisons)
+    return written
+
+
+def cell(value: Any) -> Any:
+    """Return what a spreadsheet shows as it is: text that it would take for a formula gets an apostrophe in front.
+
+    >>> cell("=HYPERLINK(1)"), cell("-1.5"), cell(-1.5), cell("CaTiO3")
+    ("'=HYPERLINK(1)", '-1.5', -1.5, 'CaTiO3')
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def cif_name(formula: str, candidate_id: str) -> str:
+    """Return the name of a candidate's CIF, which leads out of no folder whatever the formula is."""
+    return re.sub(r"[^\w().+-]", "_", f"{formula}-{candidate_id}.cif")
+
+
+def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: Path | None = None) -> int:
+    """Write a table of the translated candidates, lowest predicted formation energy first.
+
+    The rows are sorted in a temporary SQLite database that SQLite moves to the disk when it grows, so that memory does
+    not.
+
+    Parameters
+    ----------
+    path : Path
+        CSV file to write.
+    chunks : iterable of TranslatedChunk
+        The translated candidates.
+    json_lines : Path or None
+        File for the same as JSON, an object in each line.
+
+    Returns
+    -------
+    int
+        How many there are.
+    """
+    energy = CANDIDATE_COLUMNS.index("formation_energy_per_atom")
+    with ExitStack() as stack:
+        stack.enter_context(_sorting(path))
+        rows = stack.enter_context(closing(sqlite3.connect("")))
+        rows.execute("CREATE TABLE candidates (energy REAL, id TEXT, row TEXT)")
+        for chunk in chunks:
+            cells = candidate_rows(chunk.translated)
+            rows.executemany(
+                "INSERT INTO candidates VALUES (?, ?, ?)", ((row[energy], row[0], json.dumps(row)) for row in cells)
+            )
+        table = csv.writer(stack.enter_context(whole_text(path)))
+        lines = stack.enter_context(whole_text(json_lines)) if json_lines else None
+        table.writerow(CANDIDATE_COLUMNS)
+        number = 0
+        for (text,) in rows.execute("SELECT row FROM candidates ORDER BY energy, id"):
+            row = json.loads(text)
+            table.writerow(map(cell, row))
+            if lines is not None:
+                lines.write(json.dumps(dict(zip(CANDIDATE_COLUMNS, row, strict=True))) + "\n")
+            number += 1
+    return number
+
+
+@contextmanager
+def _sorting(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"{path}: its rows cannot be sorted in a temporary file ({error}); free some space, or name another folder "
+            "in the environment variable SQLITE_TMPDIR"
+        ) from error
+
+
+def _write_selected(folder: Path, chosen: set[str], chunks: Iterable[TranslatedChunk]) -> Iterator[TranslatedChunk]:
+    """Hand chunks on, and write a CIF of the translated structure of each candidate chosen."""
+    for chunk in chunks:
+        names = chunk.translated.arrays()["candidate_id"]
+        for candidate, translation in chunk.translated.take(np.flatnonzero(np.isin(names, [*chosen]))).rows():
+            name = cif_name(candidate.reduced_formula, candidate.candidate_id)
+            write_whole(folder / "selected" / name, translation.structure.to(fmt="cif"))
+        yield chunk
+
+
+def write_relaxed(folder: Path, comparisons: list[RelaxationComparison]) -> int:
+    """Write a CIF of the lowest converged end of each candidate.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; made if there is one to write.
+    comparisons : list of RelaxationComparison
+        The relaxed candidates.
+
+    Returns
+    -------
+    int
+        How many there are.
+    """
+    number = 0
+    for comparison in comparisons:
+        ends = [end.structure for end in converged_ends(comparison.relaxations) if end.structure is not None]
+        if ends:
+            name = cif_name(comparison.reduced_formula, comparison.candidate_id)
+            write_whole(folder / name, ends[0].to(fmt="cif"))
+            number += 1
+    return number

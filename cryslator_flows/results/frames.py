@@ -1,0 +1,207 @@
+"""What a campaign left so far, as pandas DataFrames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import union_categoricals
+
+from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates
+from cryslator_flows.documents.candidates import Translation
+from cryslator_flows.documents.rounds import RoundOutcome
+from cryslator_flows.documents.summary import Savings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.summary import CampaignSummary
+    from cryslator_flows.results.results import CampaignResults
+
+# Fields of a translation that fit into a cell.
+TRANSLATED = [name for name in Translation.model_fields if name not in ("candidate_id", "structure")]
+CANDIDATE_COLUMNS = ["candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED]
+RELAXATION_COLUMNS = [
+    "candidate_id", "formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
+    "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
+    "wall_time", "prerelaxation_engine", "prerelaxation_ionic_steps", "prerelaxation_wall_time", "dir_name", "error",
+    "round", "reused_from", "job_uuids",
+]  # fmt: skip
+ROUND_COLUMNS = [name for name in RoundOutcome.model_fields if name not in ("round", "metrics", "dropped")]
+# Columns in which many candidates have the same text.
+SHARED_TEXTS = ("formula", "template_id", "substitution", "unknown_elements", "model_name", "model_version")
+FUNNEL = ["enumerated", "unique", "translated", "selected", "relaxed"]
+# Columns that would otherwise lose their whole numbers or their truth where one is unknown.
+RELAXATION_TYPES = {
+    "ionic_steps": "Int64",
+    "electronic_steps": "Int64",
+    "n_kpoints": "Int64",
+    "attempts": "Int64",
+    "round": "Int64",
+    "prerelaxation_ionic_steps": "Int64",
+    "converged": "boolean",
+    "synthetic": "boolean",
+}
+
+
+@dataclass(frozen=True)
+class CampaignFrames:
+    """The results of a campaign, read at once: nothing stays open, and a campaign that runs goes on meanwhile.
+
+    Parameters
+    ----------
+    summary : CampaignSummary
+        Funnel, savings and versions.
+    candidates : DataFrame
+        The translated candidates by ``candidate_id``, lowest predicted formation energy first; energies in eV/atom,
+        columns as the fields of `Translation`, and whether a relaxation of it is known to have converged (``relaxed``).
+    relaxations : DataFrame
+        See `relaxations_frame`.
+    savings : DataFrame
+        A row for each kind of step and start, columns as the fields of `Savings`.
+    rounds : DataFrame
+        A row for each ``round`` of active learning, columns as the fields of `RoundOutcome`, and what the fine-tuning
+        says of itself; empty without rounds.
+    funnel : Series
+        Number of candidates after each stage; missing for the selection and the relaxation before the selection.
+    comparisons : dict
+        What the relaxed candidates hold beside the numbers, by ``candidate_id``: the unrelaxed, the translated and the
+        relaxed structures.
+    """
+
+    summary: CampaignSummary
+    candidates: pd.DataFrame
+    relaxations: pd.DataFrame
+    savings: pd.DataFrame
+    rounds: pd.DataFrame
+    funnel: pd.Series
+    comparisons: dict[str, RelaxationComparison]
+
+    @classmethod
+    def read(cls, results: CampaignResults) -> CampaignFrames:
+        """Read all of a campaign that finished or still runs.
+
+        Raises
+        ------
+        CampaignError
+            Enumeration has not ended, or there is no such campaign.
+        """
+        comparisons = results.comparisons()
+        summary = results.current_summary(comparisons)
+        relaxations = relaxations_frame(comparisons, results.rounds_of())
+        candidates = _candidates_frame(results.chunks())
+        converged = relaxations.loc[relaxations["converged"].fillna(False), "candidate_id"]
+        candidates["relaxed"] = candidates.index.isin(converged)
+        savings = pd.DataFrame([item.model_dump() for item in summary.savings], columns=list(Savings.model_fields))
+        counts = summary.counts
+        stages = {
+            "enumerated": counts.enumerated,
+            "unique": counts.unique,
+            "translated": summary.translated,
+        }
+        if any("n_selected" in row["output"] for row in results.stages()):
+            stages |= {"selected": summary.selected, "relaxed": summary.relaxed}
+        funnel = pd.Series(stages, FUNNEL, dtype="Int64", name="candidates")
+        by_id = {item.candidate_id: item for item in comparisons}
+        return cls(summary, candidates, relaxations, savings, _rounds_frame(summary.rounds), funnel, by_id)
+
+
+def _rounds_frame(outcomes: list[RoundOutcome]) -> pd.DataFrame:
+    rows = [item.model_dump(include={"round", *ROUND_COLUMNS}) | item.metrics for item in outcomes]
+    metrics = dict.fromkeys(name for item in outcomes for name in item.metrics)
+    return pd.DataFrame(rows, columns=["round", *ROUND_COLUMNS, *metrics]).set_index("round")
+
+
+def relaxations_frame(comparisons: list[RelaxationComparison], rounds: dict[str, int]) -> pd.DataFrame:
+    """A row for each relaxation of each candidate.
+
+    Parameters
+    ----------
+    comparisons : list of RelaxationComparison
+        The relaxed candidates.
+    rounds : dict
+        The round of active learning that relaxed a candidate, for those that one did.
+
+    Returns
+    -------
+    DataFrame
+        Candidate, start, how it ended compared with the unrelaxed start (``outcome``; None for the unrelaxed start
+        itself), energies in eV/atom, what it cost (as in `RelaxationCost`, electronic steps summed, wall time in s),
+        what a potential spent before (``prerelaxation_...``) and the jobs that ran it. What is unknown is missing,
+        never 0.
+    """
+    rows = [
+        row | {"round": rounds.get(comparison.candidate_id)}
+        for comparison in comparisons
+        for row in _relaxation_rows(comparison)
+    ]
+    return pd.DataFrame(rows, columns=RELAXATION_COLUMNS).astype(RELAXATION_TYPES)
+
+
+def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any]]:
+    for item in comparison.relaxations:
+        cost, ending = item.cost, comparison.ending(item.start)
+        row: dict[str, Any] = {
+            **comparison.model_dump(include={"candidate_id", "template_id", "reused_from"}),
+            **item.model_dump(include={"start", "energy_per_atom", "error"}),
+            "formula": comparison.reduced_formula,
+            "job_uuids": " ".join(item.job_uuids),
+        }
+        if ending is not None:
+            row |= {"outcome": ending.outcome, "energy_difference": ending.energy_difference}
+        if cost is not None:
+            row |= cost.model_dump(exclude={"electronic_steps", "discarded_electronic_steps"})
+            row["electronic_steps"] = cost.total_electronic_steps
+        if (before := item.prerelaxation) is not None:
+            row |= {f"prerelaxation_{name}": getattr(before, name) for name in ("engine", "ionic_steps", "wall_time")}
+        yield row
+
+
+def candidate_rows(translated: TranslatedCandidates) -> Iterator[tuple[Any, ...]]:
+    """`CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
+    columns = _candidate_columns(translated)
+    return zip(*(columns[name].tolist() for name in CANDIDATE_COLUMNS), strict=True)
+
+
+def _candidate_columns(translated: TranslatedCandidates) -> dict[str, Any]:
+    """Arrays, and categoricals of what many candidates share: strings of their own would take most of the memory."""
+    columns = translated.arrays()
+    templates = np.array(list(translated.template_texts()), dtype=np.str_)
+    columns["template_id"] = templates[columns["template"]]
+    columns["substitution"] = columns["symbols"]
+    return {
+        name: _categorical(columns[name], _arrows if name == "substitution" else str)
+        if name in SHARED_TEXTS
+        else columns[name]
+        for name in CANDIDATE_COLUMNS
+    }
+
+
+def _categorical(texts: NDArray[np.str_], shown: Callable[[str], str]) -> pd.Categorical:
+    distinct, codes = np.unique(texts, return_inverse=True)
+    return pd.Categorical.from_codes(codes, pd.Index([shown(text) for text in distinct], dtype=str))
+
+
+def _arrows(symbols: str) -> str:
+    names = symbols.split()
+    return " ".join(f"{old}->{new}" for old, new in zip(names[::2], names[1::2], strict=True))
+
+
+def _candidates_frame(chunks: Iterable[TranslatedChunk]) -> pd.DataFrame:
+    # The empty one gives a campaign that has no chunk yet its columns.
+    parts = [_candidate_columns(TranslatedCandidates.add(PackedCandidates.pack([]), [], []))]
+    parts += [_candidate_columns(chunk.translated) for chunk in chunks]
+    columns = {}
+    for name in CANDIDATE_COLUMNS:
+        pieces = [part.pop(name) for part in parts]
+        columns[name] = (
+            union_categoricals(pieces, sort_categories=True) if name in SHARED_TEXTS else np.concatenate(pieces)
+        )
+    frame = pd.DataFrame(columns, copy=False)
+    return frame.sort_values(["formation_energy_per_atom", "candidate_id"]).set_index("candidate_id")

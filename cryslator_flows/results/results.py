@@ -1,0 +1,262 @@
+"""What campaigns left in a JobStore so far, be it that of a campaign folder or of a jobflow-remote project."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, TranslatedChunk
+from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
+from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.documents.rounds import Learned, RoundOutcome
+from cryslator_flows.documents.summary import CampaignSummary
+from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.jobs.gather import add_stats
+from cryslator_flows.jobs.summarize import summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobflow import JobStore
+
+AnyDocument = TypeVar("AnyDocument", bound=BaseModel)
+StoredRow = dict[str, Any]
+
+
+def campaign_labels(job_store: JobStore) -> list[str]:
+    """The labels of all campaigns that left something in a connected JobStore, in alphabetical order."""
+    return sorted(job_store.docs_store.distinct("metadata.campaign", {"metadata.campaign": {"$ne": None}}))
+
+
+def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[StoredRow]]:
+    """Documents of enumeration, translation, selection, learning and summary, without their big objects.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        A connected JobStore.
+    label : str or None
+        The campaign; None for all.
+
+    Returns
+    -------
+    dict
+        For each campaign that was enumerated its documents, oldest first: of a job the one with the highest index,
+        of a campaign that ran in several flows those of the last flow that enumerated; of translations only those of
+        the last round of active learning that has translated all chunks again.
+    """
+    criteria = {
+        "metadata.campaign": {"$ne": None} if label is None else label,
+        # The embedded store has an index for stages, and relaxations leave large documents.
+        "metadata.stage": {"$in": ["enumerate", "translate", "select", "learn", "summarize"]},
+        "$or": [
+            {"output.@class": {"$in": [kind.__name__ for kind in (TranslatedChunk, Learned, CampaignSummary)]}},
+            {"output.counts.@class": EnumerationCounts.__name__},
+            {"output.n_selected": {"$exists": True}},
+        ],
+    }
+    rows: dict[str, StoredRow] = {}
+    for row in job_store.query(criteria, ["completed_at", "hosts", "metadata", "output"], load=False):
+        if row["uuid"] not in rows or row["index"] > rows[row["uuid"]]["index"]:
+            rows[row["uuid"]] = row
+    flows: dict[tuple[str, str | None], list[StoredRow]] = {}
+    newest: dict[str, str | None] = {}
+    for row in sorted(rows.values(), key=age):
+        campaign, flow_uuid = row["metadata"]["campaign"], _flow_uuid(row)
+        flows.setdefault((campaign, flow_uuid), []).append(row)
+        if "@class" not in row["output"] and "counts" in row["output"]:
+            newest[campaign] = flow_uuid
+    return {campaign: _newest_translations(flows[campaign, flow_uuid]) for campaign, flow_uuid in newest.items()}
+
+
+def _newest_translations(rows: list[StoredRow]) -> list[StoredRow]:
+    """Rows without the chunks that a later round translated again, and without those of a round that is not through."""
+    chunks = Counter(_round(row) for row in rows if _is(row, TranslatedChunk))
+    newest = max((number for number in chunks if chunks[number] == chunks[0]), default=0)
+    return [row for row in rows if not _is(row, TranslatedChunk) or _round(row) == newest]
+
+
+def _round(row: StoredRow) -> int:
+    """The round of active learning that a document is of; 0 before the first."""
+    return int(row["metadata"].get("round") or 0)
+
+
+def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[RelaxationComparison]) -> CampaignSummary:
+    """The summary of what is there by now.
+
+    Parameters
+    ----------
+    label : str
+        The campaign.
+    rows : list of dict
+        Its documents from `stage_rows`.
+    comparisons : list of RelaxationComparison
+        Its comparisons.
+    """
+    outputs = [row["output"] for row in rows if not _is(row, CampaignSummary)]
+    learned = [row["output"]["outcomes"] for row in rows if _is(row, Learned)]
+    rounds = [RoundOutcome.model_validate(outcome) for outcome in learned[-1]] if learned else []
+    return summarize(
+        label,
+        next(EnumerationCounts.model_validate(output["counts"]) for output in outputs[::-1] if "counts" in output),
+        add_stats(
+            [TranslationStats.model_validate(row["output"]["stats"]) for row in rows if _is(row, TranslatedChunk)]
+        ),
+        next((output["n_selected"] for output in outputs[::-1] if "n_selected" in output), 0),
+        comparisons,
+        rounds,
+    )
+
+
+def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
+    """Comparisons of other campaigns that were made with the same settings.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        A connected JobStore.
+    settings : str
+        See `ScreeningFlowMaker.settings_key`.
+    label : str
+        The campaign that wants to reuse them.
+
+    Returns
+    -------
+    list of str
+        Uuids of their jobs.
+    """
+    criteria = {
+        "metadata.stage": "compare",
+        "metadata.campaign": {"$nin": [None, label]},
+        "output.settings": settings,
+        "output.reused_from": None,
+    }
+    return [row["uuid"] for row in job_store.query(criteria, ["uuid"], load=False)]
+
+
+def load_comparisons(job_store: JobStore, uuids: list[str]) -> list[RelaxationComparison]:
+    """The comparisons of `relaxed_before`."""
+    rows = job_store.query({"uuid": {"$in": uuids}}, ["output"], load=True)
+    return [RelaxationComparison.model_validate(row["output"]) for row in rows]
+
+
+def age(row: StoredRow) -> tuple[str, int]:
+    """What documents of a JobStore are sorted by, oldest first."""
+    return str(row.get("completed_at") or ""), row["index"]
+
+
+def _flow_uuid(row: StoredRow) -> str | None:
+    """Uuid of the outermost flow that a job ran in."""
+    return row["hosts"][-1] if row.get("hosts") else None
+
+
+def _is(row: StoredRow, kind: type[BaseModel]) -> bool:
+    return bool(row["output"].get("@class") == kind.__name__)
+
+
+class CampaignResults:
+    """The documents of one campaign, read while it runs or afterwards.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        A connected JobStore.
+    label : str
+        The campaign's label, which is in the metadata of all its jobs.
+    """
+
+    def __init__(self, job_store: JobStore, label: str) -> None:
+        self.job_store = job_store
+        self.label = label
+
+    def is_empty(self) -> bool:
+        """Whether no job of this campaign has left a document."""
+        return self.job_store.query_one({"metadata.campaign": self.label}, ["uuid"], load=False) is None
+
+    def stages(self) -> list[StoredRow]:
+        """The documents of enumeration, translation, selection, learning and summary, see `stage_rows`.
+
+        Raises
+        ------
+        CampaignError
+            Enumeration has not ended, or there is no such campaign.
+        """
+        rows = stage_rows(self.job_store, self.label).get(self.label)
+        if rows is None and self.is_empty():
+            known = nearest(self.label, campaign_labels(self.job_store))
+            raise CampaignError(f"campaign {self.label!r}: has no results yet; {known}")
+        if rows is None:
+            raise CampaignError(f"campaign {self.label!r}: enumeration has not ended, there is nothing to report yet")
+        return rows
+
+    def comparisons(self) -> list[RelaxationComparison]:
+        """The latest comparison of each candidate, lowest predicted formation energy first."""
+        criteria = {
+            "metadata.campaign": self.label,
+            "metadata.stage": "compare",
+            "output.@class": RelaxationComparison.__name__,
+        }
+        rows = sorted(self.job_store.query(criteria, ["completed_at"], load=False), key=age)
+        latest = {item.candidate_id: item for item in self._load(rows, RelaxationComparison)}
+        return sorted(latest.values(), key=lambda item: (item.formation_energy_per_atom, item.candidate_id))
+
+    def rounds_of(self) -> dict[str, int]:
+        """The round of active learning that relaxed a candidate, for those that one did, also if it is not through."""
+        criteria = {"metadata.campaign": self.label, "metadata.stage": "compare", "metadata.round": {"$ne": None}}
+        rows = self.job_store.query(criteria, ["metadata"], load=False)
+        return {row["metadata"]["candidate_id"]: _round(row) for row in rows}
+
+    def selection(self) -> Selection | None:
+        """What the campaign selected; None before."""
+        criteria = {
+            "metadata.campaign": self.label,
+            "metadata.stage": "select",
+            "output.@class": Selection.__name__,
+        }
+        row = self.job_store.query_one(criteria, ["output"], sort={"completed_at": -1}, load=True)
+        return None if row is None else Selection.model_validate(row["output"])
+
+    def remaining(self) -> TranslatedCandidates | None:
+        """Selected candidates that the campaign's first flow left to others.
+
+        Returns
+        -------
+        TranslatedCandidates or None
+            None if the first flow takes all, or if nothing is selected yet.
+        """
+        selection = self.selection()
+        return None if selection is None else selection.remaining
+
+    def chunks(self) -> Iterator[TranslatedChunk]:
+        """The translated chunks, of the newest round of active learning, one in memory at a time."""
+        return self._load([row for row in self.stages() if _is(row, TranslatedChunk)], TranslatedChunk)
+
+    def stored_summary(self) -> CampaignSummary | None:
+        """What the campaign's last job wrote; None before."""
+        rows = stage_rows(self.job_store, self.label).get(self.label, [])
+        stored = [row for row in rows if _is(row, CampaignSummary)]
+        return CampaignSummary.model_validate(stored[-1]["output"]) if stored else None
+
+    def current_summary(self, comparisons: list[RelaxationComparison]) -> CampaignSummary:
+        """The summary of what is there by now, also of a campaign that still runs.
+
+        Parameters
+        ----------
+        comparisons : list of RelaxationComparison
+            From `comparisons`.
+
+        Raises
+        ------
+        CampaignError
+            Enumeration has not ended, or there is no such campaign.
+        """
+        return summarize_rows(self.label, self.stages(), comparisons)
+
+    def _load(self, rows: list[StoredRow], kind: type[AnyDocument]) -> Iterator[AnyDocument]:
+        """Documents with their big objects, one by one: a cursor would time out on whoever takes long over each."""
+        for row in rows:
+            found = self.job_store.query_one({"uuid": row["uuid"], "index": row["index"]}, ["output"], load=True)
+            if found is not None:
+                yield kind.model_validate(found["output"])

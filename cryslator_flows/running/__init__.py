@@ -1,0 +1,1 @@
+"""Campaigns that run, here or on a cluster."""

@@ -1,0 +1,52 @@
+"""Find the campaign that a user names, by its label or its file."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cryslator_flows.campaign.file import CampaignSettings
+from cryslator_flows.config import YamlFile
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.running.started import find_started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cryslator_flows.running.started import StartedCampaign
+
+
+@contextmanager
+def find_campaign(
+    target: Path | str, project: str | None = None, folder: Path | str | None = None
+) -> Iterator[StartedCampaign]:
+    """Find a campaign.
+
+    Parameters
+    ----------
+    target : Path or str
+        Its label, or its campaign file.
+    project : str or None
+        The jobflow-remote project. None for the campaign folder if there is one, else the project that the campaign
+        file names, else jobflow-remote's own default.
+    folder : Path, str or None
+        The campaign folder, ``runs/NAME`` if None.
+
+    Raises
+    ------
+    CampaignError
+        The campaign file has a mistake.
+    ProjectError
+        There is no campaign folder, and the project cannot be opened.
+    """
+    # What the file names may be gone by now. Unlike Path.is_file, isfile is false for names that are too long.
+    is_file = os.path.isfile(target)  # noqa: PTH113
+    campaign = YamlFile(target, CampaignError).parse(CampaignSettings) if is_file else None
+    label = campaign.name if campaign else str(target)
+    own_project = campaign.jobflow_remote.project if campaign else None
+    with find_started(label, project, folder, own_project) as started:
+        if campaign is not None:
+            started.given_energies = campaign.element_energies
+        yield started

@@ -1,0 +1,183 @@
+"""The folder of a campaign on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from filelock import FileLock, Timeout
+from jobflow import JobStore
+from monty.json import MontyEncoder
+
+from cryslator_flows.crystals.columns import squeeze, unsqueeze
+from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.errors import CampaignError, StoreError
+from cryslator_flows.results.results import CampaignResults
+from cryslator_flows.running.local.journal import Journal
+from cryslator_flows.system.sqlite_store import SQLiteStore, full_disk, is_full
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+STORE_FILE = "campaign.sqlite"
+LOCK_FILE = ".lock"
+JOBS_FOLDER = "jobs"
+JOB_FOLDER = re.compile(r"([\w-]{26,36})-(\d+)")
+
+
+def open_job_store(folder: Path | str, read_only: bool = False) -> JobStore:
+    """The campaign folder's JobStore: outputs, and big objects in the additional store ``data``."""
+    path = str(Path(folder) / STORE_FILE)
+    outputs = SQLiteStore(path, "outputs", indexed=("uuid", "metadata.stage"), read_only=read_only)
+    return JobStore(outputs, additional_stores={"data": SQLiteStore(path, "data", read_only=read_only)})
+
+
+@contextmanager
+def sole_owner(folder: Path) -> Iterator[None]:
+    """Keep a second process from running the same campaign; the lock dies with its process.
+
+    Raises
+    ------
+    StoreError
+        Another process runs it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Whoever looks whether the campaign runs holds the lock for a moment.
+        lock = FileLock(folder / LOCK_FILE, timeout=1).acquire()
+    except Timeout as error:
+        raise StoreError(f"{folder}: another process is running this campaign; wait for it or stop it") from error
+    except OSError as error:
+        if is_full(folder):
+            raise full_disk(folder) from error
+        raise StoreError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
+    with lock:
+        yield
+
+
+class CampaignFolder:
+    """The folder of a campaign that runs or ran on this machine: its store, its journal and its job folders.
+
+    Parameters
+    ----------
+    path : Path or str
+        The folder.
+    read_only : bool
+        Change nothing in it: also a folder that cannot be written is read.
+    """
+
+    def __init__(self, path: Path | str, read_only: bool = False) -> None:
+        self.path = Path(path).absolute()
+        self.job_store = open_job_store(self.path, read_only)
+        store = str(self.path / STORE_FILE)
+        self.journal = SQLiteStore(store, "journal", indexed=("entry",), read_only=read_only, key="entry")
+
+    @property
+    def exists(self) -> bool:
+        """Whether a campaign was ever run here."""
+        # Unlike Path.is_file, false for names that are too long for the system.
+        return os.path.isfile(self.path / STORE_FILE)  # noqa: PTH113
+
+    @contextmanager
+    def opened(self) -> Iterator[Self]:
+        """Connect store and journal as long as the context lasts.
+
+        Raises
+        ------
+        StoreError
+            They cannot be opened, or have lost jobs that ran.
+        """
+        self.job_store.connect()
+        self.journal.connect()
+        try:
+            self._check_whole()
+            yield self
+        finally:
+            self.job_store.close()
+            self.journal.close()
+
+    def _check_whole(self) -> None:
+        """Refuse a journal that lacks jobs which have a folder: their start was in the journal before."""
+        jobs = self.path / JOBS_FOLDER
+        # In this order: what starts now is in the journal by then.
+        names = [JOB_FOLDER.fullmatch(path.name) for path in jobs.iterdir()] if jobs.is_dir() else []
+        ran = {f"{name[1]}:{name[2]}" for name in names if name}
+        if lost := ran - set(Journal(self.journal).entries() if ran else ()):
+            store = self.path / STORE_FILE
+            raise StoreError(
+                f"{store}: has lost {len(lost)} jobs that have a folder in {jobs}; put back {STORE_FILE}-wal, which "
+                "a killed process leaves and which holds what was stored last, or start in another folder"
+            )
+
+    @property
+    def content(self) -> str | None:
+        """What `Campaign.content` was when the campaign was started; None if it never was."""
+        row = self.journal.query_one({"entry": "campaign"})
+        return None if row is None else str(row["content"])
+
+    def start(self, content: str, known: Sequence[RelaxationComparison]) -> None:
+        """Write down the campaign that starts.
+
+        Parameters
+        ----------
+        content : str
+            `Campaign.content`.
+        known : sequence of RelaxationComparison
+            What it reuses.
+        """
+        Journal(self.journal).restart()
+        reused = squeeze(json.dumps(known, cls=MontyEncoder))
+        self.journal.update({"entry": "campaign", "content": content, "known": reused}, key="entry")
+
+    def restate(self, content: str) -> None:
+        """Write down what the campaign is now, where nothing done depends on what changed.
+
+        Parameters
+        ----------
+        content : str
+            `Campaign.content`.
+        """
+        row = self.journal.query_one({"entry": "campaign"})
+        self.journal.update({**row, "content": content}, key="entry")
+
+    def known(self) -> list[RelaxationComparison]:
+        """Return what the campaign reuses of others."""
+        row = self.journal.query_one({"entry": "campaign"})
+        reused = json.loads(unsqueeze(row["known"])) if row else []
+        return [RelaxationComparison.model_validate(comparison) for comparison in reused]
+
+    @property
+    def label(self) -> str:
+        """Name of the campaign.
+
+        Raises
+        ------
+        CampaignError
+            No campaign was started here.
+        """
+        if self.content is None:
+            raise CampaignError(f"{self.path}: no campaign was started in this folder; cryslator screen starts one")
+        return str(json.loads(self.content)["name"])
+
+    def results(self) -> CampaignResults:
+        """What the campaign left so far."""
+        return CampaignResults(self.job_store, self.label)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process runs the campaign now."""
+        import fcntl
+
+        try:
+            # Not by FileLock, which opens the file for writing.
+            with (self.path / LOCK_FILE).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False

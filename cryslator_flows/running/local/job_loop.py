@@ -1,0 +1,324 @@
+"""Run a flow on this machine, one job after the other, and resume it after any stop."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import Counter
+from contextlib import chdir, redirect_stdout, suppress
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobflow import Flow, Job, JobStore, OnMissing, Response
+
+from cryslator_flows.errors import CryslatorError, StoreError, without_passwords
+from cryslator_flows.running.local.journal import JobEntry, JobRow, Journal, other_flow, outline, with_uuids
+from cryslator_flows.system.sqlite_store import full_disk
+from cryslator_flows.system.whole_files import FULL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from maggma.core import Store
+
+logger = logging.getLogger(__name__)
+
+Happening = Literal["queued", "started", "reused", "done", "failed", "skipped"]
+# The process may die of a job twice, then the job has failed.
+DEATHS = 2
+KILLED = "killed: the process died twice while this ran, out of memory? With more of it, run it again"
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A job that waits for its turn.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    parents : list of str
+        Uuids of the jobs that must have ended before, with all that they made.
+    makers : tuple of str
+        Uuids of the jobs that made this one, the first of them first.
+    """
+
+    job: Job
+    parents: list[str]
+    makers: tuple[str, ...]
+
+    @property
+    def entry(self) -> str:
+        return f"{self.job.uuid}:{self.job.index}"
+
+
+@dataclass
+class LocalRun:
+    """Runs a flow like `jobflow.run_locally`, but keeps a journal from which a stopped run continues.
+
+    The journal holds data and no functions: which jobs there are, which started, and how they ended. To continue, the
+    same flow is given once more. A job that ended is not run again, unless jobs that it made are still to run: then it
+    makes them again, from the same inputs, and they get the uuids that they had. A job whose function takes ``made``
+    gets its stored output there. A flow with other jobs than those in the journal is refused.
+
+    A job fails alone: only jobs that cannot do without its output are skipped. A failed job of a single candidate
+    stays failed, as its comparison says; any other failed job is run again by the next run, with all that came after
+    it. A job of a candidate that ran when the process died runs once more, after all others that can run before it.
+    If the process dies of it again, it has failed.
+
+    Parameters
+    ----------
+    job_store : JobStore
+        Where outputs go.
+    journal : Store
+        Where the journal goes, keyed by ``entry``.
+    root_dir : Path
+        Every job runs in a folder of its own below it; what it prints goes to ``job.out`` there.
+    report : callable
+        Called with each happening and its job, or the job's row in the journal where the job need not be made.
+    failed, stopped : set of str
+        Uuids of jobs that failed, and of jobs that asked for their children to be stopped. Only jobs that insist on
+        the outputs of such parents are skipped.
+    """
+
+    job_store: JobStore
+    journal: Store
+    root_dir: Path
+    report: Callable[[Happening, Job | JobRow], None]
+    failed: set[str] = field(default_factory=set)
+    stopped: set[str] = field(default_factory=set)
+    _entries: dict[str, JobEntry] = field(default_factory=dict, init=False)
+    _unfinished: set[str] = field(default_factory=set, init=False)
+    _number: int = field(default=0, init=False)
+
+    def run(self, flow: Flow, rerun_failed: bool = False) -> None:
+        """Run a flow, or continue with it.
+
+        Parameters
+        ----------
+        flow : Flow
+            The flow; to continue, the same one made again.
+        rerun_failed : bool
+            Run candidates again of which a job failed before.
+
+        Raises
+        ------
+        StoreError
+            The flow is not the one in the journal, or a store cannot be read or written.
+        """
+        started = self._journal.flow()
+        if started is None:
+            started = self._journal.start(flow)
+        else:
+            flow = with_uuids(flow, started, self.journal.name)
+        self._entries = self._journal.entries()
+        self._number = max((entry.number for entry in self._entries.values()), default=0)
+        self._forget_failed_stages()
+        if rerun_failed:
+            self._forget_failed_candidates()
+        self._count_deaths()
+        self._unfinished = self._find_unfinished()
+        self._run_all(flow)
+
+    @property
+    def _journal(self) -> Journal:
+        return Journal(self.journal)
+
+    def keep_first_job(self) -> None:
+        """Forget all jobs but the first one of the flow and the jobs that it made, and remove their outputs."""
+        self._entries = self._journal.entries()
+        later = {row.uuid for row in (self._journal.flow() or ()) if row.index is not None} - {self._first_job()}
+        first = min((entry.number for entry in self._entries.values() if entry.uuid in later), default=None)
+        if first is not None:
+            entries = [entry for entry in self._entries.values() if entry.number >= first]
+            self.job_store.remove_docs({"uuid": {"$in": [entry.uuid for entry in entries]}})
+            self._forget(entries)
+
+    def _first_job(self) -> str | None:
+        return next((row.uuid for row in self._journal.flow() or () if row.index is not None), None)
+
+    def failures(self) -> dict[str, str]:
+        """Return why jobs failed, by uuid, in the order they did."""
+        failed = [entry for entry in self._entries.values() if entry.state == "failed"]
+        return {entry.uuid: entry.reason for entry in sorted(failed, key=lambda entry: entry.number)}
+
+    def _write(self, *entries: JobEntry) -> None:
+        self._journal.write(entries)
+        self._entries.update((entry.entry, entry) for entry in entries)
+
+    def _forget(self, entries: list[JobEntry]) -> None:
+        # Kept in the journal: a job folder without an entry is the sign of a journal that lost some.
+        self._write(*(entry.model_copy(update={"state": "forgotten", "deaths": 0, "flows": []}) for entry in entries))
+
+    def _forget_failed_stages(self) -> None:
+        failed = [entry for entry in self._entries.values() if entry.state == "failed" and entry.candidate_id is None]
+        first = min((entry.number for entry in failed), default=None)
+        if first is not None:
+            self._forget([entry for entry in self._entries.values() if entry.number >= first])
+
+    def _forget_failed_candidates(self) -> None:
+        names = {entry.candidate_id for entry in self._entries.values() if entry.state == "failed"} - {None}
+        self._forget([entry for entry in self._entries.values() if entry.candidate_id in names])
+
+    def _count_deaths(self) -> None:
+        """Find the job that ran when the process died."""
+        for entry in [entry for entry in self._entries.values() if entry.state == "started"]:
+            died = entry.model_copy(update={"state": "forgotten", "deaths": entry.deaths + 1})
+            if died.candidate_id is not None and died.deaths >= DEATHS:
+                died = died.model_copy(update={"state": "failed", "reason": KILLED})
+            self._write(died)
+
+    def _find_unfinished(self) -> set[str]:
+        """Return the keys of the jobs that ended, but made jobs that are still to run."""
+        makers = {row.entry: key for key, entry in self._entries.items() for row in entry.rows}
+        unfinished: set[str] = set()
+        for made in makers:
+            entry = self._entries.get(made)
+            if entry is None or not entry.has_ended:
+                maker = makers.get(made)
+                while maker is not None and maker not in unfinished:
+                    unfinished.add(maker)
+                    maker = makers.get(maker)
+        return unfinished
+
+    def _run_all(self, flow: Flow) -> None:
+        """Run the jobs of a flow, each when its parents have ended, and in its place the jobs that it makes."""
+        waiting = self._queue(flow, ())
+        # How many jobs wait that are, or were made by, a job of this uuid.
+        waits = Counter(uuid for turn in waiting for uuid in {turn.job.uuid, *turn.makers})
+        while waiting:
+            ready = (place for place, turn in enumerate(waiting) if not any(waits[uuid] for uuid in turn.parents))
+            place = min(ready, key=lambda place: (self._is_suspect(waiting[place]), place))
+            turn = waiting.pop(place)
+            waits.subtract({turn.job.uuid, *turn.makers})
+            for following in self._run_job(turn.job, turn.parents):
+                turns = self._queue(following, (*turn.makers, turn.job.uuid))
+                waiting[place:place] = turns
+                waits.update(uuid for turn in turns for uuid in {turn.job.uuid, *turn.makers})
+                place += len(turns)
+
+    def _queue(self, flow: Flow, makers: tuple[str, ...]) -> list[_Turn]:
+        """Return the jobs of a flow as they are listed: the relaxations of a candidate, then their comparison."""
+        jobs = {job.uuid: (job, parents) for job, parents in flow.iterflow()}
+        turns = [_Turn(*jobs[row.uuid], makers) for row in outline(flow) if row.index is not None]
+        for turn in turns:
+            self.report("queued", turn.job)
+        return turns
+
+    def _is_suspect(self, turn: _Turn) -> bool:
+        entry = self._entries.get(turn.entry)
+        return entry is not None and not entry.has_ended and entry.deaths > 0 and entry.candidate_id is not None
+
+    def _run_job(self, job: Job, parents: list[str]) -> list[Flow]:
+        """Run one job unless it has ended, and return the flows it asked for."""
+        entry = self._entries.get(f"{job.uuid}:{job.index}")
+        if entry is not None and entry.has_ended:
+            return self._reuse(job, entry)
+        if (self.failed | self.stopped).intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
+            self._end(job, "skipped", self._entry(job))
+            return []
+        started = self._entry(job)
+        self._write(started)
+        try:
+            return self._run_started(job, started)
+        except BaseException:
+            # The process does not die of the job: Ctrl-C, a full disk.
+            if self._entries[started.entry] is started:
+                with suppress(StoreError):
+                    self._write(started.model_copy(update={"state": "forgotten"}))
+            raise
+
+    def _run_started(self, job: Job, started: JobEntry) -> list[Flow]:
+        self.report("started", job)
+        try:
+            response = self._call(job, self.job_store)
+        except StoreError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise full_disk(self.root_dir) from error
+            reason = str(error) if isinstance(error, CryslatorError) else f"{type(error).__name__}: {error}"
+            reason, trace = without_passwords(" ".join(reason.split())), without_passwords(traceback.format_exc())
+            self._end(job, "failed", started, reason=reason, traceback=trace)
+            logger.info("%s failed: %s", job.name, trace)
+            return []
+        flows = _flows(response)
+        outlines = [outline(flow) for flow in flows]
+        self._end(job, "done", started, flows=outlines, stop_children=bool(response.stop_children))
+        return flows
+
+    def _call(self, job: Job, store: JobStore) -> Response:
+        folder = self.root_dir / f"{job.uuid}-{job.index}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with chdir(folder), (folder / "job.out").open("a") as talk, redirect_stdout(talk):
+            return job.run(store)
+
+    def _entry(self, job: Job) -> JobEntry:
+        """Return the entry of a job that starts."""
+        key = f"{job.uuid}:{job.index}"
+        before = self._entries.get(key)
+        self._number += 1
+        return JobEntry(
+            entry=key,
+            uuid=job.uuid,
+            number=self._number,
+            candidate_id=job.metadata.get("candidate_id"),
+            state="started",
+            deaths=0 if before is None else before.deaths,
+        )
+
+    def _end(self, job: Job, state: Literal["done", "failed", "skipped"], started: JobEntry, **content: Any) -> None:
+        ended = started.model_copy(update={"state": state, **content})
+        self._write(ended)
+        self._note(ended)
+        self.report(state, job)
+
+    def _note(self, ended: JobEntry) -> None:
+        if ended.state in ("failed", "skipped"):
+            self.failed.add(ended.uuid)
+        if ended.stop_children:
+            self.stopped.add(ended.uuid)
+
+    def _reuse(self, job: Job, entry: JobEntry) -> list[Flow]:
+        """Return what a job that ended made, if not all of that has ended too."""
+        self._note(entry)
+        self.report("reused", job)
+        if entry.entry in self._unfinished:
+            return self._make_again(job, entry)
+        for row in self._rows_below(entry):
+            self._note(self._entries[row.entry])
+            self.report("queued", row)
+            self.report("reused", row)
+        return []
+
+    def _rows_below(self, entry: JobEntry) -> Iterator[JobRow]:
+        rows = [*entry.rows]
+        while rows:
+            row = rows.pop()
+            yield row
+            rows += self._entries[row.entry].rows
+
+    def _make_again(self, job: Job, entry: JobEntry) -> list[Flow]:
+        """Return the flows that a job made, with nothing stored."""
+        store = self.job_store
+        if "made" in signature(job.function).parameters:
+            job.function_kwargs["made"] = store.get_output(job.uuid, which=job.index, load=True)
+        looked_at = _UnchangedJobStore(store.docs_store, store.additional_stores, store.save, store.load)
+        flows = _flows(self._call(job, looked_at))
+        if len(flows) != len(entry.flows):
+            raise other_flow(job.name, self.journal.name)
+        return [with_uuids(flow, before, self.journal.name) for flow, before in zip(flows, entry.flows, strict=True)]
+
+
+class _UnchangedJobStore(JobStore):
+    """A JobStore that jobs only read."""
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Store nothing."""
+
+
+def _flows(response: Response) -> list[Flow]:
+    made = (response.replace, response.detour, response.addition)
+    return [flow if isinstance(flow, Flow) else Flow([flow]) for flow in made if flow is not None]

@@ -1,0 +1,166 @@
+"""Run a campaign on this machine in a folder that it can be resumed from."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.running.local.folder import JOBS_FOLDER, CampaignFolder, sole_owner
+from cryslator_flows.running.local.job_loop import Happening, LocalRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from jobflow import Job
+
+    from cryslator_flows.campaign.file import CampaignSettings
+    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.summary import CampaignSummary
+    from cryslator_flows.running.local.journal import JobRow
+
+    Report = Callable[[Happening, Job | JobRow], None]
+
+
+class CampaignRun:
+    """One campaign and the folder that it runs in.
+
+    Parameters
+    ----------
+    campaign : CampaignSettings
+        The campaign.
+    path : Path or str
+        Its folder.
+    reuse : sequence of Path or str
+        Folders of other campaigns, whose relaxations are not made again. Looked at when the campaign starts.
+    """
+
+    def __init__(self, campaign: CampaignSettings, path: Path | str, reuse: Sequence[Path | str] = ()) -> None:
+        self.campaign = campaign
+        self.folder = CampaignFolder(path)
+        self.reuse = [CampaignFolder(folder, read_only=True) for folder in reuse]
+        self.failures: dict[str, str] = {}
+
+    def run(self, report: Report, rerun_failed: bool = False) -> CampaignSummary:
+        """Run the campaign, or what is left of it.
+
+        Parameters
+        ----------
+        report : callable
+            Called with everything that happens and its job.
+        rerun_failed : bool
+            Run candidates again whose relaxations failed before.
+
+        Returns
+        -------
+        CampaignSummary
+            Also in the store.
+
+        Raises
+        ------
+        CampaignError
+            The campaign file changed since the campaign was started, a potential is not installed, or enumeration or
+            translation failed.
+        StoreError
+            The folder cannot be written, another process runs there, or the flow of the campaign is not the one that
+            was started there.
+        """
+        with sole_owner(self.folder.path), self.folder.opened() as folder:
+            changed = self._start()
+            self._check_installed()
+            run = LocalRun(folder.job_store, folder.journal, folder.path / JOBS_FOLDER, report)
+            if changed:
+                run.keep_first_job()
+            folder.restate(self.campaign.content())
+            run.run(self.campaign.to_flow(folder.known()), rerun_failed)
+            self.failures = run.failures()
+            return self._summary()
+
+    def _known(self) -> Iterator[RelaxationComparison]:
+        settings = self.campaign.to_maker().settings_key() if self.reuse else None
+        for other in self.reuse:
+            if not other.exists:
+                raise CampaignError(f"{other.path}: no campaign was run in this folder, there is nothing to reuse")
+            with other.opened():
+                yield from (item for item in other.results().comparisons() if item.settings == settings)
+
+    def _start(self) -> bool:
+        """Start the campaign, or refuse one that changed if what is done depends on the change.
+
+        Returns
+        -------
+        bool
+            The campaign is to be made again from the selection on.
+        """
+        content = self.folder.content
+        if content is None or not self.folder.journal.count({"state": "done"}):
+            self.folder.start(self.campaign.content(), list(self._known()))
+            return False
+        changed = self.campaign.changed_keys(content)
+        translated, relaxed = (
+            self.folder.job_store.count({"metadata.stage": stage}) for stage in ("translate", "relax")
+        )
+        # A model that was repaired where it is needs no other jobs.
+        repaired = changed == ["model"] and json.loads(content)["model"] == self.campaign.model
+        if (changed == ["relaxation"] and not relaxed) or (repaired and not translated):
+            return True
+        if changed and not translated and not relaxed:
+            self.folder.job_store.remove_docs({})
+            self.folder.start(self.campaign.content(), list(self._known()))
+        elif changed:
+            raise CampaignError(
+                f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
+                f"{self.folder.path}; change it back, or give another folder with --output "
+                f"and, to keep what was relaxed with the same settings, --reuse {self.folder.path}"
+            )
+        return False
+
+    def _check_installed(self) -> None:
+        """Refuse a campaign whose interatomic potentials are not installed: all its relaxations would fail here."""
+        from cryslator_flows.engines.by_name import check_installed
+        from cryslator_flows.flows.relaxation_comparison import PRERELAXED
+
+        relax_maker = self.campaign.to_maker().select_maker.relax_maker
+        if relax_maker is not None:
+            comparison_maker = relax_maker.comparison_maker
+            check_installed(comparison_maker.relax_maker)
+            if not PRERELAXED.keys().isdisjoint(relax_maker.control_starts):
+                check_installed(comparison_maker.mlip_maker, "relaxation.mlip")
+
+    def _summary(self) -> CampaignSummary:
+        results = self.folder.results()
+        if results.stored_summary() is None:
+            reason = next(iter(self.failures.values()), "no job ended")
+            raise CampaignError(
+                f"campaign {self.campaign.name!r}: not finished ({reason}); fix that and give the same command again"
+            )
+        # Of now: candidates may have run again since the summary was stored.
+        return results.current_summary(results.comparisons())
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """One bar for all jobs known so far, in a terminal or a notebook; the packages underneath stay silent meanwhile."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm import tqdm
+
+        # Without percentage, rate and time to go: how many jobs there will be is not known yet.
+        with tqdm(total=0, bar_format="{desc} {bar} {n_fmt} of {total_fmt} jobs, {elapsed}") as bar:
+
+            def report(happening: Happening, job: Job | JobRow) -> None:
+                if job.name == "store_inputs":
+                    return
+                if happening == "queued":
+                    bar.total += 1
+                elif happening == "started":
+                    bar.set_description(job.name)
+                else:
+                    bar.update()
+                if happening == "failed":
+                    bar.write(f"failed: {job.name}")
+
+            yield report

@@ -1,0 +1,300 @@
+"""Submit a campaign to jobflow-remote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
+
+from jobflow import Flow, OutputReference
+
+from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
+from cryslator_flows.documents.stages import STAGES
+from cryslator_flows.engines.recorder import record_relax_maker
+from cryslator_flows.errors import ProjectError
+from cryslator_flows.results.results import CampaignResults, load_comparisons, relaxed_before
+from cryslator_flows.running.remote.project import RELAXED_PER_FLOW, part_name, remaining_parts
+from cryslator_flows.settings import SETTINGS
+from cryslator_flows.system.store_specs import store_paths, without_secrets
+from cryslator_flows.translator.model_folder import find_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobflow_remote.jobs.data import FlowInfo
+
+    from cryslator_flows.campaign.file import CampaignSettings
+    from cryslator_flows.campaign.remote_settings import RemoteSettings
+    from cryslator_flows.crystals.packing import TranslatedCandidates
+    from cryslator_flows.flows.screening import ScreeningFlowMaker
+    from cryslator_flows.jobs.placing import StageConfigs
+    from cryslator_flows.running.remote.project import RemoteProject
+
+LEDGER_VARIABLE = "CRYSLATOR_LEDGER"
+NO_EXEC_CONFIG: dict[str, Any] = {"export": {}}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A campaign that was submitted.
+
+    Parameters
+    ----------
+    label : str
+        What its jobs, documents and ledger entries carry: the campaign's name, or NAME-2 and so on.
+    job_ids : list of str
+        jobflow-remote's identifiers of its first jobs; the others follow from them.
+    workers : dict
+        The worker of each stage.
+    notes : list of str
+        What the user should see to.
+    n_remaining : int or None
+        For a campaign that was submitted before: of how many more candidates the relaxations were submitted now.
+    """
+
+    label: str
+    job_ids: list[str]
+    workers: dict[str, str]
+    notes: list[str]
+    n_remaining: int | None = None
+
+
+def submit_campaign(
+    campaign: CampaignSettings, project: RemoteProject, settings: RemoteSettings, again: bool = False
+) -> Submission:
+    """Submit a campaign, once, or the relaxations that its first flow left to others.
+
+    A flow relaxes 500 candidates at most. What else was selected is submitted, again by 500 in a flow, when this
+    function is called once more after the selection. Candidates that another campaign of the project relaxed with the
+    same settings are not relaxed again.
+
+    Parameters
+    ----------
+    campaign : CampaignSettings
+        The campaign.
+    project : RemoteProject
+        Where to.
+    settings : RemoteSettings
+        Worker, execution configuration, resources and priority of each stage.
+    again : bool
+        Submit a campaign that was submitted before, under a label of its own.
+
+    Returns
+    -------
+    Submission
+        With the label and what the user should see to.
+
+    Raises
+    ------
+    ProjectError
+        The project lacks something, or has this campaign already and `again` is not given.
+    CampaignError, ModelError
+        The flow cannot be made.
+    """
+    for number, source in enumerate(campaign.templates):
+        if isinstance(source, StoreTemplates) and without_secrets(source.store) != source.store:
+            raise ProjectError(
+                f"templates.{number}.store: has a password, which a flow does not keep; write ${{NAME}} in its place, "
+                "and export NAME on the worker of the stage enumerate"
+            )
+    project.check_data_store()
+    for stage in STAGES:
+        project.check_stage(stage, settings.stage(stage))
+    configs = stage_configs(campaign, project, settings)
+    workers = {stage: config["worker"] for stage, config in configs.items()}
+    maker = campaign.to_maker()
+    maker.stage_configs = configs
+    maker.select_maker.max_relaxed = RELAXED_PER_FLOW
+    notes = [*_hidden_files(campaign, project, configs), *missing_ledgers(maker, project, configs)]
+    for label, parts in [] if again else _remaining(campaign, project):
+        maker.name = label
+        known = load_comparisons(project.job_store, _known(maker, project))
+        job_ids = []
+        for number, candidates in parts.items():
+            flow = maker.make_relaxations(candidates, known)
+            job_ids += _submit_flow(flow, part_name(label, number), label, campaign, project)
+        return Submission(label, job_ids, workers, notes, sum(item.n_candidates for item in parts.values()))
+    maker.name = label = _free_label(campaign, project, again)
+    # References, which the select job is given the documents of; without a schema they cost nothing.
+    known_later = [OutputReference(uuid) for uuid in _known(maker, project)]
+    flow = maker.make(campaign.templates, campaign.substitutions, known_later)
+    return Submission(label, _submit_flow(flow, label, label, campaign, project), workers, notes)
+
+
+def _known(maker: ScreeningFlowMaker, project: RemoteProject) -> list[str]:
+    """Uuids of what the project's campaigns relaxed with the same settings."""
+    settings = maker.settings_key()
+    return [] if settings is None else relaxed_before(project.job_store, settings, maker.name)
+
+
+def _remaining(
+    campaign: CampaignSettings, project: RemoteProject
+) -> Iterator[tuple[str, dict[int, TranslatedCandidates]]]:
+    """Labels under which this very campaign was submitted, with the parts of the selection that were not yet."""
+    for flow in _submissions(campaign, project):
+        label = flow.flow_metadata["campaign"]
+        if not campaign.changed_keys(flow.flow_metadata["campaign_file"]) and (
+            parts := remaining_parts(project, label)
+        ):
+            yield label, parts
+
+
+def _submissions(campaign: CampaignSettings, project: RemoteProject) -> list[FlowInfo]:
+    """The first flow of each submission of a campaign of this name, the latest first."""
+    flows = project.controller.get_flows_info(metadata={"campaign_name": campaign.name}, sort=[("created_on", -1)])
+    return [flow for flow in flows if flow.flow_metadata["part"] == flow.flow_metadata["campaign"]]
+
+
+def stage_configs(campaign: CampaignSettings, project: RemoteProject, settings: RemoteSettings) -> StageConfigs:
+    """The ``manager_config`` of the jobs of each stage.
+
+    jobflow-remote hands worker, execution configuration and resources of a job on to the jobs it makes while running,
+    unless these say otherwise. So all of them do.
+
+    Parameters
+    ----------
+    campaign : CampaignSettings
+        Where it reads files, enumeration runs on a worker of this machine unless the settings name one for it.
+    project : RemoteProject
+        The project.
+    settings : RemoteSettings
+        What the user wants.
+    """
+    workers = list(project.project.workers)
+    configs: StageConfigs = {}
+    for stage in STAGES:
+        wanted = settings.stage(stage)
+        worker = wanted.worker or workers[0]
+        named = stage in settings.stages and settings.stages[stage].worker
+        if stage == "enumerate" and not named and any(True for _ in _template_files(campaign)):
+            worker = next((name for name in [worker, *workers] if project.runs_here(name)), worker)
+        configs[stage] = {
+            "worker": worker,
+            "exec_config": wanted.exec_config or NO_EXEC_CONFIG,
+            "resources": wanted.resources or {},
+            "priority": wanted.priority or 0,
+        }
+    return configs
+
+
+def _submit_flow(flow: Flow, part: str, label: str, campaign: CampaignSettings, project: RemoteProject) -> list[str]:
+    """Submit one of the flows of a campaign; `part` is the label itself for the first one."""
+    from jobflow_remote import submit_flow
+
+    metadata = {"campaign": label, "part": part, "campaign_name": campaign.name, "campaign_file": campaign.content()}
+    # Two processes that submit one campaign at the same moment collide here, since the database has a uuid only once.
+    whole = Flow([flow], output=flow.output, name=label, uuid=str(uuid5(NAMESPACE_URL, part)), metadata=metadata)
+    # Whatever looks for a campaign looks for these.
+    project.controller.jobs.create_index("job.metadata.campaign", background=True)
+    project.job_store.ensure_index("metadata.campaign")
+    try:
+        # What other campaigns relaxed comes from outside the flow.
+        return submit_flow(whole, project=project.name, allow_external_references=True)
+    except ValueError as error:
+        if "duplicate key" not in str(error):
+            raise
+        raise ProjectError(
+            f"campaign {campaign.name!r}: another process is submitting it to project {project.name!r}"
+        ) from error
+
+
+def _free_label(campaign: CampaignSettings, project: RemoteProject, again: bool) -> str:
+    """The label to submit under; refuses a campaign that is there already, unless `again`."""
+    earlier = _submissions(campaign, project)
+    if not _is_taken(campaign.name, project):
+        return campaign.name
+    label = next(label for n in count(2) if not _is_taken(label := f"{campaign.name}-{n}", project))
+    if again:
+        return label
+    remedy = f"--again submits it once more as {label}"
+    if not earlier:
+        raise ProjectError(
+            f"campaign {campaign.name!r}: project {project.name!r} has results of a campaign of this name, though not "
+            f"its flow; {remedy}"
+        )
+    changes = [(flow, campaign.changed_keys(flow.flow_metadata["campaign_file"])) for flow in earlier]
+    same = next((flow for flow, changed in changes if not changed), None)
+    if same is not None:
+        raise ProjectError(f"campaign {campaign.name!r}: already submitted {_describe(same, project)}; {remedy}")
+    flow, changed = changes[0]
+    raise ProjectError(
+        f"campaign {campaign.name!r}: {', '.join(changed)} changed since it was submitted {_describe(flow, project)}; "
+        f"change it back, rename the campaign, or {remedy}"
+    )
+
+
+def _is_taken(label: str, project: RemoteProject) -> bool:
+    if project.controller.count_flows(metadata={"campaign": label}):
+        return True
+    return not CampaignResults(project.job_store, label).is_empty()
+
+
+def _describe(flow: FlowInfo, project: RemoteProject) -> str:
+    label = flow.flow_metadata["campaign"]
+    return (
+        f"on {flow.created_on:%Y-%m-%d %H:%M} UTC to project {project.name!r} as {label!r} ({len(flow.db_ids)} jobs, "
+        f"state {flow.state.value})"
+    )
+
+
+def _template_files(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
+    """Key and path of what the enumeration reads from the disk."""
+    for number, source in enumerate(campaign.templates):
+        if isinstance(source, FileTemplates):
+            yield f"templates.{number}.path", str(source.path)
+        elif isinstance(source, StoreTemplates):
+            for key, path in store_paths(source.store):
+                yield f"templates.{number}.store.{key}", str(path)
+
+
+def _model_folder(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
+    """Key and path of a model that does not come with the package."""
+    folder = find_model(campaign.model).path
+    if folder == Path(campaign.model) or folder.parent in SETTINGS.model_dirs:
+        yield "model", str(folder)
+
+
+def _learnt_from(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
+    """Key and path of what rounds of active learning read from the disk."""
+    if campaign.rounds is not None:
+        yield from _model_folder(campaign)
+        if campaign.rounds.replay is not None:
+            yield "rounds.replay", str(campaign.rounds.replay)
+
+
+def _hidden_files(campaign: CampaignSettings, project: RemoteProject, configs: StageConfigs) -> Iterator[str]:
+    """Notes on files of this machine that workers on other machines need."""
+    needed: dict[str, Iterator[tuple[str, str]]] = {
+        "enumerate": _template_files(campaign),
+        "translate": _model_folder(campaign),
+        "learn": _learnt_from(campaign),
+    }
+    for stage, files in needed.items():
+        worker = configs[stage]["worker"]
+        for key, path in [] if project.runs_here(worker) else files:
+            yield (
+                f"{key}: {path} is read by the {stage} stage, which worker {worker!r} runs on another machine; "
+                "it must be there under the same path"
+            )
+
+
+def missing_ledgers(maker: ScreeningFlowMaker, project: RemoteProject, configs: StageConfigs) -> Iterator[str]:
+    """Notes on stages whose jobs do not know the ledger of spent steps, if the relaxations write one."""
+    if maker.select_maker.relax_maker is None:
+        return
+    relax_maker = maker.select_maker.relax_maker.comparison_maker.relax_maker
+    if record_relax_maker(relax_maker, maker.name, "", "unrelaxed") is relax_maker:
+        return
+    for stage in ("relax", "compare"):
+        worker = project.project.workers[configs[stage]["worker"]]
+        name = configs[stage]["exec_config"]
+        exec_config = project.project.exec_config[name] if isinstance(name, str) else None
+        exported = {**(exec_config.export or {})} if exec_config else {}
+        commands = f"{worker.pre_run} {exec_config.pre_run if exec_config else ''}"
+        if LEDGER_VARIABLE not in exported and LEDGER_VARIABLE not in commands:
+            yield (
+                f"stage {stage}: neither its exec_config nor its worker exports {LEDGER_VARIABLE}; without a ledger "
+                "outside the job folders, steps of relaxations that fail or run again are not counted"
+            )

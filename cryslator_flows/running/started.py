@@ -1,0 +1,151 @@
+"""Find a campaign that was started, be it on this machine or with jobflow-remote."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryslator_flows.campaign.inputs import DIGESTS
+from cryslator_flows.errors import CampaignError, ProjectError, nearest
+from cryslator_flows.results.results import CampaignResults
+from cryslator_flows.running.local.folder import STORE_FILE, CampaignFolder
+from cryslator_flows.running.remote.project import RemoteProject, open_project
+from cryslator_flows.running.status import local_status, remote_status
+from cryslator_flows.screening.cuts import Cuts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryslator_flows.running.status import CampaignStatus
+
+
+@dataclass
+class StartedCampaign:
+    """A campaign that runs or ran.
+
+    Parameters
+    ----------
+    label : str
+        Its label.
+    folder : Path
+        Where reports of it are written.
+    place : CampaignFolder or RemoteProject
+        Where it runs.
+    given_energies : dict
+        Energies of the elements that its campaign file gives now, in eV/atom; empty where the file is not at hand.
+    """
+
+    label: str
+    folder: Path
+    place: CampaignFolder | RemoteProject
+    given_energies: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def results(self) -> CampaignResults:
+        """What it left so far."""
+        return CampaignResults(self.place.job_store, self.label)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Its campaign file as it was when the campaign was started, see `Campaign.content`; empty if unknown."""
+        if isinstance(self.place, CampaignFolder):
+            content = self.place.content
+        else:
+            flow = self.place.controller.flows.find_one({"metadata.campaign": self.label}, ["metadata.campaign_file"])
+            content = flow["metadata"].get("campaign_file") if flow else None
+        settings = dict(json.loads(content)) if content else {}
+        settings.pop(DIGESTS, None)
+        return settings
+
+    @property
+    def element_energies(self) -> dict[str, float]:
+        """Energies of the elements by its engine, in eV/atom: those of its campaign file now, or when it started."""
+        started_with = (self.settings.get("relaxation") or {}).get("element_energies", {})
+        return self.given_energies or dict(started_with)
+
+    @property
+    def cuts(self) -> Cuts:
+        """The cuts of its selection."""
+        selection = self.settings.get("selection", {})
+        return Cuts(**{name: value for name, value in selection.items() if name != "control_share"})
+
+    @property
+    def job_command(self) -> str | None:
+        """The command that tells about a job when its uuid is added; None for a campaign folder."""
+        return f"{self.place.command} job info" if isinstance(self.place, RemoteProject) else None
+
+    def status(self) -> CampaignStatus:
+        """How far it is.
+
+        Raises
+        ------
+        CampaignError
+            There is no such campaign in the project.
+        ProjectError
+            The project's database does not answer any more.
+        """
+        from pymongo.errors import PyMongoError
+
+        if isinstance(self.place, CampaignFolder):
+            return local_status(self.place)
+        try:
+            return remote_status(self.place, self.label)
+        except PyMongoError as error:
+            reason = str(error).split(",")[0]
+            raise ProjectError(
+                f"project {self.place.name!r}: its database does not answer any more ({reason}); what runs goes on "
+                "by itself; look again when the database is back"
+            ) from error
+
+
+@contextmanager
+def find_started(
+    label: str, project: str | None = None, folder: Path | str | None = None, own_project: str | None = None
+) -> Iterator[StartedCampaign]:
+    """Find a campaign by its label.
+
+    Parameters
+    ----------
+    label : str
+        Its label.
+    project : str or None
+        The jobflow-remote project. None for the campaign folder if there is one, else `own_project`, else
+        jobflow-remote's own default.
+    folder : Path, str or None
+        The campaign folder, ``runs/NAME`` if None.
+    own_project : str or None
+        The project that the campaign file names.
+
+    Raises
+    ------
+    CampaignError
+        The campaign folder is that of another campaign.
+    ProjectError
+        There is no campaign folder, and the project cannot be opened.
+    """
+    place = CampaignFolder(folder or Path("runs") / label, read_only=True)
+    if project is None and place.exists:
+        with place.opened():
+            if place.label != label:
+                raise CampaignError(
+                    f"campaign {label!r}: {place.path} is the folder of campaign {place.label!r}; give that name, or "
+                    "another folder"
+                )
+            yield StartedCampaign(label, place.path, place)
+        return
+    wanted = project or own_project
+    try:
+        opened = open_project(wanted)
+    except ProjectError as error:
+        if wanted:
+            raise
+        others = [path.parent.name for path in place.path.parent.glob(f"*/{STORE_FILE}")]
+        known = f" ({nearest(place.path.name, others)})" if others else ""
+        raise ProjectError(
+            f"campaign {label!r}: there is no campaign folder {place.path}{known}, and {error}"
+        ) from error
+    yield StartedCampaign(label, place.path, opened)

@@ -1,0 +1,294 @@
+"""How far a campaign is: how many jobs of each stage wait, run, are done or failed, and how to run the failed again."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from cryslator_flows.documents.stages import STAGES
+from cryslator_flows.errors import CampaignError, nearest, without_passwords
+from cryslator_flows.running.local.journal import Journal
+from cryslator_flows.running.remote.project import remaining_parts
+
+if TYPE_CHECKING:
+    from pymongo.collection import Collection
+
+    from cryslator_flows.results.results import StoredRow
+    from cryslator_flows.running.local.folder import CampaignFolder
+    from cryslator_flows.running.local.journal import JobState
+    from cryslator_flows.running.remote.project import RemoteProject
+
+State = Literal["waiting", "ready", "running", "done", "failed", "skipped", "stopped"]
+STATES: tuple[State, ...] = get_args(State)
+ENDED: tuple[State, ...] = ("done", "failed", "skipped")
+OTHER = "other"
+SHOWN_FAILURES = 20
+
+# jobflow-remote's states; whatever is not here is on its way through a worker.
+REMOTE_STATES: dict[str, State] = {
+    "WAITING": "waiting",
+    "READY": "ready",
+    "COMPLETED": "done",
+    "FAILED": "failed",
+    "REMOTE_ERROR": "failed",
+    "PAUSED": "stopped",
+    "STOPPED": "stopped",
+    "USER_STOPPED": "stopped",
+}
+
+LOCAL_STATES: dict[JobState, State] = {
+    "started": "running",
+    "done": "done",
+    "failed": "failed",
+    "skipped": "skipped",
+    "forgotten": "waiting",
+}
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that failed.
+
+    Parameters
+    ----------
+    job_id : str
+        jobflow-remote's identifier, or the uuid of a job of a campaign folder.
+    name : str
+        The job's name.
+    reason : str
+        The last line of its traceback.
+    """
+
+    job_id: str
+    name: str
+    reason: str
+
+
+@dataclass
+class CampaignStatus:
+    """The jobs of a campaign by stage and state.
+
+    Parameters
+    ----------
+    label : str
+        The campaign's label.
+    place : str
+        Where it runs, for people to read.
+    counts : dict
+        For each stage, and ``other``, the number of jobs in each state.
+    rounds : dict
+        For each round of active learning that has begun, the same.
+    failed : list of FailedJob
+        The failed jobs, or the first of them.
+    reruns : list of str
+        The commands that run them again, in order.
+    skips : list of str
+        The commands that have a campaign go on without relaxations that it waits for in vain: where a job takes more
+        than its structure from the jobs before it, and one of these failed.
+    remaining : int
+        Selected candidates whose relaxations are still to be submitted.
+    go_on : str or None
+        The command that goes on with a campaign folder that was stopped: it is not finished, and no process runs it.
+        None otherwise.
+    """
+
+    label: str
+    place: str
+    counts: dict[str, Counter[State]] = field(default_factory=lambda: defaultdict(Counter))
+    rounds: dict[int, Counter[State]] = field(default_factory=lambda: defaultdict(Counter))
+    failed: list[FailedJob] = field(default_factory=list)
+    reruns: list[str] = field(default_factory=list)
+    skips: list[str] = field(default_factory=list)
+    remaining: int = 0
+    go_on: str | None = None
+
+    @property
+    def totals(self) -> Counter[State]:
+        """Number of jobs in each state."""
+        return sum(self.counts.values(), Counter())
+
+    @property
+    def unfinished(self) -> int:
+        """Number of jobs that wait, run or were stopped."""
+        return sum(number for state, number in self.totals.items() if state not in ENDED)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there are jobs and all have ended; a campaign that has just begun has none yet."""
+        return bool(self.counts) and not self.unfinished
+
+
+def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
+    """Status of a campaign that was submitted to jobflow-remote.
+
+    Parameters
+    ----------
+    project : RemoteProject
+        The project.
+    label : str
+        The campaign's label.
+
+    Raises
+    ------
+    CampaignError
+        There is no such campaign in the project.
+    """
+    jobs = project.controller.jobs
+    pipeline = [
+        {"$match": {"job.metadata.campaign": label}},
+        {
+            "$group": {
+                "_id": {"stage": "$job.metadata.stage", "round": "$job.metadata.round", "state": "$state"},
+                "jobs": {"$sum": 1},
+            }
+        },
+    ]
+    status = CampaignStatus(label, f"jobflow-remote project {project.name}")
+    for group in jobs.aggregate(pipeline):
+        stage = group["_id"].get("stage") or OTHER
+        state = REMOTE_STATES.get(group["_id"]["state"], "running")
+        status.counts[stage][state] += group["jobs"]
+        if number := group["_id"].get("round"):
+            status.rounds[number][state] += group["jobs"]
+    if not status.counts:
+        known = project.controller.flows.distinct("metadata.campaign")
+        raise CampaignError(
+            f"campaign {label!r}: not in project {project.name!r}; {nearest(label, filter(None, known))}"
+        )
+    _add_remote_failures(status, project)
+    status.remaining = sum(part.n_candidates for part in remaining_parts(project, label).values())
+    return status
+
+
+def _add_remote_failures(status: CampaignStatus, project: RemoteProject) -> None:
+    command = f"{project.command} job"
+    query = {"job.metadata.campaign": status.label}
+    fields = ["uuid", "db_id", "parents", "state", "error", "remote.error", "job.name", "job.metadata"]
+    jobs = project.controller.jobs
+    for state in ("FAILED", "REMOTE_ERROR"):
+        rows = list(jobs.find({**query, "state": state}, fields, sort=[("created_on", 1)], limit=SHOWN_FAILURES))
+        for row in rows:
+            reason = _last_line(row["error"] or row["remote"].get("error"))
+            status.failed.append(FailedJob(row["db_id"], row["job"]["name"], reason))
+        if state == "REMOTE_ERROR" and rows:
+            status.reruns.append(f"{command} retry {_options(rows)}")
+        elif rows:
+            _add_reruns(status, rows, jobs, command)
+
+
+def _add_reruns(status: CampaignStatus, failed: list[StoredRow], jobs: Collection, command: str) -> None:
+    """Add the commands that run failed jobs again, and those that go on without them.
+
+    Some jobs run although a job before them failed, the comparison of a candidate for one. jobflow-remote refuses to
+    run a job again whose children have ended, unless they are paused: then they run again after it.
+    """
+    parents = [uuid for row in failed for uuid in row["parents"] or []]
+    failed_parents = {row["uuid"] for row in jobs.find({"uuid": {"$in": parents}, "state": "FAILED"}, ["uuid"])}
+    first = [row for row in failed if not failed_parents.intersection(row["parents"] or [])]
+    ended = {"parents": {"$in": [row["uuid"] for row in failed]}, "state": {"$in": ["COMPLETED", "FAILED"]}}
+    paused = list(jobs.find(ended, ["db_id", "parents"]))
+    reset = {row["uuid"] for row in first}
+    later = [row for row in paused if not reset.intersection(row["parents"])]
+    status.reruns += [f"{command} set-state PAUSED {_options(paused)}"] if paused else []
+    status.reruns += [f"{command} rerun {_options(first)}"]
+    status.reruns += [f"{command} resume {_options(later)}"] if later else []
+
+    candidates: dict[str, list[StoredRow]] = defaultdict(list)
+    identifiers = {row["job"]["metadata"].get("candidate_id") for row in failed} - {None}
+    query = {"job.metadata.campaign": status.label, "job.metadata.candidate_id": {"$in": sorted(identifiers)}}
+    for row in jobs.find(query, ["db_id", "state", "job.metadata"]):
+        candidates[row["job"]["metadata"]["candidate_id"]].append(row)
+    stuck = [
+        row
+        for rows in candidates.values()
+        if all(other["state"] in ("COMPLETED", "FAILED", "WAITING") for other in rows)
+        for row in rows
+        if row["state"] == "WAITING" and row["job"]["metadata"]["stage"] == "compare"
+    ]
+    status.skips += [f"{command} set-state READY {_options(stuck)}"] if stuck else []
+
+
+def _options(rows: list[StoredRow]) -> str:
+    return " ".join(f"-did {row['db_id']}" for row in rows)
+
+
+def _last_line(traceback: str | None) -> str:
+    lines = [line.strip() for line in (traceback or "").splitlines() if line.strip()]
+    return without_passwords(lines[-1]) if lines else "no reason known"
+
+
+def local_status(folder: CampaignFolder) -> CampaignStatus:
+    """Status of a campaign folder, from its journal.
+
+    Parameters
+    ----------
+    folder : CampaignFolder
+        The folder.
+    """
+    # Asked before the journal is read: what runs now may have ended by then, and was not stopped.
+    is_running = folder.is_running
+    journal = Journal(folder.journal)
+    entries = journal.entries()
+    status = CampaignStatus(folder.label, f"folder {folder.path}")
+    command = f"cryslator screen CAMPAIGN_FILE --output {folder.path}"
+    queued = [*(journal.flow() or ()), *(row for entry in entries.values() for row in entry.rows)]
+    for job in queued:
+        if job.index is None:
+            continue
+        entry = entries.get(job.entry)
+        state = "waiting" if entry is None else LOCAL_STATES[entry.state]
+        if state == "running" and not is_running:
+            state = "waiting"
+        status.counts[job.metadata.get("stage", OTHER)][state] += 1
+        if number := job.metadata.get("round"):
+            status.rounds[number][state] += 1
+        if entry is not None and state == "failed":
+            status.failed.append(FailedJob(job.uuid, job.name, entry.reason))
+            again = "" if entry.candidate_id is None else " --rerun-failed"
+            status.reruns = [f"{command}{again}"]
+    if not is_running and not status.is_finished:
+        status.go_on = command
+    return status
+
+
+def status_report(status: CampaignStatus) -> Group:
+    """The status as tables."""
+    stages = {stage: status.counts[stage] for stage in (*STAGES, OTHER) if stage in status.counts}
+    parts: list[Table | Text] = [_counts_table(f"Jobs of {status.label}, {status.place}", "stage", stages, status)]
+    if status.rounds:
+        rounds = {str(number): status.rounds[number] for number in sorted(status.rounds)}
+        parts.append(_counts_table("Those of the rounds of active learning", "round", rounds, status))
+    if status.remaining:
+        words = f"{status.remaining} more candidates are selected; submit them with: cryslator submit CAMPAIGN_FILE"
+        parts.append(Text(words))
+    if status.failed:
+        parts.append(_failures_table(status))
+    return Group(*parts)
+
+
+def _counts_table(title: str, name: str, rows: dict[str, Counter[State]], status: CampaignStatus) -> Table:
+    shown = [state for state in STATES if state not in ("skipped", "stopped") or status.totals[state]]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(name)
+    for state in shown:
+        table.add_column(state, justify="right")
+    for row, counts in rows.items():
+        table.add_row(row, *(str(counts[state]) for state in shown))
+    return table
+
+
+def _failures_table(status: CampaignStatus) -> Table:
+    more = status.totals["failed"] - SHOWN_FAILURES
+    title = "Failed jobs" + (f", the first {SHOWN_FAILURES} of {status.totals['failed']}" if more > 0 else "")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("job", "name", "reason"):
+        table.add_column(column, overflow="fold")
+    for job in status.failed[:SHOWN_FAILURES]:
+        table.add_row(Text(job.job_id), Text(job.name), Text(job.reason))
+    return table

@@ -1,0 +1,1 @@
+"""Selection of candidates: cuts, hulls, acquisition."""

@@ -1,0 +1,69 @@
+"""Which candidates a round of active learning relaxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from monty.json import MSONable
+
+from cryslator_flows.screening.cuts import number_among_equals
+
+if TYPE_CHECKING:
+    from cryslator_flows.crystals.packing import TranslatedCandidates
+
+
+@dataclass
+class Acquisition(MSONable):
+    """Choose candidates that are promising or uncertain: the lowest confidence bounds of the formation energy.
+
+    The lowest `formation energy - exploration * uncertainty`, with the uncertainty that holds 68 % of the validation
+    energies. D. D. Cox and S. John, "A statistical method for global optimization", IEEE Int. Conf. Syst. Man Cybern.,
+    1241 (1992). The cuts of the selection do not count: what is uncertain or out of domain is what there is to learn.
+    Candidates whose translated atoms nearly coincide are left out.
+
+    Parameters
+    ----------
+    size : int
+        Candidates in a batch.
+    exploration : float
+        Weight of the uncertainty; 0 relaxes what seems most stable.
+    per_composition : int or None
+        At most this many of one reduced formula in a batch.
+    excluded : list of str
+        Candidates that are not chosen: those that earlier rounds relaxed.
+    """
+
+    size: int
+    exploration: float = 1.0
+    per_composition: int | None = None
+    excluded: list[str] = field(default_factory=list)
+
+    def excluding(self, candidate_ids: list[str]) -> Acquisition:
+        """The same without some more candidates."""
+        return replace(self, excluded=[*self.excluded, *candidate_ids])
+
+    def choose(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
+        """Choose a batch.
+
+        The choice from the choices of several parts is that from all candidates.
+
+        Parameters
+        ----------
+        candidates : TranslatedCandidates
+            What there is to choose from.
+
+        Returns
+        -------
+        TranslatedCandidates
+            Lowest bound first; fewer than `size` where there are no more.
+        """
+        columns = candidates.arrays()
+        bounds = columns["formation_energy_per_atom"] - self.exploration * columns["formation_energy_uncertainty"]
+        free = ~columns["atoms_too_close"] & ~np.isin(columns["candidate_id"], np.array(self.excluded, dtype=np.str_))
+        kept = np.flatnonzero(free)
+        kept = kept[np.lexsort((columns["candidate_id"][kept], bounds[kept]))]
+        if self.per_composition is not None:
+            kept = kept[number_among_equals(columns["formula"][kept]) < self.per_composition]
+        return candidates.take(kept[: self.size])

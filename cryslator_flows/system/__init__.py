@@ -1,0 +1,1 @@
+"""The machine below: consoles, worker processes, whole files, stores."""

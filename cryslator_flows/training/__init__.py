@@ -1,0 +1,1 @@
+"""Training, fine-tuning, evaluating and describing models."""

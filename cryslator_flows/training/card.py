@@ -1,0 +1,238 @@
+"""Model cards in Markdown; every number in them comes from files that were measured."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cryslator_flows.errors import ModelError
+from cryslator_flows.training.curve import CURVE
+from cryslator_flows.training.evaluate import CLASSES, Evaluation
+from cryslator_flows.translator.model_folder import (
+    FEATURE_MAP,
+    FEATURE_NUMBERS,
+    FORMATION_ENERGY,
+    METRICS,
+    ModelFolder,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryslator_flows.training.recipe import CardText
+
+ABLATIONS = "ablations.json"
+
+
+def model_card(folder: Path, text: CardText) -> str:
+    """Card of a model from ``metrics.json`` and, where they are there, its ablations and its feature map.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder.
+    text : CardText
+        What the recipe says in words.
+
+    Returns
+    -------
+    str
+        The card.
+
+    Raises
+    ------
+    ModelError
+        Configuration or metrics are missing or damaged.
+    """
+    config, metrics = ModelFolder(folder).config(), ModelFolder(folder).metrics()
+    if not metrics:
+        raise ModelError(
+            f"{folder / METRICS}: missing, so that there is nothing to say on a card; train the model first"
+        )
+    front = yaml.safe_dump(
+        {"model_name": config.name, "library_name": "cryslator-flows", "license": text.licence.split(";")[0]},
+        sort_keys=False,
+    )
+    parts = [
+        f"---\n{front}---",
+        f"# {config.name}",
+        (
+            f"Version `{metrics['model_version']}`, {metrics['parameters']:,} parameters. Numbers on this page are "
+            "written by the commands that measure them."
+        ),
+        f"## Aim\n\n{text.aim.strip()}",
+        f"## Data\n\n{text.data.strip()}",
+        _tuning(metrics, config.unit) if "tuning" in metrics else _training(metrics["training"], config.unit),
+    ]
+    if (folder / CURVE).is_file():
+        parts.append(f"![Errors on the validation pairs against steps]({CURVE})")
+    if text.deviations:
+        parts.append("## Deviations from the paper\n\n" + "\n".join(f"- {line.strip()}" for line in text.deviations))
+    if "test" in metrics:
+        evaluations = [Evaluation.model_validate(part) for part in metrics["test"]]
+        what = "formation energy" if config.target == FORMATION_ENERGY else config.target
+        parts.append(
+            "## Test\n\nThe first pair of each target; scored by `cryslator evaluate`, which says how each column is "
+            "defined. Intermediate inputs lie at a random point between unrelaxed and relaxed structure, with noise."
+        )
+        classes = [evaluation for evaluation in evaluations if evaluation.chemistry in CLASSES]
+        parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations if evaluation not in classes]
+        if classes:
+            parts.append(_by_class(classes, config.name, config.unit))
+        parts.append(_uncertainty(evaluations[0], config.name, config.unit))
+    if "old_test" in metrics:
+        evaluations = [Evaluation.model_validate(part) for part in metrics["old_test"]]
+        what = "formation energy" if config.target == FORMATION_ENERGY else config.target
+        parts.append("## Old test pairs\n\nWhat fine-tuning did to old knowledge, in the same columns.")
+        parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations]
+    if (folder / FEATURE_NUMBERS).is_file():
+        parts.append(_feature_map(json.loads((folder / FEATURE_NUMBERS).read_text())))
+    if (folder / ABLATIONS).is_file():
+        parts.append(_ablations(json.loads((folder / ABLATIONS).read_text())))
+    parts += [f"## Limits\n\n{text.limits.strip()}", f"## Licence\n\n{text.licence.strip()}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(training: dict[str, Any], unit: str) -> str:
+    words = (
+        f"## Training\n\n{training['pairs']:,} pairs and {training['relaxed_crystals']:,} relaxed crystals, "
+        f"{training['minutes']:.0f} minutes in all. `recipe.yaml` retrains it. "
+    )
+    if "split_by" in training:
+        words += f"Split by {training['split_by']}: formulas of the test pairs are among those of the training. "
+    if "left_out" in training:
+        words += f"{training['left_out']:,} pairs that tell of validation or test pairs were left out. "
+    if "stages" in training:
+        head = "| stage | epochs | minutes | best error on the validation pairs |\n|---|---|---|---|\n"
+        rows = [f"| {r['stage']} | {r['epochs']} | {r['minutes']} | {r['best']:.4f} |" for r in training["stages"]]
+        return words + "Every stage keeps the weights of its best epoch.\n\n" + head + "\n".join(rows)
+    best = training["best"]["validation"]
+    return words + (
+        f"{training['epochs']} epochs; the weights are those of epoch {training['best']['epoch']}, with the best "
+        "score on the validation pairs (all pairs, from the unrelaxed structure): energy MAE "
+        f"{best['energy_mae']:.3f} {unit}, "
+        f"volume error {best['volume_error']:.1%}, displacement {best['displacement']:.3f} A."
+    )
+
+
+def _tuning(metrics: dict[str, Any], unit: str) -> str:
+    """How a model was fine-tuned, and what the validation pairs said of it."""
+    training, tuning = metrics["training"], metrics["tuning"]
+    pairs, formulas, replay = tuning["new_pairs"], tuning["new_formulas"], tuning["replay"]
+    sources = [f"{replay['pairs']:,} old pairs"] * bool(replay["pairs"])
+    sources += [f"{replay['own_translations']:,} of the base's own translations"] * bool(replay["own_translations"])
+    source = f"{tuning['base']}, version `{tuning['base_version']}`"
+    words = [
+        f"Fine-tuned from {source}, on {pairs['train']:,} new pairs of {formulas['train']:,} formulas.",
+        f"{training['minutes']:.1f} minutes; `cryslator train recipe.yaml --from {tuning['base']}` makes it again.",
+        f"Replay: {' and '.join(sources)}, {replay['share']:.0%} of every batch."
+        if sources
+        else "No old pairs were replayed: what the base knew of other crystals may be lost.",
+    ]
+    if tuning["left_out"]:
+        words.append(f"{tuning['left_out']:,} pairs that tell of validation or test pairs were left out.")
+    best = training["best"]
+    found = best["validation"]
+    words.append(
+        f"Selection and calibration: {pairs['val']:,} new pairs of {formulas['val']:,} formulas and "
+        f"{replay['val']:,} old ones."
+    )
+    kept = f"the weights are those of epoch {best['epoch']}" if best["epoch"] else "no epoch was better than the base"
+    words.append(
+        f"Errors over those of the base, mean: {found['score']:.3f}; {kept}. On the new validation pairs: energy "
+        f"MAE {found['energy_mae']:.3f} {unit}, volume error {found['volume_error']:.1%}, displacement "
+        f"{found['displacement']:.3f} A."
+    )
+    return "## Training\n\n" + " ".join(words)
+
+
+def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
+    head = [
+        f"**{evaluation.chemistry}**: {evaluation.n_targets} targets, {evaluation.n_energies} with a known {what}.",
+        "",
+        f"| input | method | MAE ({unit}) | volume error | displacement (A) | loose | strict | symmetry kept |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows = []
+    for score in evaluation.scores:
+        cells = [score.input, score.method, "" if score.energy_mae is None else f"{score.energy_mae:.3f}"]
+        row = score.structure
+        if row is None:
+            cells += [""] * 5
+        else:
+            shares = (row.loose_match, row.strict_match, row.symmetry_kept)
+            cells += [f"{row.volume_error:.2%}", f"{row.displacement:.3f}", *(f"{share:.1%}" for share in shares)]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(head + rows)
+
+
+def _by_class(evaluations: list[Evaluation], name: str, unit: str) -> str:
+    """Scores of a model from unrelaxed structures in each class of compound, beside the input copied."""
+    head = [
+        "From the unrelaxed structure, by class of compound; in brackets the input copied:",
+        "",
+        f"| class | targets | MAE ({unit}) | 90 % intervals hold | volume error | displacement, median (A) | strict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = []
+    for evaluation in evaluations:
+        score, copied = evaluation.score(name), evaluation.score("input copied").structure
+        own = score.structure
+        assert own is not None
+        assert copied is not None
+        known = f"{score.energy_mae:.3f}" if score.energy_mae is not None else ""
+        held = "" if score.uncertainty is None else f"{score.uncertainty.coverage_90:.1%}"
+        rows.append(
+            f"| {evaluation.chemistry} | {evaluation.n_targets} | {known} | {held} | {own.volume_error:.2%} "
+            f"({copied.volume_error:.1%}) | {own.displacement_median:.3f} ({copied.displacement_median:.3f}) | "
+            f"{own.strict_match:.1%} ({copied.strict_match:.1%}) |"
+        )
+    return "\n".join(head + rows)
+
+
+def _uncertainty(evaluation: Evaluation, name: str, unit: str) -> str:
+    score = evaluation.score(name).uncertainty
+    if score is None:
+        return ""
+    inside, outside = score.mae_in_domain, score.mae_out_of_domain
+    flagged = "" if inside is None or outside is None else f" (MAE {outside:.3f} against {inside:.3f} {unit})"
+    risk = ", ".join(f"{value:.3f} for the most certain {share}" for share, value in score.risk.items())
+    return (
+        "## Uncertainty\n\nFrom the unrelaxed structure, on the test targets. Fitted on the validation pairs "
+        "(conformal quantiles of error over predicted size).\n\n"
+        f"- The 68 % interval holds {score.coverage_68:.1%}, the 90 % interval {score.coverage_90:.1%}; "
+        f"mean half width of the latter {score.mean_width_90:.3f} {unit}.\n"
+        f"- MAE in {unit}: {risk}.\n"
+        f"- Flagged as out of domain: {score.out_of_domain:.1%}{flagged}."
+    )
+
+
+def _feature_map(numbers: dict[str, Any]) -> str:
+    distance = {name: numbers[f"{name}_distance"] for name in ("unrelaxed", "translated", "both_translated")}
+    return (
+        f"## Feature map\n\n![t-SNE of crystal features]({FEATURE_MAP})\n\n"
+        f"t-SNE of the crystal features of {numbers['targets']} test targets, drawn by `cryslator map`; lines join the "
+        "unrelaxed and the relaxed structure of one target. Mean distances in the features themselves: "
+        f"{distance['unrelaxed']:.2f} between unrelaxed and relaxed, {distance['translated']:.2f} between translated "
+        f"and relaxed, {distance['both_translated']:.2f} where the relaxed structure is translated as well, which is "
+        "where energies are read."
+    )
+
+
+def _ablations(result: dict[str, Any]) -> str:
+    head = [
+        "## Ablations",
+        "",
+        result["note"].strip(),
+        "",
+        "| variant | epochs | energy MAE (eV/atom) | volume error | displacement (A) | relaxed: volume | relaxed: A |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = [
+        f"| {row['variant']} | {row['epochs']} | {row['energy_mae']:.3f} | {row['volume_error']:.2%} | "
+        f"{row['displacement']:.3f} | {row['relaxed_volume']:.2%} | {row['relaxed_displacement']:.3f} |"
+        for row in result["rows"]
+    ]
+    return "\n".join([*head, *rows, "", result["reading"].strip()])

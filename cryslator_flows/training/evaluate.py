@@ -1,0 +1,307 @@
+"""Score models on pairs of unrelaxed and relaxed structures, beside simple baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field
+
+from cryslator_flows.errors import DataError
+from cryslator_flows.system.processes import run_elsewhere
+from cryslator_flows.training.prepare import pair_row, to_pairs
+from cryslator_flows.training.structure_match import compare_all
+from cryslator_flows.training.tensors import Augmentation, Pairs
+from cryslator_flows.translator.graph import Crystals
+from cryslator_flows.translator.loaded import LoadedModel, to_structures
+from cryslator_flows.translator.network import mean_per_crystal
+from cryslator_flows.translator.reference.reference_network import BASELINES, ReferenceNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+    from pymatgen.core import Structure
+
+    from cryslator_flows.training.records import PairRecord
+
+BATCH = 64
+# Starting other processes takes some seconds, as long as the comparison of so many structures.
+WORTH_PROCESSES = 200
+# Structures that a process compares before it is given more.
+AT_ONCE = 32
+# Each takes some 250 MiB.
+MOST_PROCESSES = 16
+
+CLASSES: dict[str, set[str]] = {
+    "oxides": {"O"},
+    "halides": {"F", "Cl", "Br", "I"},
+    "chalcogenides": {"S", "Se", "Te"},
+    "pnictides": {"N", "P", "As", "Sb", "Bi"},
+    "others": {"C", "H", "He", "Ne", "Ar", "Kr", "Xe"},
+    "intermetallics": set(),
+}
+
+Input = Literal["unrelaxed", "intermediate", "relaxed"]
+INPUTS: tuple[Input, ...] = ("unrelaxed", "intermediate", "relaxed")
+
+
+class StructureScore(BaseModel):
+    """How near predicted structures come to the relaxed ones, means over the targets."""
+
+    volume_error: float = Field(description="Mean of |V / V_relaxed - 1|")
+    displacement: float = Field(description="Mean over atoms, then targets, in angstrom; see `displacement`")
+    loose_match: float = Field(description="Share found equal by StructureMatcher, 0.2/0.3/5, scaled")
+    strict_match: float = Field(description="Share found equal by StructureMatcher, 0.05/0.1/2, not scaled")
+    symmetry_kept: float = Field(description="Share with no fewer symmetry operations than the input, symprec 0.001")
+    displacement_median: float | None = Field(None, description="Median over targets of the displacement, in angstrom")
+
+
+MEANS = tuple(StructureScore.model_fields)[:-1]
+
+
+class UncertaintyScore(BaseModel):
+    """What the stated uncertainty and the domain flag are worth."""
+
+    coverage_68: float = Field(description="Share of targets within the 68 % interval")
+    coverage_90: float = Field(description="Share of targets within the 90 % interval")
+    mean_width_90: float = Field(description="Mean half width of the 90 % interval")
+    risk: dict[str, float] = Field(description="Mean absolute error of the most certain share of the targets")
+    out_of_domain: float = Field(description="Share flagged as out of domain")
+    mae_in_domain: float | None = Field(description="Mean absolute error of those not flagged")
+    mae_out_of_domain: float | None = Field(description="Mean absolute error of those flagged")
+
+
+class Score(BaseModel):
+    """One method on one kind of input."""
+
+    method: str = Field(description="Name of the model, or what was done instead")
+    input: Input = Field(description="Which structure went in")
+    energy_mae: float | None = Field(None, description="Of the formation energy, or the model's target, in its unit")
+    structure: StructureScore | None = Field(None, description="None for methods that give an energy alone")
+    uncertainty: UncertaintyScore | None = Field(None, description="None for methods that state none")
+
+
+class Evaluation(BaseModel):
+    """Scores of models and baselines on one file of pairs."""
+
+    chemistry: str = Field(description="Which targets were scored")
+    n_targets: int = Field(description="Pairs scored: the first of each target")
+    n_energies: int = Field(description="Targets whose formation energy is known")
+    models: dict[str, str] = Field(description="Version of each model")
+    scores: list[Score]
+
+    def score(self, method: str, kind: Input = "unrelaxed") -> Score:
+        """The score of one method on one kind of input."""
+        return next(score for score in self.scores if (score.method, score.input) == (method, kind))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one method says of all targets, None or NaN where it says nothing."""
+
+    method: str
+    input: Input
+    energies: NDArray[np.float64] | None = None
+    widths: NDArray[np.float64] | None = None
+    far: NDArray[np.bool_] | None = None
+    structures: list[Structure] | None = None
+
+
+def compound_class(species: Iterable[str]) -> str:
+    """Class of a compound by its anion: the first of `CLASSES` whose elements it holds.
+
+    Carbides, hydrides and crystals of noble gases are ``others``; what is left are ``intermetallics``.
+    """
+    there = set(species)
+    return next((name for name, elements in CLASSES.items() if elements & there), "intermetallics")
+
+
+def first_of_each_target(records: Iterable[PairRecord]) -> list[PairRecord]:
+    """The first pair of every target, in order."""
+    first: dict[str, PairRecord] = {}
+    for record in records:
+        first.setdefault(record.target, record)
+    return list(first.values())
+
+
+def make_inputs(pairs: Pairs, kind: Input) -> Crystals:
+    """Input crystals of one kind.
+
+    An intermediate lies at a random point of the straight path from the unrelaxed to the relaxed crystal, with noise
+    (`Augmentation`); the same one every time.
+    """
+    if kind == "intermediate":
+        along = Augmentation(unrelaxed=0, relaxed=0)
+        return along.draw(pairs, torch.zeros(len(pairs), dtype=torch.bool), torch.Generator().manual_seed(0))
+    return pairs.unrelaxed if kind == "unrelaxed" else pairs.relaxed
+
+
+def split(crystals: Crystals) -> Iterable[Crystals]:
+    """Batches of a few crystals, in order."""
+    ends = torch.cumsum(crystals.n_atoms, 0)
+    for rows in torch.arange(len(crystals.n_atoms)).split(BATCH):
+        first, last = int(ends[rows[0]] - crystals.n_atoms[rows[0]]), int(ends[rows[-1]])
+        yield Crystals(
+            crystals.lattices[rows], crystals.frac[first:last], crystals.numbers[first:last], crystals.n_atoms[rows]
+        )
+
+
+@torch.inference_mode()
+def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kind: Input) -> list[Predictions]:
+    """Predictions of a model, and of the baselines it carries, for all targets."""
+    outcomes = [model.predict(batch) for batch in split(crystals)]
+    lattices = torch.cat([outcome.translated.lattices.cpu() for outcome in outcomes])
+    frac = torch.cat([outcome.translated.frac.cpu() for outcome in outcomes])
+    far = torch.cat([outcome.distance.cpu() for outcome in outcomes]).numpy() > 1
+    unknown = np.array([bool(model.unknown_elements(structure.species)) for structure in starts])
+    found = [
+        Predictions(
+            method=model.config.name,
+            input=kind,
+            energies=torch.cat([outcome.prediction.energy.cpu() for outcome in outcomes]).numpy(),
+            widths=torch.cat([outcome.uncertainty.cpu() for outcome in outcomes]).numpy(),
+            far=far | unknown,
+            structures=to_structures(replace(crystals, lattices=lattices, frac=frac), starts),
+        )
+    ]
+    if isinstance(model.network, ReferenceNetwork):
+        for name in BASELINES:
+            gcn, energies = model.network.baseline(name), []
+            for batch in split(crystals):
+                there = model.to_single(batch)
+                energies.append(gcn.energy(gcn.encode(there, model.network.find_edges(there))).cpu().double())
+            found.append(Predictions(method=f"GCN_{name}", input=kind, energies=torch.cat(energies).numpy()))
+    return found
+
+
+def scale_to_volumes(crystals: Crystals, element_volumes: torch.Tensor) -> Crystals:
+    """Crystals with every cell scaled to the sum of its element volumes."""
+    volumes = mean_per_crystal(element_volumes.cpu()[crystals.numbers], crystals) * crystals.n_atoms
+    factor = (volumes / crystals.volumes) ** (1 / 3)
+    return replace(crystals, lattices=crystals.lattices * factor[:, None, None])
+
+
+def score_uncertainty(
+    errors: NDArray[np.float64], widths: NDArray[np.float64], far: NDArray[np.bool_]
+) -> UncertaintyScore:
+    """Score stated uncertainties.
+
+    Parameters
+    ----------
+    errors : array
+        Absolute errors, [targets].
+    widths : array
+        Half widths of the 68 and 90 % intervals, [targets, 2].
+    far : array
+        Flagged as out of domain, [targets].
+    """
+    order = np.argsort(widths[:, 1], kind="stable")
+    shares = (0.25, 0.5, 0.75, 1.0)
+    return UncertaintyScore(
+        coverage_68=float(np.mean(errors <= widths[:, 0])),
+        coverage_90=float(np.mean(errors <= widths[:, 1])),
+        mean_width_90=float(widths[:, 1].mean()),
+        risk={f"{share:.0%}": float(errors[order[: max(1, round(share * len(errors)))]].mean()) for share in shares},
+        out_of_domain=float(far.mean()),
+        mae_in_domain=float(errors[~far].mean()) if (~far).any() else None,
+        mae_out_of_domain=float(errors[far].mean()) if far.any() else None,
+    )
+
+
+def evaluate(
+    models: list[LoadedModel],
+    records: Iterable[PairRecord],
+    inputs: Iterable[Input] = ("unrelaxed",),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Evaluation]:
+    """Translate the first pair of every target and compare with the relaxed structure.
+
+    Parameters
+    ----------
+    models : list of LoadedModel
+        Models of one target; the first one's element volumes make the volume-only baseline.
+    records : iterable of PairRecord
+        Pairs; further pairs of a target are left out.
+    inputs : iterable of str
+        Which structures go in: unrelaxed, intermediate, relaxed.
+    progress : callable or None
+        Called with the method and input, the structures done and their number.
+
+    Returns
+    -------
+    list of Evaluation
+        On all targets, on those of X-Mn-O if there are any, and on each class of `compound_class` if there are
+        several. Methods are the input copied, the input scaled to
+        element volumes, the models, and the graph convolution networks that `cryslator-2023` carries.
+
+    Raises
+    ------
+    DataError
+        There are no pairs.
+    """
+    first = first_of_each_target(records)
+    if not first:
+        raise DataError("no pairs to score; give at least one")
+    target = models[0].config.target
+    pairs = to_pairs((pair_row(record, target) for record in first), np.float64)
+    truth = pairs.energy.numpy()
+    relaxed = [record.structure("relaxed") for record in first]
+    found: list[tuple[Predictions, NDArray[np.float64] | None]] = []
+    for kind in inputs:
+        crystals = make_inputs(pairs, kind)
+        starts = to_structures(crystals, relaxed)
+        scaled = to_structures(scale_to_volumes(crystals, models[0].calibration.element_volumes), starts)
+        methods = [
+            Predictions("input copied", kind, structures=starts),
+            Predictions("volume only", kind, structures=scaled),
+            *(row for model in models for row in predict(model, crystals, starts, kind)),
+        ]
+        for row in methods:
+            values = None
+            if row.structures is not None:
+                triples = list(zip(starts, row.structures, relaxed, strict=True))
+                batches = [triples[begin : begin + AT_ONCE] for begin in range(0, len(triples), AT_ONCE)]
+                most = MOST_PROCESSES if len(triples) >= WORTH_PROCESSES else 1
+                parts: list[list[list[float]]] = []
+                for part in run_elsewhere(compare_all, batches, most):
+                    parts.append(part)
+                    if progress is not None:
+                        progress(f"{row.method}, {kind}", sum(map(len, parts)), len(first))
+                values = np.concatenate(parts)
+            found.append((row, values))
+    xmno = np.array([{"Mn", "O"} < set(record.species) and len(set(record.species)) == 3 for record in first])
+    versions = {model.config.name: model.version for model in models}
+    subsets = {"all": np.ones(len(first), dtype=bool)} | ({"X-Mn-O": xmno} if xmno.any() else {})
+    classes = np.array([compound_class(record.species) for record in first])
+    if len(present := [name for name in CLASSES if name in classes]) > 1:
+        subsets |= {name: classes == name for name in present}
+    return [
+        Evaluation(
+            chemistry=chemistry,
+            n_targets=int(mask.sum()),
+            n_energies=int((mask & ~np.isnan(truth)).sum()),
+            models=versions,
+            scores=[_score(row, values, truth, mask) for row, values in found],
+        )
+        for chemistry, mask in subsets.items()
+    ]
+
+
+def _score(
+    row: Predictions, values: NDArray[np.float64] | None, truth: NDArray[np.float64], mask: NDArray[np.bool_]
+) -> Score:
+    score = Score(method=row.method, input=row.input)
+    known = mask & ~np.isnan(truth)
+    if row.energies is not None and known.any():
+        errors = np.abs(row.energies - truth)[known]
+        score.energy_mae = float(errors.mean())
+        if row.widths is not None and row.far is not None:
+            score.uncertainty = score_uncertainty(errors, row.widths[known], row.far[known])
+    if values is not None:
+        means = dict(zip(MEANS, values[mask].mean(axis=0).tolist(), strict=True))
+        median = float(np.median(values[mask, MEANS.index("displacement")]))
+        score.structure = StructureScore(**means, displacement_median=median)
+    return score

@@ -1,0 +1,353 @@
+"""Fit the network to a prepared tensor file: resumable at any step, on any machine with torch and numpy.
+
+``python -m cryslator_flows.training.fit prepared.npz RUN_DIR`` is the whole of it; ``cryslator train`` calls the
+same function and then writes the model folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import sys
+import time
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cryslator_flows.errors import CryslatorError, DataError
+from cryslator_flows.system.whole_files import write_whole
+from cryslator_flows.training.adversary import Adversary
+from cryslator_flows.training.checkpoint import (
+    check_recipe,
+    damaged_checkpoint,
+    moments_to_arrays,
+    read_arrays,
+    restore_moments,
+    sole_training,
+    write_arrays,
+)
+from cryslator_flows.training.fit_settings import FitConfig, Progress
+from cryslator_flows.training.loss import LossWeights, loss_terms, measure_scales
+from cryslator_flows.training.tensors import Augmentation, Pairs, concatenate, digest, from_arrays, load_arrays
+from cryslator_flows.training.validation import validate
+from cryslator_flows.translator.network import Network, NetworkConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+# A killed fit loses so much at most.
+SAVE_SECONDS = 180.0
+
+
+class Fit:
+    """A fit in progress: network, running average, optimiser and clock, saved and restored together."""
+
+    def __init__(self, arrays: dict[str, Tensor], network: NetworkConfig, config: FitConfig, device: str) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.device = device
+        self.pairs, self.validation = from_arrays(arrays, "train"), from_arrays(arrays, "val")
+        self.relaxed = from_arrays(arrays, "relaxed")
+        if config.pairs is not None:
+            share = config.pairs / len(self.pairs)
+            self.pairs, self.relaxed = (thin(part, share, config.seed) for part in (self.pairs, self.relaxed))
+        self.scales = measure_scales(self.pairs)
+        tables = (arrays[f"elements/{name}"] for name in ("table", "radii", "volumes"))
+        self.network = Network(network, *tables).to(device)
+        energies = self.pairs.energy[~self.pairs.energy.isnan()]
+        if len(energies):
+            nn.init.constant_(cast("nn.Linear", self.network.energy_head[-1]).bias, float(energies.mean()))
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.adversary = Adversary(network.width, config.learning_rate, device) if config.weights.adversarial else None
+        self.step = 0
+        self.epoch = 0
+        self.batch = 0  # steps done in this epoch
+        self.drawn = torch.empty(0, dtype=torch.uint8)  # state of the random numbers after them
+        self.sums: dict[str, float] = {}  # of the loss over them
+        self.seconds = 0.0
+        self.best = float("inf")
+        self.best_weights = copy.deepcopy(self.average.state_dict())
+        self.history: list[Progress] = []
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        examples = len(self.pairs) / (1 - self.config.denoising_share)
+        return max(1, int(examples) // self.config.batch_size)
+
+    @property
+    def done(self) -> float:
+        """Share of the fit that lies behind, 0 to 1, by steps or by time, whichever is further."""
+        by_steps = self.step / (self.config.epochs * self.steps_per_epoch)
+        by_time = 0.0 if self.config.minutes is None else self.seconds / 60 / self.config.minutes
+        return min(1.0, max(by_steps, by_time))
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What a checkpoint belongs to: settings, and digests of the data."""
+        return {"network": asdict(self.network.config), "fit": asdict(self.config), **self._digests}
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """Digests of some columns of the training data, and of every column that is learnt from or selected on."""
+        some = hashlib.sha256()
+        for part in (self.pairs, self.relaxed):
+            for column in (part.n_atoms, part.numbers, part.energy, part.relaxed_lattices):
+                some.update(column.contiguous().numpy().tobytes())
+        return {"data": some.hexdigest(), "pairs": digest(self.pairs, self.relaxed, self.validation)}
+
+    def run_epoch(
+        self, report_step: Callable[[float], None] | None = None, keep: Callable[[], None] | None = None
+    ) -> Progress:
+        """Train for one epoch, or for what is left of it, or until the time is up; then validate.
+
+        Parameters
+        ----------
+        report_step : callable or None
+            Called after every step with the share done.
+        keep : callable or None
+            Called every `SAVE_SECONDS`, to save.
+        """
+        config, weights = self.config, asdict(self.config.weights)
+        # Every epoch starts from its own seed, so that a resumed fit draws what an unbroken one draws.
+        generator = torch.Generator().manual_seed(config.seed + 1 + self.epoch)
+        plan = self.plan(generator)
+        if self.batch:
+            generator.set_state(self.drawn)
+        self.network.train()
+        began = kept = time.perf_counter()
+        for rows in plan[self.batch :]:
+            if self.done >= 1:
+                break
+            batch, denoise = self.compose(rows, generator)
+            inputs = config.augmentation.draw(batch, denoise, generator).to(self.device)
+            pairs = batch.to(self.device)
+            terms, prediction, goal = loss_terms(self.network, self.average, inputs, pairs, self.scales)
+            if self.adversary is not None:
+                self.adversary.learn(prediction, goal)
+                terms["adversarial"] = self.adversary.deceive(prediction)
+            total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+            self._update(total)
+            for name, term in {**terms, "total": total}.items():
+                self.sums[name] = self.sums.get(name, 0.0) + float(term.detach())
+            self.batch += 1
+            self.seconds += time.perf_counter() - began
+            if keep is not None and time.perf_counter() - kept > SAVE_SECONDS:
+                self.drawn = generator.get_state()
+                keep()
+                kept = time.perf_counter()
+            if report_step is not None:
+                report_step(self.done)
+            began = time.perf_counter()
+        loss = {name: value / max(1, self.batch) for name, value in self.sums.items()}
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
+        validation = self.validate()
+        if validation["score"] < self.best:
+            self.best = validation["score"]
+            self.best_weights = {name: value.clone() for name, value in self.average.state_dict().items()}
+        progress = Progress(self.epoch, self.step, self.seconds / 60, self.done, loss, validation)
+        self.history.append(progress)
+        return progress
+
+    @property
+    def n_noisy(self) -> int:
+        """Relaxed crystals to be denoised in a batch."""
+        return min(round(self.config.batch_size * self.config.denoising_share), len(self.relaxed))
+
+    def plan(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Rows of the pairs of each batch of an epoch."""
+        order = torch.randperm(len(self.pairs), generator=generator)
+        return order.split(self.config.batch_size - self.n_noisy)
+
+    def compose(self, rows: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor]:
+        """A batch of such pairs and of others, and what is True where an example is to be denoised, [pairs]."""
+        batch = self.pairs.take(rows)
+        if self.n_noisy:
+            others = torch.randint(len(self.relaxed), (self.n_noisy,), generator=generator)
+            batch = concatenate(batch, self.relaxed.take(others))
+        return batch, torch.arange(len(batch)) >= len(rows)
+
+    def validate(self) -> dict[str, float]:
+        """Errors on the validation pairs; the lowest ``score`` is that of the best weights."""
+        return validate(self.average, self.validation)
+
+    def decay(self) -> float:
+        """Share of the running average that the next step leaves: small at first, as it starts from noise."""
+        return min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+
+    def _update(self, total: Tensor) -> None:
+        """One step of the optimiser and of the running average; a step that is not finite is left out."""
+        config = self.config
+        warm = min(1.0, (self.step + 1) / config.warmup_steps)
+        cosine = 0.5 * (1 + float(np.cos(np.pi * self.done)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * warm * max(cosine, 1e-3)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.step += 1
+        decay = self.decay()
+        with torch.no_grad():
+            averages: list[Tensor] = [*self.average.parameters()]
+            weights: list[Tensor] = [*self.network.parameters()]
+            torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    def save(self, path: Path) -> None:
+        """Write everything a resumed fit needs; the file is replaced in one move."""
+        arrays: dict[str, Any] = {}
+        for prefix, module in (("network", self.network), ("average", self.average)):
+            arrays |= {f"{prefix}/{name}": value.cpu().numpy() for name, value in module.state_dict().items()}
+        arrays |= {f"best/{name}": value.cpu().numpy() for name, value in self.best_weights.items()}
+        arrays |= moments_to_arrays(self.optimizer, "optimizer")
+        if self.adversary is not None:
+            weights = self.adversary.network.state_dict()
+            arrays |= {f"adversary/{name}": value.cpu().numpy() for name, value in weights.items()}
+            arrays |= moments_to_arrays(self.adversary.optimizer, "adversary_optimizer")
+        state = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "sums": self.sums,
+            "seconds": self.seconds,
+            "best": self.best,
+            "recipe": self.recipe,
+            "history": [asdict(progress) for progress in self.history],
+        }
+        arrays["drawn"] = self.drawn.numpy()
+        arrays["state"] = np.array(json.dumps(state))
+        write_arrays(path, arrays)
+
+    def restore(self, path: Path) -> None:
+        """Continue from what `save` wrote.
+
+        Raises
+        ------
+        DataError
+            The checkpoint belongs to another recipe or to other data, or is damaged.
+        """
+        arrays = read_arrays(path)
+        try:
+            self._restore(path, arrays)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise damaged_checkpoint(path, error) from error
+
+    def _restore(self, path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+        state = json.loads(str(arrays["state"]))
+        check_recipe(path, state["recipe"], self.recipe)
+        self.drawn = torch.from_numpy(arrays["drawn"])
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "adversary": {}}
+        moments: dict[str, dict[int, dict[str, Tensor]]] = {"optimizer": {}, "adversary_optimizer": {}}
+        for name, array in arrays.items():
+            group, _, rest = name.partition("/")
+            if group in parts:
+                parts[group][rest] = torch.from_numpy(array)
+            elif group in moments:
+                index, _, key = rest.partition("/")
+                moments[group].setdefault(int(index), {})[key] = torch.from_numpy(array)
+        self.network.load_state_dict(parts["network"])
+        self.average.load_state_dict(parts["average"])
+        self.best_weights = parts["best"]
+        restore_moments(self.optimizer, moments["optimizer"])
+        if self.adversary is not None:
+            self.adversary.network.load_state_dict(parts["adversary"])
+            restore_moments(self.adversary.optimizer, moments["adversary_optimizer"])
+        self.step, self.epoch = state["step"], state["epoch"]
+        self.batch, self.sums = state["batch"], state["sums"]
+        self.seconds, self.best = state["seconds"], state["best"]
+        self.history = [Progress(**row) for row in state["history"]]
+
+
+AnyFit = TypeVar("AnyFit", bound=Fit)
+
+
+def thin(pairs: Pairs, share: float, seed: int) -> Pairs:
+    """A random share of pairs, at least one if there are any."""
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+    return pairs.take(order[: max(1, round(share * len(pairs)))])
+
+
+def read_settings(arrays: dict[str, Tensor]) -> tuple[NetworkConfig, FitConfig]:
+    """Read the shape of the network and the settings of the fit from a prepared tensor file."""
+    settings = json.loads(bytes(arrays["settings"].tolist()))
+    augmentation = Augmentation(**settings["fit"].pop("augmentation"))
+    weights = LossWeights(**settings["fit"].pop("weights"))
+    config = FitConfig(**settings["fit"], augmentation=augmentation, weights=weights)
+    return NetworkConfig(**settings["network"]), config
+
+
+def fit(
+    prepared: Path,
+    run_dir: Path,
+    report: Callable[[Progress], None],
+    report_step: Callable[[float], None] | None = None,
+    kind: type[AnyFit] = Fit,  # type: ignore[assignment]
+) -> AnyFit:
+    """Fit a network to a prepared tensor file, or go on where an earlier run stopped.
+
+    Parameters
+    ----------
+    prepared : Path
+        File of `cryslator_flows.training.prepare.prepare`; it carries the network's and the fit's settings.
+    run_dir : Path
+        Holds ``checkpoint.npz`` (written every `SAVE_SECONDS` and after every epoch) and ``metrics.jsonl`` (one line an
+        epoch).
+    report : callable
+        Called after every epoch.
+    report_step : callable or None
+        Called after every step with the share done.
+    kind : type of Fit
+        What the fit is.
+
+    Returns
+    -------
+    Fit
+        The finished fit; `best_weights` holds the weights with the best validation score.
+
+    Raises
+    ------
+    DataError
+        The checkpoint in `run_dir` belongs to another recipe or to other data, or a file is damaged.
+    StoreError
+        The checkpoint cannot be written.
+    """
+    arrays = load_arrays(prepared)
+    network, config = read_settings(arrays)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    state = kind(arrays, network, config, device)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint = run_dir / "checkpoint.npz"
+    if checkpoint.exists():
+        state.restore(checkpoint)
+    while state.done < 1 or state.batch:
+        progress = state.run_epoch(report_step, lambda: state.save(checkpoint))
+        state.save(checkpoint)
+        lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
+        write_whole(run_dir / "metrics.jsonl", lines)
+        report(progress)
+    return state
+
+
+if __name__ == "__main__":
+    try:
+        with sole_training(Path(sys.argv[2])):
+            fit(Path(sys.argv[1]), Path(sys.argv[2]), lambda progress: print(progress.describe(), flush=True))
+    except CryslatorError as error:
+        sys.exit(f"Error: {error}")

@@ -1,0 +1,123 @@
+"""What the network is trained to get right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+from cryslator_flows.training.tensors import Pairs
+from cryslator_flows.translator.geometry import cartesian_shift_between, shift_between, strain_between
+from cryslator_flows.translator.graph import Crystals
+from cryslator_flows.translator.network import Network, Prediction, apply, mean_per_crystal
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term of the loss.
+
+    Parameters
+    ----------
+    energy : float
+        Negative log-likelihood of the formation energy under a Laplace distribution.
+    volume, shape : float
+        Trace and deviator of the strain.
+    shift : float
+        Displacements.
+    distance : float
+        Bond lengths of the relaxed crystal.
+    feature : float
+        Translated features against those of the relaxed crystal.
+    adversarial : float
+        Least-squares loss of a discriminator that tells translated features from those of relaxed crystals.
+    """
+
+    energy: float = 1.0
+    volume: float = 1.0
+    shape: float = 0.5
+    shift: float = 1.0
+    distance: float = 0.5
+    feature: float = 0.2
+    adversarial: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Typical size of strain and, in angstrom, of displacements, by which their losses are divided."""
+
+    strain: float
+    shift: float
+
+
+def measure_scales(pairs: Pairs) -> Scales:
+    """Mean absolute target of both kinds over the training pairs."""
+    strain = strain_between(pairs.unrelaxed_lattices, pairs.relaxed_lattices)
+    shift = shift_between(pairs.unrelaxed, pairs.relaxed)
+    return Scales(
+        strain=max(float(strain.diagonal(dim1=1, dim2=2).abs().mean()), 1e-3),
+        shift=max(float(shift.norm(dim=-1).mean()), 1e-3),
+    )
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of values [n] by weights [n]; zero where no weight is left."""
+    return (values * weights).sum() / weights.sum().clamp(min=1e-12)
+
+
+def loss_terms(
+    network: Network, teacher: Network, inputs: Crystals, pairs: Pairs, scales: Scales
+) -> tuple[dict[str, Tensor], Prediction, Tensor]:
+    """Every term of the loss of one batch but the adversarial one, the structural ones over their scales.
+
+    Parameters
+    ----------
+    network, teacher : Network
+        The network and the running average of its weights.
+    inputs : Crystals
+        Crystals to translate.
+    pairs : Pairs
+        The pairs they were drawn from.
+    scales : Scales
+        Of `measure_scales`.
+
+    Returns
+    -------
+    dict, Prediction, Tensor
+        Scalars by name, the prediction they belong to, and the relaxed crystals' features by the teacher, [orbits, F].
+    """
+    relaxed = pairs.relaxed
+    prediction = network(inputs)
+    strain = strain_between(inputs.lattices, relaxed.lattices)
+    shift = (cartesian_shift_between if prediction.cartesian else shift_between)(inputs, relaxed)
+    true = apply(replace(prediction, strain=strain, shift=shift), inputs)
+    with torch.no_grad():
+        edges = teacher.find_edges(true)
+        goal = teacher.features(true, edges)
+        bonds = edges.vectors(true).norm(dim=-1)
+    lengths = edges.vectors(apply(prediction, inputs)).norm(dim=-1)
+
+    def trace(tensor: Tensor) -> Tensor:
+        return tensor.diagonal(dim1=1, dim2=2).sum(-1)
+
+    def deviator(tensor: Tensor) -> Tensor:
+        return tensor - trace(tensor)[:, None, None] / 3 * torch.eye(3, device=tensor.device)
+
+    orbits = inputs.orbits
+    settled = pairs.settled.to(strain.dtype)  # [crystals]
+    here = settled[orbits.owner] * orbits.size  # [orbits]
+    displaced = mean_per_crystal((prediction.shift - shift).norm(dim=-1), inputs)
+    unlike = smooth_l1_loss(prediction.translated, goal, reduction="none").mean(dim=1)
+    known = ~pairs.energy.isnan()
+    scale = prediction.energy_scale[known]
+    likelihood = (prediction.energy - pairs.energy)[known].abs() / scale + scale.log()
+    terms = {
+        "energy": likelihood.mean() if known.any() else prediction.energy.sum() * 0,
+        "volume": weighted_mean((trace(prediction.strain) - trace(strain)).abs(), settled) / (3 * scales.strain),
+        "shape": weighted_mean(deviator(prediction.strain - strain).abs().sum((1, 2)), settled) / (3 * scales.strain),
+        "shift": weighted_mean(displaced, settled) / scales.shift,
+        "distance": weighted_mean((lengths - bonds).abs(), here[orbits.of[edges.receivers]]) / scales.shift,
+        "feature": weighted_mean(unlike, here),
+    }
+    return terms, prediction, goal

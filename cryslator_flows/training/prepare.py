@@ -1,0 +1,299 @@
+"""From a recipe and its files of pairs to one tensor file that `fit` needs nothing but torch and numpy for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pymatgen.core import Element
+from scipy.optimize import nnls
+
+from cryslator_flows.errors import DataError
+from cryslator_flows.training.checkpoint import write_arrays
+from cryslator_flows.training.records import PairRecord, RelaxedRecord, check_record, read_lines
+from cryslator_flows.training.splits import HeldOut, read_training
+from cryslator_flows.training.tensors import Pairs, relaxed_inputs, to_arrays
+from cryslator_flows.translator.equivalents import RELAXED_SHIFT, RELAXED_STRAIN, find_symmetry
+from cryslator_flows.translator.geometry import shift_between, strain_between
+from cryslator_flows.translator.network import MAX_ATOMIC_NUMBER
+from cryslator_flows.translator.orbits import Symmetry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from cryslator_flows.training.recipe import Recipe
+
+
+TensorRow = tuple[Any, ...]
+
+# Single precision, and weights of size one, reach no further.
+LARGEST_TARGET = 1e4
+# What a tensor file was made from.
+MADE_FROM = "made_from"
+
+
+def to_pairs(rows: Iterable[TensorRow], precision: type[np.floating[Any]] = np.float32) -> Pairs:
+    """Stack rows of (numbers, lattice, frac, lattice, frac, energy, settled) into flat tensors."""
+    columns = list(zip(*rows, strict=True)) or [()] * 7
+    numbers, first_lattice, first_frac, second_lattice, second_frac, energy, settled = columns
+
+    def stack(parts: Iterable[NDArray[np.float64]], *shape: int) -> torch.Tensor:
+        return torch.from_numpy(np.asarray([*parts], dtype=precision).reshape(-1, *shape))
+
+    def join(parts: Iterable[NDArray[np.float64]]) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([np.zeros((0, 3)), *parts]).astype(precision))
+
+    n_atoms = torch.tensor([len(part) for part in numbers], dtype=torch.long)
+    energies = torch.tensor(np.asarray(energy, dtype=precision))
+    return Pairs(
+        n_atoms=n_atoms,
+        numbers=torch.from_numpy(np.concatenate([np.zeros(0), *numbers]).astype(np.int64)),
+        unrelaxed_lattices=stack(first_lattice, 3, 3),
+        unrelaxed_frac=join(first_frac),
+        relaxed_lattices=stack(second_lattice, 3, 3),
+        relaxed_frac=join(second_frac),
+        energy=energies,
+        settled=torch.tensor(settled, dtype=torch.bool),
+        symmetry=Symmetry.none(n_atoms, energies.dtype),
+    )
+
+
+def with_symmetry(pairs: Pairs) -> Pairs:
+    """The pairs with the symmetry of the unrelaxed crystal, where the relaxed one has it too."""
+    if not len(pairs):
+        return pairs
+    unrelaxed, relaxed = (crystals.in_precision(torch.float64) for crystals in (pairs.unrelaxed, pairs.relaxed))
+    found = find_symmetry(unrelaxed)
+    orbits, owner = found.orbits, found.owner
+    strain, shift = strain_between(found.lattices, relaxed.lattices), shift_between(found, relaxed)
+    off = (shift - orbits.keep_sites(shift[orbits.shown])).norm(dim=-1)
+    broken = (strain - orbits.keep_cells(strain)).abs().amax(dim=(1, 2)) > RELAXED_STRAIN
+    broken |= torch.zeros(len(pairs), dtype=torch.double).index_reduce_(0, owner, off, "amax") > RELAXED_SHIFT
+    alone, there = Symmetry.none(pairs.n_atoms, torch.float64), vars(found.symmetry)
+
+    def kept(name: str) -> torch.Tensor:
+        here = broken if name == "cells" else broken[owner]
+        return torch.where(here.view(-1, *[1] * (there[name].dim() - 1)), getattr(alone, name), there[name])
+
+    symmetry = Symmetry(**{name: kept(name) for name in there}).to(pairs.unrelaxed_lattices.dtype)
+    return replace(pairs, symmetry=symmetry)
+
+
+def target_value(record: PairRecord | RelaxedRecord, target: str) -> float:
+    """Value of the target field of a record; NaN where it has none.
+
+    Raises
+    ------
+    DataError
+        The field holds no number.
+    """
+    value = getattr(record, target, None)
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_TARGET:
+        name = record.target if isinstance(record, PairRecord) else record.reduced_formula
+        raise DataError(
+            f"{target} of {name}: {value!r} is no number up to {LARGEST_TARGET:g}; fix the records, give them in "
+            "another unit, or choose another target in the recipe"
+        )
+    return float(value)
+
+
+def target_indices(records: list[PairRecord]) -> torch.Tensor:
+    """Number of the target of each pair, counted in order of appearance, [pairs]."""
+    numbers: dict[str, int] = {}
+    rows = [numbers.setdefault(record.target, len(numbers)) for record in records]
+    return torch.tensor(rows, dtype=torch.long)
+
+
+def first_rows(targets: torch.Tensor) -> torch.Tensor:
+    """Row of the first pair of each target, in order of appearance."""
+    rows: dict[int, int] = {}
+    for row, target in enumerate(targets.tolist()):
+        rows.setdefault(target, row)
+    return torch.tensor([*rows.values()])
+
+
+def pair_row(record: PairRecord, target: str) -> TensorRow:
+    """One row for `to_pairs` from a pair."""
+    numbers = np.array([Element(symbol).Z for symbol in record.species])
+    geometry: list[Any] = [np.array(part) for part in (
+        record.unrelaxed.lattice, record.unrelaxed.frac, record.relaxed.lattice, record.relaxed.frac,
+    )]  # fmt: skip
+    return numbers, *geometry, target_value(record, target), True
+
+
+def relaxed_row(record: RelaxedRecord, target: str) -> TensorRow:
+    """One row for `to_pairs` from a relaxed crystal, paired with itself."""
+    structure = record.structure
+    geometry = structure.lattice.matrix, structure.frac_coords
+    numbers = np.array(structure.atomic_numbers)
+    return numbers, *geometry, *geometry, target_value(record, target), record.geometry == "PBE"
+
+
+def element_radius(element: Element) -> float:
+    """Mean ionic radius where pymatgen knows one, else the atomic radius, in angstrom."""
+    ionic = float(element.average_ionic_radius)
+    atomic = float(element.atomic_radius or element.atomic_radius_calculated or 1.5)
+    return ionic if ionic > 0 else atomic
+
+
+def element_table() -> NDArray[np.float32]:
+    """Standardised properties of the elements from pymatgen, [119, 7]; row 0 is unused.
+
+    Electronegativity, mean ionic radius, atomic radius, group, row, Mendeleev number, molar volume; a property
+    that is not known counts as the mean.
+    """
+    elements = [Element.from_Z(number) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
+    rows = [
+        [
+            element.X, element_radius(element), element.atomic_radius or np.nan, element.group, element.row,
+            element.mendeleev_no, element.molar_volume or np.nan,
+        ]
+        for element in elements
+    ]  # fmt: skip
+    table = np.asarray(rows, dtype=np.float64)
+    table = (table - np.nanmean(table, axis=0)) / np.nanstd(table, axis=0)
+    return np.vstack([np.zeros(table.shape[1]), np.nan_to_num(table)]).astype(np.float32)
+
+
+def fit_element_volumes(pairs: Pairs) -> NDArray[np.float32]:
+    """Volumes v_Z >= 0 that minimise sum over relaxed crystals of (sum_Z n_Z v_Z / V - 1)^2, [119].
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Pairs whose relaxed cells are fitted.
+
+    Returns
+    -------
+    array
+        Volumes in cubic angstrom; the median of the others where an element never occurs.
+    """
+    counts = np.zeros((len(pairs), MAX_ATOMIC_NUMBER + 1))
+    owner = pairs.relaxed.owner.numpy()
+    np.add.at(counts, (owner, pairs.numbers.numpy()), 1)
+    counts /= pairs.relaxed.volumes.numpy()[:, None]
+    seen = counts.any(axis=0)
+    volumes = np.zeros(counts.shape[1])
+    volumes[seen], _ = nnls(counts[:, seen], np.ones(len(pairs)))
+    volumes[~seen] = np.median(volumes[seen])
+    return volumes.astype(np.float32)
+
+
+def training_pairs(records: list[PairRecord], target: str, source: str) -> Pairs:
+    """Tensors of the pairs that are trained on or selected on.
+
+    Raises
+    ------
+    DataError
+        No pair has a number under the target.
+    """
+    pairs = with_symmetry(to_pairs(pair_row(record, target) for record in records))
+    if pairs.energy.isnan().all():
+        raise DataError(f"{source}: no pair has a number under {target!r}, the target of the recipe")
+    return pairs
+
+
+def settings_array(settings: dict[str, Any]) -> NDArray[np.uint8]:
+    """Settings as `fit` reads them back."""
+    return np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8)
+
+
+def prepare(recipe: Recipe, path: Path) -> None:
+    """Write the tensor file that `fit` reads: pairs, element tables and settings.
+
+    A file that was made from the same recipe and the same files by the same code stays as it is.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    path : Path
+        The ``.npz`` file to write.
+
+    Raises
+    ------
+    DataError
+        A file of the recipe cannot be read or holds a wrong record, or a training line tells of the validation or
+        test pairs.
+    """
+    source = _digest_of(recipe)
+    if source is not None and source == _made_from(path):
+        return
+    parts, left_out = read_training(recipe)
+    pairs, val = (
+        training_pairs(records, recipe.target, ", ".join(map(str, files)) or str(recipe.pairs))
+        for records, files in ((parts.train, recipe.train), (parts.val, recipe.val))
+    )
+    groups = {"train": target_indices(parts.train), "val": target_indices(parts.val)}
+    targets = pairs.take(first_rows(groups["train"]))
+    held = HeldOut(parts.val, parts.test, recipe.split_by)
+    relaxed = [] if recipe.relaxed is None else _training_crystals(recipe.relaxed, held)
+    radii = [1.0] + [element_radius(Element.from_Z(number)) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
+    alone = with_symmetry(to_pairs(relaxed_row(record, recipe.target) for record in relaxed))
+    if recipe.relaxed is None and recipe.reference is not None:
+        # The paper's encoder and regressor learn from relaxed crystals: those of its pairs.
+        alone = relaxed_inputs(targets)
+    settings = {"network": asdict(recipe.network), "fit": asdict(recipe.fit)}
+    if recipe.reference is not None:
+        settings["reference"] = {"network": asdict(recipe.reference.network), "fit": asdict(recipe.reference.fit)}
+    arrays: dict[str, Any] = {
+        **to_arrays(pairs, "train"),
+        **to_arrays(val, "val"),
+        **{f"targets/{name}": rows.numpy() for name, rows in groups.items()},
+        **to_arrays(alone, "relaxed"),
+        "elements/table": element_table(),
+        "elements/radii": np.asarray(radii, dtype=np.float32),
+        "elements/volumes": fit_element_volumes(targets),
+        "settings": settings_array(settings),
+        "left_out": np.asarray(left_out),
+        MADE_FROM: np.frombuffer((source or "").encode(), dtype=np.uint8),
+    }
+    write_arrays(path, arrays)
+
+
+def _training_crystals(path: Path, held: HeldOut) -> Iterable[RelaxedRecord]:
+    """Relaxed crystals of the training part; one of a formula that is selected on or tested on is an error."""
+    for number, row in read_lines(path):
+        record = check_record(path, number, row, RelaxedRecord)
+        if record.split == "train":
+            if part := held.formulas.get(record.reduced_formula):
+                raise DataError(
+                    f"{path}, line {number}: formula {record.reduced_formula} is one of the {part} pairs; remove the "
+                    "crystal, or give it another `split` than train"
+                )
+            yield record
+
+
+def _digest_of(recipe: Recipe) -> str | None:
+    """Digest of all that `prepare` depends on, None if a file cannot be read."""
+    fields = {"shares", "split_by", "target", "network", "fit", "reference"}
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    parts = recipe.train, recipe.val, recipe.test, [recipe.pairs], [recipe.relaxed], code
+    try:
+        files = [
+            None if file is None else hashlib.sha256(file.read_bytes()).hexdigest() for part in parts for file in part
+        ]
+    except OSError:
+        return None
+    versions = [version(package) for package in ("moyopy", "numpy", "pymatgen")]
+    what = [[len(part) for part in parts], files, versions, recipe.model_dump(mode="json", include=fields)]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _made_from(path: Path) -> str | None:
+    """Return what a tensor file was made from, None if it does not say so."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return bytes(archive[MADE_FROM]).decode()
+    except Exception:  # damaged bytes raise nearly anything
+        return None

@@ -1,0 +1,155 @@
+"""The recipe of a model: what it is trained from and how."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from cryslator_flows.config import StrictModel, read_strict
+from cryslator_flows.system.store_specs import absolute
+from cryslator_flows.training.fit_settings import FitConfig
+from cryslator_flows.training.reference_fit import ReferenceFitConfig
+from cryslator_flows.translator.model_folder import FORMATION_ENERGY, check_network
+from cryslator_flows.translator.network import NetworkConfig
+from cryslator_flows.translator.reference.reference_network import ReferenceConfig
+
+
+class CardText(StrictModel):
+    """Parts of a model card that are not measured."""
+
+    aim: str = Field("Not stated.", description="What the model is for")
+    data: str = Field("Not stated.", description="What it was trained on, with source")
+    licence: str = Field("Not stated.", description="Licence of the weights")
+    limits: str = Field("Not stated.", description="Where it must not be trusted")
+    deviations: list[str] = Field(default_factory=list, description="Where it departs from the paper it follows")
+
+
+Shape = TypeVar("Shape", NetworkConfig, ReferenceConfig)
+
+
+def _check_shape(shape: Shape) -> Shape:
+    check_network(asdict(shape))
+    return shape
+
+
+class ReferenceRecipe(StrictModel):
+    """Shape of the paper's system, and how it is fitted."""
+
+    network: Annotated[ReferenceConfig, AfterValidator(_check_shape)] = Field(default_factory=ReferenceConfig)
+    fit: ReferenceFitConfig = Field(default_factory=ReferenceFitConfig)
+
+
+SplitBy = Literal["formula", "crystal"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Files = Annotated[list[Path], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
+
+
+class TuneConfig(StrictModel):
+    """How `cryslator train --from` fine-tunes a model, in place of `fit`."""
+
+    replay: Path | None = Field(
+        None,
+        description="Old pairs, .jsonl or .jsonl.gz, seen again so that old knowledge is kept: those that the base was "
+        "trained on, or unrelaxed crystals (lines without `relaxed`), whose translation by the base then stands for "
+        "the relaxed crystal",
+    )
+    replay_share: Share = Field(0.5, description="Share of old pairs in a batch")
+    old_val: Path | None = Field(
+        None,
+        description="Old pairs for model selection and calibration, beside the new ones; a tenth of the formulas of "
+        "`replay` if left out",
+    )
+    old_test: Path | None = Field(None, description="Old pairs that base and tuned model are scored on at the end")
+    epochs: int = Field(20, ge=1, description="Passes over the new pairs at most, each of 50 steps at least")
+    minutes: float | None = Field(
+        None, gt=0, description="Training time at most, over all resumed runs together; no bound if left out"
+    )
+    batch_size: int = Field(32, ge=2, description="Pairs in a step, old ones included")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak of the schedule: linear warm-up, then cosine decay")
+    warmup_steps: int = Field(50, ge=1, description="Steps of the warm-up")
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="Decay of the running average of the weights, which starts at the base"
+    )
+    seed: int = Field(0, description="Of all random numbers, and of the split of `replay`")
+    threads: int = Field(0, ge=0, description="Torch threads; 0 leaves torch's own choice")
+
+    def to_fit(self) -> FitConfig:
+        """Settings of the fit; no weight decay, which pulls to zero and not to the base."""
+        own = {"epochs", "minutes", "batch_size", "learning_rate", "warmup_steps", "ema_decay", "seed", "threads"}
+        return FitConfig(**self.model_dump(include=own), weight_decay=0.0, denoising_share=0.0)
+
+
+class Recipe(StrictModel):
+    """What a model is trained from and how; the file ``recipe.yaml`` of a model folder."""
+
+    name: str = Field(description="Name of the model, that of its folder", pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    train: Files = Field(
+        default_factory=list,
+        description="Training pairs, one file (.jsonl or .jsonl.gz) or a list; with `val`, or else `pairs`. Of rows "
+        "with a column `split`, here and below, only those of this part are read",
+    )
+    val: Files = Field(default_factory=list, description="Pairs for model selection, one file or a list")
+    test: Files = Field(default_factory=list, description="Pairs the finished model is scored on, once")
+    pairs: Path | None = Field(
+        None, description="All pairs, .jsonl or .jsonl.gz, in place of the three: split by formula of the target"
+    )
+    shares: tuple[Share, Share, Share] = Field(
+        (0.8, 0.1, 0.1),
+        description="Shares of the formulas of `pairs` for training, validation and test; one formula each at least",
+    )
+    split_by: SplitBy = Field(
+        "formula",
+        description="What training lines must not share with validation and test pairs: formulas, those of templates "
+        "too, or, for the random split of a publication, only the crystals themselves; the card says so then",
+    )
+    relaxed: Path | None = Field(
+        None,
+        description="Relaxed crystals to denoise; rows of other splits are left out. The paper's system learns from "
+        "those of the pairs if left out",
+    )
+    target: str = Field(
+        FORMATION_ENERGY, description="Field of the records that is predicted beside the structure, per crystal"
+    )
+    unit: str = Field("eV/atom", description="Unit of the target")
+    card: CardText = Field(default_factory=lambda: CardText(), description="What the model card says in words")
+    network: Annotated[NetworkConfig, AfterValidator(_check_shape)] = Field(
+        default_factory=NetworkConfig, description="Shape of the network"
+    )
+    fit: FitConfig = Field(default_factory=FitConfig, description="How the network is fitted")
+    tune: TuneConfig = Field(
+        default_factory=lambda: TuneConfig(), description="How a model is fine-tuned, with `--from`; fit is not used"
+    )
+    reference: ReferenceRecipe | None = Field(
+        None, description="Train the paper's system instead; network and fit are not used"
+    )
+
+    @model_validator(mode="after")
+    def _one_source_of_pairs(self) -> Recipe:
+        if self.pairs is None and not (self.train and self.val):
+            raise ValueError("no pairs: name files under train and val, or one file under pairs")
+        if self.pairs is not None and (self.train or self.val or self.test):
+            raise ValueError("pairs is split into train, val and test; leave those out, or leave out pairs")
+        if self.shares[0] == 0 or self.shares[1] == 0:
+            raise ValueError("shares of training and validation must be above 0")
+        return self
+
+    @classmethod
+    def from_file(cls, path: Path | str, data_dir: Path | str | None = None) -> Recipe:
+        """Read a recipe; relative paths in it count from `data_dir`, or from its own folder.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read or a value is wrong; the message names file, line and key.
+        """
+        recipe, base = read_strict(path, cls), Path(data_dir or Path(path).parent)
+        for part in (recipe, recipe.tune):
+            for name, value in dict(part).items():
+                if isinstance(value, Path):
+                    setattr(part, name, absolute(value, base))
+        for name in ("train", "val", "test"):
+            setattr(recipe, name, [absolute(file, base) for file in getattr(recipe, name)])
+        return recipe

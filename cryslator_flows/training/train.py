@@ -1,0 +1,232 @@
+"""From a recipe to a model folder: prepare, fit, calibrate, export, score, write the card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pymatgen.core import Element
+
+from cryslator_flows.system.whole_files import write_whole
+from cryslator_flows.training.calibrate import calibrate
+from cryslator_flows.training.card import model_card
+from cryslator_flows.training.checkpoint import sole_training
+from cryslator_flows.training.curve import CURVE, draw_curve
+from cryslator_flows.training.evaluate import INPUTS, evaluate
+from cryslator_flows.training.fit import Fit, fit
+from cryslator_flows.training.new_model import check_place, new_model
+from cryslator_flows.training.prepare import first_rows, prepare
+from cryslator_flows.training.reference_fit import fit_reference
+from cryslator_flows.training.splits import read_tests
+from cryslator_flows.training.tensors import from_arrays, load_arrays
+from cryslator_flows.translator.loaded import LoadedModel
+from cryslator_flows.translator.model_folder import (
+    CARD,
+    METRICS,
+    RECIPE,
+    ModelConfig,
+    ModelFolder,
+    save_model,
+)
+from cryslator_flows.translator.network import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cryslator_flows.training.fit_settings import Progress
+    from cryslator_flows.training.recipe import CardText, Recipe
+    from cryslator_flows.training.reference_stages import StageProgress
+    from cryslator_flows.translator.calibration import Calibration
+    from cryslator_flows.translator.reference.reference_network import ReferenceNetwork
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its best weights, and what the card says of its training."""
+
+    network: Network | ReferenceNetwork
+    summary: dict[str, Any]
+
+
+def train(
+    recipe: Recipe,
+    recipe_file: Path,
+    folder: Path,
+    run_dir: Path,
+    report: Callable[[Progress | StageProgress], None],
+    report_step: Callable[[float], None],
+    report_scoring: Callable[[str, int, int], None] | None = None,
+) -> ModelFolder:
+    """Train a model, or go on with a training that was stopped.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    recipe_file : Path
+        Where it was read from; a copy stays with the model.
+    folder : Path
+        The model folder to write.
+    run_dir : Path
+        Holds ``prepared.npz`` and the checkpoints.
+    report : callable
+        Called after every epoch.
+    report_step : callable
+        Called after every step with the share done; not for the paper's system.
+    report_scoring : callable or None
+        The `progress` of `evaluate`.
+
+    Returns
+    -------
+    ModelFolder
+        The finished model.
+
+    Raises
+    ------
+    DataError
+        A file of the recipe is wrong, a training pair tells of the validation or test pairs, or the checkpoints in
+        `run_dir` belong to another recipe or to other data.
+    StoreError
+        Another training runs in `run_dir`, `folder` holds something else than a model, or one cannot be written.
+    """
+    check_place(folder)
+    prepared = run_dir / "prepared.npz"
+    with sole_training(run_dir):
+        prepare(recipe, prepared)
+        trained = (
+            train_network(prepared, run_dir, report, report_step)
+            if recipe.reference is None
+            else train_reference(prepared, run_dir, report)
+        )
+        return export(trained, prepared, recipe, recipe_file, folder, report_scoring)
+
+
+def train_network(
+    prepared: Path,
+    run_dir: Path,
+    report: Callable[[Progress], None],
+    report_step: Callable[[float], None] | None,
+    kind: type[Fit] = Fit,
+) -> Trained:
+    """Fit today's network; parameters as in `fit`. ``curve.png`` in `run_dir` grows with it."""
+
+    def drawn(progress: Progress) -> None:
+        draw_curve(run_dir)
+        report(progress)
+
+    state = fit(prepared, run_dir, drawn, report_step, kind)
+    state.network.load_state_dict(state.best_weights)
+    best = min(state.history, key=lambda progress: progress.validation["score"])
+    summary = {
+        "pairs": len(state.pairs),
+        "relaxed_crystals": len(state.relaxed),
+        "epochs": state.epoch,
+        "minutes": round(state.seconds / 60, 1),
+        "best": asdict(best),
+    }
+    return Trained(state.network.eval(), summary)
+
+
+def train_reference(prepared: Path, run_dir: Path, report: Callable[[StageProgress], None]) -> Trained:
+    """Fit the paper's system; parameters as in `fit_reference`."""
+    network, stages = fit_reference(prepared, run_dir, report)
+    rows = [
+        {"stage": stage.name, "epochs": stage.epoch, "minutes": round(stage.seconds / 60, 1), "best": stage.best}
+        for stage in stages
+    ]
+    return Trained(network, {"minutes": round(sum(stage.seconds for stage in stages) / 60, 1), "stages": rows})
+
+
+def export(
+    trained: Trained,
+    prepared: Path,
+    recipe: Recipe,
+    recipe_file: Path,
+    folder: Path,
+    report_scoring: Callable[[str, int, int], None] | None,
+) -> ModelFolder:
+    """Calibrate a network, write it as a model folder, score it and write the card.
+
+    Parameters
+    ----------
+    trained : Trained
+        The network.
+    prepared : Path
+        The tensor file it was fitted to.
+    recipe, recipe_file, folder, report_scoring
+        As in `train`.
+
+    Returns
+    -------
+    ModelFolder
+        The model.
+    """
+    arrays = load_arrays(prepared)
+    pairs, val, relaxed = (from_arrays(arrays, name) for name in ("train", "val", "relaxed"))
+    device = str(next(trained.network.parameters()).device)
+    targets = arrays["targets/val"]
+    calibration = calibrate(
+        trained.network,
+        pairs.take(first_rows(arrays["targets/train"])),
+        val,
+        1 / torch.bincount(targets)[targets],
+        device,
+        settles=recipe.reference is None,
+        element_volumes=arrays["elements/volumes"],
+    )
+    config = ModelConfig(
+        model_type="cryslator" if recipe.reference is None else "cryslator-2023",
+        name=folder.resolve().name,
+        target=recipe.target,
+        unit=recipe.unit,
+        network=asdict(trained.network.config),
+        elements=[Element.from_Z(int(number)).symbol for number in torch.unique(pairs.numbers)],
+    )
+    weights = trained.network.state_dict()
+    if recipe.reference is not None:
+        # A reference need not be stored to the last digit; scores are those of what is stored.
+        weights |= {name: value.half() for name, value in trained.network.named_parameters()}
+    with new_model(folder) as place:
+        model = save_model(place, config, weights, calibration)
+        write_whole(place / RECIPE, recipe_file.read_bytes())
+        if (prepared.parent / CURVE).is_file():
+            write_whole(place / CURVE, (prepared.parent / CURVE).read_bytes())
+        metrics = describe_model(model, trained, calibration, len(torch.unique(targets))) | {
+            "training": {"pairs": len(pairs), "relaxed_crystals": len(relaxed), **trained.summary},
+        }
+        if recipe.split_by != "formula":
+            metrics["training"]["split_by"] = recipe.split_by
+        if left_out := int(arrays["left_out"]):
+            metrics["training"]["left_out"] = left_out
+        for name, test in read_tests(recipe).items():
+            if test:
+                scored = evaluate([LoadedModel(model)], test, INPUTS, report_scoring)
+                rows = [part.model_dump() for part in scored]
+                if "test" in metrics:
+                    rows = [{**row, "chemistry": f"{name}, {row['chemistry']}"} for row in rows]
+                metrics["test"] = [*metrics.get("test", []), *rows]
+        write_metrics(place, metrics, recipe.card)
+    return ModelFolder(folder)
+
+
+def describe_model(model: ModelFolder, trained: Trained, calibration: Calibration, n_targets: int) -> dict[str, Any]:
+    """What ``metrics.json`` says of any model: version, size, and what `n_targets` validation targets taught."""
+    return {
+        "model_version": model.version(),
+        "parameters": sum(weight.numel() for weight in trained.network.parameters()),
+        "calibration": {
+            "targets": n_targets,
+            "scale": calibration.scale.tolist(),
+            "quantiles": calibration.quantiles.tolist(),
+            "limit": float(calibration.limit),
+        },
+    }
+
+
+def write_metrics(folder: Path, metrics: dict[str, Any], card: CardText) -> None:
+    """Write ``metrics.json`` of a model, and the card made from it."""
+    write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_whole(folder / CARD, model_card(folder, card))

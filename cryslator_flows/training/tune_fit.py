@@ -1,0 +1,93 @@
+"""The fit of a fine-tuning: from the weights of a base, with old pairs in every batch. Torch and numpy only."""
+
+from __future__ import annotations
+
+import copy
+from math import ceil, isnan, nan
+from typing import TYPE_CHECKING
+
+import torch
+
+from cryslator_flows.training.fit import Fit, thin
+from cryslator_flows.training.fit_settings import FitConfig, Progress
+from cryslator_flows.training.loss import measure_scales
+from cryslator_flows.training.tensors import Pairs, concatenate, from_arrays
+from cryslator_flows.training.validation import validate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cryslator_flows.translator.network import NetworkConfig
+
+BASE = "base/"
+# Few new pairs would make epochs of a step or two, each with its validation.
+STEPS_PER_EPOCH = 50
+# Old validation pairs that are looked at after every epoch, at most.
+OLD_VALIDATION = 300
+COMPARED = "energy_mae", "volume_error", "displacement"
+
+
+class TuneFit(Fit):
+    """A fine-tuning in progress; everything as in `Fit` but where it starts, what it draws and how it is selected.
+
+    The running average starts at the base. An epoch is one pass over the new pairs, or several where they are few.
+    The score of an epoch is the ratio of its errors to those of the base, new and old validation pairs weighing the
+    same, averaged over energy, volume and displacement: 1 for the base, which is the result if nothing is better.
+    """
+
+    def __init__(self, arrays: dict[str, Tensor], network: NetworkConfig, config: FitConfig, device: str) -> None:
+        super().__init__(arrays, network, config, device)
+        self.replay = from_arrays(arrays, "replay")
+        old = from_arrays(arrays, "old_val")
+        self.old_validation = thin(old, min(1, OLD_VALIDATION / max(1, len(old))), config.seed) if len(old) else old
+        self.n_old = round(config.batch_size * float(arrays["replay_share"])) if len(self.replay) else 0
+        self.scales = measure_scales(concatenate(self.pairs, self.replay))
+        weights = {name.removeprefix(BASE): value for name, value in arrays.items() if name.startswith(BASE)}
+        # A base that predicts another target lends no head for it.
+        weights = {**self.network.state_dict(), **weights}
+        self.network.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+        self.best_weights = copy.deepcopy(self.average.state_dict())
+        self.start: dict[str, float] = {}
+        self.start = self.validate()
+        self.best = self.start["score"]
+        self.history = [Progress(0, 0, 0.0, 0.0, {}, self.start)]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return max(STEPS_PER_EPOCH, ceil(len(self.pairs) / (self.config.batch_size - self.n_old)))
+
+    def plan(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Rows of the new pairs of each batch."""
+        n_new = self.config.batch_size - self.n_old
+        passes = ceil(self.steps_per_epoch * n_new / len(self.pairs))
+        order = torch.cat([torch.randperm(len(self.pairs), generator=generator) for _ in range(passes)])
+        return order.split(n_new)[: self.steps_per_epoch]
+
+    def compose(self, rows: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor]:
+        """A batch of such pairs and of old ones drawn at random."""
+        batch = self.pairs.take(rows)
+        if self.n_old:
+            old = torch.randint(len(self.replay), (self.n_old,), generator=generator)
+            batch = concatenate(batch, self.replay.take(old))
+        return batch, torch.zeros(len(batch), dtype=torch.bool)
+
+    def validate(self) -> dict[str, float]:
+        """Errors on the new validation pairs and, led by ``old_``, on the old ones."""
+        found = validate(self.average, self.validation)
+        if len(self.old_validation):
+            found |= {f"old_{name}": value for name, value in validate(self.average, self.old_validation).items()}
+        found.pop("old_score", None)
+        start = self.start or found
+        ratios = []
+        for name in COMPARED:
+            # Summed before they are divided: what the base does without error on old pairs must not blow the score up.
+            known = [part for part in (name, f"old_{name}") if not isnan(start.get(part, nan))]
+            if known:
+                ratios.append(sum(found[part] for part in known) / max(sum(start[part] for part in known), 1e-3))
+        return {**found, "score": sum(ratios) / len(ratios)}
+
+    def decay(self) -> float:
+        """Share of the running average that the next step leaves: it starts from the base, so always the same."""
+        return self.config.ema_decay

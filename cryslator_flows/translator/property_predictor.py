@@ -1,0 +1,98 @@
+"""Models of any property of the relaxed crystal, predicted from an unrelaxed structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryslator_flows.crystals.check import check_structure
+from cryslator_flows.translator.loaded import LoadedModel, to_crystals
+from cryslator_flows.translator.model_folder import find_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pymatgen.core import Structure
+
+    from cryslator_flows.translator.model_folder import ModelFolder
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class PropertyPrediction:
+    """Predicted property of the relaxed crystal.
+
+    Parameters
+    ----------
+    target : str
+        Name of the property.
+    unit : str
+        Its unit.
+    value : float
+        The prediction.
+    uncertainty, uncertainty_90 : float
+        Half widths of the intervals that held 68 and 90 % of the validation values.
+    out_of_domain : bool
+        Whether the crystal is unlike those of the training data.
+    """
+
+    target: str
+    unit: str
+    value: float
+    uncertainty: float
+    uncertainty_90: float
+    out_of_domain: bool
+
+
+class PropertyPredictor:
+    """Predicts the property that a model's recipe names as its target.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+        The model to load.
+
+    Examples
+    --------
+    >>> predictor = PropertyPredictor.from_pretrained("cryslator-oxides")
+    >>> predictor.unit
+    'eV/atom'
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.model = LoadedModel(folder)
+        self.target, self.unit = self.model.config.target, self.model.config.unit
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> PropertyPredictor:
+        """Load a model by name, or by its folder.
+
+        Raises
+        ------
+        ModelError
+            No such model, or its files are damaged.
+        """
+        return cls(find_model(name))
+
+    def predict_many(self, structures: Iterable[Structure]) -> list[PropertyPrediction]:
+        """Predict the property of the relaxed crystals from their unrelaxed structures, in order.
+
+        Raises
+        ------
+        StructureError
+            A structure makes no physical sense, see `check_structure`.
+        """
+        given = list(structures)
+        for index, structure in enumerate(given):
+            check_structure(structure, f"structures[{index}]")
+        results = []
+        for start in range(0, len(given), BATCH):
+            batch = given[start : start + BATCH]
+            outcome = self.model.predict(to_crystals(batch))
+            columns = outcome.prediction.energy.tolist(), outcome.uncertainty.tolist(), outcome.distance.tolist()
+            for structure, value, (narrow, wide), distance in zip(batch, *columns, strict=True):
+                far = distance > 1 or bool(self.model.unknown_elements(structure.species))
+                results.append(PropertyPrediction(self.target, self.unit, value, narrow, wide, far))
+        return results
