@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from cryslator_flows.crystals.files import ReadStructure
     from cryslator_flows.translator.model_folder import ModelFolder
 
+    Batch = list[ReadStructure]
+
 # Atoms in a batch: enough that starting operations takes little of the time.
 ATOMS_PER_BATCH = 1024
 TOO_CLOSE = 0.7
@@ -40,7 +42,6 @@ WORTH_PROCESSES = 5000
 # More of them would wait for the one that reads and writes, and each takes some 350 MiB.
 MOST_PROCESSES = 8
 
-Batch = list[ReadStructure]
 TranslationResult = Translation | StructureError
 NamedResult = tuple[str, TranslationResult]
 
