@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated
@@ -66,8 +67,8 @@ def submit(
 
     campaign = Campaign.from_file(file)
     settings = campaign.jobflow_remote.with_options(project, worker or (), exec_config or (), priority or ())
-    opened = open_project(settings.project)
-    submission = submit_campaign(campaign, opened, settings, again)
+    with closing(open_project(settings.project)) as opened:
+        submission = submit_campaign(campaign, opened, settings, again)
     workers = ", ".join(f"{stage} on {name}" for stage, name in submission.workers.items())
     what = submission.label
     if submission.n_remaining is not None:

@@ -72,11 +72,12 @@ class TranslateMaker(Maker):
         """
         from cryslator_flows.errors import StructureError
         from cryslator_flows.training.travel import unpack_model
-        from cryslator_flows.translator.translator import Translator
+        from cryslator_flows.translator.model_folder import find_model
+        from cryslator_flows.translator.translator import kept_translator
 
         began = perf_counter()
-        folder = self.model_name if model is None else unpack_model(model, Path.cwd()).path
-        translator = Translator.from_pretrained(folder)
+        folder = find_model(self.model_name) if model is None else unpack_model(model, Path.cwd())
+        translator = kept_translator(folder, folder.version())
         waiting: list[Candidate] = []
 
         def structures() -> Iterator[Structure]:

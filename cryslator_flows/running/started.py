@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -148,4 +148,5 @@ def find_started(
         raise ProjectError(
             f"campaign {label!r}: there is no campaign folder {place.path}{known}, and {error}"
         ) from error
-    yield StartedCampaign(label, place.path, opened)
+    with closing(opened):
+        yield StartedCampaign(label, place.path, opened)

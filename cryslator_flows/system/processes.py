@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from loky import cpu_count, get_reusable_executor
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor
+    from contextlib import AbstractContextManager
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -62,6 +65,19 @@ def run_elsewhere(work: Callable[[Task], Result], tasks: Sequence[Task], most: i
     finally:
         for waiting in ahead:
             waiting.cancel()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Keep numerical libraries to one thread in the calling thread: from now on, or within a ``with``."""
+    import torch
+
+    torch.get_num_threads()  # torch sets the number itself when it is first asked in a thread
+    return _thread_pools().limit(limits=1, user_api="openmp")
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _end_with(parent: int) -> None:

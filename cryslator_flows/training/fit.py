@@ -32,7 +32,7 @@ from cryslator_flows.training.checkpoint import (
     sole_training,
     write_arrays,
 )
-from cryslator_flows.training.fit_settings import FitConfig, Progress
+from cryslator_flows.training.fit_settings import FitConfig, Progress, torch_threads
 from cryslator_flows.training.loss import LossWeights, loss_terms, measure_scales
 from cryslator_flows.training.tensors import Augmentation, Pairs, concatenate, digest, from_arrays, load_arrays
 from cryslator_flows.training.validation import validate
@@ -328,20 +328,19 @@ def fit(
     """
     arrays = load_arrays(prepared)
     network, config = read_settings(arrays)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    state = kind(arrays, network, config, device)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint = run_dir / "checkpoint.npz"
-    if checkpoint.exists():
-        state.restore(checkpoint)
-    while state.done < 1 or state.batch:
-        progress = state.run_epoch(report_step, lambda: state.save(checkpoint))
-        state.save(checkpoint)
-        lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
-        write_whole(run_dir / "metrics.jsonl", lines)
-        report(progress)
+    with torch_threads(config.threads):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        state = kind(arrays, network, config, device)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        checkpoint = run_dir / "checkpoint.npz"
+        if checkpoint.exists():
+            state.restore(checkpoint)
+        while state.done < 1 or state.batch:
+            progress = state.run_epoch(report_step, lambda: state.save(checkpoint))
+            state.save(checkpoint)
+            lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
+            write_whole(run_dir / "metrics.jsonl", lines)
+            report(progress)
     return state
 
 

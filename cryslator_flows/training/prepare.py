@@ -277,7 +277,9 @@ def _training_crystals(path: Path, held: HeldOut) -> Iterable[RelaxedRecord]:
 def _digest_of(recipe: Recipe) -> str | None:
     """Digest of all that `prepare` depends on, None if a file cannot be read."""
     fields = {"shares", "split_by", "target", "network", "fit", "reference"}
-    code = sorted(Path(__file__).parent.glob("*.py"))
+    code = sorted(
+        file for room in ("training", "translator") for file in Path(__file__).parents[1].glob(f"{room}/*.py")
+    )
     parts = recipe.train, recipe.val, recipe.test, [recipe.pairs], [recipe.relaxed], code
     try:
         files = [

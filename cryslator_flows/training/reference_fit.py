@@ -17,6 +17,7 @@ import torch
 
 from cryslator_flows.errors import CryslatorError
 from cryslator_flows.training.checkpoint import sole_training
+from cryslator_flows.training.fit_settings import torch_threads
 from cryslator_flows.training.reference_stages import (
     EnergyStage,
     StageProgress,
@@ -115,45 +116,44 @@ def fit_reference(
     arrays = load_arrays(prepared)
     settings = json.loads(bytes(arrays.pop("settings").tolist()))["reference"]
     config = ReferenceFitConfig(**settings["fit"])
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    network = ReferenceNetwork(ReferenceConfig(**settings["network"])).to(device)
-    discriminator = Discriminator(network.config.channels).to(device)
-    train, val, relaxed = (from_arrays(arrays, name) for name in ("train", "val", "relaxed"))
-    recipe = {**settings, "pairs": digest(train, val, relaxed)}
-    run_dir.mkdir(parents=True, exist_ok=True)
-    stages: list[TrainingStage] = []
+    with torch_threads(config.threads):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.manual_seed(0)
+        network = ReferenceNetwork(ReferenceConfig(**settings["network"])).to(device)
+        discriminator = Discriminator(network.config.channels).to(device)
+        train, val, relaxed = (from_arrays(arrays, name) for name in ("train", "val", "relaxed"))
+        recipe = {**settings, "pairs": digest(train, val, relaxed)}
+        run_dir.mkdir(parents=True, exist_ok=True)
+        stages: list[TrainingStage] = []
 
-    def run(stage: TrainingStage) -> None:
-        stage.run(run_dir / f"{stage.name}.npz", recipe, report)
-        stages.append(stage)
+        def run(stage: TrainingStage) -> None:
+            stage.run(run_dir / f"{stage.name}.npz", recipe, report)
+            stages.append(stage)
 
-    known, known_val = with_energy(train), with_energy(val)
-    inputs = {
-        "R": (with_energy(relaxed), relaxed_inputs(known_val)),
-        "U": (known, known_val),
-        "R+U": (
-            concatenate(known, with_energy(relaxed)),
-            concatenate(known_val, relaxed_inputs(known_val)),
-        ),
-    }
-    for name in BASELINES:
-        run(EnergyStage(name, network, *inputs[name], config.energy_minutes, device))
+        known, known_val = with_energy(train), with_energy(val)
+        inputs = {
+            "R": (with_energy(relaxed), relaxed_inputs(known_val)),
+            "U": (known, known_val),
+            "R+U": (
+                concatenate(known, with_energy(relaxed)),
+                concatenate(known_val, relaxed_inputs(known_val)),
+            ),
+        }
+        for name in BASELINES:
+            run(EnergyStage(name, network, *inputs[name], config.energy_minutes, device))
 
-    features, features_val = (
-        (encode(network, pairs, device), encode(network, relaxed_inputs(pairs), device)) for pairs in (train, val)
-    )
-    rates = config.generator_rate, config.discriminator_rate
-    minutes, noise = config.translation_minutes, config.feature_noise
-    run(TranslationStage(network.generator, discriminator, features, features_val, minutes, rates, noise))
+        features, features_val = (
+            (encode(network, pairs, device), encode(network, relaxed_inputs(pairs), device)) for pairs in (train, val)
+        )
+        rates = config.generator_rate, config.discriminator_rate
+        minutes, noise = config.translation_minutes, config.feature_noise
+        run(TranslationStage(network.generator, discriminator, features, features_val, minutes, rates, noise))
 
-    both = encode_and_translate(network, concatenate(train, relaxed), device)
-    both_val = encode_and_translate(network, concatenate(val, relaxed_inputs(val)), device)
-    run(StructureStage("cell", network, both, both_val, config.cell_minutes, device))
-    run(StructureStage("position", network, both, both_val, config.position_minutes, device))
-    return network.eval(), stages
+        both = encode_and_translate(network, concatenate(train, relaxed), device)
+        both_val = encode_and_translate(network, concatenate(val, relaxed_inputs(val)), device)
+        run(StructureStage("cell", network, both, both_val, config.cell_minutes, device))
+        run(StructureStage("position", network, both, both_val, config.position_minutes, device))
+        return network.eval(), stages
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pymatgen.core import Element, Lattice, Structure
 from torch import Tensor
 
 from cryslator_flows.crystals.check import inside_cell
+from cryslator_flows.errors import ModelError, one_line
 from cryslator_flows.translator.equivalents import find_symmetry
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Prediction, apply
@@ -82,18 +83,25 @@ class LoadedModel:
     ----------
     folder : ModelFolder
         The model to load.
+    device : str or None
+        Where to compute; the GPU, if there is one, for None.
 
     Raises
     ------
     ModelError
-        A file of the model is damaged.
+        A file of the model is damaged, or there is no such device.
     """
 
-    def __init__(self, folder: ModelFolder) -> None:
+    def __init__(self, folder: ModelFolder, device: str | None = None) -> None:
         self.config = folder.config()
         self.version = folder.version()
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.network = folder.network().to(self.device)
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        network = folder.network()
+        try:
+            self.network = network.to(self.device)
+        # torch raises AssertionError where it is built without CUDA.
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"device {self.device!r}: {one_line(error)}; give 'cpu', or None") from error
         self.calibration = folder.calibration().to(self.device, torch.float64)
         self._known = set(self.config.elements)
 

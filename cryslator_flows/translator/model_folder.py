@@ -221,7 +221,8 @@ class ModelFolder:
             raise ModelError(
                 f"{self.path / WEIGHTS}: weights of another network ({first}); install the model again"
             ) from error
-        return network.eval().requires_grad_(False)
+        # Tables of the network are made in torch's default precision, which may be another one.
+        return network.float().eval().requires_grad_(False)
 
     def calibration(self) -> Calibration:
         """Load what was fitted on the validation pairs.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from multiprocessing import current_process
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.moments import moments_of
 from cryslator_flows.documents.candidates import Translation
 from cryslator_flows.errors import ModelError, StructureError, one_line
-from cryslator_flows.system.processes import start_processes
+from cryslator_flows.system.processes import one_thread, start_processes
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from cryslator_flows.translator.loaded import LoadedModel, to_crystals
 from cryslator_flows.translator.model_folder import FORMATION_ENERGY, find_model
@@ -53,6 +53,8 @@ class Translator:
     ----------
     folder : ModelFolder
         The model to load.
+    device : str or None
+        Where to compute, as in ``"cuda:1"``; the GPU, if there is one, for None.
 
     Examples
     --------
@@ -66,10 +68,7 @@ class Translator:
     'BaMnO3'
     """
 
-    # By all translators of this process.
-    n_translated: ClassVar[int] = 0
-
-    def __init__(self, folder: ModelFolder) -> None:
+    def __init__(self, folder: ModelFolder, device: str | None = None) -> None:
         target = folder.config().target
         if target != FORMATION_ENERGY:
             raise ModelError(
@@ -77,20 +76,23 @@ class Translator:
                 "use PropertyPredictor of cryslator_flows.translator.property_predictor for it"
             )
         self.folder = folder
-        self.model = LoadedModel(folder)
+        self.model = LoadedModel(folder, device)
         self.name = self.model.config.name
         self.version = self.model.version
+        self._n_translated = 0
+        # Daemonic processes, those of multiprocessing.Pool, may not start others.
+        self._alone = current_process().daemon
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = DEFAULT_MODEL) -> Translator:
-        """Load a released model by name, or a model of your own by its folder.
+    def from_pretrained(cls, name: str | Path = DEFAULT_MODEL, device: str | None = None) -> Translator:
+        """Load a released model by name, or another model by its folder, on a device.
 
         Raises
         ------
         ModelError
-            No such model, or its files are damaged.
+            There is no such model or device, or a file is damaged.
         """
-        return cls(find_model(name))
+        return cls(find_model(name), device)
 
     def translate(self, structure: Structure) -> Translation:
         """Translate one structure.
@@ -100,12 +102,9 @@ class Translator:
         StructureError
             The structure makes no physical sense, see `check_structure`.
         """
-        cores = torch.get_num_threads()
-        torch.set_num_threads(1)  # threads that wait for each other on a busy machine can cost a factor of ten
-        try:
+        # Threads that wait for each other on a busy machine can cost a factor of ten.
+        with one_thread():
             (result,) = self.translate_batch([("structure", structure)])
-        finally:
-            torch.set_num_threads(cores)
         if isinstance(result, StructureError):
             raise result
         return result
@@ -158,7 +157,7 @@ class Translator:
         cores = torch.get_num_threads()
         ahead: deque[tuple[Batch, Future[list[TranslationResult]]]] = deque()
         # A batch is too small for the threads of one operation to be worth their wake-up; a batch for each is not.
-        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+        with ThreadPoolExecutor(cores, initializer=one_thread) as threads:
             try:
                 for batch in in_batches(rows):
                     workers = self._processes()
@@ -166,14 +165,13 @@ class Translator:
                         waiting = threads.submit(self.translate_batch, batch)
                     else:
                         waiting = start_processes(workers).submit(translate_elsewhere, self.folder, self.version, batch)
-                    Translator.n_translated += len(batch)
+                    self._n_translated += len(batch)
                     ahead.append((batch, waiting))
                     if len(ahead) > max(cores, workers):
                         yield from self._results(*ahead.popleft())
                 while ahead:
                     yield from self._results(*ahead.popleft())
             finally:
-                torch.set_num_threads(cores)
                 for _, waiting in ahead:
                     waiting.cancel()
 
@@ -191,8 +189,8 @@ class Translator:
         return [item if isinstance(item, StructureError) else next(translations) for item in checked]
 
     def _processes(self) -> int:
-        """Processes to translate in: this one, until it alone has translated so many that others are worth starting."""
-        if self.model.device != "cpu" or Translator.n_translated < WORTH_PROCESSES:
+        """Count processes to translate in: this one, until it has translated so many that others are worth starting."""
+        if self._alone or self.model.device != "cpu" or self._n_translated < WORTH_PROCESSES:
             return 1
         return min(cpu_count(), MOST_PROCESSES)
 
@@ -202,7 +200,7 @@ class Translator:
             results = waiting.result()
         except BrokenProcessPool:
             # Another process was killed, for want of memory most likely: this one goes on alone.
-            Translator.n_translated = -sys.maxsize
+            self._alone = True
             results = self.translate_batch(batch)
         return zip((name for name, _ in batch), results, strict=True)
 
@@ -278,12 +276,19 @@ def in_batches(rows: Iterable[ReadStructure]) -> Iterator[Batch]:
 
 def translate_elsewhere(folder: ModelFolder, version: str, batch: Batch) -> list[TranslationResult]:
     """Translate a batch in another process, which keeps its model."""
-    return _translator_of_process(folder, version).translate_batch(batch)
+    with one_thread():
+        return kept_translator(folder, version).translate_batch(batch)
 
 
 @lru_cache(maxsize=1)
-def _translator_of_process(folder: ModelFolder, version: str) -> Translator:
-    torch.set_num_threads(1)
+def kept_translator(folder: ModelFolder, version: str) -> Translator:
+    """Load a model unless it was the last one that this process loaded.
+
+    Raises
+    ------
+    ModelError
+        A file is damaged, or the model is of another version.
+    """
     translator = Translator(folder)
     if translator.version != version:
         raise ModelError(f"{folder.path}: the weights changed while they were in use; start again")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -50,6 +51,18 @@ def test_second_run_does_nothing_twice(tmp_path):
     assert second == first
     assert happened["done"] == 0
     assert (tmp_path / "log").read_text() == log
+
+
+def test_two_campaigns_in_two_threads_stay_in_their_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = campaign(tmp_path, "LoggingRelaxMaker", log=str(tmp_path / "log"))
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(made.run, ["one", "two"])
+    assert Path.cwd() == tmp_path
+    assert first.relaxations["energy_per_atom"].tolist() == second.relaxations["energy_per_atom"].tolist()
+    jobs = [sorted(path.name for path in tmp_path.glob(f"{name}/jobs/*/job.out")) for name in ("one", "two")]
+    assert len(jobs[0]) == len(jobs[1]) > 10
+    assert not list(tmp_path.glob("*/jobs/*/one")) + list(tmp_path.glob("*/jobs/*/two"))
 
 
 CLI = [sys.executable, "-m", "cryslator_flows.cli.main", "screen"]

@@ -1,9 +1,12 @@
 import json
+import multiprocessing
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -123,7 +126,8 @@ def test_what_is_no_structure_is_refused(translator, perovskite):
 @pytest.mark.slow
 def test_what_a_killed_process_leaves_is_translated_here(translator, perovskite, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    monkeypatch.setattr(Translator, "n_translated", WORTH_PROCESSES)
+    monkeypatch.setattr(translator, "_n_translated", WORTH_PROCESSES)
+    monkeypatch.setattr(translator, "_alone", False)
     monkeypatch.setattr("cryslator_flows.translator.translator.translate_elsewhere", end_process)
     results = list(translator.translate_stream([perovskite] * 3))
     assert [result.formation_energy_per_atom for result in results] == pytest.approx(
@@ -139,7 +143,8 @@ def test_many_are_translated_in_other_processes_with_the_same_results(translator
     rows.insert(3, ("unread", StructureError("unread: no atoms", "no atoms")))
     here = dict(translator.translate_labelled(iter(rows)))
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    monkeypatch.setattr(Translator, "n_translated", WORTH_PROCESSES)
+    monkeypatch.setattr(translator, "_n_translated", WORTH_PROCESSES)
+    monkeypatch.setattr(translator, "_alone", False)
     monkeypatch.setattr(translator.model, "predict", None)  # this process translates nothing any more
     there = dict(translator.translate_labelled(iter(rows)))
     assert list(there) == list(here) == [name for name, _ in rows]
@@ -147,6 +152,49 @@ def test_many_are_translated_in_other_processes_with_the_same_results(translator
     assert str(there["flat"]) == str(here["flat"])
     for name in set(there) - {"unread", "flat"}:
         assert there[name] == here[name]
+
+
+def threads_of_a_new_thread():
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_threads_are_as_before_while_a_stream_rests(translator, perovskite):
+    before = torch.get_num_threads(), threads_of_a_new_thread()
+    stream = translator.translate_stream([perovskite] * 3)
+    next(stream)
+    assert (torch.get_num_threads(), threads_of_a_new_thread()) == before
+    stream.close()
+
+
+def test_precision_of_torch_does_not_matter(translator, perovskite):
+    energy = translator.translate(perovskite).formation_energy_per_atom
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = Translator.from_pretrained()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert other.translate(perovskite).formation_energy_per_atom == pytest.approx(energy, abs=1e-5)
+
+
+def test_an_unknown_device_is_named(translator):
+    with pytest.raises(ModelError, match="device 'abacus'"):
+        Translator.from_pretrained(device="abacus")
+    assert Translator.from_pretrained(device="cpu").model.device == "cpu"
+
+
+def translate_many_in_a_daemon(structures):
+    translator = Translator.from_pretrained()
+    translator._n_translated = WORTH_PROCESSES
+    return [translation.formation_energy_per_atom for translation in translator.translate_many(structures)]
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_pool_translates_alone(translator, perovskite):
+    """It may not start processes of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (energy,) = pool.apply(translate_many_in_a_daemon, ([perovskite],))
+    assert energy == pytest.approx(translator.translate(perovskite).formation_energy_per_atom, abs=1e-5)
 
 
 def test_unknown_elements_are_named(translator):

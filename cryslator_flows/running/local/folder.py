@@ -18,6 +18,7 @@ from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.running.local.journal import Journal
+from cryslator_flows.system.current_folder import absolute_path
 from cryslator_flows.system.sqlite_store import SQLiteStore, full_disk, is_full
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class CampaignFolder:
     """
 
     def __init__(self, path: Path | str, read_only: bool = False) -> None:
-        self.path = Path(path).absolute()
+        self.path = absolute_path(path)
         self.job_store = open_job_store(self.path, read_only)
         store = str(self.path / STORE_FILE)
         self.journal = SQLiteStore(store, "journal", indexed=("entry",), read_only=read_only, key="entry")

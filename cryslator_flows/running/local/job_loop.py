@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import Counter
-from contextlib import chdir, redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from jobflow import Flow, Job, JobStore, OnMissing, Response
 
 from cryslator_flows.errors import CryslatorError, StoreError, without_passwords
 from cryslator_flows.running.local.journal import JobEntry, JobRow, Journal, other_flow, outline, with_uuids
+from cryslator_flows.system.current_folder import working_in
 from cryslator_flows.system.sqlite_store import full_disk
 from cryslator_flows.system.whole_files import FULL
 
@@ -252,7 +253,7 @@ class LocalRun:
     def _call(self, job: Job, store: JobStore) -> Response:
         folder = self.root_dir / f"{job.uuid}-{job.index}"
         folder.mkdir(parents=True, exist_ok=True)
-        with chdir(folder), (folder / "job.out").open("a") as talk, redirect_stdout(talk):
+        with working_in(folder, "job.out"):
             return job.run(store)
 
     def _entry(self, job: Job) -> JobEntry:

@@ -77,6 +77,11 @@ class RemoteProject:
         """
         return self.controller.jobstore
 
+    def close(self) -> None:
+        """Close the connections of the controller."""
+        if "controller" in vars(self):
+            self.controller.close()
+
     def _reach_database(self) -> None:
         from pymongo.errors import PyMongoError
 
