@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import AfterValidator, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 from pymatgen.core import Composition
 
 from cryslator_flows.campaign.inputs import DIGESTS, check_exists, comparable, digests, find_templates
@@ -19,6 +18,9 @@ from cryslator_flows.config import StrictModel, YamlFile
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Formula
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.errors import CampaignError, StoreError
+from cryslator_flows.jobs.enumerate import EnumerateMaker
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.store_specs import absolute
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
@@ -47,27 +49,33 @@ References = Annotated[dict[Formula, FiniteFloat], AfterValidator(_elements_at_z
 class EnumerationSettings(StrictModel):
     """How candidates are enumerated."""
 
-    charge_balanced: bool = Field(True, description="Drop candidates without charge-balanced oxidation states")
-    rescale_volume: bool = Field(False, description="Scale candidates to the volume of pymatgen's DLSVolumePredictor")
-    chunk_size: int = Field(2000, ge=1, description="Candidates in one translation job")
-
-
-class SelectionSettings(StrictModel):
-    """Which translated candidates are relaxed."""
-
-    max_formation_energy: float | None = Field(None, description="Drop candidates above, in eV/atom")
-    max_energy_above_hull: float | None = Field(None, ge=0, description="Drop candidates further above, in eV/atom")
-    max_uncertainty: float | None = Field(None, gt=0, description="Drop candidates less certain, in eV/atom")
-    in_domain_only: bool = Field(False, description="Drop candidates unlike the model's training data")
-    per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
-    top_k: int | None = Field(None, ge=1, description="Keep at most this many")
-    control_share: float = Field(
-        1.0, ge=0, le=1, description="Share of the selected that is relaxed from all starts to measure the saving"
+    charge_balanced: bool = Field(
+        EnumerateMaker.charge_balanced, description="Drop candidates without charge-balanced oxidation states"
     )
-    references: References | Path = Field(
+    rescale_volume: bool = Field(
+        EnumerateMaker.rescale_volume, description="Scale candidates to the volume of pymatgen's DLSVolumePredictor"
+    )
+    chunk_size: int = Field(EnumerateMaker.chunk_size, ge=1, description="Candidates in one translation job")
+
+
+class SelectionSettings(Cuts):
+    """Selection of translated candidates to relax."""
+
+    control_share: float = Field(
+        RelaxSelectedMaker.control_share,
+        ge=0,
+        le=1,
+        description="Share of the selected that is relaxed from all starts to measure the saving",
+    )
+    # `from_file` reads the file that may stand here.
+    references: References | Path = Field(  # type: ignore[assignment]
         default_factory=dict,
         description="Known phases for the hull: formula to formation energy in eV/atom, or a YAML or JSON file of that",
     )
+
+    def cuts(self) -> Cuts:
+        """Return the cuts alone."""
+        return Cuts.model_validate(self.model_dump(include=set(Cuts.model_fields)))
 
 
 class CampaignSettings(StrictModel):
@@ -162,9 +170,7 @@ class CampaignSettings(StrictModel):
 
     def changed_keys(self, content: str) -> list[str]:
         """Keys of the campaign file that are not what they were when `content` was taken, but for what reports use."""
-        before, now = _with_new_keys(content), json.loads(self.content())
-        if DIGESTS not in before:
-            del now[DIGESTS]
+        before, now = json.loads(content), json.loads(self.content())
         before, now = comparable(before), comparable(now)
         # Rounds learn from the energies of the elements, else they are for reports only.
         for settings in (before.get("relaxation"), now["relaxation"]) if self.rounds is None else ():
@@ -193,11 +199,8 @@ class CampaignSettings(StrictModel):
             The model does not exist.
         """
         from cryslator_flows.flows.screening import ScreeningFlowMaker
-        from cryslator_flows.jobs.enumerate import EnumerateMaker
-        from cryslator_flows.jobs.relax import RelaxSelectedMaker
         from cryslator_flows.jobs.select import SelectMaker
         from cryslator_flows.jobs.translate import TranslateMaker
-        from cryslator_flows.screening.cuts import Cuts
         from cryslator_flows.translator.model_folder import find_model
 
         folder, rounds = find_model(self.model), self.rounds
@@ -216,19 +219,8 @@ class CampaignSettings(StrictModel):
                 translate_maker=TranslateMaker(model_name=self.model),
                 elements=None if rounds is None else sorted(self.element_energies),
             ),
-            select_maker=SelectMaker(
-                cuts=Cuts(**self.selection.model_dump(exclude={"control_share"})), relax_maker=relax_selected
-            ),
+            select_maker=SelectMaker(cuts=self.selection.cuts(), relax_maker=relax_selected),
             round_maker=None
             if rounds is None or relax_selected is None
             else rounds.to_maker(self.model, relax_selected, self.element_energies),
         )
-
-
-def _with_new_keys(content: str) -> dict[str, Any]:
-    """The content of a campaign that an older version started, with the keys that it did not know at their defaults."""
-    settings = json.loads(content)
-    found = {key: settings.pop(key) for key in [DIGESTS] if key in settings}
-    with suppress(ValidationError):
-        settings = CampaignSettings.model_validate(settings).model_dump(mode="json", exclude={"jobflow_remote"})
-    return {**settings, **found}

@@ -12,6 +12,8 @@ from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.documents.relaxations import Start
 from cryslator_flows.engines.vasp_settings import GuardLimits, VaspSettings, apply_vasp_settings
 from cryslator_flows.errors import NotInstalledError
+from cryslator_flows.jobs.compare import CompareMaker
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,10 +49,12 @@ class RelaxationSettings(StrictModel):
         description="When VASP goes back from a translated start to the unrelaxed structure; null for never",
     )
     energy_tolerance: float = Field(
-        0.005, gt=0, description="Energies that differ by less count as the same minimum, in eV/atom"
+        CompareMaker.energy_tolerance,
+        gt=0,
+        description="Energies that differ by less count as the same minimum, in eV/atom",
     )
     starts: tuple[Start, ...] = Field(
-        ("unrelaxed", "translated"),
+        RelaxSelectedMaker.control_starts,
         min_length=1,
         description="What the control share starts from: unrelaxed, translated, and these two relaxed with an "
         "interatomic potential first, mlip and translated_mlip. The other candidates start from the translated "
@@ -83,7 +87,6 @@ class RelaxationSettings(StrictModel):
         """
         from cryslator_flows.engines.by_name import build_potential_maker, build_relax_maker
         from cryslator_flows.flows.relaxation_comparison import PRERELAXED, RelaxationComparisonFlowMaker
-        from cryslator_flows.jobs.compare import CompareMaker
 
         relax_maker = build_relax_maker(self.maker, self.kwargs)
         if self.vasp is not None:

@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from cryslator_flows.config import StrictModel
+from cryslator_flows.training.round_tuning import REPLAY_SHARE, FineTuning
 
 if TYPE_CHECKING:
     from cryslator_flows.jobs.learning_round import RoundMaker
     from cryslator_flows.jobs.relax import RelaxSelectedMaker
     from cryslator_flows.screening.acquisition import Acquisition
-
-
-class FineTuning(StrictModel):
-    """How the model is fine-tuned in each round, always from the campaign's own model and on all pairs so far."""
-
-    epochs: int = Field(4, ge=1, le=1000, description="Passes over the pairs at most, each of 50 steps at least")
-    minutes: float = Field(10.0, gt=0, le=10_000, description="Training time at most, in each round")
-    learning_rate: float = Field(3e-4, gt=0, le=0.1, description="Peak of the schedule")
-    batch_size: int = Field(16, ge=2, le=1024, description="Pairs in a step, old ones included")
-    seed: int = Field(0, ge=0, description="Of all random numbers")
 
 
 class RoundSettings(StrictModel):
@@ -42,7 +33,7 @@ class RoundSettings(StrictModel):
         description="Old pairs, .jsonl or .jsonl.gz, seen again so that old knowledge is kept, see `cryslator train "
         "--from`; read where the stage learn runs",
     )
-    replay_share: float = Field(0.5, ge=0, lt=1, description="Share of old pairs in a step, if there are any")
+    replay_share: float = Field(REPLAY_SHARE, ge=0, lt=1, description="Share of old pairs in a step, if there are any")
 
     def acquisition(self) -> Acquisition:
         """What chooses the batches."""
@@ -75,7 +66,7 @@ class RoundSettings(StrictModel):
                 element_energies=element_energies,
                 replay=None if self.replay is None else str(self.replay),
                 replay_share=self.replay_share,
-                **self.fine_tune.model_dump(),
+                fine_tune=self.fine_tune,
             ),
             translate_maker=TranslateMaker(model_name=model),
         )

@@ -14,7 +14,6 @@ from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredict
 from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate
 from cryslator_flows.crystals.columns import (
     Arrays,
-    cells_to_moves,
     decode_columns,
     encode_columns,
     from_moves,
@@ -179,7 +178,7 @@ class TranslatedCandidates(PackedCandidates):
     def take(self, indices: NDArray[np.integer] | Sequence[int]) -> Self:
         """Some of the candidates, in the order of `indices`; templates that are not needed are left out."""
         indices = np.asarray(indices, dtype=int)
-        arrays = self._columns()
+        arrays = self.arrays()
         moves = _each(arrays.pop("moves"), arrays["n_atoms"])
         taken = {name: column[indices] for name, column in arrays.items()}
         taken["moves"] = stack_moves([moves[index] for index in indices])
@@ -203,7 +202,7 @@ class TranslatedCandidates(PackedCandidates):
             texts.update((name, text) for name, text in ours.items() if name not in texts)
             numbers = {name: number for number, name in enumerate(texts)}
             renumbered = np.array([numbers[name] for name in ours], dtype=np.int32)
-            for name, column in part._columns().items():
+            for name, column in part.arrays().items():
                 joined.setdefault(name, []).append(renumbered[column] if name == "template" else column)
         return cls(
             n_candidates=sum(part.n_candidates for part in parts),
@@ -213,17 +212,10 @@ class TranslatedCandidates(PackedCandidates):
             columns=encode_columns({name: np.concatenate(columns) for name, columns in joined.items()}),
         )
 
-    def _columns(self) -> Arrays:
-        """`arrays`, with moves also where an earlier version stored cells and positions."""
-        columns = self.arrays()
-        if "moves" in columns:
-            return columns
-        return cells_to_moves(columns, [template.structure for template in self._templates()])
-
     def rows(self) -> Iterator[TranslatedCandidate]:
         """Candidates with their translations one by one, in order."""
         templates = self._templates()
-        columns = self._columns()
+        columns = self.arrays()
         moves = _each(columns["moves"], columns["n_atoms"])
         for index, candidate in enumerate(self._make(columns, templates)):
             matrix, frac = from_moves(templates[columns["template"][index]].structure, moves[index])

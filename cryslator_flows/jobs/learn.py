@@ -14,6 +14,7 @@ from jobflow import JobConfig, Maker, OnMissing, job
 from cryslator_flows.analysis.formation_energies import formation_energies
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.documents.rounds import Learned, RoundOutcome
+from cryslator_flows.training.round_tuning import REPLAY_SHARE, FineTuning
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from cryslator_flows.translator.model_folder import find_model
 
@@ -44,20 +45,18 @@ class LearnMaker(Maker):
         Energies of the elements by the engine, in eV/atom.
     replay : str or None
         File of old pairs that are seen again, where the job runs.
-    epochs, minutes, learning_rate, batch_size, replay_share, seed
-        As in `TuneConfig`.
+    replay_share : float
+        Share of old pairs in a step, if there are any.
+    fine_tune : FineTuning
+        Settings of the fit.
     """
 
     name: str = "learn"
     model_name: str = DEFAULT_MODEL
     element_energies: dict[str, float] = field(default_factory=dict)
     replay: str | None = None
-    epochs: int = 4
-    minutes: float = 10.0
-    learning_rate: float = 3e-4
-    batch_size: int = 16
-    replay_share: float = 0.5
-    seed: int = 0
+    replay_share: float = REPLAY_SHARE
+    fine_tune: FineTuning = field(default_factory=FineTuning)
 
     @job(
         data=["files", "records", "digests"],
@@ -174,14 +173,7 @@ class LearnMaker(Maker):
         from cryslator_flows.training.tune_data import TuneData
 
         replay = [] if self.replay is None else read_replay(Path(self.replay))
-        settings = TuneConfig(
-            epochs=self.epochs,
-            minutes=self.minutes,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            replay_share=self.replay_share,
-            seed=self.seed,
-        )
+        settings = TuneConfig(replay_share=self.replay_share, **self.fine_tune.model_dump())
         data = TuneData(Split(records, records, []), replay, [], [], left_out=0)
         run_dir = Path("fine-tuning")
         tuned = fine_tune(base, data, Path(name), run_dir, settings)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from monty.json import MSONable
+from pydantic import Field
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
+
+from cryslator_flows.config import StrictModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,38 +25,33 @@ if TYPE_CHECKING:
 HULL_NOISE = 1e-8
 
 
-@dataclass
-class Cuts(MSONable):
-    """Which translated candidates are kept, most stable first.
+class Cuts(StrictModel):
+    """Cuts that select translated candidates, the most stable first.
 
-    Candidates whose translated atoms nearly coincide are always dropped.
+    Candidates whose translated atoms nearly coincide are always dropped. Candidates that the cuts on uncertainty and
+    domain exclude are no part of the hull.
 
-    Parameters
-    ----------
-    max_formation_energy : float or None
-        Drop candidates above this predicted formation energy, in eV/atom.
-    max_energy_above_hull : float or None
-        Drop candidates further above the hull of campaign and references, in eV/atom. Candidates that the cuts on
-        uncertainty and domain exclude are no part of the hull.
-    max_uncertainty : float or None
-        Drop candidates whose formation energy is less certain than this, in eV/atom.
-    in_domain_only : bool
-        Drop candidates unlike the model's training data, see `Translation.out_of_domain`.
-    per_composition : int or None
-        Keep at most this many of one reduced formula.
-    top_k : int or None
-        Keep at most this many in all.
-    references : dict
-        Formula to formation energy of known phases for the hull, in eV/atom.
+    Examples
+    --------
+    >>> Cuts(max_energy_above_hull=0.05, top_k=100).top_k
+    100
     """
 
-    max_formation_energy: float | None = None
-    max_energy_above_hull: float | None = None
-    max_uncertainty: float | None = None
-    in_domain_only: bool = False
-    per_composition: int | None = None
-    top_k: int | None = None
-    references: dict[str, float] = field(default_factory=dict)
+    max_formation_energy: float | None = Field(
+        None, description="Drop candidates above this predicted formation energy, in eV/atom"
+    )
+    max_energy_above_hull: float | None = Field(
+        None, ge=0, description="Drop candidates further above the hull of campaign and references, in eV/atom"
+    )
+    max_uncertainty: float | None = Field(
+        None, gt=0, description="Drop candidates whose formation energy is less certain, in eV/atom"
+    )
+    in_domain_only: bool = Field(False, description="Drop candidates unlike the model's training data")
+    per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
+    top_k: int | None = Field(None, ge=1, description="Keep at most this many")
+    references: dict[str, float] = Field(
+        default_factory=dict, description="Known phases for the hull: formula to formation energy in eV/atom"
+    )
 
     def shortlist(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
         """Drop what `select` would drop, whichever candidates are added.

@@ -12,6 +12,7 @@ from cryslator_flows.config import StrictModel, read_strict
 from cryslator_flows.system.store_specs import absolute
 from cryslator_flows.training.fit_settings import FitConfig
 from cryslator_flows.training.reference_fit import ReferenceFitConfig
+from cryslator_flows.training.round_tuning import REPLAY_SHARE
 from cryslator_flows.translator.model_folder import FORMATION_ENERGY, check_network
 from cryslator_flows.translator.network import NetworkConfig
 from cryslator_flows.translator.reference.reference_network import ReferenceConfig
@@ -56,7 +57,7 @@ class TuneConfig(StrictModel):
         "trained on, or unrelaxed crystals (lines without `relaxed`), whose translation by the base then stands for "
         "the relaxed crystal",
     )
-    replay_share: Share = Field(0.5, description="Share of old pairs in a batch")
+    replay_share: Share = Field(REPLAY_SHARE, description="Share of old pairs in a batch")
     old_val: Path | None = Field(
         None,
         description="Old pairs for model selection and calibration, beside the new ones; a tenth of the formulas of "

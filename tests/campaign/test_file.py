@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import yaml
 
@@ -210,13 +208,3 @@ def test_settings_change_with_the_potential_that_is_used(tmp_path):
 def test_mistakes_in_the_potential_are_named(tmp_path, mlip, words):
     with pytest.raises(CampaignError, match=words):
         comparison_maker(tmp_path, starts=["unrelaxed", "mlip"], mlip=mlip)
-
-
-def test_keys_that_are_new_since_a_campaign_began_change_nothing(tmp_path):
-    campaign = Campaign.from_file(write(tmp_path, {**GOOD, "selection": {"references": {"CaO": -3.29}}}))
-    before = json.loads(campaign.content())
-    del before["relaxation"]["mlip"]
-    assert campaign.changed_keys(json.dumps(before)) == []
-    assert campaign.changed_keys(json.dumps({**before, "key of another version": 1, "model": "other"})) != []
-    campaign.relaxation.mlip.maker = POTENTIAL["maker"]
-    assert campaign.changed_keys(json.dumps(before)) == ["relaxation"]

@@ -79,20 +79,6 @@ def test_moves_may_lead_into_other_cells_and_double_the_cell():
     assert np.abs(found - frac).max() <= STEP / 2
 
 
-def test_candidates_of_a_template_share_what_symmetry_repeats():
-    """A crystal of high symmetry has few free parameters: more atoms take next to no more space."""
-    template = max(TEMPLATES, key=lambda structure: symmetry(structure)[1] * len(structure))
-    number = 300
-    moves = []
-    for seed in range(number):
-        structure = symmetrize_like(disturbed(template, seed), template)
-        moves.append(to_moves(template, structure.lattice.matrix, structure.frac_coords))
-    free = max(len(set(np.abs(row).tolist()) - {0}) for row in moves)
-    arrays = {"n_atoms": np.full(number, len(template), dtype=np.int32), "moves": np.concatenate(moves)}
-    assert free <= 6 < len(moves[0])
-    assert len(encode_columns(arrays)) / number < 8 * free
-
-
 @given(columns(), st.data())
 @settings(deadline=None)
 def test_damaged_text_is_one_clear_error(arrays, data):

@@ -18,6 +18,7 @@ from cryslator_flows.errors import CampaignError, ModelError
 from cryslator_flows.jobs.learn import LearnMaker
 from cryslator_flows.jobs.learning_round import RoundMaker
 from cryslator_flows.screening.acquisition import Acquisition
+from cryslator_flows.training.round_tuning import FineTuning
 from cryslator_flows.training.travel import pack_model, unpack_model
 from tests.flows.makers import FussyRelaxMaker, PairPotentialRelaxMaker
 from tests.flows.test_screening import SPACES, TEMPLATES, screening, table
@@ -26,7 +27,9 @@ ENERGIES = {"Mn": -1.0, "Ca": -0.5, "Sr": -0.45, "Ba": -0.4, "O": -1.0}
 
 
 def with_rounds(maker, tiny_model, rounds=2, size=3, energies=ENERGIES, **settings):
-    learn = LearnMaker(model_name=str(tiny_model.path), element_energies=energies, epochs=1, minutes=0.02)
+    learn = LearnMaker(
+        model_name=str(tiny_model.path), element_energies=energies, fine_tune=FineTuning(epochs=1, minutes=0.02)
+    )
     rounds = RoundMaker(
         maker.select_maker.relax_maker,
         rounds=rounds,

@@ -199,7 +199,9 @@ def test_selection_from_shortlists_is_that_from_all(
         ("bad" if energy == -9 else f"{number:02}", {"Ca": first, "Ti": second}, energy / 4, 0.1)
         for number, (first, second, energy) in enumerate(rows)
     ]
-    cuts = Cuts(max_energy, hull, None, False, per_composition, top_k)
+    cuts = Cuts(
+        max_formation_energy=max_energy, max_energy_above_hull=hull, per_composition=per_composition, top_k=top_k
+    )
     expected = cuts.select(table(perovskite, *entries)).arrays()["candidate_id"].tolist()
     chunks = [cuts.shortlist(table(perovskite, *chunk)) for chunk in in_chunks(entries, size)]
     if whole:
