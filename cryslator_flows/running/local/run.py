@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.running.local.folder import JOBS_FOLDER, CampaignFolder, sole_owner
 from cryslator_flows.running.local.job_loop import Happening, LocalRun
+from cryslator_flows.system.console import note, progress_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -143,24 +144,27 @@ class CampaignRun:
 
 @contextmanager
 def progress_bar() -> Iterator[Report]:
-    """One bar for all jobs known so far, in a terminal or a notebook; the packages underneath stay silent meanwhile."""
-    with warnings.catch_warnings():
+    """Show one bar for all jobs known so far; the packages underneath stay silent meanwhile.
+
+    Yields
+    ------
+    callable
+        What `LocalRun` reports to.
+    """
+    with warnings.catch_warnings(), progress_bars() as progress:
         warnings.simplefilter("ignore")
-        from tqdm import tqdm
+        bar = progress.add_task("campaign", total=0, note="")
 
-        # Without percentage, rate and time to go: how many jobs there will be is not known yet.
-        with tqdm(total=0, bar_format="{desc} {bar} {n_fmt} of {total_fmt} jobs, {elapsed}") as bar:
+        def report(happening: Happening, job: Job | JobRow) -> None:
+            if job.name == "store_inputs":
+                return
+            if happening == "queued":
+                progress.update(bar, total=(progress.tasks[bar].total or 0) + 1)
+            elif happening == "started":
+                progress.update(bar, note=job.name)
+            else:
+                progress.advance(bar)
+            if happening == "failed":
+                note("failed:", job.name)
 
-            def report(happening: Happening, job: Job | JobRow) -> None:
-                if job.name == "store_inputs":
-                    return
-                if happening == "queued":
-                    bar.total += 1
-                elif happening == "started":
-                    bar.set_description(job.name)
-                else:
-                    bar.update()
-                if happening == "failed":
-                    bar.write(f"failed: {job.name}")
-
-            yield report
+        yield report
