@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cryslator_flows.counting.attempt import sum_attempts, sum_costs
 from cryslator_flows.counting.task_documents import count_document
 from cryslator_flows.counting.text_outputs import ENGINES, count_output, find_outputs
-from cryslator_flows.counting.vasp_directory import is_vasp_directory, read_attempts
+from cryslator_flows.counting.vasp_directory import LEFT_BY_VASP, is_vasp_directory, read_attempts
 from cryslator_flows.errors import CountingError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def count_steps(source: Any) -> RelaxationCost:
     source : Path, str, document or dict
         One of
 
-        - the directory of a run of VASP: OSZICAR counts, plain or gzipped, through custodian's ``.relaxN`` and what
+        - the directory of a run of VASP: OSZICAR counts, plain or packed, through custodian's ``.relaxN`` and what
           it archived in ``error.N.tar.gz`` and ``prev_run.N.tar.gz``. The last ionic step of a killed run counts.
           OUTCAR says whether it converged, or else vasprun.xml, vasp.out or job.log.
         - the directory of a run of GPAW, Quantum ESPRESSO (pw.x), ABINIT or CP2K with one text output, or that
@@ -54,6 +54,8 @@ def count_steps(source: Any) -> RelaxationCost:
     path = Path(source).resolve()
     if path.is_dir():
         return _count_vasp(path) if is_vasp_directory(path) else _count_output(path, _files(path))
+    if path.is_file() and LEFT_BY_VASP.fullmatch(path.name):
+        raise CountingError(f"{path}: a file of VASP; give count_steps its folder, {path.parent}")
     if path.is_file():
         return _count_output(path, [path])
     raise CountingError(f"{path}: no such file or directory")
@@ -66,11 +68,19 @@ def _files(directory: Path) -> list[Path]:
 def _count_vasp(directory: Path) -> RelaxationCost:
     attempts = read_attempts(directory)
     if not attempts:
+        _refuse_folder_of_runs(directory)
         raise CountingError(
-            f"{directory}: VASP's files, but no OSZICAR (also .gz, .relaxN, in error.N or prev_run.N); VASP did not "
+            f"{directory}: VASP's files, but no OSZICAR (also packed, .relaxN, in error.N or prev_run.N); VASP did not "
             "start, or the file was removed. OUTCAR and vasprun.xml are not counted: they may be the previous job's"
         )
     return sum_attempts(attempts, engine="VASP", dir_name=str(directory), guard=read_guard(directory))
+
+
+def _refuse_folder_of_runs(directory: Path) -> None:
+    """Raise an error that names the folders in a directory that are runs of VASP, the images of a NEB for instance."""
+    runs = sorted({path.parent.name for path in directory.glob("*/OSZICAR*")})
+    if runs:
+        raise CountingError(f"{directory}: runs of VASP in {', '.join(runs)}; give count_steps each of these folders")
 
 
 def read_guard(directory: Path) -> str | None:
@@ -87,6 +97,8 @@ def _count_output(source: Path, paths: list[Path]) -> RelaxationCost:
     outputs = find_outputs(paths)
     engines = ", ".join(output.engine for output in ENGINES)
     if not outputs:
+        if source.is_dir():
+            _refuse_folder_of_runs(source)
         raise CountingError(
             f"{source}: no run of a known engine; looked for OSZICAR of VASP and for the text output of {engines}"
         )

@@ -7,8 +7,10 @@ being its state.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from cryslator_flows.errors import CountingError
 logger = logging.getLogger(__name__)
 
 LEDGER_NAME = "cryslator_ledger.jsonl"
+# What says whose line it is, also in the whole part of a line that was cut.
+_IDENTITY = re.compile(r'"(run_id|campaign|candidate_id|start)":("(?:[^"\\]|\\.)*")')
 
 
 class LedgerEntry(BaseModel):
@@ -38,7 +42,7 @@ class LedgerEntry(BaseModel):
     error: str | None = Field(None, description="Why the steps could not be counted; then cost may lack some")
 
 
-def append_entry(path: Path, entry: LedgerEntry) -> None:
+def append_entry(path: Path | str, entry: LedgerEntry) -> None:
     """Append an entry, safely while other processes do.
 
     The line goes out in a single write to a file opened for appending, which the operating system keeps whole. NFS
@@ -46,7 +50,7 @@ def append_entry(path: Path, entry: LedgerEntry) -> None:
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The ledger; made with its folder if missing.
     entry : LedgerEntry
         What to append.
@@ -56,6 +60,7 @@ def append_entry(path: Path, entry: LedgerEntry) -> None:
     OSError
         It could not be written, or not whole.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The line break in front sets the line apart from one that a full disk or a crash has cut.
     line = f"\n{entry.model_dump_json(include=set(LedgerEntry.model_fields))}\n".encode()
@@ -68,12 +73,12 @@ def append_entry(path: Path, entry: LedgerEntry) -> None:
         raise OSError(f"{path}: only {written} of {len(line)} bytes written; is the disk full?")
 
 
-def read_ledger(path: Path, candidate_id: str = "") -> list[LedgerEntry]:
+def read_ledger(path: Path | str, candidate_id: str = "") -> list[LedgerEntry]:
     """Read the last state of each run.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A ledger, or a folder: then all ledgers below it (``cryslator_ledger.jsonl``) are read.
     candidate_id : str
         Read the runs of this candidate only; of all if left out.
@@ -81,37 +86,67 @@ def read_ledger(path: Path, candidate_id: str = "") -> list[LedgerEntry]:
     Returns
     -------
     list of LedgerEntry
-        One for each run, in the order of their first lines. A line that was cut is skipped with a warning: the run's
-        other lines stand.
+        One for each run, in the order of their first lines. A line that was cut is skipped with a warning; a run that
+        it may belong to has an ``error`` unless a later line of that run stands.
 
     Raises
     ------
     CountingError
         There is no ledger.
     """
+    entries, cut = _read(path, candidate_id)
+    return [
+        entry.model_copy(update={"error": "its last line in the ledger is cut"})
+        if any(line.items() <= _identity(entry).items() for line in cut)
+        else entry
+        for entry in entries
+    ]
+
+
+def _read(path: Path | str, candidate_id: str = "") -> tuple[list[LedgerEntry], list[dict[str, str]]]:
+    """Read the last states of runs, and what is known of each line that was cut and that no later one replaces."""
+    path = Path(path)
     ledgers = sorted(path.rglob(LEDGER_NAME)) if path.is_dir() else [path] if path.is_file() else []
     if not ledgers:
         raise CountingError(f"{path}: no ledger; set CRYSLATOR_LEDGER for the runs, or give the folder above them")
     entries: dict[str, LedgerEntry] = {}
+    cut: list[dict[str, str]] = []
     for ledger in ledgers:
         for number, line in enumerate(ledger.read_bytes().splitlines(), start=1):
-            if not line.strip() or candidate_id.encode() not in line:
+            whole = line.endswith(b"}")
+            if not line.strip() or (whole and not cut and candidate_id.encode() not in line):
                 continue
             try:
                 entry = LedgerEntry.model_validate_json(line)
             except ValidationError:
-                logger.warning("%s: line %s is not a ledger entry; skipped", ledger, number)
+                logger.warning(
+                    "%s: line %s is cut; steps that it may have counted are unknown until a later line of the same "
+                    "run, or until you remove the line",
+                    ledger,
+                    number,
+                )
+                cut.append(dict(_decoded(line)))
                 continue
-            entries[entry.run_id] = entry
-    return list(entries.values())
+            cut = [known for known in cut if known.get("run_id") != entry.run_id]
+            if candidate_id in ("", entry.candidate_id):
+                entries[entry.run_id] = entry
+    return list(entries.values()), cut
 
 
-def ledger_cost(path: Path, campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
+def _decoded(line: bytes) -> list[tuple[str, str]]:
+    return [(key, json.loads(value)) for key, value in _IDENTITY.findall(line.decode(errors="replace"))]
+
+
+def _identity(entry: LedgerEntry) -> dict[str, str]:
+    return entry.model_dump(include={"run_id", "campaign", "candidate_id", "start"})
+
+
+def ledger_cost(path: Path | str, campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
     """What all runs of one candidate from one start spent: jobs of a double relaxation, failed ones and their reruns.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A ledger or a folder, see `read_ledger`.
     campaign : str
         Name of the campaign.
@@ -124,20 +159,21 @@ def ledger_cost(path: Path, campaign: str, candidate_id: str, start: Start) -> R
     -------
     RelaxationCost or None
         The sum, in the order the runs last wrote; None without any run. Steps are unknown (None) if those of a run
-        could not be counted. A run that was killed counts as it was last seen by its recorder.
+        could not be counted, or if a line was cut that may be of these runs. A run that was killed counts as it was
+        last seen by its recorder.
 
     Raises
     ------
     CountingError
         There is no ledger.
     """
-    entries = [
-        entry
-        for entry in read_ledger(path, candidate_id)
-        if (entry.campaign, entry.candidate_id, entry.start) == (campaign, candidate_id, start)
-    ]
+    wanted = {"campaign": campaign, "candidate_id": candidate_id, "start": start}
+    found, cut = _read(path, candidate_id)
+    entries = [entry for entry in found if wanted.items() <= _identity(entry).items()]
     costs = [
         entry.cost if entry.cost and entry.error is None else RelaxationCost(engine="unknown")
         for entry in sorted(entries, key=lambda entry: entry.time)
     ]
+    if any(all(line.get(key, value) == value for key, value in wanted.items()) for line in cut):
+        costs.append(RelaxationCost(engine=costs[-1].engine if costs else "unknown"))
     return sum_costs(costs) if costs else None

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 # Number, energy and its change. A number is complete only if something follows it; VASP prints stars for one that does
 # not fit.
-ELECTRONIC_STEP = re.compile(rb"\s*[A-Za-z]+\s*:\s*(\d+|\*+)\s(?:\s*\S+\s+(\S+)\s)?")
+ELECTRONIC_STEP = re.compile(rb"\s*[A-Z]+\s*:\s*(\d+|\*+)\s(?:\s*\S+\s+(\S+)\s)?")
 IONIC_STEP = re.compile(rb"\s*\d+\s.*\bF=")
-# What goes before the loops of linear response, and before each direction of it.
+# What goes before the loops of linear response, and before each direction or displacement of it.
 RESPONSE = re.compile(rb"\s*Linear response")
-DIRECTION = re.compile(rb"\s*Direction:")
+DIRECTION = re.compile(rb"\s*(?:Direction|Degree of freedom):")
 HEADING = re.compile(rb"\s*N\s+E\s+dE\b")
 
 
@@ -20,6 +20,7 @@ class Loop(NamedTuple):
 
     steps: int
     change: float | None  # eV, of the energy in the last step; None where it is not a number
+    ended: bool  # VASP wrote the energy of the ionic step after it
 
     def converged(self, most_steps: int, tolerance: float) -> bool | None:
         """Whether the loop ended by EDIFF (eV), not by NELM; None if it ended at NELM and its change is unknown."""
@@ -53,6 +54,7 @@ def read_oszicar(content: bytes) -> Oszicar:
     response: list[int] = []
     change = None
     begun = responds = directed = False
+    ended = True
     for line in content.splitlines():
         if match := ELECTRONIC_STEP.match(line):
             loops = response if responds else steps
@@ -62,10 +64,11 @@ def read_oszicar(content: bytes) -> Oszicar:
             loops[-1] += 1
             if not responds:
                 change = _number(match[2])
+                ended = False
         elif IONIC_STEP.match(line):
             if not begun:
                 steps.append(0)
-            begun = False
+            begun, ended = False, True
         elif RESPONSE.match(line):
             responds, begun = True, False
         elif HEADING.match(line):
@@ -73,7 +76,7 @@ def read_oszicar(content: bytes) -> Oszicar:
             responds, directed = responds and directed, False
         else:
             directed = bool(DIRECTION.match(line))
-    return Oszicar(steps, response, Loop(steps[-1] if steps else 0, change))
+    return Oszicar(steps, response, Loop(steps[-1] if steps else 0, change, ended))
 
 
 def _number(text: bytes | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 from pydash import get
 
 from cryslator_flows.counting.attempt import joined, only
@@ -13,6 +14,25 @@ from cryslator_flows.errors import CountingError
 
 def count_document(document: Any) -> RelaxationCost:
     """Count the steps that a task document accounts for, see `count_steps`."""
+    # As a JobStore keeps what a job returned.
+    if get(document, "uuid") is not None and get(document, "index") is not None:
+        document = get(document, "output")
+    try:
+        return _count(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CountingError(
+            f"{_name(document)}, {error.title}.{where}: {first['msg']}; correct the document, or give count_steps the "
+            "directory of the run"
+        ) from error
+
+
+def _name(document: Any) -> str:
+    return str(get(document, "dir_name") or f"a {type(document).__name__}")
+
+
+def _count(document: Any) -> RelaxationCost:
     if (cost := get(document, "cost")) is not None:
         return RelaxationCost.model_validate(cost)
     if get(document, "ase_calculator_name") is not None:
@@ -40,7 +60,14 @@ def _electronic_steps(calculation: Any) -> list[int] | None:
     """Electronic steps of each ionic step; older documents, those of atomate 1 too, have the steps themselves."""
     counts = get(calculation, "output.num_electronic_steps")
     if counts is not None:
-        return list(counts)
+        try:
+            known = TypeAdapter(list[NonNegativeInt | None]).validate_python(counts)
+        except ValidationError as error:
+            raise CountingError(
+                f"output.num_electronic_steps: {str(counts)[:80]!r} are no counts of the electronic steps in each "
+                "ionic step; correct the document, or give count_steps the directory of the run"
+            ) from error
+        return joined(None if count is None else [count] for count in known)
     steps = [get(ionic, "electronic_steps") for ionic in get(calculation, "output.ionic_steps") or []]
     return [len(found) for found in steps] if steps and all(steps) else None
 
@@ -72,17 +99,19 @@ def _count_vasp(document: Any) -> RelaxationCost:
         converged=False if [] in counts else has_converged(document, calculations[-1]),
         guard=get(document, "additional_json.cryslator_guard.reason"),
         synthetic=any("synthetic" in str(version) for version in versions),
-        # Where OUTCAR told no time, run_stats hold zeros.
-        wall_time=get(document, "run_stats.overall.elapsed_time") or None,
+        # Where OUTCAR told no time, run_stats hold zeros. The second key is that of atomate 1.
+        wall_time=get(document, "run_stats.overall.elapsed_time")
+        or get(document, ["run_stats", "overall", "Elapsed time (sec)"])
+        or None,
         dir_name=get(document, "dir_name"),
     )
     record = get(document, "additional_json.cryslator_cost")
     return cost if record is None else _prefer_record(cost, record)
 
 
-def _prefer_record(cost: RelaxationCost, record: dict[str, Any]) -> RelaxationCost:
+def _prefer_record(cost: RelaxationCost, record: Any) -> RelaxationCost:
     """Take the counts of the recorder, which saw all attempts; the document knows the last one of each relaxation."""
-    if record.get("error") is not None or record.get("cost") is None:
+    if not isinstance(record, dict) or record.get("error") is not None or record.get("cost") is None:
         return cost.model_copy(update={"ionic_steps": None, "electronic_steps": None, "wall_time": None})
     recorded = RelaxationCost.model_validate(record["cost"])
     seen, kept = recorded.total_electronic_steps, cost.total_electronic_steps

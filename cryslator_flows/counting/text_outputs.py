@@ -7,13 +7,13 @@ steps it took. The lines counted must agree with that: a count that its engine c
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from cryslator_flows.counting.attempt import only, total
+from cryslator_flows.counting.packed import DAMAGED, open_packed
 from cryslator_flows.documents.relaxations import RelaxationCost
 from cryslator_flows.errors import CountingError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Banners come early, but libraries and MPI may talk first.
-BANNER_BYTES = 16_000
+BANNER_BYTES = 256_000
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ ENGINES = (
         # A cycle that does not converge ends the run without a count.
         gave_up=re.compile(r"(?!)"),
         n_kpoints=re.compile(r"\s*(?:Number of IBZ points:\s*|(?=\d+ k-points? in the irreducible))(\d+)"),
-        wall_time=re.compile(r"\s+Total:\s+(?P<seconds>[\d.]+)\s+(?:#|100)"),
+        wall_time=re.compile(r"\s*Total:\s+(?P<seconds>[\d.]+)\s+(?:#|100)"),
     ),
     TextOutput(
         engine="Quantum ESPRESSO",
@@ -161,21 +161,22 @@ def find_outputs(paths: Iterable[Path]) -> list[tuple[TextOutput, Path]]:
     Parameters
     ----------
     paths : iterable of Path
-        Files, plain or gzipped.
+        Files, plain or packed.
     """
     found = []
     for path in sorted(paths):
-        try:
-            with _open(path) as file:
-                beginning = file.read(BANNER_BYTES).decode(errors="replace")
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            continue
+        beginning = _beginning(path).decode(errors="replace")
         found += [(engine, path) for engine in ENGINES if engine.banner.search(beginning)]
     return found
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+def _beginning(path: Path) -> bytes:
+    """Return the first bytes of a file, of a damaged one what comes before the damage."""
+    content = b""
+    with open_packed(path) as file, suppress(*DAMAGED):
+        while len(content) < BANNER_BYTES and (more := file.read(4096)):
+            content += more
+    return content
 
 
 def count_output(output: TextOutput, path: Path) -> RelaxationCost:
@@ -201,10 +202,10 @@ def count_output(output: TextOutput, path: Path) -> RelaxationCost:
     """
     reading = _Reading(output, path)
     try:
-        with _open(path) as file:
+        with open_packed(path) as file:
             for line in file:
                 reading.read(line.decode(errors="replace"))
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise CountingError(f"{path}: damaged ({type(error).__name__}); restore it") from error
     return reading.cost()
 
@@ -239,6 +240,7 @@ class _Reading:
         self.ended = self.moved = True
         self.nested = self.aside = False
         self.starts = 0
+        self.stopped = False
         self.n_kpoints: set[int] = set()
         self.wall_times: list[float] = []
         self.parts = [_Part(0)]
@@ -265,12 +267,13 @@ class _Reading:
             self._compare("electronic steps in an outer loop", self.steps[-1], int(match[1]))
         elif output.banner.search(line):
             self.starts += 1
-            self.ended = True
+            self.ended, self.stopped = True, False
             self.parts = [_Part(len(self.steps))]
         elif match := output.n_kpoints.match(line):
             self.n_kpoints.add(int(match[1]))
         elif match := output.wall_time.match(line):
             units = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+            self.stopped = True
             self.wall_times.append(sum(units[name] * float(text or 0) for name, text in match.groupdict().items()))
         self._read_relaxation(line)
 
@@ -321,7 +324,6 @@ class _Reading:
 
     def cost(self) -> RelaxationCost:
         steps = [step for step in self.steps if step]
-        finished = len(self.wall_times) == self.starts
         return RelaxationCost(
             engine=self.output.engine,
             ionic_steps=len(steps) or None,
@@ -330,13 +332,14 @@ class _Reading:
             discarded_electronic_steps=0 if self.starts == 1 and steps else None,
             response_steps=self.response_steps or None,
             n_kpoints=only(self.n_kpoints),
-            converged=self._converged(finished),
-            wall_time=total(self.wall_times) if finished else None,
+            converged=self._converged(),
+            wall_time=total(self.wall_times) if len(self.wall_times) == self.starts else None,
             dir_name=str(self.path.parent),
         )
 
-    def _converged(self, finished: bool) -> bool | None:
-        if not self.ended or (self.output.relaxed and not finished):
+    def _converged(self) -> bool | None:
+        """Whether the last start of the engine converged."""
+        if not self.ended or (self.output.relaxed and not self.stopped):
             return False
         if self.output.relaxed is None:
             return None

@@ -8,12 +8,10 @@ without an OSZICAR: atomate2 copies vasprun.xml and OUTCAR from the previous job
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import tarfile
 import warnings
-import zlib
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
@@ -25,6 +23,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from cryslator_flows.counting.attempt import Attempt
 from cryslator_flows.counting.oszicar import IONIC_STEP, read_oszicar
 from cryslator_flows.counting.outcar import Outcar
+from cryslator_flows.counting.packed import DAMAGED, ENDINGS, open_packed, unpack
 from cryslator_flows.errors import CountingError
 
 if TYPE_CHECKING:
@@ -32,7 +31,10 @@ if TYPE_CHECKING:
 
     from cryslator_flows.counting.oszicar import Loop
 
-OSZICAR = re.compile(r"OSZICAR(\.precondition|\.relax(\d+))?(\.gz)?")
+_PACKED = "|".join(map(re.escape, ENDINGS))
+OSZICAR = re.compile(rf"OSZICAR(\.(?!(?:gz|bz2|xz)$)[\w-]+)?({_PACKED})?")
+FIRST = ".precondition"
+NUMBERED = re.compile(r"\.(?:relax)?(\d+)")
 ARCHIVE = re.compile(r"(error|prev_run)\.(\d+)(\.tar|\.tar\.gz)?")
 LEFT_BY_VASP = re.compile(r"(OSZICAR|OUTCAR|vasprun\.xml|INCAR)(\..*)?")
 
@@ -59,6 +61,12 @@ class _Copy(NamedTuple):
     discarded: bool
     modified: float
     place: str
+    label: str
+
+    @property
+    def is_stray(self) -> bool:
+        """Whether this may be a backup, or of another run: its name and its files do not say."""
+        return bool(self.label) and self.label != FIRST and not NUMBERED.fullmatch(self.label) and not self.head
 
     def is_same_attempt(self, other: _Copy) -> bool:
         """Whether the other's files are of the same attempt, perhaps copied at another moment of it."""
@@ -88,7 +96,7 @@ class Memory:
     def read_outcar(self, file: _File) -> Outcar:
         """Read an OUTCAR; of one that has grown since the last time the new lines."""
         with file.open() as lines:
-            if file.path is None or file.path.suffix == ".gz":
+            if file.path is None or file.path.suffix in ENDINGS:
                 outcar = Outcar()
                 outcar.read(lines)
                 return outcar
@@ -102,22 +110,24 @@ class Memory:
             return outcar
 
 
-def is_vasp_directory(directory: Path) -> bool:
+def is_vasp_directory(directory: Path | str) -> bool:
     """Whether VASP ran in this directory, or was about to."""
+    directory = Path(directory)
     return any(LEFT_BY_VASP.fullmatch(path.name) or ARCHIVE.fullmatch(path.name) for path in directory.iterdir())
 
 
-def read_attempts(directory: Path, memory: Memory | None = None) -> list[Attempt]:
+def read_attempts(directory: Path | str, memory: Memory | None = None) -> list[Attempt]:
     """Find all attempts in a directory of VASP, those that custodian archived included.
 
-    Looked at are OSZICAR and OUTCAR, plain or gzipped, with custodian's suffixes (``.precondition``, ``.relax1``, ...)
+    Looked at are OSZICAR and OUTCAR, plain or packed, with custodian's suffixes (``.precondition``, ``.relax1``, ...),
+    with others if OUTCAR with the same suffix says when that attempt began (``.static``, ``.old``),
     and in ``error.N`` and ``prev_run.N`` (tar, tar.gz or folder). Custodian archives an attempt once for each handler
     that corrects it, and the last one still lies in the directory: copies of one attempt are told by OUTCAR's first
     lines, which hold the time it started, and by OSZICAR, and are counted once.
 
     Parameters
     ----------
-    directory : Path
+    directory : Path or str
         The directory.
     memory : Memory, optional
         What earlier calls have read.
@@ -130,8 +140,10 @@ def read_attempts(directory: Path, memory: Memory | None = None) -> list[Attempt
     Raises
     ------
     CountingError
-        A file is damaged, or a finished OUTCAR tells other counts than OSZICAR.
+        A file is damaged, a link leads nowhere, a finished OUTCAR tells other counts than OSZICAR, or an OSZICAR has
+        a name that does not say whether it belongs to the run.
     """
+    directory = Path(directory)
     copies: list[_Copy] = []
     for copy in _find_copies(directory, memory or Memory()):
         known = next((known for known in copies if known.is_same_attempt(copy)), None)
@@ -140,6 +152,11 @@ def read_attempts(directory: Path, memory: Memory | None = None) -> list[Attempt
         else:
             longer = max(known, copy, key=lambda one: (len(one.oszicar), one.wall_time is not None))
             copies[copies.index(known)] = longer._replace(discarded=known.discarded and copy.discarded)
+    if (stray := next((copy for copy in copies if copy.is_stray), None)) is not None:
+        raise CountingError(
+            f"{stray.place}: not known to be an attempt of this run, without an OUTCAR{stray.label} that says when it "
+            "began; name it OSZICAR.relax1 (.relax2, in the order they ran) if its steps count, or move it away"
+        )
     return [_attempt(copy) for copy in copies]
 
 
@@ -149,7 +166,7 @@ def _find_copies(directory: Path, memory: Memory) -> Iterator[_Copy]:
         if match := ARCHIVE.fullmatch(path.name):
             archives[match[1]].append((int(match[2]), path))
     here = memory.read_copies(directory, discarded=False)
-    latest = [copy for copy in here if Path(copy.place).name in ("OSZICAR", "OSZICAR.gz")]
+    latest = [copy for copy in here if not copy.label]
     groups = [[copy for copy in here if copy not in latest]]
     groups += [
         [copy for _, path in sorted(paths) for copy in memory.read_copies(path, discarded=kind == "error")]
@@ -166,7 +183,7 @@ def _read_copies(place: Path, discarded: bool, memory: Memory) -> Iterator[_Copy
         with _open_files(place) as files:
             matches = [match for name in files if (match := OSZICAR.fullmatch(name))]
             for match in sorted(matches, key=_order):
-                name, suffix, zipped = match[0], match[1] or "", match[3] or ""
+                name, suffix, zipped = match[0], match[1] or "", match[2] or ""
                 outcar = _pick(files, f"OUTCAR{suffix}", zipped)
                 mesh = _pick(files, f"IBZKPT{suffix}", zipped)
                 vasprun = _pick(files, f"vasprun.xml{suffix}", zipped)
@@ -187,8 +204,9 @@ def _read_copies(place: Path, discarded: bool, memory: Memory) -> Iterator[_Copy
                     discarded=discarded,
                     modified=files[name].modified,
                     place=str(place / name),
+                    label=suffix,
                 )
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (tarfile.TarError, *DAMAGED) as error:
         raise CountingError(
             f"{place}: {name} is damaged ({type(error).__name__}), so steps would be missing; "
             "restore it, or remove it if its steps are counted elsewhere"
@@ -196,9 +214,10 @@ def _read_copies(place: Path, discarded: bool, memory: Memory) -> Iterator[_Copy
 
 
 def _order(match: re.Match[str]) -> tuple[int, int, str]:
-    """Preconditioning, first relaxation, second relaxation, ..., no suffix; zipped leftovers before plain files."""
-    rank = 2 if match[1] is None else 1 if match[2] else 0
-    return rank, int(match[2] or 0), "" if match[3] else "plain"
+    """Preconditioning, first relaxation, second relaxation, ..., others, no suffix; packed leftovers before plain."""
+    number = NUMBERED.fullmatch(match[1] or "")
+    rank = 3 if match[1] is None else 0 if match[1] == FIRST else 1 if number else 2
+    return rank, int(number[1]) if number else 0, "" if match[2] else "plain"
 
 
 @contextmanager
@@ -206,7 +225,10 @@ def _open_files(place: Path) -> Iterator[dict[str, _File]]:
     """Files by name, of a folder or an archive."""
     if place.is_dir():
         paths = [path for path in place.iterdir() if path.is_file()]
-        yield {path.name: _File(partial(_open_path, path), path.stat().st_mtime, path) for path in paths}
+        for path in place.iterdir():
+            if path.is_symlink() and not path.exists() and OSZICAR.fullmatch(path.name):
+                raise CountingError(f"{path}: a link that leads nowhere, so steps would be missing; restore the file")
+        yield {path.name: _File(partial(open_packed, path), path.stat().st_mtime, path) for path in paths}
         return
     with tarfile.open(place) as archive:
         members = [member for member in archive.getmembers() if member.isfile()]
@@ -216,23 +238,15 @@ def _open_files(place: Path) -> Iterator[dict[str, _File]]:
         }
 
 
-def _open_path(path: Path) -> IO[bytes]:
-    return _decompress(path.open("rb"), path.name)
-
-
 def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     file = archive.extractfile(member)
     assert file is not None, "only asked for regular files"
-    return _decompress(file, member.name)
-
-
-def _decompress(file: IO[bytes], name: str) -> IO[bytes]:
-    return gzip.open(file) if name.endswith(".gz") else file  # type: ignore[return-value]
+    return unpack(file, member.name)
 
 
 def _pick(files: dict[str, _File], name: str, zipped: str) -> _File | None:
-    """The file with or without .gz, rather as `zipped` says."""
-    return files.get(name + zipped) or files.get(name) or files.get(f"{name}.gz")
+    """The file, packed or not, rather as `zipped` says."""
+    return next((files[name + end] for end in (zipped, "", *ENDINGS) if name + end in files), None)
 
 
 def _first_bytes(file: _File) -> bytes:
@@ -254,15 +268,18 @@ def _converged_without_outcar(files: dict[str, _File], suffix: str, zipped: str,
     log = next((log for name in LOGS if (log := _pick(files, f"{name}{suffix}", zipped))), None)
     incar = _pick(files, f"INCAR{suffix}", zipped)
     # pymatgen fails in many ways on files that were cut or changed by hand.
-    with suppress(Exception), warnings.catch_warnings(action="ignore"):
-        if vasprun is not None and vasprun.path is not None:
+    if vasprun is not None and vasprun.path is not None:
+        with suppress(Exception), warnings.catch_warnings(action="ignore"):
             run = Vasprun(vasprun.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
             return bool(run.converged)
+    with suppress(Exception), warnings.catch_warnings(action="ignore"):
         if log is not None and incar is not None:
             with incar.open() as lines:
                 tags = Incar.from_str(lines.read().decode(errors="replace"))
             with log.open() as lines:
                 printed = lines.read()
+            if not last_loop.ended:
+                return False
             if b"reached required accuracy" in printed or tags.get("NSW", 0) == 0:
                 return last_loop.converged(tags.get("NELM", 60), tags.get("EDIFF", 1e-4))
             # A log of something else says nothing.

@@ -1,5 +1,7 @@
 """The words in which engines and their versions say the same, in outputs of a few lines."""
 
+import bz2
+
 import pytest
 
 from cryslator_flows.counting import count_steps
@@ -50,6 +52,23 @@ def test_quantum_espresso(tmp_path, text, steps, converged):
     assert (cost.electronic_steps, cost.converged, cost.wall_time) == (steps, converged, 1.2)
     path.write_text(QE + text)
     assert count_steps(path).converged is False
+
+
+def test_the_last_run_in_a_file_decides(tmp_path):
+    """A run that was killed, and its restart behind it; libraries have talked before."""
+    path = tmp_path / "pw.out"
+    talk = "libfabric: a warning of some length\n" * 1000
+    path.write_text(talk + QE + qe(8) + MOVED + qe(6)[:60] + "\n" + QE + qe(7) + MOVED + qe(5) + BFGS + QE_END)
+    cost = count_steps(path)
+    assert (cost.attempts, cost.electronic_steps, cost.converged) == (2, [8, 1, 7, 5], True)
+    # The time of the first is not known.
+    assert cost.wall_time is None
+
+
+def test_packed_by_bzip2(tmp_path):
+    path = tmp_path / "pw.out.bz2"
+    path.write_bytes(bz2.compress((QE + qe(8) + QE_END).encode()))
+    assert count_steps(str(path)).electronic_steps == [8]
 
 
 def test_quantum_espresso_4(tmp_path):
@@ -149,7 +168,7 @@ LOGO = r"""
 def test_gpaw_up_to_25(tmp_path, end, points):
     path = tmp_path / "gpaw.txt"
     total = "Total:                                      9.500 100.0%\n"
-    path.write_text(f"{LOGO}{points}\niter:   1 10:00:00   -15.0\niter:   2 10:00:01   -15.1\n\n{end}\n {total}")
+    path.write_text(f"{LOGO}{points}\niter:   1 10:00:00   -15.0\niter:   2 10:00:01   -15.1\n\n{end}\n{total}")
     cost = count_steps(path)
     assert (cost.engine, cost.electronic_steps, cost.n_kpoints, cost.wall_time) == ("GPAW", [2], 4, 9.5)
     # What ASE made of it is not in the log.

@@ -220,7 +220,29 @@ def test_lines_that_a_kill_has_cut(tmp_path, caplog, end, readable):
     assert [item.run_id for item in read_ledger(path)] == found
     append_entry(path, entry("c", [4]))
     assert [item.run_id for item in read_ledger(path)] == [*found, "c"]
-    assert ("line 4 is not a ledger entry" in caplog.text) != readable
+    assert ("line 4 is cut" in caplog.text) != readable
+
+
+@pytest.mark.parametrize(
+    ("end", "others", "again"),
+    [
+        pytest.param(-2, False, True, id="the line says whose it is"),
+        pytest.param(20, True, True, id="its run is known"),
+        pytest.param(8, True, False, id="it may be of any run"),
+    ],
+)
+def test_a_cut_line_leaves_the_count_unknown_until_its_run_writes_again(tmp_path, end, others, again):
+    path, other = tmp_path / "ledger.jsonl", tmp_path / "other.jsonl"
+    append_entry(str(path), entry("a", [9]))
+    append_entry(other, entry("a", [9, 8]))
+    path.write_bytes(path.read_bytes() + other.read_bytes()[1:end])
+    # Not the 9 of the line before.
+    assert ledger_cost(str(path), *ABOUT).electronic_steps is None
+    assert read_ledger(str(path))[0].error
+    elsewhere = ledger_cost(path, ABOUT[0], "another", ABOUT[2])
+    assert (elsewhere is not None) == others
+    append_entry(path, entry("a", [9, 8]))
+    assert ledger_cost(path, *ABOUT).electronic_steps == ([9, 8] if again else None)
 
 
 def test_no_ledger(tmp_path):
