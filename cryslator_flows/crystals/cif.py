@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pymatgen.core import Composition, Element
 from pymatgen.io.cif import CifBlock, CifParser, str2float
+from pymatgen.symmetry.groups import SpaceGroup
 
 from cryslator_flows.crystals.check import MAX_ATOMS, check_count
 from cryslator_flows.crystals.outside import UNREADABLE, check_occupancy
@@ -30,10 +31,17 @@ ROUNDED = 0.01
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 MAGNETIC_OPERATIONS = ("_space_group_symop_magn_operation.xyz", "_space_group_symop_magn_centering.xyz")
 LONGEST_FORMULA = 1000
+KEYS = (
+    *(f"_cell_{part}" for part in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")),
+    "_atom_site_label",
+    *(f"_atom_site_fract_{axis}" for axis in "xyz"),
+)
 SPACE_GROUP = re.compile(
     r"_(symmetry|space_group)_(space_group_)?(name_h[-_]m|name_hall|int_tables|it_number)", flags=re.IGNORECASE
 )
 TYPE_SYMBOL = re.compile(r"([A-Za-z]+)[\d.+-]*")
+TWO_ORIGINS = {48, 50, 59, 68, 70, 85, 86, 88, 125, 126, 129, 130, 133, 134, 137, 138, 141, 142, 201, 203, 222, 224}
+TWO_ORIGINS |= {227, 228}
 NO_SYMMETRY = {"", "?", ".", "1", "p1", "p_1"}
 # What the reader says where it guessed; the stated formula tells whether it guessed right.
 GUESSES = ("implicit hydrogens", "parsed as", "No magnetic symmetry", "Missing elements")
@@ -74,6 +82,9 @@ def read_cif(text: str) -> Iterator[tuple[str, Structure | StructureError]]:
     for block in blocks:
         name = block.split(maxsplit=1)[0]
         try:
+            for key in KEYS:
+                if not re.search(rf"^[^\S\n]*{key}\b", block, flags=re.MULTILINE | re.IGNORECASE):
+                    raise StructureError(f"no {key}; add it, or convert the file to POSCAR", UNREADABLE)
             yield name, _read_block(f"data_{block}")
         except StructureError as error:
             yield name, error
@@ -100,9 +111,14 @@ def _read_block(text: str) -> Structure:
                     "_symmetry_equiv_pos_as_xyz",
                     "unknown space group",
                 )
-    stated = _stated_composition(data)
+    stated, units = _stated_composition(data), _stated_units(data)
     if stated is not None:
         _compare(structure, stated)
+        if units is not None:
+            _compare_size(structure, stated, units)
+    if stated is None or units is None:
+        _check_origin(data)
+    if stated is not None:
         return structure
     guesses += [" ".join(words.split()) for words in said if any(word in words for word in GUESSES)]
     if guesses:
@@ -122,9 +138,18 @@ def _check_atoms(data: dict[str, Any]) -> list[str]:
             "no loop with _atom_site_label and _atom_site_fract_x, _y and _z; write the atoms as one", UNREADABLE
         )
     check_count(len(labels))
+    for axis in "xyz":
+        # The reader takes a dot for 0.
+        for label, value in zip(labels, data[f"_atom_site_fract_{axis}"], strict=False):
+            if value in (".", "?"):
+                raise StructureError(f"{label}: _atom_site_fract_{axis} is {value!r}; give its position", "no position")
     for index, occupancy in enumerate(data.get("_atom_site_occupancy", [])):
         where = str(labels[index]) if index < len(labels) else f"site {index}"
-        if occupancy == "?" or not check_occupancy(re.sub(r"\(\d*\)?$", "", occupancy), where):
+        value = re.sub(r"\(\d*\)?$", "", occupancy)
+        known = None if occupancy == "?" else check_occupancy(value, where)
+        if known is not None and known > 1:
+            raise StructureError(f"{where}: occupancy {occupancy} is over 1; fix it", "wrong occupancy")
+        if not known:
             guesses.append(f"{where} has occupancy {occupancy}")
     typed = "_atom_site_type_symbol" in data
     for symbol in data["_atom_site_type_symbol"] if typed else labels:
@@ -184,6 +209,47 @@ def _compare(structure: Structure, stated: Composition) -> None:
             "complete the atoms or fix the formula",
             "other atoms than the stated formula",
         )
+
+
+def _stated_units(data: dict[str, Any]) -> int | None:
+    value = str(data.get("_cell_formula_units_Z", ""))
+    return int(value) if value.isdecimal() and 0 < len(value) < 6 and int(value) else None
+
+
+def _compare_size(structure: Structure, stated: Composition, units: int) -> None:
+    """Raise an error if a crystal has other atoms than its formula times the number of formula units in the cell."""
+    wanted = [units * stated.num_atoms]
+    # pymatgen writes the formula of the whole cell, and what it is a multiple of.
+    if round(stated.get_reduced_composition_and_factor()[1]) == units:
+        wanted.append(stated.num_atoms)
+    atoms = structure.composition.num_atoms
+    if all(abs(atoms - number) > ROUNDED * number for number in wanted):
+        raise StructureError(
+            f"{atoms:g} atoms in the cell, but {wanted[0]:g} by the stated formula {stated.formula} and "
+            f"_cell_formula_units_Z {units}; complete the atoms or the symmetry operations, or fix that number",
+            "other atoms than the stated formula",
+        )
+
+
+def _check_origin(data: dict[str, Any]) -> None:
+    """Raise an error if it is a guess where a space group has its origin."""
+    if any(key in data for key in (*OPERATIONS, *MAGNETIC_OPERATIONS)):
+        return
+    for key, value in data.items():
+        if SPACE_GROUP.match(key) and _group_number(str(value)) in TWO_ORIGINS:
+            raise StructureError(
+                f"{key} {value!r}, a space group with two origins, and no operations that say which; add them as "
+                "_symmetry_equiv_pos_as_xyz, or _chemical_formula_sum and _cell_formula_units_Z to compare with",
+                "unknown space group",
+            )
+
+
+def _group_number(name: str) -> int | None:
+    if name.isdecimal():
+        return int(name)
+    with suppress(ValueError):
+        return int(SpaceGroup(re.sub(r"[\s']", "", name)).int_number)
+    return None
 
 
 def _by_element(composition: Composition) -> dict[int, float]:

@@ -6,6 +6,9 @@ import json
 import re
 import stat
 import warnings
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,13 +20,14 @@ from ruamel.yaml import YAML
 
 from cryslator_flows.crystals.check import check_count
 from cryslator_flows.crystals.outside import UNREADABLE, crystal_alone, structure_from_dict
+from cryslator_flows.crystals.stated import CHECKS
 from cryslator_flows.errors import StructureError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-JSON_LINES = (".jsonl", ".jsonl.gz")
 COMPRESSED = re.compile(r"\.(gz|z|bz2|xz|lzma)", flags=re.IGNORECASE)
+JSON_LINES = re.compile(rf".*\.(jsonl|ndjson)({COMPRESSED.pattern})?", flags=re.IGNORECASE)
 # Unpacked, in bytes: a hundred times what 500 atoms take; a vasprun.xml or a trajectory has all steps of a calculation.
 MOST_TEXT = 8 * 2**20
 MOST_DATA = 256 * 2**20
@@ -57,7 +61,7 @@ def read_structures(source: Path | str, written: Path | None = None) -> Iterator
     for path in structure_files(Path(source)):
         if written is not None and path.exists() and written.exists() and path.samefile(written):
             continue
-        yield from _read_json_lines(path) if path.name.endswith(JSON_LINES) else read_file(path)
+        yield from _read_json_lines(path) if JSON_LINES.fullmatch(path.name) else read_file(path)
 
 
 def read_structure(path: Path | str) -> Structure:
@@ -89,12 +93,12 @@ def read_structure(path: Path | str) -> Structure:
     return found
 
 
-def read_file(path: Path) -> Iterator[ReadStructure]:
+def read_file(path: Path | str) -> Iterator[ReadStructure]:
     """Read all structures of a file that is no ``.jsonl``.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file. Formats that pymatgen does not know by the name of the file are left to ASE.
 
     Yields
@@ -102,9 +106,12 @@ def read_file(path: Path) -> Iterator[ReadStructure]:
     (str, Structure or StructureError)
         As `read_structures`; at least one.
     """
+    path = Path(path)
     try:
         _check_file(path)
         rows = list(_parse(path))
+        if not rows:
+            raise StructureError(f"{UNREADABLE} (no structure in it); give a structure file", UNREADABLE)
         for name, found in rows:
             where = str(path) if len(rows) == 1 else f"{path}, {name}"
             if isinstance(found, StructureError):
@@ -119,7 +126,7 @@ def read_file(path: Path) -> Iterator[ReadStructure]:
         yield str(path), StructureError(reason, UNREADABLE)
 
 
-def structure_files(source: Path) -> list[Path]:
+def structure_files(source: Path | str) -> list[Path]:
     """Return a file alone, or the files of a folder in alphabetical order, hidden ones left out.
 
     Links that lead nowhere and pipes are among them, so that reading names them.
@@ -129,12 +136,13 @@ def structure_files(source: Path) -> list[Path]:
     StructureError
         `source` does not exist or is an empty folder.
     """
+    source = Path(source)
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if not path.is_dir() and not path.name.startswith("."))
         if not files:
             raise StructureError(f"{source}: folder without files; put structure files into it")
         return files
-    if not source.exists():
+    if not source.exists() and not source.is_symlink():
         raise StructureError(f"{source}: no such file or folder; check the path")
     return [source]
 
@@ -215,9 +223,12 @@ def _parse(path: Path) -> Iterator[ReadStructure]:
         yield "", crystal_alone(read_poscar(_text(path, head=True)))
     elif format_name in ("json", "yaml"):
         yield from _from_document(_text(path), format_name)
+    elif not format_name and bare.lower().endswith((".xyz", ".extxyz")):
+        yield from _read_frames(_text(path, MOST_DATA))
     else:
-        if format_name == "xsf":
-            _check_xsf(_text(path, head=True))
+        announced = None
+        if format_name in CHECKS:
+            announced = CHECKS[format_name](_text(path, head=True))
         with TemporaryDirectory() as folder:
             unpacked = path.absolute()
             if bare != path.name:
@@ -225,15 +236,10 @@ def _parse(path: Path) -> Iterator[ReadStructure]:
                 unpacked.write_bytes(_unpack(path, MOST_DATA))
             elif path.stat().st_size > MOST_DATA:
                 raise _too_large(MOST_DATA)
-            yield from _read_with_pymatgen(unpacked, format_name) if format_name else _read_with_ase(unpacked)
-
-
-def _check_xsf(head: str) -> None:
-    """Check what pymatgen takes for granted of an XSF file, given its begin."""
-    for count in re.findall(r"^[^\S\n]*(?:PRIM|CONV)COORD[^\n]*\n[^\S\n]*(\d{1,18})", head, flags=re.MULTILINE):
-        check_count(int(count))
-    if re.search(r"^[^\S\n]*(SLAB|POLYMER)\b", head, flags=re.MULTILINE):
-        raise StructureError("not periodic in three directions; give a cell with vacuum as CRYSTAL", "not periodic")
+            if format_name:
+                yield from _read_with_pymatgen(unpacked, format_name, announced)
+            else:
+                yield from _read_with_ase(unpacked)
 
 
 def _unpack(path: Path, most: int, cut: bool = False) -> bytes:
@@ -249,15 +255,21 @@ def _too_large(most: int) -> StructureError:
     return StructureError(f"over {most >> 20} MB unpacked; give a file with one structure", "too large")
 
 
-def _text(path: Path, head: bool = False) -> str:
-    # Names of authors and journals may be in any encoding.
-    text = _unpack(path, MOST_TEXT, cut=head).decode("utf-8-sig", errors="replace")
+def _text(path: Path, most: int = MOST_TEXT, head: bool = False) -> str:
+    content = _unpack(path, most, cut=head)
+    # As Windows writes "Unicode". Names of authors and journals may be in any encoding.
+    encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    text = content.decode(encoding, errors="replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _from_document(text: str, format_name: str) -> Iterator[ReadStructure]:
     """Read the structures of a JSON or YAML file: one, or a list of them."""
-    content: Any = json.loads(text) if format_name == "json" else YAML(typ="safe", pure=True).load(text)
+    try:
+        content: Any = json.loads(text) if format_name == "json" else YAML(typ="safe", pure=True).load(text)
+    except json.JSONDecodeError as error:
+        advice = "name a file of one document in each line .jsonl" if error.msg == "Extra data" else "write it again"
+        raise StructureError(f"{UNREADABLE} ({one_line(error)}); {advice}", UNREADABLE) from error
     rows = content if isinstance(content, list) else [content]
     if not rows:
         raise StructureError("no structure in it; give the output of Structure.as_dict()", UNREADABLE)
@@ -270,8 +282,8 @@ def _from_document(text: str, format_name: str) -> Iterator[ReadStructure]:
             yield f"structure {number}", StructureError(f"{UNREADABLE} ({one_line(error)}); fix it", UNREADABLE)
 
 
-def _read_with_pymatgen(path: Path, format_name: str) -> Iterator[ReadStructure]:
-    """Read a file in a format that needs no comparison of what it states with what is read."""
+def _read_with_pymatgen(path: Path, format_name: str, announced: int | None) -> Iterator[ReadStructure]:
+    """Read a file that states at most how many atoms it has, `announced`."""
     options = {"parse_dos": False, "parse_eigen": False, "parse_potcar_file": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -281,28 +293,73 @@ def _read_with_pymatgen(path: Path, format_name: str) -> Iterator[ReadStructure]
             yield from _read_with_ase(path)
             return
     check_count(len(found))
+    if announced not in (None, len(found)):
+        raise StructureError(
+            f"{len(found)} atoms read, but the file states {announced}; complete it or fix the number",
+            "other atoms than the stated number",
+        )
     yield "", crystal_alone(found)
 
 
 def _read_with_ase(path: Path) -> Iterator[ReadStructure]:
     from ase.io import read
-    from pymatgen.io.ase import AseAtomsAdaptor
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         images = read(str(path), index=":", do_not_split_by_at_sign=True)
     for number, atoms in enumerate(images, 1):
-        name = f"structure {number}"
-        try:
-            check_count(len(atoms))
-            if not all(atoms.pbc):
-                raise StructureError("not periodic in three directions; give a cell with vacuum", "not periodic")
-            if "occupancy" in atoms.info or atoms.has("occupancies"):
-                raise StructureError("has occupancies, which ASE leaves out; convert it to CIF", "disordered")
-            del atoms.constraints
-            atoms.calc = None
-            yield name, crystal_alone(AseAtomsAdaptor.get_structure(atoms))
-        except StructureError as error:
-            yield name, error
-        except Exception as error:
-            yield name, StructureError(f"{UNREADABLE} ({one_line(error)}); convert it to CIF", UNREADABLE)
+        yield f"structure {number}", _row(partial(_from_atoms, atoms))
+
+
+def _read_frames(text: str) -> Iterator[ReadStructure]:
+    """Read the structures of an XYZ file, each by itself: ASE reads all or none."""
+    lines = text.rstrip().split("\n")
+    number = start = 0
+    while start < len(lines):
+        if not lines[start].strip():
+            start += 1
+            continue
+        number += 1
+        count = lines[start].strip()
+        end = start + 2 + int(count) if count.isdecimal() and len(count) < 10 else 0
+        if not start < end <= len(lines):
+            reason = f"line {start + 1}: {count[:40]!r} is no number of atoms, or as many lines do not follow; fix it"
+            yield f"structure {number}", StructureError(reason, UNREADABLE)
+            return
+        yield f"structure {number}", _row(partial(_from_frame, lines[start:end]))
+        start = end
+
+
+def _row(read: Callable[[], Structure]) -> Structure | StructureError:
+    try:
+        return read()
+    except StructureError as error:
+        return error
+    # What a line holds may be anything.
+    except Exception as error:
+        return StructureError(f"{UNREADABLE} ({one_line(error)}); fix it or convert it to CIF", UNREADABLE)
+
+
+def _from_frame(lines: list[str]) -> Structure:
+    from ase.io import read
+
+    check_count(len(lines) - 2)
+    atoms = read(StringIO("\n".join(lines) + "\n"), format="extxyz")
+    return _from_atoms(atoms)
+
+
+def _from_atoms(atoms: Any) -> Structure:
+    """Return the crystal of ASE's atoms."""
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    check_count(len(atoms))
+    if not all(atoms.pbc):
+        raise StructureError("not periodic in three directions; give a cell with vacuum", "not periodic")
+    if "occupancy" in atoms.info or atoms.has("occupancies"):
+        raise StructureError("has occupancies, which ASE leaves out; convert it to CIF", "disordered")
+    # Zeros are what ASE has where the file says nothing of moments; no engine would find any from there.
+    if not atoms.get_initial_magnetic_moments().any():
+        atoms.set_initial_magnetic_moments(None)
+    del atoms.constraints
+    atoms.calc = None
+    return crystal_alone(AseAtomsAdaptor.get_structure(atoms))

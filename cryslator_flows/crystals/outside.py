@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pymatgen.core import DummySpecies, Structure
+from pymatgen.core import DummySpecies, Lattice, Structure
 
 from cryslator_flows.crystals.check import check_count, inside_cell
 from cryslator_flows.crystals.moments import moments_of
 from cryslator_flows.documents.gate import refuse_classes
-from cryslator_flows.errors import StructureError
+from cryslator_flows.errors import StructureError, one_line
 
 UNREADABLE = "not readable as a crystal"
 
@@ -41,7 +41,16 @@ def structure_from_dict(row: Any) -> Structure:
         )
     check_count(len(row["sites"]))
     refuse_classes(row)
+    try:
+        Lattice.from_dict(row["lattice"])
+    except Exception as error:
+        raise StructureError(
+            f"lattice: cannot be read ({one_line(error)}); give 'matrix', three rows of three numbers in angstrom",
+            UNREADABLE,
+        ) from error
     for index, site in enumerate(row["sites"]):
+        if not isinstance(site, dict) or not {"species", "abc"} <= site.keys():
+            raise StructureError(f"site {index}: no 'species' or no 'abc'; give both", UNREADABLE)
         for specie in site["species"]:
             check_occupancy(specie["occu"], f"site {index}")
     structure = Structure.from_dict(row)

@@ -25,12 +25,15 @@ def read_poscar(text: str) -> Structure:
     Raises
     ------
     StructureError
-        Elements are missing or do not fit to the numbers of atoms, or Cartesian positions come with a cell volume.
+        Elements are missing or do not fit to the numbers of atoms, a line has no numbers where they belong, or
+        Cartesian positions come with a cell volume.
     ValueError
         pymatgen cannot read it.
     """
-    lines = text.splitlines()
-    symbols, counts, mode = _head(lines)
+    # Without comments, which the reader takes for content; the first line is one.
+    title, *lines = text.splitlines() or [""]
+    lines = [title, *(re.split("[!#]", line, maxsplit=1)[0].rstrip() for line in lines)]
+    symbols, counts, mode, start = _head(lines)
     if symbols and len(symbols) != len(counts):
         raise StructureError(
             f"line 6: {len(symbols)} elements ({' '.join(symbols)}) for {len(counts)} numbers of atoms; "
@@ -38,7 +41,19 @@ def read_poscar(text: str) -> Structure:
             "elements do not fit to atoms",
         )
     check_count(sum(counts))
-    if float(lines[1]) < 0 and mode in ("c", "k"):
+    rows = [*range(2, 5), *range(start, start + sum(counts))]
+    for row in rows:
+        lines[row] = _with_numbers(lines, row)
+    scales = _scales(lines)
+    if len(scales) == 3:
+        for row in rows if mode in ("c", "k") else rows[:3]:
+            x, y, z, *rest = lines[row].split()
+            scaled = (float(value) * scale for value, scale in zip((x, y, z), scales, strict=True))
+            lines[row] = " ".join([*map(repr, scaled), *rest])
+        lines[1] = "1.0"
+    # On empty lines the reader takes what follows for something else.
+    read = [title, *filter(None, map(str.strip, lines[1 : rows[-1] + 1]))]
+    if scales[0] < 0 and mode in ("c", "k"):
         raise StructureError(
             "line 2: a cell volume (negative scale) with Cartesian positions, which pymatgen does not scale; "
             "write the positions as Direct",
@@ -49,7 +64,7 @@ def read_poscar(text: str) -> Structure:
         warnings.filterwarnings("error", "Elements in POSCAR cannot be determined", BadPoscarWarning)
         try:
             # Volumetric data follow a blank line.
-            return Poscar.from_str(text, read_velocities=False).structure
+            return Poscar.from_str("\n".join(read), read_velocities=False).structure
         except BadPoscarWarning as error:
             if symbols:
                 raise
@@ -58,20 +73,62 @@ def read_poscar(text: str) -> Structure:
             ) from error
 
 
-def _head(lines: list[str]) -> tuple[list[str], list[int], str]:
-    """Return symbols, numbers of atoms, both of which may take several lines, and the first letter of the mode."""
+def _scales(lines: list[str]) -> list[float]:
+    """Return the scale, the negative cell volume, or a scale for each of x, y and z."""
+    try:
+        scales = [float(_as_python(word)) for word in lines[1].split()]
+    except (IndexError, ValueError):
+        scales = []
+    if len(scales) not in (1, 3) or (len(scales) == 3 and min(scales) <= 0):
+        line = lines[1].strip() if len(lines) > 1 else ""
+        raise StructureError(
+            f"line 2: {line[:40]!r} is no scale; give one number, or three positive ones for x, y and z", "wrong scale"
+        )
+    return scales
+
+
+def _with_numbers(lines: list[str], row: int) -> str:
+    """Return a line that begins with three numbers, as Python reads them."""
+    words = lines[row].split() if row < len(lines) else []
+    try:
+        words[:3] = [_as_python(word) for word in words[:3]]
+        complete = len([float(word) for word in words[:3]]) == 3
+    except ValueError:
+        complete = False
+    if not complete:
+        raise StructureError(
+            f"line {row + 1}: {' '.join(words)[:40]!r}, where three numbers of the lattice or of a position belong; "
+            "complete the file",
+            "no numbers",
+        )
+    return " ".join(words)
+
+
+def _as_python(number: str) -> str:
+    """Return a number of Fortran, whose exponent may have a D."""
+    return re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", number)
+
+
+def _head(lines: list[str]) -> tuple[list[str], list[int], str, int]:
+    """Return symbols, numbers of atoms, the first letter of the mode, and the index of the line of the first position.
+
+    Symbols and numbers may take several lines each.
+    """
     symbols: list[str] = []
     counts: list[int] = []
     mode = ""
-    for line in lines[5:]:
-        words = line.split("!")[0].split()
+    start = len(lines)
+    for start, line in enumerate(lines[5:], start=6):  # noqa: B007
+        words = line.split()
         if words and all(WHOLE.fullmatch(word) for word in words) and (not symbols or len(counts) < len(symbols)):
             counts += map(int, words)
         elif not counts:
             symbols += [re.split("[/_]", word)[0] for word in words]
         elif (mode := line.strip()[:1].lower()) and mode != "s":
             break
+    if not mode.isalpha():
+        raise StructureError(f"line {start}: write Direct or Cartesian above the positions", "no mode")
     for symbol in symbols:
         if not Element.is_valid_symbol(symbol):
             raise StructureError(f"line 6: {symbol!r} is no element symbol; fix it", "no element")
-    return symbols, counts, mode
+    return symbols, counts, mode, start

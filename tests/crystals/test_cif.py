@@ -52,8 +52,16 @@ def test_a_sound_file(group, formula):
             for value in ("-1", "nan", ".", "1,0", "full")
         ),
         ({"atoms": ATOMS.replace("0.5 0.5 0.5 1", "0.5 0.5 0.5 0")}, "other atoms than the stated formula", "La1 O3"),
-        ({"atoms": "_atom_site_label Cu1\n_atom_site_fract_x 0"}, "not readable as a crystal", "no loop"),
-        ({"atoms": ATOMS.replace("0.5 0.5 0 ", "? ? ? ")}, "not readable as a crystal", "float"),
+        ({"atoms": "_atom_site_label Cu1\n_atom_site_fract_x 0"}, "not readable as a crystal", "no _atom_site_fract_y"),
+        *(
+            ({"atoms": ATOMS.replace("0.5 0.5 0 ", f"{value} 0.5 0 ")}, "no position", "O1: _atom_site_fract_x")
+            for value in ("?", ".")
+        ),
+        ({"atoms": ATOMS.replace("0.5 1", "0.5 100")}, "wrong occupancy", "Al1: occupancy 100 is over 1"),
+        (
+            {"formula": f"{FORMULA}\n_cell_formula_units_Z 4"},
+            "other atoms than the stated formula", "5 atoms in the cell, but 20",
+        ),
         ({"atoms": ATOMS + "O2 O 0.1 0.2 0.3 1\n" * 500}, "over 500 atoms", "503"),
         (
             {"atoms": ATOMS + "".join(f"H{n} H 0.{n}1 0.{n}2 0.{n}3 1\n" for n in range(11, 99))},
@@ -106,3 +114,26 @@ def test_moments_of_a_magnetic_file(tmp_path):
 def test_cells_of_another_unit_are_refused_at_once(edge):
     with pytest.raises(StructureError, match="angstrom"):
         check_structure(read(cell=CELL.replace("3.79", edge)))
+
+
+@pytest.mark.parametrize("units", ["1", "?", "1.0"])
+def test_formula_units_that_fit(units):
+    assert isinstance(read(formula=f"{FORMULA}\n_cell_formula_units_Z {units}"), Structure)
+
+
+def test_the_formula_of_the_whole_cell_and_its_units():
+    """As pymatgen writes them."""
+    cell = Structure(Lattice.cubic(4), ["Na", "Na", "Cl", "Cl"], np.arange(4)[:, None] * [0.5, 0.25, 0.25])
+    ((_, found),) = read_cif(str(CifWriter(cell)))
+    assert found.formula == "Na2 Cl2"
+
+
+def test_two_origins_are_decided_by_the_stated_content_of_the_cell():
+    """Silicon, its atom given for one of the two: the other has 16 atoms in the cell."""
+    group = "_symmetry_space_group_name_H-M 'F d -3 m'"
+    atom, other = (ATOMS.partition("La1")[0] + f"Si1 Si {place} {place} {place} 1\n" for place in ("0", "0.125"))
+    stated = "_chemical_formula_sum Si\n_cell_formula_units_Z 8"
+    cell = CELL.replace("3.79", "5.43")
+    assert len(read(group, stated, atom, cell)) == 8
+    assert read(group, stated, other, cell).cause == "other atoms than the stated formula"
+    assert read(group, "_chemical_formula_sum Si", other, cell).cause == "unknown space group"

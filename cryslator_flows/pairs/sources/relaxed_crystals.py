@@ -99,12 +99,12 @@ def _from_record(name: str, row: dict[str, Any]) -> RelaxedCrystal | Dropped:
     return RelaxedCrystal(name, record.structure, {key: value for key, value in columns.items() if value is not None})
 
 
-def read_relaxed(path: Path, files: Iterable[Path]) -> Iterator[Unread | RelaxedCrystal | Dropped]:
+def read_relaxed(path: Path | str, files: Iterable[Path]) -> Iterator[Unread | RelaxedCrystal | Dropped]:
     """Stream the relaxed crystals of a source.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A structure file or folder of them, ``.jsonl[.gz]`` lines of `Structure.as_dict()` or of `RelaxedRecord`, or a
         file that describes a store, see `StoreSource`, of whose relaxations the ends are taken.
     files : iterable of Path
@@ -120,13 +120,14 @@ def read_relaxed(path: Path, files: Iterable[Path]) -> Iterator[Unread | Relaxed
     CryslatorError
         There is nothing to read.
     """
+    path = Path(path)
     if describes_a_store(path):
         for item in read_store(path):
             yield item if isinstance(item, Dropped) else RelaxedCrystal(item.target, item.relaxed, item.columns)
         return
     for file in files:
         name = str(file.relative_to(path)) if path.is_dir() else file.name
-        if file.name.endswith(JSON_LINES):
+        if JSON_LINES.fullmatch(file.name):
             yield from _read_lines(file, name)
         else:
             yield Unread(name, file)
