@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import FiniteFloat
@@ -12,12 +13,10 @@ from cryslator_flows.config import read_strict
 from cryslator_flows.crystals.substitution import Symbol
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cryslator_flows.training.records import PairRecord
 
 
-def read_element_energies(path: Path) -> dict[str, float]:
+def read_element_energies(path: Path | str) -> dict[str, float]:
     """Read a YAML or JSON file of element symbols and their energies in eV/atom.
 
     Raises
@@ -25,6 +24,7 @@ def read_element_energies(path: Path) -> dict[str, float]:
     DataError
         The file cannot be read, or it is no such map; the message names file and line.
     """
+    path = Path(path)
     return read_strict(path, dict[Symbol, FiniteFloat])
 
 

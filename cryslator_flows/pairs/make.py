@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryslator_flows.errors import DataError
@@ -28,7 +29,6 @@ from cryslator_flows.training.splits import PARTS, HeldOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from cryslator_flows.pairs.align import PairLimits
     from cryslator_flows.pairs.raw import RawPair
@@ -40,7 +40,7 @@ class PairFolder:
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or str
         Where to; made if missing.
     split : Split
         How pairs are shared out to training, validation and test.
@@ -57,6 +57,9 @@ class PairFolder:
     seed: int = 0
     element_energies: dict[str, float] | None = None
     limits: PairLimits | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
 
     @property
     def scratch(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
@@ -23,7 +24,6 @@ from cryslator_flows.translator.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from cryslator_flows.training.fit_settings import Progress
     from cryslator_flows.training.recipe import Recipe
@@ -68,17 +68,17 @@ def vary(recipe: Recipe, *changes: tuple[dict[str, Any], dict[str, Any]]) -> Rec
 
 
 def ablate(
-    plan_file: Path, recipe: Recipe, run_dir: Path, report: Callable[[str, Progress], None]
+    plan_file: Path | str, recipe: Recipe, run_dir: Path | str, report: Callable[[str, Progress], None]
 ) -> list[dict[str, Any]]:
     """Fit and score every variant; finished ones are not fitted again.
 
     Parameters
     ----------
-    plan_file : Path
+    plan_file : Path or str
         The plan; the result is written beside it as ``ablations.json``.
     recipe : Recipe
         What the variants change; its test pairs are scored, the first of each target.
-    run_dir : Path
+    run_dir : Path or str
         Holds one folder a variant.
     report : callable
         Called with the variant's name after every epoch.
@@ -95,6 +95,7 @@ def ablate(
     StoreError
         The same variants are being fitted, or a folder cannot be written.
     """
+    plan_file, run_dir = Path(plan_file), Path(run_dir)
     plan = read_strict(plan_file, AblationPlan)
     if not (records := read_test(recipe)):
         raise DataError(f"{plan_file}: the recipe names no test pairs to score variants on; add `test:` to it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from cryslator_flows.translator.model_folder import FEATURE_MAP, FEATURE_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -42,7 +42,7 @@ def crystal_features(model: LoadedModel, pairs: Pairs, kind: Input) -> tuple[NDA
     return encoded, translated
 
 
-def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: Path) -> dict[str, Any]:
+def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: Path | str) -> dict[str, Any]:
     """Lay the features of unrelaxed and relaxed crystals out by t-SNE, before and after translation, and draw them.
 
     L. van der Maaten and G. Hinton, "Visualizing data using t-SNE", JMLR 9, 2579 (2008), by scikit-learn; one layout
@@ -54,7 +54,7 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
         The model.
     records : iterable of PairRecord
         Pairs; the first of each target is drawn, at most `MOST_TARGETS` of them, at random.
-    folder : Path
+    folder : Path or str
         Gets ``feature-map.png`` and ``feature-map.json``.
 
     Returns
@@ -69,6 +69,7 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
     DataError
         There are fewer than two targets.
     """
+    folder = Path(folder)
     from matplotlib.figure import Figure
     from scipy.spatial.distance import cdist
     from sklearn.manifold import TSNE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +35,6 @@ from cryslator_flows.translator.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from cryslator_flows.training.fit_settings import Progress
     from cryslator_flows.training.recipe import CardText, Recipe
@@ -53,9 +53,9 @@ class Trained:
 
 def train(
     recipe: Recipe,
-    recipe_file: Path,
-    folder: Path,
-    run_dir: Path,
+    recipe_file: Path | str,
+    folder: Path | str,
+    run_dir: Path | str,
     report: Callable[[Progress | StageProgress], None],
     report_step: Callable[[float], None],
     report_scoring: Callable[[str, int, int], None] | None = None,
@@ -66,11 +66,11 @@ def train(
     ----------
     recipe : Recipe
         The recipe.
-    recipe_file : Path
+    recipe_file : Path or str
         Where it was read from; a copy stays with the model.
-    folder : Path
+    folder : Path or str
         The model folder to write.
-    run_dir : Path
+    run_dir : Path or str
         Holds ``prepared.npz`` and the checkpoints.
     report : callable
         Called after every epoch.
@@ -92,6 +92,7 @@ def train(
     StoreError
         Another training runs in `run_dir`, `folder` holds something else than a model, or one cannot be written.
     """
+    recipe_file, folder, run_dir = Path(recipe_file), Path(folder), Path(run_dir)
     check_place(folder)
     prepared = run_dir / "prepared.npz"
     with sole_training(run_dir):

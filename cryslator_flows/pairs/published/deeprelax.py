@@ -10,6 +10,7 @@ over.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryslator_flows.errors import DataError
@@ -20,7 +21,6 @@ from cryslator_flows.pairs.raw import Dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from cryslator_flows.pairs.raw import RawPair
 
@@ -29,12 +29,12 @@ PATTERNS = {"atoms_id": LONG, "mp_id": SHORT}
 ENERGIES = ("formation_energy_per_atom", "energy_per_atom")
 
 
-def read_deeprelax(path: Path, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
+def read_deeprelax(path: Path | str, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
     """Pairs of a data folder of DeepRelax.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The folder with the tables or one that holds it, or an archive (``.zip``, ``.tar.gz``) of it.
     report : callable
         Called with what takes a while.
@@ -50,6 +50,7 @@ def read_deeprelax(path: Path, report: Callable[[str], None] = lambda _: None) -
     DataError
         There are no such tables, or a table lacks the column of identifiers.
     """
+    path = Path(path)
     with unpacked(path, (".cif", ".csv"), report) as folder:
         files = visible_files(folder)
         tables = [Table(file) for file in find_tables(files, path)]

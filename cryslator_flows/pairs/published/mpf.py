@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from cryslator_flows.pairs.sources.trajectory import evenly_spaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pymatgen.core import Structure
 
@@ -46,13 +46,13 @@ class Frame:
 
 
 def read_mpf(
-    path: Path, intermediates: int = 0, report: Callable[[str], None] = lambda _: None
+    path: Path | str, intermediates: int = 0, report: Callable[[str], None] = lambda _: None
 ) -> Iterator[RawPair | Dropped]:
     """Pairs of the first and last frame of each relaxation in MPF.2021.2.8.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A block, the folder of both, or the archive that figshare gives. Blocks are read one after the other, each
         whole, which takes about eight times its size of memory.
     intermediates : int
@@ -71,6 +71,7 @@ def read_mpf(
     DataError
         There is no block, a block is damaged or no such dictionary, or it names a class that is no structure or array.
     """
+    path = Path(path)
     if path.is_file() and not path.name.lower().endswith(ARCHIVES):
         yield from read_block(path, intermediates, report)
         return

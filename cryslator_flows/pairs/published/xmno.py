@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,6 @@ from cryslator_flows.pairs.raw import Dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from cryslator_flows.pairs.raw import RawPair
 
@@ -57,7 +57,7 @@ class Known:
     splits: set[str] = field(default_factory=set)
 
 
-def read_xmno(path: Path, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
+def read_xmno(path: Path | str, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
     """Pairs of the paper's X-Mn-O release.
 
     Folders may be nested, letters large or small; tables may have a header and further columns. The formation energy
@@ -66,7 +66,7 @@ def read_xmno(path: Path, report: Callable[[str], None] = lambda _: None) -> Ite
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The folder, or the archive (``.zip``, ``.tar.gz``) as downloaded.
     report : callable
         Called with what takes a while.
@@ -82,6 +82,7 @@ def read_xmno(path: Path, report: Callable[[str], None] = lambda _: None) -> Ite
     DataError
         The archive is damaged, a table cannot be read, or there are no pairs.
     """
+    path = Path(path)
     with unpacked(path, SUFFIXES, report) as folder:
         files = visible_files(folder)
         pairs = find_pairs(files)

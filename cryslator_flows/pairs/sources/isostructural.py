@@ -72,8 +72,8 @@ class PairingTask:
 
 
 def read_isostructural(
-    path: Path,
-    scratch: Path,
+    path: Path | str,
+    scratch: Path | str,
     max_per_target: int = 4,
     seed: int = 0,
     split: SplitRule = SplitRule.NONE,
@@ -96,9 +96,9 @@ def read_isostructural(
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         See `read_relaxed`.
-    scratch : Path
+    scratch : Path or str
         Folder for what is done; what it holds of another source, or of other options, is removed.
     max_per_target : int
         How many templates each crystal is paired with at most: those whose elements are nearest, see
@@ -123,6 +123,7 @@ def read_isostructural(
     CryslatorError
         There is nothing to read, or another process works in the folder.
     """
+    path, scratch = Path(path), Path(scratch)
     limits = limits or PairLimits()
     lock = FileLock(scratch.with_name(f".{scratch.name}.lock"))
     scratch.parent.mkdir(parents=True, exist_ok=True)

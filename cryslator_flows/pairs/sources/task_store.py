@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -26,7 +27,6 @@ from cryslator_flows.system.store_specs import absolute_paths, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from cryslator_flows.pairs.raw import RawPair
 
@@ -45,7 +45,7 @@ class StoreSource(StrictModel):
     criteria: dict[str, Any] = Field(default_factory=dict, description="MongoDB query for the documents")
 
 
-def read_store(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
+def read_store(path: Path | str, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
     """Pair the first with the last structure of every relaxation that a store has a task document of.
 
     Documents may be emmet's for VASP or atomate2's for ASE and force fields, alone or as ``output`` in a JobStore. Two
@@ -53,7 +53,7 @@ def read_store(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A YAML or JSON file with the keys of `StoreSource`; paths in it count from its folder.
     intermediates : int
         How many evenly spaced ionic steps, if documents have them, are further unrelaxed crystals of the target.
@@ -70,6 +70,7 @@ def read_store(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped
     StoreError
         The store cannot be opened.
     """
+    path = Path(path)
     source = read_strict(path, StoreSource)
     store = open_store(absolute_paths(source.store, path.parent), f"{path}, store")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.analysis.ends import NOT_CONVERGED, TEST_DOUBLE
@@ -20,7 +21,6 @@ from cryslator_flows.pairs.sources.trajectory import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pymatgen.core import Structure
 
@@ -34,7 +34,7 @@ FILE = re.compile(r"vasprun\.xml(?:\.(?!(?:gz|bz2|xz|lzma|Z|zst)$)([\w-]+))?(?:\
 NUMBERED = re.compile(r"relax(\d+)")
 
 
-def read_vasp_runs(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
+def read_vasp_runs(path: Path | str, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
     """Pair the first with the last structure of every VASP relaxation in a folder and the folders in it.
 
     Relaxations in one folder (``vasprun.xml.relax1``, ``vasprun.xml.relax2``, and ``vasprun.xml`` beside them) are one
@@ -43,7 +43,7 @@ def read_vasp_runs(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dro
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A folder, or a file ``vasprun.xml``.
     intermediates : int
         How many evenly spaced ionic steps are further unrelaxed crystals of the same target.
@@ -58,6 +58,7 @@ def read_vasp_runs(path: Path, intermediates: int = 0) -> Iterator[RawPair | Dro
     DataError
         There is no such folder, or no ``vasprun.xml`` in it.
     """
+    path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: there is no such folder; give one of VASP relaxations")
     if path.is_file() and not path.name.startswith("vasprun"):
