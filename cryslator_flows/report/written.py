@@ -9,8 +9,7 @@ from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.whole_page import PageContent, write_page
 from cryslator_flows.report.tables import plot_savings, savings_panels
 from cryslator_flows.results.export import write_candidates, write_relaxed
-from cryslator_flows.system.sqlite_store import is_full
-from cryslator_flows.system.whole_files import write_whole
+from cryslator_flows.system.whole_files import is_full, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import zlib
 from contextlib import contextmanager
@@ -16,30 +15,12 @@ from maggma.stores import MemoryStore
 from monty.json import jsanitize
 
 from cryslator_flows.errors import StoreError
+from cryslator_flows.whole_files import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from maggma.core import Sort
-
-
-# Below this many bytes SQLite cannot even open a file.
-FULL = 2**16
-
-
-def is_full(path: Path) -> bool:
-    """Return True if the disk that holds a file, or is to hold it, has no space left."""
-    folder = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-    space = shutil.disk_usage(folder)
-    return space.total > 0 and space.free < FULL
-
-
-def full_disk(path: Path) -> StoreError:
-    """Return the error for a file whose disk has no space left."""
-    return StoreError(
-        f"{path}: cannot be written, its disk has no space left; free some, then give the same command again "
-        "(nothing stored was lost)"
-    )
 
 
 class SQLiteStore(Store):
@@ -122,11 +103,7 @@ class SQLiteStore(Store):
         except (OSError, sqlite3.Error) as error:
             if self.read_only:
                 raise self._unreadable(error) from error
-            if is_full(Path(self.path)):
-                raise full_disk(Path(self.path)) from error
-            raise StoreError(
-                f"store {self.path}: cannot be opened for writing ({error}); choose another path"
-            ) from error
+            raise unwritable(Path(self.path), error) from error
 
     def _open_to_write(self) -> sqlite3.Connection:
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
@@ -185,9 +162,7 @@ class SQLiteStore(Store):
             with self.database as database:
                 yield database
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or is_full(self._file):
-                raise full_disk(self._file) from error
-            raise StoreError(f"store {self.path}: cannot be written ({error}); nothing stored was lost") from error
+            raise unwritable(self._file, error, getattr(error, "sqlite_errorname", "") == "SQLITE_FULL") from error
 
     def close(self) -> None:
         """Close the file."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import io
 import os
-import secrets
+import platform
 import shutil
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -19,12 +22,39 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Below this many bytes SQLite cannot even open a file.
+LEAST_SPACE = 2**16
 
 
-def unwritable(path: Path, error: OSError) -> StoreError:
-    """Return the error about a file or folder that cannot be written."""
-    advice = "free some space, then give the same command again" if error.errno in FULL else "choose another path"
-    return StoreError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
+def is_full(path: Path) -> bool:
+    """Return True if the disk that holds a file, or is to hold it, has no space left."""
+    # Unlike Path.is_dir, false for names that are too long for the system.
+    folder = next(folder for folder in (path, *path.absolute().parents) if os.path.isdir(folder))  # noqa: PTH112
+    space = shutil.disk_usage(folder)
+    return space.total > 0 and space.free < LEAST_SPACE
+
+
+def unwritable(path: Path, error: Exception, full: bool = False) -> StoreError:
+    """Return the error about a file or folder that cannot be written.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    error : Exception
+        The reason; also one that does not say that a disk is full, as SQLite's do not.
+    full : bool
+        The disk is known to be full.
+    """
+    full = full or getattr(error, "errno", None) in FULL or is_full(path)
+    reason = getattr(error, "strerror", None) or error
+    if full:
+        reason = reason if getattr(error, "errno", None) in FULL else os.strerror(errno.ENOSPC)
+        return StoreError(
+            f"{path}: cannot be written ({reason}); free some space, then give the same command again "
+            "(nothing stored was lost)"
+        )
+    return StoreError(f"{path}: cannot be written ({reason}); choose another path")
 
 
 @contextmanager
@@ -71,9 +101,9 @@ def check_output(path: Path, *inputs: Path) -> None:
 class _Output(io.FileIO):
     """File whose own write errors name it, so that no error of what is read meanwhile is blamed on it."""
 
-    def __init__(self, file: Path, mode: str, path: Path) -> None:
+    def __init__(self, file: Path | int, path: Path) -> None:
         self._path = path
-        super().__init__(file, mode)
+        super().__init__(file, "w")
 
     def write(self, data: ReadableBuffer, /) -> int:
         with writing(self._path):
@@ -85,7 +115,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes its place when all is written.
 
     A link stays, and its target is replaced. A device or a pipe is written to. Of two processes that write one file,
-    the last one wins.
+    the last one wins. What a killed process left of a file is removed when the same machine writes that file again.
 
     Parameters
     ----------
@@ -99,25 +129,82 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """
     with writing(path):
         target, is_stream = _resolve(path)
-        # Hidden from what reads the folder, shorter than the longest name, and another one for each process.
-        partial = target if is_stream else target.with_name(f".{secrets.token_hex(8)}.partial")
-        raw = _Output(partial, "w" if is_stream else "x", path)
-    try:
-        with io.BufferedWriter(raw) as file:
+        partial, descriptor = (None, None) if is_stream else _new_partial(target)
+        raw = _Output(target if descriptor is None else descriptor, path)
+    with io.BufferedWriter(raw) as file:
+        if partial is None:
+            yield file
+            return
+        # The partial file is locked as long as it is open: nothing else removes it.
+        try:
             yield file
             file.flush()
-            if not is_stream:
-                with writing(path):
-                    os.fsync(file.fileno())
-        if not is_stream:
+            with writing(path):
+                os.fsync(file.fileno())
             with suppress(OSError):
                 shutil.copymode(target, partial)
             with writing(path):
                 partial.replace(target)
-    finally:
-        if not is_stream:
+        except BaseException:
             with suppress(OSError):
-                partial.unlink(missing_ok=True)
+                partial.unlink()
+            raise
+
+
+def _new_partial(target: Path) -> tuple[Path, int]:
+    """Make the file that is to take the place of another, with an open descriptor that holds the lock on it.
+
+    Its name is hidden from what reads the folder, shorter than the longest name, and the same again for the same file
+    and machine, as long as no living process uses it: locks need not reach from one machine to another.
+    """
+    digest = hashlib.sha256(os.fsencode(f"{platform.node()}/{target.name}")).hexdigest()[:16]
+    for number in count():
+        partial = target.with_name(f".{digest}-{number}.partial")
+        _remove_dead(partial)
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
+        if _is_locked(descriptor, partial):
+            return partial, descriptor
+        os.close(descriptor)
+    raise AssertionError
+
+
+def _remove_dead(partial: Path) -> None:
+    """Remove what a killed process left; the lock of a living process keeps its file."""
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_file(descriptor, partial):
+            partial.unlink()
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int, partial: Path) -> bool:
+    """Lock a new file; return False if another process took it for one that a dead process left."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # Where files cannot be locked, none is taken for a dead one either.
+    except OSError:
+        return True
+    return _is_file(descriptor, partial)
+
+
+def _is_file(descriptor: int, path: Path) -> bool:
+    """Return True if a path leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _resolve(path: Path) -> tuple[Path, bool]:

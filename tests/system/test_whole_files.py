@@ -45,18 +45,60 @@ def test_a_stop_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert names(tmp_path) == ["file"]
 
 
-def test_a_kill_leaves_the_old_file_whole(tmp_path):
-    (tmp_path / "file").write_text("old")
+def kill_while_writing(path):
     code = (
         "import os, sys, pathlib; from cryslator_flows.system.whole_files import whole_file\n"
         "with whole_file(pathlib.Path(sys.argv[1])) as file:\n"
         "    file.write(b'x' * 100_000); file.flush(); os.kill(os.getpid(), 9)"
     )
-    ended = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], check=False)
+    ended = subprocess.run([sys.executable, "-c", code, path], check=False)
     assert ended.returncode == -signal.SIGKILL
+
+
+def test_a_kill_leaves_the_old_file_whole(tmp_path):
+    (tmp_path / "file").write_text("old")
+    kill_while_writing(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "old"
     # What reads a folder of structures leaves hidden files out.
     assert [name for name in names(tmp_path) if not name.startswith(".")] == ["file"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path):
+    kill_while_writing(tmp_path / "file")
+    kill_while_writing(tmp_path / "file")
+    assert len(names(tmp_path)) == 1
+    # Nothing that lives loses its file, whatever another writer removes.
+    with whole_file(tmp_path / "file") as first:
+        first.write(b"1")
+        write_whole(tmp_path / "file", "2")
+        first.write(b"1")
+    assert (tmp_path / "file").read_text() == "11"
+    assert names(tmp_path) == ["file"]
+
+
+def test_many_writers_at_once_leave_one_whole_file(tmp_path):
+    contents = [str(number) * 100_000 for number in range(8)]
+    threads = [threading.Thread(target=write_whole, args=(tmp_path / "file", content)) for content in contents * 5]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "file").read_text() in contents
+    assert names(tmp_path) == ["file"]
+
+
+def test_what_stands_in_the_way_of_a_partial_file_is_neither_followed_nor_written(tmp_path):
+    kill_while_writing(tmp_path / "file")
+    (partial,) = tmp_path.iterdir()
+    partial.unlink()
+    (tmp_path / "other").write_text("kept")
+    partial.symlink_to("other")
+    write_whole(tmp_path / "file", "new")
+    partial.unlink()
+    partial.hardlink_to(tmp_path / "other")
+    write_whole(tmp_path / "file", "newer")
+    assert [(tmp_path / name).read_text() for name in ("file", "other")] == ["newer", "kept"]
+    assert names(tmp_path) == ["file", "other"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path):

@@ -19,7 +19,8 @@ from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.running.local.journal import Journal
 from cryslator_flows.system.current_folder import absolute_path
-from cryslator_flows.system.sqlite_store import SQLiteStore, full_disk, is_full
+from cryslator_flows.system.sqlite_store import SQLiteStore
+from cryslator_flows.system.whole_files import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,9 +54,7 @@ def sole_owner(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise StoreError(f"{folder}: another process is running this campaign; wait for it or stop it") from error
     except OSError as error:
-        if is_full(folder):
-            raise full_disk(folder) from error
-        raise StoreError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
+        raise unwritable(folder, error) from error
     with lock:
         yield
 
