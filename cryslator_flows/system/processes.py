@@ -14,8 +14,9 @@ from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
+
+    from loky.process_executor import ProcessPoolExecutor
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -23,7 +24,7 @@ Result = TypeVar("Result")
 LOOK_SECONDS = 0.5
 
 
-def start_processes(count: int) -> Executor:
+def start_processes(count: int) -> ProcessPoolExecutor:
     """Return an executor of so many processes, the same one as long as their number stays the same.
 
     They end after a minute without work, and as soon as this process has ended, even if it was killed.
@@ -65,6 +66,35 @@ def run_elsewhere(work: Callable[[Task], Result], tasks: Sequence[Task], most: i
     finally:
         for waiting in ahead:
             waiting.cancel()
+
+
+class ProcessKilledError(Exception):
+    """A process that was to return a result was killed."""
+
+
+def run_apart(work: Callable[[Task], Result], task: Task) -> Result:
+    """Run a function in a process that may die of it.
+
+    Parameters
+    ----------
+    work : callable
+        The other process imports it by name.
+    task : Task
+        Its argument.
+
+    Raises
+    ------
+    ProcessKilledError
+        The process died.
+    """
+    processes = start_processes(1)
+    try:
+        return processes.submit(work, task).result()
+    except BrokenProcessPool as error:
+        raise ProcessKilledError(str(error)) from error
+    except KeyboardInterrupt:
+        processes.shutdown(kill_workers=True)
+        raise
 
 
 def one_thread() -> AbstractContextManager[object]:

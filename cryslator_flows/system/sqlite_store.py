@@ -15,7 +15,7 @@ from maggma.stores import MemoryStore
 from monty.json import jsanitize
 
 from cryslator_flows.errors import StoreError
-from cryslator_flows.whole_files import unwritable
+from cryslator_flows.system.whole_files import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

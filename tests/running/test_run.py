@@ -91,7 +91,7 @@ def test_killed_campaign_goes_on_where_it_was(tmp_path, kill_at):
 
 @pytest.mark.slow
 def test_a_relaxation_that_kills_its_process_is_one_failed_candidate(tmp_path):
-    """It is tried once more, after all others, whose comparisons are there by then; the third run is the last."""
+    """It is tried once more, after all others, in another process: the second run is the last."""
     log = tmp_path / "log"
     relaxation = {"maker": f"{MAKERS}.KillingRelaxMaker", "kwargs": {"log": str(log), "kills": "SrMnO2"}}
     selection = {"top_k": 3, "control_share": 0.0}
@@ -99,17 +99,17 @@ def test_a_relaxation_that_kills_its_process_is_one_failed_candidate(tmp_path):
     command = [*CLI, str(file), "-o", str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     codes, compared = [], []
-    for _ in range(3):
+    for _ in range(2):
         codes.append(subprocess.run(command, capture_output=True, env=environment).returncode)
         with CampaignFolder(tmp_path / "run", read_only=True).opened() as folder:
             compared.append({item.reduced_formula for item in folder.results().comparisons()})
             failed = local_status(folder).failed
-    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    assert codes == [-signal.SIGKILL, 0]
     lines = log.read_text().split()
     assert Counter(lines) == {"CaMnO2": 1, "SrMnO3": 1, "SrMnO2": 2}
     assert lines[-1] == "SrMnO2"
     assert compared[0] == {*lines[: lines.index("SrMnO2")]}
-    assert compared[1] == {"CaMnO2", "SrMnO3"}
+    assert compared[1] == {"CaMnO2", "SrMnO3", "SrMnO2"}
     assert [job.reason.partition(":")[0] for job in failed] == ["killed"]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["selected"], summary["relaxed"], summary["outcomes"]["translated"]["failed"]) == (3, 2, 1)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cryslator_flows.system.processes import run_elsewhere
+from cryslator_flows.system.processes import ProcessKilledError, run_apart, run_elsewhere
 
 PARENT = """
 import os
@@ -42,3 +42,11 @@ def test_results_are_in_order_and_a_killed_process_is_made_up_for(monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
     assert list(run_elsewhere(abs, [-3, -1, -2], 2)) == [3, 1, 2]
     assert list(run_elsewhere(end_unless, [os.getpid()] * 3, 2)) == [os.getpid()] * 3
+
+
+def test_a_process_dies_alone():
+    with pytest.raises(ProcessKilledError):
+        run_apart(end_unless, os.getpid())
+    with pytest.raises(TypeError, match="bad operand"):
+        run_apart(abs, "text")
+    assert run_apart(abs, -3) == 3

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
+import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobflow import Flow, Job, JobStore, OnMissing, Response
+from monty.json import MontyDecoder, MontyEncoder
 
 from cryslator_flows.errors import CryslatorError, StoreError, without_passwords
 from cryslator_flows.running.local.journal import JobEntry, JobRow, Journal, other_flow, outline, with_uuids
 from cryslator_flows.system.current_folder import working_in
-from cryslator_flows.system.sqlite_store import full_disk
-from cryslator_flows.system.whole_files import FULL
+from cryslator_flows.system.processes import ProcessKilledError, run_apart
+from cryslator_flows.system.whole_files import FULL, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from maggma.core import Store
 
 logger = logging.getLogger(__name__)
 
 Happening = Literal["queued", "started", "reused", "done", "failed", "skipped"]
-# The process may die of a job twice, then the job has failed.
+# A process may die of a job twice, then the job has failed.
 DEATHS = 2
 KILLED = "killed: the process died twice while this ran, out of memory? With more of it, run it again"
 
@@ -66,13 +69,13 @@ class LocalRun:
 
     A job fails alone: only jobs that cannot do without its output are skipped. A failed job of a single candidate
     stays failed, as its comparison says; any other failed job is run again by the next run, with all that came after
-    it. A job of a candidate that ran when the process died runs once more, after all others that can run before it.
-    If the process dies of it again, it has failed.
+    it. A job of a candidate that ran when the process died runs once more, after all others that can run before it, in
+    another process. If that one dies of it, or this one again, the job has failed, and the run continues.
 
     Parameters
     ----------
     job_store : JobStore
-        Where outputs go.
+        Where outputs go; another process must be able to open it.
     journal : Store
         Where the journal goes, keyed by ``entry``.
     root_dir : Path
@@ -234,27 +237,26 @@ class LocalRun:
     def _run_started(self, job: Job, started: JobEntry) -> list[Flow]:
         self.report("started", job)
         try:
-            response = self._call(job, self.job_store)
-        except StoreError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise full_disk(self.root_dir) from error
-            reason = str(error) if isinstance(error, CryslatorError) else f"{type(error).__name__}: {error}"
-            reason, trace = without_passwords(" ".join(reason.split())), without_passwords(traceback.format_exc())
-            self._end(job, "failed", started, reason=reason, traceback=trace)
-            logger.info("%s failed: %s", job.name, trace)
+            if started.deaths and started.candidate_id is not None:
+                made = self._call_apart(job)
+            else:
+                made = _call(job, self.job_store, self.root_dir)
+        except ProcessKilledError:
+            self._end(job, "failed", started, deaths=started.deaths + 1, reason=KILLED)
             return []
-        flows = _flows(response)
-        outlines = [outline(flow) for flow in flows]
-        self._end(job, "done", started, flows=outlines, stop_children=bool(response.stop_children))
-        return flows
+        if isinstance(made, _Failure):
+            self._end(job, "failed", started, reason=made.reason, traceback=made.traceback)
+            logger.info("%s failed: %s", job.name, made.traceback)
+            return []
+        outlines = [outline(flow) for flow in made.flows]
+        self._end(job, "done", started, flows=outlines, stop_children=made.stop_children)
+        return made.flows
 
-    def _call(self, job: Job, store: JobStore) -> Response:
-        folder = self.root_dir / f"{job.uuid}-{job.index}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with working_in(folder, "job.out"):
-            return job.run(store)
+    def _call_apart(self, job: Job) -> _Made | _Failure:
+        """Run a job in another process, which may die of it."""
+        task = json.dumps([job, self.job_store, str(self.root_dir)], cls=MontyEncoder)
+        answer = run_apart(_call_here, task)
+        return answer if isinstance(answer, _Failure) else _Made(*MontyDecoder().decode(answer))
 
     def _entry(self, job: Job) -> JobEntry:
         """Return the entry of a job that starts."""
@@ -307,10 +309,12 @@ class LocalRun:
         if "made" in signature(job.function).parameters:
             job.function_kwargs["made"] = store.get_output(job.uuid, which=job.index, load=True)
         looked_at = _UnchangedJobStore(store.docs_store, store.additional_stores, store.save, store.load)
-        flows = _flows(self._call(job, looked_at))
-        if len(flows) != len(entry.flows):
+        made = _call(job, looked_at, self.root_dir)
+        if isinstance(made, _Failure) or len(made.flows) != len(entry.flows):
             raise other_flow(job.name, self.journal.name)
-        return [with_uuids(flow, before, self.journal.name) for flow, before in zip(flows, entry.flows, strict=True)]
+        return [
+            with_uuids(flow, before, self.journal.name) for flow, before in zip(made.flows, entry.flows, strict=True)
+        ]
 
 
 class _UnchangedJobStore(JobStore):
@@ -318,6 +322,58 @@ class _UnchangedJobStore(JobStore):
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Store nothing."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a job that is done asked for."""
+
+    flows: list[Flow]
+    stop_children: bool
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a job failed."""
+
+    reason: str
+    traceback: str
+
+
+def _call(job: Job, store: JobStore, root_dir: Path) -> _Made | _Failure:
+    """Run a job in its folder.
+
+    Raises
+    ------
+    StoreError
+        Its output cannot be stored, or a disk is full: the job has not failed.
+    """
+    folder = root_dir / f"{job.uuid}-{job.index}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with working_in(folder, "job.out"):
+            response = job.run(store)
+    except StoreError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise unwritable(root_dir, error) from error
+        reason = str(error) if isinstance(error, CryslatorError) else f"{type(error).__name__}: {error}"
+        return _Failure(without_passwords(" ".join(reason.split())), without_passwords(traceback.format_exc()))
+    return _Made(_flows(response), bool(response.stop_children))
+
+
+def _call_here(task: str) -> str | _Failure:
+    """Run a job that another process sent, and return what it asked for, as JSON."""
+    job, store, root_dir = MontyDecoder().decode(task)
+    store.connect()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = _call(job, store, Path(root_dir))
+    finally:
+        store.close()
+    return made if isinstance(made, _Failure) else json.dumps([made.flows, made.stop_children], cls=MontyEncoder)
 
 
 def _flows(response: Response) -> list[Flow]:
