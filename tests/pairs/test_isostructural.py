@@ -339,13 +339,6 @@ def test_a_process_that_is_killed_does_no_harm(tmp_path, monkeypatch):
     assert [row for path in found for _, row in chunks.read_rows(path)] == [{"made by": os.getpid()}] * 8
 
 
-def test_processes_do_not_work_on_for_a_command_that_was_killed(tmp_path):
-    chunks._write_elsewhere(os.getpid(), tmp_path / "a.jsonl", kill_own_process, os.getpid())
-    assert not (tmp_path / "a.jsonl").exists()
-    chunks._write_elsewhere(os.getppid(), tmp_path / "a.jsonl", kill_own_process, os.getpid())
-    assert (tmp_path / "a.jsonl").exists()
-
-
 def test_what_is_unfinished_of_another_job_is_not_used(paired, tmp_path):
     paired(salt("Mg"), salt("Ca"))
     pairs, _ = paired(salt("Sr"), salt("Ca"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -69,7 +68,7 @@ def in_chunks(
             path = folder / f"{name}-{number:08d}.jsonl"
             waiting = None
             if not (alone or path.exists()):
-                waiting = start_processes(workers).submit(_write_elsewhere, os.getpid(), path, work, task)
+                waiting = start_processes(workers).submit(_write_rows, path, work, task)
             ahead.append((path, task, waiting))
             if len(ahead) > 2 * workers or alone:
                 yield done(*ahead.popleft())
@@ -104,14 +103,7 @@ def read_row(path: Path, place: int) -> PairRow:
         return json.loads(lines.readline())
 
 
-def _write_elsewhere(command: int, path: Path, work: Callable[[Task], Iterable[PairRow]], task: Task) -> None:
-    """Write a chunk in another process, unless the command that wants it was killed."""
-    if os.getppid() == command:
-        _write_rows(path, work, task)
-
-
 def _write_rows(path: Path, work: Callable[[Task], Iterable[PairRow]], task: Task) -> None:
-    # A worker may outlive a command that was killed, and write what the next one writes too.
     with whole_file(path) as file:
         for row in work(task):
             file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
