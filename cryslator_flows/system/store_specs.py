@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.errors import StoreError, without_passwords
+from cryslator_flows.errors import StoreError, one_line, without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +60,7 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
         There is no such store, or it or one of its files cannot be read.
     """
     skipped = _Errors()
+    spec = _with_environment(spec, name)
     store = make_store(spec, name)
     store.logger.addHandler(skipped)
     try:
@@ -76,10 +77,25 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
 
 
 def _cannot_open(spec: dict[str, Any], name: str, error: Exception) -> StoreError:
+    reason = f"{type(error).__name__}: {one_line(error)}"
+    # Longer ones first: one may be a part of another.
+    for secret in sorted(_secrets(spec), key=len, reverse=True):
+        reason = reason.replace(secret, HIDDEN)
     return StoreError(
-        f"{name} {spec.get('type')!r}: cannot be opened ({type(error).__name__}: {error}); "
-        "give 'type' and arguments as in a jobflow.yaml"
+        f"{name} {spec.get('type')!r}: cannot be opened ({reason}); give 'type' and arguments as in a jobflow.yaml"
     )
+
+
+def _secrets(value: Any, key: str = "") -> Iterator[str]:
+    """Return what `without_secrets` hides, which a package may put into its errors."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _secrets(item, f"{key} {name}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets(item, key)
+    elif value and SECRETS.search(key):
+        yield str(value)
 
 
 class _Errors(logging.Handler):

@@ -132,6 +132,22 @@ def test_store_without_what_opens_it():
     assert without_secrets(shown) == shown
 
 
+class TellingStore(SQLiteStore):
+    """A store whose errors tell the password."""
+
+    def __init__(self, path, password, **kwargs):
+        raise ValueError(f"cannot log in with {password}")
+
+
+@pytest.mark.parametrize("password", ["hunter2", "${TASKS_PASSWORD}"])
+def test_no_password_in_the_error_of_a_package(monkeypatch, password):
+    monkeypatch.setenv("TASKS_PASSWORD", "hunter2")
+    store = {"type": "TellingStore", "path": "a", "password": password}
+    with pytest.raises(StoreError, match=r"cannot be opened .*cannot log in with \*\*\*") as caught:
+        open_store(store, "template store")
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("${NO_SUCH_NAME}", "collection_name: NO_SUCH_NAME is not set in the environment"), ("***", "does not keep it")],
