@@ -127,7 +127,7 @@ def read_file(path: Path | str) -> Iterator[ReadStructure]:
 
 
 def structure_files(source: Path | str) -> list[Path]:
-    """Return a file alone, or the files of a folder in alphabetical order, hidden ones left out.
+    """Return a file alone, or the files of a folder in alphabetical order, hidden and unfinished ones left out.
 
     Links that lead nowhere and pipes are among them, so that reading names them.
 
@@ -138,13 +138,18 @@ def structure_files(source: Path | str) -> list[Path]:
     """
     source = Path(source)
     if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if not path.is_dir() and not path.name.startswith("."))
+        files = sorted(path for path in source.rglob("*") if not path.is_dir() and not _is_left_out(path.name))
         if not files:
             raise StructureError(f"{source}: folder without files; put structure files into it")
         return files
     if not source.exists() and not source.is_symlink():
         raise StructureError(f"{source}: no such file or folder; check the path")
     return [source]
+
+
+def _is_left_out(name: str) -> bool:
+    """Return True for hidden files and for what a program that was stopped did not finish."""
+    return name.startswith(".") or name.endswith(".partial")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -177,6 +177,9 @@ def test_a_folder_with_hostile_files_gives_all_good_ones(tmp_path, perovskite):
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "dangling.cif").symlink_to("nowhere.cif")
     os.mkfifo(tmp_path / "pipe.cif")
+    (tmp_path / "unfinished.jsonl.partial").write_text("{")
+    (tmp_path / ".hidden").write_text("{")
+    assert [found.cause for _, found in read_structures(tmp_path / "dangling.cif")] == ["no such file"]
     rows = dict(read_structures(tmp_path))
     errors = {Path(name).name: found.cause for name, found in rows.items() if isinstance(found, StructureError)}
     assert len(rows) - len(errors) == 20
