@@ -28,6 +28,7 @@ Content = TypeVar("Content")
 
 # Aliases written out. pydantic and JSON handle neither deeper files nor, in reasonable time, larger ones.
 MAX_DEPTH, MAX_VALUES = 50, 1_000_000
+MAX_BYTES = 64 * 2**20
 
 
 class StrictModel(BaseModel):
@@ -69,10 +70,12 @@ class YamlFile:
     def __init__(self, path: Path | str, error: type[CryslatorError] = DataError) -> None:
         self.path, self.error = Path(path), error
         try:
-            text = self.path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError, ValueError) as problem:
-            reason = getattr(problem, "strerror", None) or "not a text file"
-            raise error(f"{path}: cannot be read as YAML ({reason}); give a YAML file") from problem
+            text = _read(self.path)
+        except (OSError, ValueError) as problem:
+            reason, advice = getattr(problem, "strerror", None) or problem, "give a YAML file"
+            if isinstance(problem, UnicodeDecodeError):
+                reason, advice = "not UTF-8 text", "save it as UTF-8"
+            raise error(f"{path}: cannot be read as YAML ({reason}); {advice}") from problem
         try:
             self._node, self.content = _load(text)
         except ConstructorError as problem:
@@ -187,6 +190,17 @@ class _Constructor(SafeConstructor):
         return True
 
 
+def _read(path: Path) -> str:
+    """Read a text file; a pipe or a device may have no end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError("no regular file")
+    with path.open(encoding="utf-8-sig") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"over {MAX_BYTES >> 20} MB")
+    return text
+
+
 def _load(text: str) -> tuple[Node | None, Any]:
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = MAX_DEPTH
@@ -234,8 +248,10 @@ def _reason(error: ErrorDetails, adapter: TypeAdapter[Any]) -> str:
         return "missing; add this key"
     if kind in {"model_type", "model_attributes_type", "dataclass_type", "dict_type"}:
         return "expected keys and values here"
-    if kind == "list_type":
+    if kind in {"list_type", "tuple_type"}:
         return "expected a list, as in [A, B]"
+    if kind == "path_type":
+        return "expected a path"
     if kind == "literal_error":
         known = re.findall("'([^']*)'", error["ctx"]["expected"])
         return f"{given!r} is unknown; {nearest(str(given), known)}"

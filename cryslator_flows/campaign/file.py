@@ -140,7 +140,7 @@ class CampaignSettings(StrictModel):
             raise file.mistake(str(error)) from error
         references = campaign.selection.references
         if isinstance(references, Path):
-            campaign.selection.references = YamlFile(absolute(references, folder), CampaignError).parse(References)
+            campaign.selection.references = YamlFile(references, CampaignError).parse(References)
         return campaign
 
     def _find_files(self, folder: Path) -> None:
@@ -150,6 +150,9 @@ class CampaignSettings(StrictModel):
         if self.rounds is not None and self.rounds.replay is not None:
             self.rounds.replay = absolute(self.rounds.replay, folder)
             check_exists(self.rounds.replay, "rounds.replay")
+        if isinstance(self.selection.references, Path):
+            self.selection.references = absolute(self.selection.references, folder)
+            check_exists(self.selection.references, "selection.references")
 
     @property
     def element_energies(self) -> dict[str, float]:

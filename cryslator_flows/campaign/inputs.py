@@ -130,6 +130,9 @@ def _digest(paths: Sequence[Path]) -> str | None:
                 continue
             digest.update(str(file.relative_to(path.parent)).encode())
             try:
+                # Pipes and devices may have no end.
+                if not file.is_file():
+                    raise OSError
                 with file.open("rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
             # The enumeration says so.

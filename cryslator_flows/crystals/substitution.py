@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
+from math import inf
 from operator import contains
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,7 +34,7 @@ def _known(symbol: Any) -> Any:
 def _readable(formula: Any) -> Any:
     if isinstance(formula, str):
         try:
-            readable = Composition(formula, strict=True).num_atoms > 0
+            readable = 0 < Composition(formula, strict=True).num_atoms < inf
         except ValueError:
             readable = False
         if not readable:

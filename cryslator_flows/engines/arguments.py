@@ -11,23 +11,25 @@ from jobflow import Maker
 from cryslator_flows.errors import CampaignError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 KINDS: dict[str, tuple[type, ...]] = {
-    "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "dict": (dict,), "None": (type(None),),
+    "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "dict": (dict,), "list": (list,),
+    "Sequence": (list, tuple), "None": (type(None),),
 }  # fmt: skip
-WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text", "dict": "a map"}
+WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text", "dict": "a map",
+         "list": "a list", "Sequence": "a list"}  # fmt: skip
 # Below it atomate2 calculates a single point and calls it converged.
 LEAST_STEPS = 2
 
 
-def check_argument_kinds(maker_class: type[Maker], kwargs: dict[str, Any], key: str) -> None:
-    """Refuse arguments of another kind than the maker's field, and numbers of steps that relax nothing.
+def check_argument_kinds(maker_class: type, kwargs: dict[str, Any], key: str) -> None:
+    """Refuse arguments of another kind than the field of a class, and numbers of steps that relax nothing.
 
     Parameters
     ----------
-    maker_class : type of Maker
-        The maker. Fields with an annotation beyond Python's plain types are left to the maker.
+    maker_class : type
+        A maker, or another dataclass. Fields with an annotation beyond Python's plain types are left to it.
     kwargs : dict
         Its arguments.
     key : str
@@ -38,21 +40,44 @@ def check_argument_kinds(maker_class: type[Maker], kwargs: dict[str, Any], key: 
     CampaignError
         An argument does not fit.
     """
-    for field in fields(maker_class):
-        annotation = field.type.__name__ if isinstance(field.type, type) else str(field.type)
-        kinds = [part.strip().partition("[")[0] for part in annotation.split("|")]
-        if field.name not in kwargs or not all(name in KINDS or name.endswith("Maker") for name in kinds):
-            continue
-        value = kwargs[field.name]
-        # A bool is an int to Python.
-        if not isinstance(value, tuple(kind for name in kinds for kind in KINDS.get(name, (Maker,)))) or (
-            isinstance(value, bool) and "bool" not in kinds
-        ):
-            wanted = " or ".join(WORDS[name] for name in kinds if name in WORDS) or "the maker's own choice"
-            raise CampaignError(f"{key}.{field.name}: expected {wanted}, not {value!r}")
+    annotations = {
+        field.name: field.type.__name__ if isinstance(field.type, type) else str(field.type)
+        for field in fields(maker_class)
+    }
+    check_kinds(annotations, kwargs, key)
     for name in ("steps", "max_steps"):
         if isinstance(steps := kwargs.get(name), int) and steps < LEAST_STEPS:
             raise CampaignError(f"{key}.{name}: {steps} steps relax nothing; give {LEAST_STEPS} or more")
+
+
+def check_kinds(annotations: Mapping[str, str], given: Mapping[str, Any], key: str) -> None:
+    """Refuse arguments of another kind than their annotation.
+
+    Parameters
+    ----------
+    annotations : dict
+        Annotation of each argument as text; those beyond Python's plain types and makers pass.
+    given : dict
+        The arguments.
+    key : str
+        Where they stand in the campaign file.
+
+    Raises
+    ------
+    CampaignError
+        An argument does not fit.
+    """
+    for name, annotation in annotations.items():
+        kinds = [part.strip().partition("[")[0] for part in annotation.split("|")]
+        if name not in given or not all(kind in KINDS or kind.endswith("Maker") for kind in kinds):
+            continue
+        value = given[name]
+        # A bool is an int to Python.
+        if not isinstance(value, tuple(kind for word in kinds for kind in KINDS.get(word, (Maker,)))) or (
+            isinstance(value, bool) and "bool" not in kinds
+        ):
+            wanted = " or ".join(WORDS[word] for word in kinds if word in WORDS) or "the maker's own choice"
+            raise CampaignError(f"{key}.{name}: expected {wanted}, not {value!r}")
 
 
 def check_ase_arguments(maker: Maker, key: str) -> None:

@@ -108,12 +108,13 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
     check_argument_kinds(maker_class, kwargs, f"{key}.kwargs")
     try:
         maker = maker_class(**{**defaults, **kwargs})
+        make = getattr(maker, "make", None)
     except CampaignError:
         raise
-    except Exception as error:
+    # A maker of the user's own may do anything while it is built.
+    except (Exception, SystemExit) as error:
         hint = _nearest_force_field(kwargs) if "MLFF" in str(error) else f"see the fields of {path}"
         raise CampaignError(f"{key}.kwargs: {one_line(error)}; {hint}") from error
-    make = getattr(maker, "make", None)
     if make is None or "prev_dir" not in inspect.signature(make).parameters:
         raise CampaignError(f"{key}.maker {name!r}: has no make(structure, prev_dir=None); give a relax maker")
     # So atomate2 calls its makers of other calculations.

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from cryslator_flows.config import StrictModel
-from cryslator_flows.errors import CampaignError, nearest
+from cryslator_flows.engines.arguments import check_argument_kinds, check_kinds
+from cryslator_flows.errors import CampaignError, nearest, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from atomate2.vasp.jobs.base import BaseVaspMaker
     from jobflow import Maker
+
+
+KEY = "relaxation.vasp"
+# Where the arguments are described.
+REFERENCES = {"input_set": "the fields of the input set generator", "powerups": "atomate2.vasp.powerups"}
 
 
 class VaspSettings(StrictModel):
@@ -75,7 +84,14 @@ def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
 
     from cryslator_flows.engines.handlers import update_vasp_makers
 
-    _check_names("run_vasp_kwargs", settings.run_vasp_kwargs, inspect.signature(run_vasp).parameters)
+    parameters = inspect.signature(run_vasp).parameters
+    _check_names("run_vasp_kwargs", settings.run_vasp_kwargs, parameters)
+    # Those whose default is None are annotated without it.
+    kinds = {
+        name: f"{parameter.annotation} | None" if parameter.default is None else str(parameter.annotation)
+        for name, parameter in parameters.items()
+    }
+    check_kinds(kinds, settings.run_vasp_kwargs, f"{KEY}.run_vasp_kwargs")
     changed = []
 
     def change(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
@@ -87,11 +103,13 @@ def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
             name: _merge(vasp_maker.run_vasp_kwargs.get(name), value)
             for name, value in settings.run_vasp_kwargs.items()
         }
-        return replace(
-            vasp_maker,
-            input_set_generator=replace(generator, **now),
-            run_vasp_kwargs={**vasp_maker.run_vasp_kwargs, **run},
-        )
+        check_argument_kinds(type(generator), settings.input_set, f"{KEY}.input_set")
+        with _checking("input_set"):
+            return replace(
+                vasp_maker,
+                input_set_generator=replace(generator, **now),
+                run_vasp_kwargs={**vasp_maker.run_vasp_kwargs, **run},
+            )
 
     maker = update_vasp_makers(maker, change)
     if not changed:
@@ -99,11 +117,18 @@ def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
     known = [name for name in vars(powerups) if name.startswith(("update_", "use_"))]
     _check_names("powerups", settings.powerups, known)
     for name, arguments in settings.powerups.items():
-        try:
+        with _checking(f"powerups.{name}"):
             maker = getattr(powerups, name)(maker, **arguments)
-        except TypeError as error:
-            raise CampaignError(f"relaxation.vasp.powerups.{name}: {error}; see atomate2.vasp.powerups") from error
     return maker
+
+
+@contextmanager
+def _checking(key: str) -> Iterator[None]:
+    """Make one clear error of what atomate2 and pymatgen raise at values of a wrong kind."""
+    try:
+        yield
+    except Exception as error:
+        raise CampaignError(f"{KEY}.{key}: {one_line(error)}; see {REFERENCES[key.partition('.')[0]]}") from error
 
 
 def _merge(old: Any, new: Any) -> Any:
@@ -113,4 +138,4 @@ def _merge(old: Any, new: Any) -> Any:
 def _check_names(key: str, given: dict[str, Any], known: Any) -> None:
     for name in given:
         if name not in known:
-            raise CampaignError(f"relaxation.vasp.{key}: unknown {name!r}; {nearest(name, known)}")
+            raise CampaignError(f"{KEY}.{key}: unknown {name!r}; {nearest(name, known)}")

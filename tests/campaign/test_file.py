@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import yaml
 
@@ -5,6 +7,7 @@ from cryslator_flows.api import Campaign
 from cryslator_flows.errors import CampaignError, ModelError
 from tests.conftest import ROOT
 
+MAKERS = "tests.flows.makers"
 GOOD = {
     "name": "mine",
     "templates": [{"source": "aflow", "elements": ["O"], "max_atoms": 5}],
@@ -45,7 +48,13 @@ def test_workflows_make_a_flow(path):
         ({"relaxation": {"element_energies": {"Mn": "low"}}}, ["relaxation.element_energies.Mn", "number"]),
         ({"relaxation": {"starts": ["translated_mlp"]}}, ["relaxation.starts.0", "translated_mlip"]),
         ({"relaxation": {"mlip": {"maker_": "chgnet"}}}, ["relaxation.mlip", "did you mean 'maker'"]),
-        ({"selection": {"references": "missing.yaml"}}, ["missing.yaml", "cannot be read"]),
+        (
+            {"selection": {"references": "missing.yaml"}},
+            ["line", "selection.references", "missing.yaml does not exist"],
+        ),
+        ({"selection": {"references": {"Ca1e400O": -1.0}}}, ["selection.references.Ca1e400O", "is no formula"]),
+        ({"relaxation": {"starts": "translated"}}, ["relaxation.starts", "expected a list"]),
+        ({"templates": [{"source": "files", "path": 3}]}, ["templates.0", "path: expected a path"]),
         ({"selection": {"references": {"Cao": -1.0}}}, ["line", "selection.references.Cao", "'Cao' is no formula"]),
         ({"selection": {"references": {"Zz2O": -1.0}}}, ["line", "selection.references.Zz2O", "'Zz2O' is no formula"]),
         ({"selection": {"references": {"CaO": float("nan")}}}, ["line", ".nan is not a finite number"]),
@@ -69,6 +78,8 @@ def test_workflows_make_a_flow(path):
         ({"relaxation": {"kwargs": {"steps": -5}}}, ["line", "relaxation.kwargs.steps", "2 or more"]),
         ({"relaxation": {"kwargs": {"step": 5}}}, ["line", "relaxation.kwargs", "'step'"]),
         ({"relaxation": {"maker": "DoubleRelaxMaker", "vasp": {"input_sets": {}}}}, ["did you mean 'input_set'"]),
+        ({"relaxation": {"maker": f"{MAKERS}.EndingMaker"}}, ["line", "relaxation.kwargs", "ended"]),
+        ({"relaxation": {"maker": f"{MAKERS}.WithoutMakeMaker"}}, ["line", "relaxation.kwargs", "no make"]),
         ({"relaxation": {"mlip": {"maker": "chgne"}}}, ["line", "relaxation.mlip.maker", "did you mean 'chgnet'"]),
     ],
 )
@@ -88,6 +99,19 @@ def test_what_names_no_maker_is_not_called(tmp_path):
     with pytest.raises(CampaignError, match="is not a jobflow Maker"):
         Campaign.from_file(path)
     assert not (tmp_path / "called").exists()
+
+
+def test_pipes_and_devices_are_not_read_to_their_end(tmp_path, perovskite):
+    """Neither as a campaign file nor among its templates."""
+    (tmp_path / "crystals").mkdir()
+    perovskite.to(filename=tmp_path / "crystals" / "a.cif")
+    os.mkfifo(tmp_path / "crystals" / "pipe.cif")
+    (tmp_path / "crystals" / "zero.cif").symlink_to("/dev/zero")
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "templates": [{"source": "files", "path": "crystals"}]}))
+    assert not made.changed_keys(made.content())
+    for path in (tmp_path / "crystals" / "pipe.cif", "/dev/zero"):
+        with pytest.raises(CampaignError, match="no regular file"):
+            Campaign.from_file(path)
 
 
 def test_modules_beside_the_file_hide_nothing(tmp_path):

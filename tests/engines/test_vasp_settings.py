@@ -45,6 +45,12 @@ def test_settings_reach_every_job(name):
         ({"input_set": {"user_incar_setting": {}}}, "did you mean 'user_incar_settings'"),
         ({"powerups": {"use_auto_spin": {}}}, "did you mean 'use_auto_ispin'"),
         ({"powerups": {"use_auto_ispin": {"x": 1}}}, "relaxation.vasp.powerups.use_auto_ispin"),
+        ({"powerups": {"update_user_incar_settings": {"incar_updates": 3}}}, "powerups.update_user_incar_settings"),
+        ({"input_set": {"user_incar_settings": 3}}, "relaxation.vasp.input_set.user_incar_settings: expected a map"),
+        ({"input_set": {"auto_ismear": "NO"}}, "input_set.auto_ismear: expected true or false"),
+        ({"run_vasp_kwargs": {"vasp_cmd": 5}}, "run_vasp_kwargs.vasp_cmd: expected text"),
+        ({"run_vasp_kwargs": {"handlers": 5}}, "run_vasp_kwargs.handlers: expected a list"),
+        ({"run_vasp_kwargs": {"wall_time": "12:00:00"}}, "run_vasp_kwargs.wall_time: expected a whole number"),
         ({"run_vasp_kwargs": {"vaspcmd": "vasp"}}, "did you mean 'vasp_cmd'"),
     ],
 )

@@ -62,6 +62,27 @@ class KillingRelaxMaker(PairPotentialRelaxMaker):
 
 
 @dataclass
+class EndingMaker(Maker):
+    """Ends its process when it is built."""
+
+    name: str = "ending"
+
+    def __post_init__(self) -> None:
+        raise SystemExit("ended")
+
+
+@dataclass
+class WithoutMakeMaker(Maker):
+    """Has nothing that makes anything."""
+
+    name: str = "without make"
+
+    @property
+    def make(self):
+        raise RuntimeError("no make")
+
+
+@dataclass
 class FussyRelaxMaker(PairPotentialRelaxMaker):
     """Fails for structures with one element, does not converge for those with another."""
 
