@@ -310,7 +310,9 @@ class LocalRun:
             job.function_kwargs["made"] = store.get_output(job.uuid, which=job.index, load=True)
         looked_at = _UnchangedJobStore(store.docs_store, store.additional_stores, store.save, store.load)
         made = _call(job, looked_at, self.root_dir)
-        if isinstance(made, _Failure) or len(made.flows) != len(entry.flows):
+        if isinstance(made, _Failure):
+            raise CryslatorError(f"job {job.name!r} cannot be made again ({made.reason}); fix that and run again")
+        if len(made.flows) != len(entry.flows):
             raise other_flow(job.name, self.journal.name)
         return [
             with_uuids(flow, before, self.journal.name) for flow, before in zip(made.flows, entry.flows, strict=True)
