@@ -250,7 +250,7 @@ class LocalRun:
         self._end(job, "done", started, flows=outlines, stop_children=bool(response.stop_children))
         return flows
 
-    def _call(self, job: Job, store: JobStore) -> Response:
+    def _call(self, job: Job, store: JobStore) -> Response[Any]:
         folder = self.root_dir / f"{job.uuid}-{job.index}"
         folder.mkdir(parents=True, exist_ok=True)
         with working_in(folder, "job.out"):
@@ -306,7 +306,13 @@ class LocalRun:
         store = self.job_store
         if "made" in signature(job.function).parameters:
             job.function_kwargs["made"] = store.get_output(job.uuid, which=job.index, load=True)
-        looked_at = _UnchangedJobStore(store.docs_store, store.additional_stores, store.save, store.load)
+        # In jobflow's types, `save` and `load` are the methods of MSONable that the attributes replace.
+        looked_at = _UnchangedJobStore(
+            store.docs_store,
+            store.additional_stores,  # type: ignore[has-type]
+            store.save,  # type: ignore[arg-type]
+            store.load,  # type: ignore[arg-type]
+        )
         flows = _flows(self._call(job, looked_at))
         if len(flows) != len(entry.flows):
             raise other_flow(job.name, self.journal.name)
@@ -320,6 +326,7 @@ class _UnchangedJobStore(JobStore):
         """Store nothing."""
 
 
-def _flows(response: Response) -> list[Flow]:
+def _flows(response: Response[Any]) -> list[Flow]:
     made = (response.replace, response.detour, response.addition)
-    return [flow if isinstance(flow, Flow) else Flow([flow]) for flow in made if flow is not None]
+    # `Job.run` has made a flow of a tuple or a dictionary.
+    return [flow if isinstance(flow, Flow) else Flow(flow) for flow in made if flow is not None]  # type: ignore[arg-type]
