@@ -50,14 +50,16 @@ def _outcome(
     item: Relaxation, unrelaxed: Relaxation | None, difference: float | None, energy_tolerance: float
 ) -> Outcome:
     both = [item] if unrelaxed is None else [item, unrelaxed]
-    if any(one.cost is None or one.structure is None for one in both):
+    ended = [(one.cost.converged, one.structure) for one in both if one.cost is not None and one.structure is not None]
+    if len(ended) < len(both):
         return "failed"
-    converged = [one.cost.converged for one in both if one.cost]
+    converged = [flag for flag, _ in ended]
     if False in converged:
         return "unconverged"
     if unrelaxed is None or difference is None or None in converged:
         return "not compared"
-    same = StructureMatcher(scale=False).fit(unrelaxed.structure, item.structure)
+    (_, structure), (_, reference) = ended
+    same = StructureMatcher(scale=False).fit(reference, structure)
     if same and abs(difference) <= energy_tolerance:
         return "same minimum"
     return "ended lower" if difference < 0 else "ended higher"

@@ -102,7 +102,8 @@ def _read_block(text: str) -> Structure:
         guesses = _check_atoms(data)
         _check_size(parser, data)
         (structure,) = parser.parse_structures(primitive=False, on_error="raise")
-    said = dict.fromkeys([*parser.warnings, *(str(item.message) for item in caught)])
+    # `CifParser` sets its attributes in a class method, where its types do not show.
+    said = dict.fromkeys([*parser.warnings, *(str(item.message) for item in caught)])  # type: ignore[attr-defined]
     if any("Defaulting to P1" in words for words in said):
         for key, value in data.items():
             if SPACE_GROUP.match(key) and re.sub(r"[\s']", "", str(value)).lower() not in NO_SYMMETRY:
@@ -173,7 +174,8 @@ def _check_size(parser: CifParser, data: dict[str, Any]) -> None:
             "too many symmetry operations",
         )
     sites = np.array([[str2float(value) for value in data[f"_atom_site_fract_{axis}"]] for axis in "xyz"]).T
-    operations = [] if parser.feature_flags["magcif"] else parser.get_symops(CifBlock(data, [], ""))
+    magnetic_file = parser.feature_flags["magcif"]  # type: ignore[attr-defined]
+    operations = [] if magnetic_file else parser.get_symops(CifBlock(data, [], ""))
     if len(sites) * max(len(operations), count) > MAX_IMAGES:
         raise StructureError(
             f"{len(sites)} sites with {max(len(operations), count)} operations; give the asymmetric unit alone",

@@ -120,7 +120,7 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
     # So atomate2 calls its makers of other calculations.
     if any(kind in maker_class.__name__ for kind in ("Static", "MDMaker", "Integrate")):
         raise CampaignError(f"{key}.maker {name!r}: relaxes nothing; give a relax maker")
-    if path == FORCE_FIELD_MAKER and str(maker.calculator_meta) == "MLFF.Forcefield":
+    if path == FORCE_FIELD_MAKER and str(getattr(maker, "calculator_meta", None)) == "MLFF.Forcefield":
         raise CampaignError(f"{key}.kwargs: force_field_name is missing; {_nearest_force_field(kwargs)}")
     check_ase_arguments(maker, f"{key}.kwargs")
     return maker

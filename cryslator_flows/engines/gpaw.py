@@ -7,26 +7,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from atomate2.ase.jobs import _ASE_DATA_OBJECTS, AseRelaxMaker
 from atomate2.ase.schemas import AseStructureTaskDoc
 from jobflow import CURRENT_JOB, job
 from pydantic import Field
+from pymatgen.core import Structure
 
 from cryslator_flows.counting import count_steps
 from cryslator_flows.counting.ledger import LEDGER_NAME, LedgerEntry, append_entry
 from cryslator_flows.crystals.moments import MAGNETIC
 from cryslator_flows.documents.relaxations import RelaxationCost
 from cryslator_flows.engines.kpoints import mesh
-from cryslator_flows.errors import CountingError, NotInstalledError
+from cryslator_flows.engines.undecorated import undecorated
+from cryslator_flows.errors import CountingError, NotInstalledError, StructureError
 from cryslator_flows.settings import SETTINGS
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
     from atomate2.ase.schemas import AseResult
-    from pymatgen.core import Structure
+    from pymatgen.core import Molecule
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ class GpawRelaxMaker(AseRelaxMaker):
             Steps that GPAW's log does not hold are None in its ``cost``.
         """
         try:
-            document = AseRelaxMaker.make.original(self, structure, prev_dir=prev_dir)
+            document = undecorated(AseRelaxMaker.make)(self, structure, prev_dir=prev_dir)
         finally:
             # An error of GPAW is what the user must see, not one of the counting after it.
             try:
@@ -139,8 +141,10 @@ class GpawRelaxMaker(AseRelaxMaker):
         )
         append_entry(SETTINGS.ledger or directory.parent / LEDGER_NAME, entry)
 
-    def run_ase(self, mol_or_struct: Structure, prev_dir: str | Path | None = None) -> AseResult:
+    def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> AseResult:
         """Relax, not as a job; k-points and magnetic moments are set by the structure."""
+        if not isinstance(mol_or_struct, Structure):
+            raise StructureError(f"{mol_or_struct.formula}: is a molecule; give GpawRelaxMaker a Structure")
         structure = mol_or_struct
         if "magmom" not in structure.site_properties:
             moments = [self.magnetic_moments.get(site.specie.symbol, 0.0) for site in structure]
@@ -153,4 +157,5 @@ class GpawRelaxMaker(AseRelaxMaker):
     def _get_calculator(self, **kwargs: Any) -> Calculator:
         from gpaw import GPAW
 
-        return GPAW(txt=LOG, **{**self.calculator_kwargs, **kwargs})
+        # GPAW's calculator has the methods of ASE's class, without being one.
+        return cast("Calculator", GPAW(txt=LOG, **{**self.calculator_kwargs, **kwargs}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from ase.dft.bandgap import bandgap
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ase.calculators.calculator import Calculator
+    from gpaw.new.ase_interface import ASECalculator
     from pymatgen.core import Structure
 
 
-def gpaw_electronic(calculator: Calculator) -> ElectronicProperties:
+def gpaw_electronic(calculator: ASECalculator) -> ElectronicProperties:
     """Electronic properties from the eigenvalues of a converged GPAW calculator.
 
     Parameters
     ----------
-    calculator : Calculator
-        GPAW, or any ASE calculator that tells eigenvalues, k-point weights and Fermi level.
+    calculator : ASECalculator
+        GPAW's calculator.
 
     Returns
     -------
@@ -76,7 +77,7 @@ class GpawStaticMaker(GpawRelaxMaker):
             Not used; other makers have it.
         """
         self.run_ase(structure, prev_dir=prev_dir)
-        return gpaw_electronic(self.calculator)
+        return gpaw_electronic(cast("ASECalculator", self.calculator))
 
     def _get_calculator(self, **kwargs: Any) -> Calculator:
         # GPAW stops where no band lies above those it has to converge; its own number of empty bands can be too small.

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict, deque
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from ase.io import read
@@ -24,6 +24,7 @@ from cryslator_flows.errors import StructureError
 from cryslator_flows.system.whole_files import write_whole
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from jobflow import Job
 
 GUARD_FILE = "cryslator_guard.json"
@@ -154,7 +155,7 @@ def read_first_step(path: Path) -> FirstStep | None:
     try:
         # OSZICAR first: atomate2 copies the OUTCAR of an earlier job, which VASP replaces when it makes this file.
         electronic_steps = len(Oszicar(path / "OSZICAR").electronic_steps[0])
-        atoms = read(path / "OUTCAR", index=0, format="vasp-out")
+        atoms = cast("Atoms", read(path / "OUTCAR", index=0, format="vasp-out"))
         forces = atoms.get_forces(apply_constraint=False)
         # VASP leaves the stress out where ISIF is 0.
         stress = atoms.get_stress() if incar.get("ISIF", 2) >= 3 else None
@@ -278,7 +279,8 @@ def _add_handler(job: Job, handler: ErrorHandler) -> None:
     settings = job.maker.run_vasp_kwargs
     if settings.get("job_type") == JobType.DIRECT:
         raise ValueError(f"{job.name}: run_vasp_kwargs has job_type 'direct', without custodian; the guard needs it")
-    update_vasp_custodian_handlers(job, (handler, *settings.get("handlers", DEFAULT_HANDLERS)))
+    handlers = (handler, *settings.get("handlers", DEFAULT_HANDLERS))
+    update_vasp_custodian_handlers(job, handlers)  # type: ignore[arg-type]  # takes a job as well as a flow
 
 
 def _is_first_attempt(path: Path) -> bool:

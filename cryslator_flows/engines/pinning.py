@@ -51,6 +51,8 @@ def pin_kpoints(maker: Maker, unrelaxed: Structure) -> Maker:
             divisions = mesh(unrelaxed, inputs.incar.get("KSPACING", KSPACING))
             gamma = inputs.incar.get("KGAMMA", KGAMMA)
             kpoints = Kpoints.gamma_automatic(divisions) if gamma else Kpoints.monkhorst_automatic(divisions)
-        return replace(vasp_maker, input_set_generator=replace(generator, user_kpoints_settings=kpoints))
+        # pymatgen documents "dict or Kpoints", its types have the first alone.
+        pinned = replace(generator, user_kpoints_settings=kpoints)  # type: ignore[arg-type]
+        return replace(vasp_maker, input_set_generator=pinned)
 
     return update_vasp_makers(maker, pin)

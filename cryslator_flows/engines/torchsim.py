@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobflow import Maker, job
 from pydantic import BaseModel, Field
 
 from cryslator_flows.documents.gate import Crystal
 from cryslator_flows.documents.relaxations import RelaxationCost
+from cryslator_flows.engines.undecorated import undecorated
 from cryslator_flows.errors import CampaignError, nearest
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from enum import Enum
     from pathlib import Path
 
+    from atomate2.torchsim.core import TorchSimOptimizeMaker
     from pymatgen.core import Structure
+
+AnyEnum = TypeVar("AnyEnum", bound="Enum")
 
 # The cell relaxes too, as with atomate2's force fields; forces as in the preset chgnet, in eV/angstrom.
 DEFAULTS: dict[str, Any] = {
@@ -62,7 +66,7 @@ class TorchSimRelaxMaker(Maker):
     settings: dict[str, Any] = field(default_factory=dict)
     name: str = "torch-sim relax"
 
-    def optimize_maker(self) -> Maker:
+    def optimize_maker(self) -> TorchSimOptimizeMaker:
         """The maker of atomate2 that relaxes.
 
         Raises
@@ -103,11 +107,11 @@ class TorchSimRelaxMaker(Maker):
         """
         maker = self.optimize_maker()
         with _counted_evaluations() as evaluations:
-            document = type(maker).make.original(maker, structure, prev_dir=prev_dir).output
+            document = undecorated(type(maker).make)(maker, structure, prev_dir=prev_dir).output
         # torch-sim evaluates the structure given, with a cell filter twice, and then each step; atomate2 evaluates the
         # last structure once more, which is no part of the relaxation.
         spent = len(evaluations) - 1
-        moves = spent - (1 if maker.init_kwargs.get("cell_filter") is None else 2)
+        moves = spent - (2 if (maker.init_kwargs or {}).get("cell_filter") else 1)
         # It looks whether it has converged after so many moves only, and ends when there were too many.
         most_moves = maker.max_steps // maker.steps_between_swaps * maker.steps_between_swaps
         return TorchSimRelaxation(
@@ -123,7 +127,7 @@ class TorchSimRelaxMaker(Maker):
         )
 
 
-def _member(kind: type[Enum], key: str, name: str) -> Enum:
+def _member(kind: type[AnyEnum], key: str, name: Any) -> AnyEnum:
     try:
         return kind(str(name))
     except ValueError as error:

@@ -149,7 +149,7 @@ class ScreeningFlowMaker(Maker):
         relax_maker = self.select_maker.relax_maker
         model = find_model(self.enumerate_maker.translate_maker.model_name)
         starts = relax_maker.control_starts if relax_maker.control_share else (relax_maker.other_start,)
-        return str(relax_maker.comparison_maker.settings_key(model.config().name, model.version(), starts))
+        return relax_maker.comparison_maker.settings_key(model.config().name, model.version(), starts)
 
     def _relax_maker(self) -> RelaxSelectedMaker | None:
         maker = self.select_maker.relax_maker

@@ -33,7 +33,7 @@ class ComparePropertiesMaker(Maker):
         self,
         candidate_id: str,
         reduced_formula: str,
-        structures: dict[Calculated, Structure],
+        structures: dict[Calculated, Structure | None],
         documents: dict[Calculated, Any],
     ) -> PropertyComparison:
         """Compare.

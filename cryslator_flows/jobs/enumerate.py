@@ -73,7 +73,7 @@ class EnumerateMaker(Maker):
         cuts: Cuts,
         acquisition: Acquisition | None = None,
         made: dict[str, Any] | None = None,
-    ) -> Response:
+    ) -> Response[dict[str, Any]]:
         """Enumerate.
 
         Parameters

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, OnMissing, OutputReference, job
 
+from cryslator_flows.engines.undecorated import undecorated
 from cryslator_flows.errors import StructureError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class FollowingRelaxMaker(Maker):
         """
         if structure is None:
             raise StructureError("no structure to relax: the job before this one failed")
-        return type(self.maker).make.original(self.maker, structure, *args, **kwargs)
+        return undecorated(type(self.maker).make)(self.maker, structure, *args, **kwargs)
 
 
 def end_with_first_failure(relaxation: Sequence[Job]) -> None:

@@ -8,6 +8,7 @@ from jobflow import Flow, Job, Maker, OutputReference, Response, job
 
 from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource
+from cryslator_flows.documents.grown_pairs import GrownPairs
 from cryslator_flows.jobs.count_pairs import CountPairsMaker
 from cryslator_flows.jobs.enumerate import gather_in_tree, some_chunks
 from cryslator_flows.jobs.placing import StageConfigs, place
@@ -55,7 +56,7 @@ class GrowPairsMaker(Maker):
     @job
     def make(
         self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace], flow_name: str
-    ) -> Response:
+    ) -> Response[GrownPairs]:
         """Grow pairs.
 
         Parameters

@@ -73,7 +73,7 @@ class RoundMaker(Maker):
         campaign: str,
         known: list[RelaxationComparison],
         learned: Learned | None = None,
-    ) -> Response:
+    ) -> Response[dict[str, Any]]:
         """Make a round.
 
         Parameters

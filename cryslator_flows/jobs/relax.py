@@ -16,6 +16,8 @@ from cryslator_flows.screening.cuts import is_control
 if TYPE_CHECKING:
     from jobflow import Job
 
+    from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
+
 
 @dataclass
 class RelaxSelectedMaker(Maker):
@@ -27,8 +29,8 @@ class RelaxSelectedMaker(Maker):
     ----------
     name : str
         The job name.
-    comparison_maker : Maker
-        Maker of the flow that relaxes one candidate, see `RelaxationComparisonFlowMaker`.
+    comparison_maker : RelaxationComparisonFlowMaker
+        Maker of the flow that relaxes one candidate.
     reuse_maker : ReuseMaker
         Maker of the job that takes a relaxation over from another campaign.
     wave_size : int
@@ -41,7 +43,7 @@ class RelaxSelectedMaker(Maker):
         For each stage the ``manager_config`` of its jobs, see `place`.
     """
 
-    comparison_maker: Maker
+    comparison_maker: RelaxationComparisonFlowMaker
     name: str = "relax wave"
     reuse_maker: ReuseMaker = field(default_factory=ReuseMaker)
     wave_size: int = 50
@@ -62,7 +64,7 @@ class RelaxSelectedMaker(Maker):
         known: list[RelaxationComparison],
         ended: list[RelaxationComparison | None],
         digests: Digests,
-    ) -> Response:
+    ) -> Response[Digests]:
         """Relax the first candidates of a list and leave the others to the next job.
 
         Parameters

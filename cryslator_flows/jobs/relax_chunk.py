@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from jobflow import Flow, Job, JobConfig, Maker, OnMissing, OutputReference, Response, job
 
 from cryslator_flows.crystals.packing import PackedCandidates
-from cryslator_flows.documents.grown_pairs import PairCounts
+from cryslator_flows.documents.grown_pairs import PairCounts, PairsChunk
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.jobs.collect_pairs import CollectPairsMaker
 from cryslator_flows.jobs.following import end_with_first_failure
@@ -36,7 +36,7 @@ class RelaxChunkMaker(Maker):
     stage_configs: StageConfigs = field(default_factory=dict)
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
-    def make(self, packed: PackedCandidates, before: PairCounts | None = None) -> Response:  # noqa: ARG002
+    def make(self, packed: PackedCandidates, before: PairCounts | None = None) -> Response[PairsChunk]:  # noqa: ARG002
         """Relax a chunk.
 
         Parameters

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 # Tight and unscaled: a relaxation is reused for the structure it began from, not for one that relaxes to the same end.
-SAME_STRUCTURE = {"ltol": 0.005, "stol": 0.01, "angle_tol": 0.1, "primitive_cell": False, "scale": False}
+SAME_STRUCTURE = StructureMatcher(ltol=0.005, stol=0.01, angle_tol=0.1, primitive_cell=False, scale=False)
 
 
 @dataclass
@@ -94,7 +94,6 @@ def find_known(
     RelaxationComparison or None
         The first that fits.
     """
-    matcher = StructureMatcher(**SAME_STRUCTURE)
     for comparison in known:
         before = comparison.unrelaxed_structure
         relaxations = [comparison.relaxation(start) for start in starts]
@@ -104,7 +103,7 @@ def find_known(
             and all(item is not None and item.cost is not None and item.cost.converged for item in relaxations)
             and before is not None
             and len(before) == len(candidate.structure)
-            and matcher.fit(before, candidate.structure)
+            and SAME_STRUCTURE.fit(before, candidate.structure)
         ):
             return comparison
     return None

@@ -54,7 +54,7 @@ class SelectMaker(Maker):
         campaign: str,
         known: list[RelaxationComparison],
         before: list[Digests] | None = None,
-    ) -> Response:
+    ) -> Response[Selection]:
         """Select.
 
         Parameters
@@ -101,11 +101,11 @@ def relax_in_lanes(
     selected: TranslatedCandidates,
     campaign: str,
     known: list[RelaxationComparison],
-) -> list[Job]:
+) -> list[Flow | Job]:
     """Jobs that relax the selected candidates, the most stable first in each."""
     formulas = selected.arrays()["formula"]
     n_lanes = min(LANES, -(-selected.n_candidates // maker.wave_size))
-    lanes = []
+    lanes: list[Flow | Job] = []
     for first in range(n_lanes):
         indices = np.arange(first, selected.n_candidates, n_lanes)
         ours = set(formulas[indices].tolist())

@@ -163,6 +163,8 @@ class RelaxationComparisonBuilder(_IncrementalBuilder):
         except Exception as error:
             # An additional store may lack what the document refers to; jobflow raises what that store raises.
             return {**item, "unreadable": f"additional stores: {type(error).__name__}: {error}"}
+        if row is None:
+            return {**item, "unreadable": "the job was removed while it was read; build again"}
         return {**item, "output": row["output"]}
 
     def _build(self, item: Document) -> Document:
@@ -201,7 +203,7 @@ class CampaignSummaryBuilder(_IncrementalBuilder):
         super().__init__([job_store, comparisons], summaries, chunk_size)
 
     def _find_items(self) -> list[Document]:
-        compared: dict[str, list[Document]] = {}
+        compared: dict[str, list[Document | None]] = {}
         for row in self.comparisons.query({"campaign": {"$ne": None}}, ["campaign", "source"]):
             compared.setdefault(row["campaign"], []).append(row.get("source"))
         built = {row["campaign"]: row.get("source") for row in self.summaries.query(properties=["campaign", "source"])}

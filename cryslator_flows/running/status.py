@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rich import box
 from rich.console import Group
@@ -182,7 +182,9 @@ def _add_remote_failures(status: CampaignStatus, project: RemoteProject) -> None
             _add_reruns(status, rows, jobs, command)
 
 
-def _add_reruns(status: CampaignStatus, failed: list[StoredRow], jobs: Collection, command: str) -> None:
+def _add_reruns(
+    status: CampaignStatus, failed: list[StoredRow], jobs: Collection[dict[str, Any]], command: str
+) -> None:
     """Add the commands that run failed jobs again, and those that go on without them.
 
     Some jobs run although a job before them failed, the comparison of a candidate for one. jobflow-remote refuses to

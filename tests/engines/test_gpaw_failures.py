@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from ase.calculators.lj import LennardJones
+from pymatgen.core import Molecule
 
 from cryslator_flows.counting.ledger import ledger_cost, read_ledger
 from cryslator_flows.engines.gpaw import LOG, GpawRelaxMaker
+from cryslator_flows.errors import StructureError
 from cryslator_flows.settings import SETTINGS
 
 ABOUT = {"campaign": "oxides", "candidate_id": "c1", "start": "translated"}
@@ -71,3 +73,9 @@ def test_a_relaxation_whose_log_cannot_be_counted_is_not_lost(make):
     assert document.structure is not None
     assert (document.cost.engine, document.cost.electronic_steps) == ("GPAW", None)
     assert document.cost.converged == (document.state == "successful")
+
+
+def test_a_molecule_is_refused(monkeypatch):
+    monkeypatch.setattr("cryslator_flows.engines.gpaw.find_spec", lambda name: name)
+    with pytest.raises(StructureError, match="is a molecule; give GpawRelaxMaker a Structure"):
+        GpawRelaxMaker().run_ase(Molecule(["O", "O"], [[0, 0, 0], [0, 0, 1.2]]))

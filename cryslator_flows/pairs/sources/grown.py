@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cryslator_flows.documents.grown_pairs import PairsChunk
+from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.raw import Dropped, RawPair
 from cryslator_flows.training.records import PairRecord
 
@@ -35,6 +36,8 @@ def grown_pairs(job_store: JobStore, name: str) -> Iterator[RawPair | Dropped]:
     for row in sorted(found, key=lambda row: row["uuid"]):
         # One by one: a chunk may be large, and a cursor would time out on whoever takes long.
         document = job_store.query_one({"uuid": row["uuid"], "index": row["index"]}, ["output"], load=True)
+        if document is None:
+            raise DataError(f"{name!r}: job {row['uuid']} was removed while its pairs were read; read them again")
         chunk = PairsChunk.model_validate(document["output"])
         for rejection in chunk.rejections:
             yield Dropped(rejection.candidate_id, rejection.reason)

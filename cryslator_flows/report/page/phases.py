@@ -51,7 +51,7 @@ def draw_hulls(formulas: Iterable[str], lowest: dict[str, float], references: di
     figures = {}
     for system in systems:
         plot = PDPlotter(phase_diagram(entries, system), backend="plotly", show_unstable=0.5).get_plot()
-        figure = json.loads(plot.to_json())
+        figure = json.loads(plot.to_json())  # type: ignore[union-attr]  # None without a backend
         figure["layout"].pop("template", None)
         figures["-".join(sorted(system))] = figure
     return figures

@@ -308,7 +308,13 @@ class LocalRun:
         store = self.job_store
         if "made" in signature(job.function).parameters:
             job.function_kwargs["made"] = store.get_output(job.uuid, which=job.index, load=True)
-        looked_at = _UnchangedJobStore(store.docs_store, store.additional_stores, store.save, store.load)
+        # In jobflow's types, `save` and `load` are the methods of MSONable that the attributes replace.
+        looked_at = _UnchangedJobStore(
+            store.docs_store,
+            store.additional_stores,  # type: ignore[has-type]
+            store.save,  # type: ignore[arg-type]
+            store.load,  # type: ignore[arg-type]
+        )
         made = _call(job, looked_at, self.root_dir)
         if isinstance(made, _Failure):
             raise CryslatorError(f"job {job.name!r} cannot be made again ({made.reason}); fix that and run again")
@@ -378,6 +384,7 @@ def _call_here(task: str) -> str | _Failure:
     return made if isinstance(made, _Failure) else json.dumps([made.flows, made.stop_children], cls=MontyEncoder)
 
 
-def _flows(response: Response) -> list[Flow]:
+def _flows(response: Response[Any]) -> list[Flow]:
     made = (response.replace, response.detour, response.addition)
-    return [flow if isinstance(flow, Flow) else Flow([flow]) for flow in made if flow is not None]
+    # `Job.run` has made a flow of a tuple or a dictionary.
+    return [flow if isinstance(flow, Flow) else Flow(flow) for flow in made if flow is not None]  # type: ignore[arg-type]

@@ -116,7 +116,8 @@ class RemoteProject:
         ProjectError
             It has not.
         """
-        if "data" not in self._unconnected_job_store().additional_stores:
+        stores = self._unconnected_job_store().additional_stores  # type: ignore[has-type]  # jobflow gives no type
+        if "data" not in stores:
             raise ProjectError(
                 f"project {self.name!r}: its jobstore has no additional store 'data', where structures go; "
                 f"add jobstore.additional_stores.data in {self.path}"
