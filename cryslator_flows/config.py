@@ -1,4 +1,4 @@
-"""Settings that users write by hand: strict models, and one door for YAML files."""
+"""Settings that users write by hand: strict models and the one reader of YAML files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 Content = TypeVar("Content")
 
-# Aliases written out. pydantic and JSON handle neither deeper files nor, in reasonable time, larger ones.
+# Limits after aliases are written out. pydantic and JSON fail on deeper files and are slow on larger ones.
 MAX_DEPTH, MAX_VALUES = 50, 1_000_000
 MAX_BYTES = 64 * 2**20
 
 
 class StrictModel(BaseModel):
-    """Model of something that users write by hand: an unknown key is an error that names the nearest known one."""
+    """Model of settings that users write by hand. An unknown key is an error that names the nearest known key."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -40,7 +40,7 @@ class StrictModel(BaseModel):
     @classmethod
     def _know_all_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            # Keys that start with @ are monty's, from a document of a store.
+            # Keys that start with @ belong to monty and come from a document of a store.
             for key in [key for key in data if not str(key).startswith("@") and key not in cls.model_fields]:
                 near = get_close_matches(str(key), cls.model_fields, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(cls.model_fields)}"
@@ -50,16 +50,16 @@ class StrictModel(BaseModel):
 
 
 class YamlFile:
-    """Content of a YAML 1.2 or JSON file that users write by hand, and the lines where its keys stand.
+    """Content of a YAML 1.2 or JSON file that users write by hand, with the line of each key.
 
-    ``NO`` and ``12:00:00`` stay text, ``1e-2`` is a number. All numbers are finite, and a key stands once.
+    ``NO`` and ``12:00:00`` stay text. ``1e-2`` is a number. All numbers must be finite, and each key must be unique.
 
     Parameters
     ----------
     path : Path or str
         The file.
     error : type of CryslatorError
-        The error to raise about it.
+        Type of error to raise about the file.
 
     Raises
     ------
@@ -125,7 +125,7 @@ class YamlFile:
         return self.error(f"{place}, {key}: {reason}")
 
     def _place(self, where: Iterable[str | int]) -> tuple[list[str], str]:
-        """Return those parts of a pydantic location that the file has, and file and line of the last one."""
+        """Return the parts of a pydantic location that the file has, and file and line of the last part."""
         node, found = self._node, []
         line = 0 if node is None else node.start_mark.line
         for part in map(str, where):
@@ -135,7 +135,7 @@ class YamlFile:
                 below = (node.value[int(part)], node.value[int(part)])
             else:
                 below = None
-            # Other parts are tags of unions and the like.
+            # The other parts are tags of unions and similar entries.
             if below is not None:
                 found.append(part)
                 line, node = below[0].start_mark.line, below[1]
@@ -165,13 +165,13 @@ def read_strict(path: Path | str, kind: type[Content]) -> Content:
 
 
 class _Constructor(SafeConstructor):
-    """Constructor of plain values; a wrong one has its line."""
+    """Constructor of plain values. An error about a value names its line."""
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep)
             if isinstance(value, str) and not value.isascii():
-                # JSON escapes a character beyond the first 65,536 as two halves.
+                # JSON writes a character beyond the first 65,536 as two surrogates.
                 value = value.encode("utf-16", "surrogatepass").decode("utf-16")
         except YAMLError:
             raise
@@ -204,7 +204,7 @@ def _read(path: Path) -> str:
 def _load(text: str) -> tuple[Node | None, Any]:
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = MAX_DEPTH
-    # An anchor may be set again; the latest counts.
+    # An anchor may be set again. The latest one counts.
     yaml.composer.warn_double_anchors = False
     try:
         node = yaml.compose(text)
@@ -242,7 +242,7 @@ def _mistake(node: Node, problem: str) -> ConstructorError:
 
 
 def _reason(error: ErrorDetails, adapter: TypeAdapter[Any]) -> str:
-    """Message of a validation error, without pydantic's own vocabulary."""
+    """Return the message of a validation error without pydantic's vocabulary."""
     kind, given = error["type"], error["input"]
     if kind == "missing":
         return "missing; add this key"
@@ -264,7 +264,7 @@ def _reason(error: ErrorDetails, adapter: TypeAdapter[Any]) -> str:
 
 
 def _tags(schema: Any, key: str) -> list[str]:
-    """Values of the key of a JSON schema that tells the members of a union apart."""
+    """Return the values of the key by which a JSON schema distinguishes the members of a union."""
     if isinstance(schema, dict):
         union = schema.get("discriminator")
         if isinstance(union, dict) and union.get("propertyName") == key:
@@ -275,7 +275,7 @@ def _tags(schema: Any, key: str) -> list[str]:
 
 
 def _flags_as_numbers(given: Any, taken: Any) -> Iterator[tuple[str | int, ...]]:
-    """Locations where the file has true or false, and pydantic took a number from it."""
+    """Yield the places where the file has true or false and pydantic read a number."""
     if isinstance(given, dict) and isinstance(taken, dict):
         pairs = [(key, value, taken[key]) for key, value in given.items() if key in taken]
     elif isinstance(given, list) and isinstance(taken, list | tuple):

@@ -15,12 +15,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-# A password in a URI, unless it is a reference to an environment variable.
+# A password in a URI, but not a reference to an environment variable.
 _PASSWORD = re.compile(r"(://[^\s:/@]+:)(?!\$\{\w+\}@)[^\s'\"]+@")
 
 
 def without_passwords(text: str) -> str:
-    """Return a text whose URIs have no password.
+    """Return a text with the passwords of its URIs removed.
 
     >>> without_passwords("mongodb://me:secret@db.example.org/tasks does not answer")
     'mongodb://me:***@db.example.org/tasks does not answer'
@@ -29,12 +29,14 @@ def without_passwords(text: str) -> str:
 
 
 class CryslatorError(Exception):
-    """Base of all errors that a user can fix; the command line prints its message and exits with code 2.
+    """Base of all errors that a user can fix.
+
+    The command line prints the message and exits with code 2.
 
     Parameters
     ----------
     message : str
-        What is wrong, where, and what to do; without the passwords of its URIs.
+        Problem, place and fix. Passwords in URIs are removed.
     """
 
     def __init__(self, message: str) -> None:
@@ -42,14 +44,14 @@ class CryslatorError(Exception):
 
 
 class StructureError(CryslatorError, ValueError):
-    """A structure that cannot be read, translated or substituted.
+    """Error about a structure that cannot be read, translated or substituted.
 
     Parameters
     ----------
     message : str
-        What is wrong, where, and what to do.
+        Problem, place and fix.
     cause : str
-        The kind of fault in a few words, equal for equal faults, to be counted.
+        Kind of fault in a few words, by which faults are counted. Equal faults have equal words.
     """
 
     def __init__(self, message: str, cause: str = "not a crystal") -> None:
@@ -58,39 +60,39 @@ class StructureError(CryslatorError, ValueError):
 
 
 class ModelError(CryslatorError, ValueError):
-    """A model that does not exist or whose files are damaged."""
+    """Error about a model that does not exist or has damaged files."""
 
 
 class CampaignError(CryslatorError, ValueError):
-    """A campaign file with a mistake in it."""
+    """Error about a mistake in a campaign file."""
 
 
 class ConfigurationError(CryslatorError, ValueError):
-    """A setting of this machine, in the environment or a configuration file, with a mistake in it."""
+    """Error about a setting of this machine, in the environment or in a configuration file."""
 
 
 class NotInstalledError(CampaignError):
-    """A package that a campaign needs is not installed on this machine."""
+    """Error about a package that a campaign needs and this machine lacks."""
 
 
 class DataError(CryslatorError, ValueError):
-    """A file of training or evaluation pairs, or a recipe, with a mistake in it."""
+    """Error about a mistake in a recipe or in a file of training or evaluation pairs."""
 
 
 class ProjectError(CryslatorError, ValueError):
-    """A jobflow-remote project that is not there, lacks something, or has what is asked for already."""
+    """Error about a jobflow-remote project that is missing, is incomplete, or already has the requested entry."""
 
 
 class StoreError(CryslatorError, OSError):
-    """A store that cannot be opened or written."""
+    """Error about a store that cannot be opened or written."""
 
 
 class CountingError(CryslatorError, ValueError):
-    """Output of a relaxation whose steps cannot be counted, or counts that contradict each other."""
+    """Error about steps of a relaxation that cannot be counted, or about counts that contradict each other."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the nearest known one, else all of them.
+    """Return the end of an error about an unknown name: the nearest known name, or else all known names.
 
     >>> nearest("transalte", ["translate", "relax"])
     "did you mean 'translate'?"

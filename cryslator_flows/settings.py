@@ -16,7 +16,7 @@ PREFIX = "CRYSLATOR_"
 
 
 class CryslatorSettings(BaseSettings):
-    """What a machine may want to set once for all campaigns."""
+    """Settings of a machine for all campaigns."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
@@ -49,7 +49,7 @@ def read_settings() -> CryslatorSettings:
 
 
 def foreign_settings_mistake(error: BaseException) -> ConfigurationError | None:
-    """Return the error about a broken configuration file of jobflow or atomate2, which they read while imported.
+    """Return the error about a broken configuration file that jobflow or atomate2 reads on import.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def foreign_settings_mistake(error: BaseException) -> ConfigurationError | None:
     Returns
     -------
     ConfigurationError or None
-        None if the exception does not come from there.
+        None if the exception has another cause.
     """
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
     if "pydantic_settings.main" not in modules:

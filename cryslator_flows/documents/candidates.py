@@ -10,30 +10,30 @@ from cryslator_flows.documents.gate import Crystal
 
 
 class Template(BaseModel):
-    """A known structure whose elements are substituted."""
+    """Known structure whose elements are substituted."""
 
     template_id: str = Field(description="Identifier of the template, unique in a campaign")
     structure: Crystal = Field(description="The template structure")
 
 
 class Candidate(BaseModel):
-    """A substituted crystal that nobody has relaxed yet."""
+    """Substituted crystal before relaxation."""
 
     candidate_id: str = Field(description="Stable hash of template, substitution and settings")
-    template_id: str = Field(description="The template it was made from")
+    template_id: str = Field(description="The template of the candidate")
     substitution: dict[str, str] = Field(description="Template element to new element")
     structure: Crystal = Field(description="The unrelaxed structure")
     reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
     chemsys: str = Field(description="Elements in alphabetical order, joined by '-'")
-    probability: float | None = Field(None, description="Probability by pymatgen's substitution predictor, if used")
+    probability: float | None = Field(None, description="Probability by pymatgen's substitution predictor, 0 to 1")
     magnetic_moments: Literal["template", "input set"] = Field(
         "input set",
-        description="Where initial magnetic moments come from: carried over, or what the engine starts with",
+        description="Source of the initial magnetic moments: the template, or the engine's input set",
     )
 
 
 class Translation(BaseModel):
-    """What the translator made of one structure."""
+    """Result of the translator for one structure."""
 
     candidate_id: str | None = Field(None, description="The candidate that was translated")
     structure: Crystal = Field(description="The translated structure, sites in the order of the input")
@@ -44,11 +44,11 @@ class Translation(BaseModel):
     formation_energy_uncertainty_90: float = Field(
         description="Half width of the interval that held 90 % of the validation energies, in eV/atom"
     )
-    mean_displacement: float = Field(description="Mean distance the atoms move, strain apart, in angstrom")
-    volume_change: float = Field(description="Translated over unrelaxed volume, minus one")
-    max_principal_strain: float = Field(description="Largest absolute principal logarithmic strain")
+    mean_displacement: float = Field(description="Mean displacement of the atoms without the strain, in angstrom")
+    volume_change: float = Field(description="Ratio of translated to unrelaxed volume, minus one")
+    max_principal_strain: float = Field(description="Largest absolute principal logarithmic strain, without unit")
     atoms_too_close: bool = Field(description="Two atoms of the translated structure nearly coincide")
-    unknown_elements: list[str] = Field(description="Elements the model was never trained on")
+    unknown_elements: list[str] = Field(description="Elements that the training data of the model lack")
     domain_distance: float = Field(
         description="Distance from the training data by translated features; 99 % of the validation pairs are below 1"
     )
@@ -58,17 +58,17 @@ class Translation(BaseModel):
 
 
 class Rejection(BaseModel):
-    """A candidate that could not be translated or relaxed, and why."""
+    """Candidate that could not be translated or relaxed, and the reason."""
 
     candidate_id: str
     reason: str
 
 
 class EnumerationCounts(BaseModel):
-    """What became of the substitutions of a campaign before translation."""
+    """Counts of the substitutions of a campaign before translation."""
 
     templates: int = Field(0, description="Templates used")
-    rejected_templates: list[str] = Field(default_factory=list, description="Why other templates could not be used")
+    rejected_templates: list[str] = Field(default_factory=list, description="Reason for each unusable template")
     enumerated: int = Field(0, description="Substituted structures made")
     not_charge_balanced: int = Field(0, description="Dropped: no charge-balanced oxidation states")
     duplicates: int = Field(0, description="Dropped: equivalent to an earlier candidate")
@@ -76,14 +76,14 @@ class EnumerationCounts(BaseModel):
 
 
 class TranslationStats(BaseModel):
-    """How many candidates were translated, by which models and how fast."""
+    """Number of translated candidates, models and mean time."""
 
     n_translated: int = Field(0, description="Number of translations")
     n_rejected: int = Field(0, description="Number of candidates that could not be translated")
-    n_out_of_domain: int = Field(0, description="Number of translations that are flagged as out of domain")
+    n_out_of_domain: int = Field(0, description="Number of translations flagged as out of domain")
     seconds: float | None = Field(
         None,
-        description="Mean wall time of translating a candidate, reading weights and starting processes included, in s",
+        description="Mean wall time of translating a candidate, in s, with reading weights and starting processes",
     )
     models: dict[str, str] = Field(
         default_factory=dict, description="Name of each model and leading digits of the SHA-256 of its files"

@@ -1,4 +1,4 @@
-"""The gate for documents from outside: no class that a document names is built, but for pymatgen's own of crystals."""
+"""Gate for documents from outside. Only pymatgen's classes of crystals are built from a document."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ CLASSES = {
     ("datetime", "datetime"),
     ("numpy", "array"),
 }
-# The length of a text dtype alone would decide about the memory that it takes.
+# Numeric dtypes only: the length in a text dtype determines the memory of an array.
 NUMERIC = re.compile(r"(bool|u?int|float|complex)\d*")
 
 
 def refuse_classes(document: Any) -> None:
-    """Refuse a document that names a class which no crystal needs; monty would import and build it.
+    """Refuse a document with a class that a crystal does not need. monty would import and build the class.
 
     Parameters
     ----------
     document : Any
-        Decoded JSON or YAML, before anything is built of it.
+        Decoded JSON or YAML, before any class is built.
 
     Raises
     ------
     StructureError
-        There is such a class in it, at any depth.
+        The document contains such a class, at any depth.
     """
     waiting, seen = [document], set()
     while waiting:
@@ -68,5 +68,5 @@ def _gate(value: Any) -> Any:
     return value
 
 
-# The structure of a document that may come from outside.
+# Structure of a document that may come from outside.
 Crystal = Annotated[Structure, BeforeValidator(_gate)]

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class PairCounts(BaseModel):
-    """How many candidates became pairs, and why others did not."""
+    """Number of candidates that became pairs, and reasons for the others."""
 
-    n_candidates: int = Field(0, description="Candidates that were to be relaxed")
+    n_candidates: int = Field(0, description="Candidates to be relaxed")
     n_pairs: int = Field(0, description="Pairs made")
     n_intermediates: int = Field(0, description="Ionic steps kept as further unrelaxed crystals of the targets")
     dropped: dict[str, int] = Field(
-        default_factory=dict, description="How many candidates made none for which reason, most frequent first"
+        default_factory=dict, description="Number of candidates without a pair for each reason, most frequent first"
     )
-    engines: list[str] = Field(default_factory=list, description="Codes and interatomic potentials that relaxed")
+    engines: list[str] = Field(default_factory=list, description="Codes and interatomic potentials of the relaxations")
 
     @classmethod
     def add(cls, parts: Iterable[PairCounts]) -> PairCounts:
-        """Sum of several."""
+        """Return the sum of several counts."""
         parts = list(parts)
         reasons: Counter[str] = Counter()
         for part in parts:
@@ -41,10 +41,10 @@ class PairCounts(BaseModel):
 
 
 class PairsChunk(BaseModel):
-    """The pairs of one chunk of candidates."""
+    """Pairs of one chunk of candidates."""
 
-    counts: PairCounts = Field(description="How many there are")
-    rejections: list[Rejection] = Field(description="Candidates that made no pair, and why")
+    counts: PairCounts = Field(description="Counts of the chunk")
+    rejections: list[Rejection] = Field(description="Candidates without a pair, and the reasons")
     pairs: list[dict[str, Any]] = Field(
         description="The pairs, with the fields of `PairRecord`, energy_per_atom (eV/atom), template, template_formula "
         "and substitution; after each pair its intermediates, with ionic_step"
@@ -52,8 +52,8 @@ class PairsChunk(BaseModel):
 
 
 class GrownPairs(BaseModel):
-    """What a flow of pairs made, without the pairs themselves."""
+    """Summary of a flow of pairs, without the pairs."""
 
     name: str = Field(description="Name of the flow")
-    enumeration: EnumerationCounts = Field(description="What became of the substitutions")
-    counts: PairCounts = Field(description="What became of the candidates")
+    enumeration: EnumerationCounts = Field(description="Counts of the substitutions")
+    counts: PairCounts = Field(description="Counts of the candidates")

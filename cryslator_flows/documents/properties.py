@@ -1,4 +1,4 @@
-"""Properties of starts beside those of the relaxed structure."""
+"""Properties of starts, compared with properties of the relaxed structure."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ Calculated = Literal["unrelaxed", "translated", "mlip", "translated_mlip", "rela
 class DensityOfStates(BaseModel):
     """Total density of states, both spins, broadened by a Gaussian."""
 
-    energies: list[float] = Field(description="Above the highest occupied level, in eV; the same grid for all crystals")
-    densities: list[float] = Field(description="In states/eV/atom")
+    energies: list[float] = Field(description="Energies above the highest occupied level, in eV; one grid for all")
+    densities: list[float] = Field(description="Densities at these energies, in states/eV/atom")
 
 
 class ElectronicProperties(BaseModel):
-    """What a static calculation found about the electrons of one structure."""
+    """Electronic properties of one structure from a static calculation."""
 
-    engine: str = Field(description="Code that calculated it")
+    engine: str = Field(description="Code of the calculation")
     energy_per_atom: float | None = Field(None, description="Energy, in eV/atom")
     band_gap: float = Field(description="Band gap, in eV; 0 for a metal")
     efermi: float = Field(
         description="Fermi level on the engine's own zero of energy, in eV; the middle of the gap where there is one"
     )
     dos: DensityOfStates | None = Field(None, description="Density of states; None where there is none")
-    dos_error: str | None = Field(None, description="Why there is no density of states")
-    synthetic: bool = Field(False, description="Made by a test double of the engine: never a measurement")
+    dos_error: str | None = Field(None, description="Reason for a missing density of states")
+    synthetic: bool = Field(False, description="Result of a test double of the engine, never a measurement")
 
 
 class PropertyErrors(BaseModel):
-    """How far a start is from the relaxed structure; differences are start minus relaxed."""
+    """Differences between a start and the relaxed structure, start minus relaxed."""
 
-    volume: float = Field(description="Cell volume over that of the relaxed structure, minus one")
+    volume: float = Field(description="Ratio of cell volumes, start over relaxed, minus one")
     volume_per_atom: float = Field(description="Difference of volumes, in angstrom^3/atom")
     lengths: tuple[float, float, float] = Field(description="Differences of a, b and c, in angstrom")
     angles: tuple[float, float, float] = Field(description="Differences of alpha, beta and gamma, in degrees")
@@ -51,17 +51,17 @@ class PropertyErrors(BaseModel):
 
 
 class PropertyComparison(BaseModel):
-    """Structures from which one candidate could be relaxed, and their electrons, beside the relaxed structure."""
+    """Structures from which one candidate could be relaxed, with their electronic properties and differences."""
 
     candidate_id: str = Field(description="The candidate")
     reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
-    errors: dict[Start, PropertyErrors] = Field(description="For each start that could be compared")
+    errors: dict[Start, PropertyErrors] = Field(description="Differences of each start that could be compared")
     electronic: dict[Calculated, ElectronicProperties] = Field(
-        description="For each structure whose static calculation succeeded"
+        description="Properties of each structure whose static calculation succeeded"
     )
-    missing: dict[Calculated, str] = Field(description="Why a structure has no electronic properties or no errors")
+    missing: dict[Calculated, str] = Field(description="Reason for each structure without properties or differences")
 
     @property
     def synthetic(self) -> bool:
-        """Whether a test double calculated any of it."""
+        """True if a test double calculated any of the properties."""
         return any(item.synthetic for item in self.electronic.values())

@@ -13,7 +13,7 @@ STARTS: tuple[Start, ...] = get_args(Start)
 
 
 class RelaxationCost(BaseModel):
-    """What one relaxation cost."""
+    """Cost of one relaxation."""
 
     engine: str = Field(description="Code or interatomic potential")
     ionic_steps: int | None = Field(
@@ -26,7 +26,7 @@ class RelaxationCost(BaseModel):
     )
     attempts: int | None = Field(None, description="Times the engine was started, custodian's restarts included")
     discarded_electronic_steps: int | None = Field(
-        None, description="How many of the electronic steps custodian's discarded attempts spent"
+        None, description="Electronic steps of the attempts that custodian discarded"
     )
     n_kpoints: int | None = Field(None, description="Irreducible k-points")
     response_steps: list[int] | None = Field(
@@ -37,84 +37,89 @@ class RelaxationCost(BaseModel):
     converged: bool | None = Field(
         None,
         description="True if the relaxation reached its criterion, or the single point its SCF cycle; "
-        "None where nothing says",
+        "None where unknown",
     )
     guard: str | None = Field(
-        None, description="Why the guard went back to the unrelaxed structure; None if it did not"
+        None, description="Reason for the guard's return to the unrelaxed structure; None if it did not return"
     )
-    synthetic: bool = Field(False, description="Made by a test double of the engine: never a measurement")
+    synthetic: bool = Field(False, description="Result of a test double of the engine, never a measurement")
     wall_time: float | None = Field(None, description="Wall time, in s")
-    dir_name: str | None = Field(None, description="Directory it ran in")
+    dir_name: str | None = Field(None, description="Directory of the calculation")
 
     @property
     def total_electronic_steps(self) -> int | None:
-        """All electronic steps, or None where unknown."""
+        """All electronic steps; None where unknown."""
         return None if self.electronic_steps is None else sum(self.electronic_steps)
 
     @property
     def electronic_steps_times_kpoints(self) -> int | None:
-        """Electronic steps times irreducible k-points, or None where one of them is unknown."""
+        """Product of electronic steps and irreducible k-points; None where one of them is unknown."""
         steps = self.total_electronic_steps
         return None if steps is None or self.n_kpoints is None else steps * self.n_kpoints
 
 
 class Relaxation(BaseModel):
-    """One candidate relaxed from one start."""
+    """Relaxation of one candidate from one start."""
 
-    start: Start = Field(description="Which structure the relaxation started from")
-    job_uuids: list[str] = Field(description="Jobs that ran it")
+    start: Start = Field(description="Structure at the start of the relaxation")
+    job_uuids: list[str] = Field(description="Jobs of the relaxation")
     structure: Crystal | None = Field(None, description="Relaxed structure; None if the relaxation failed")
     energy_per_atom: float | None = Field(None, description="Final energy of the engine, in eV/atom")
-    cost: RelaxationCost | None = Field(None, description="What it cost, also if it failed; None where nothing tells")
+    cost: RelaxationCost | None = Field(None, description="Cost, also of a failed relaxation; None where unknown")
     prerelaxation: RelaxationCost | None = Field(
         None,
-        description="What the interatomic potential spent to make the start, never part of `cost`; "
-        "None for other starts and where nothing tells",
+        description="Cost of making the start by an interatomic potential, never part of `cost`; "
+        "None for other starts and where unknown",
     )
-    error: str | None = Field(None, description="Why there is no result")
+    error: str | None = Field(None, description="Reason for a missing result")
 
 
 Outcome = Literal["same minimum", "ended lower", "ended higher", "unconverged", "failed", "not compared"]
 
 
 class Ending(BaseModel):
-    """Where the relaxation from one start ended, compared with that from the unrelaxed structure."""
+    """Result of a relaxation from one start, compared with the relaxation from the unrelaxed structure."""
 
     start: Start = Field(description="The start that is compared, never 'unrelaxed'")
-    outcome: Outcome = Field(description="How it ended; 'not compared' without a relaxation from the unrelaxed start")
-    energy_difference: float | None = Field(None, description="Its end minus the unrelaxed start's end, in eV/atom")
+    outcome: Outcome = Field(description="Kind of result; 'not compared' without a relaxation from the unrelaxed start")
+    energy_difference: float | None = Field(
+        None, description="Final energy minus the final energy from the unrelaxed start, in eV/atom"
+    )
 
 
 class RelaxationComparison(BaseModel):
-    """One candidate relaxed from one or several starts."""
+    """Relaxations of one candidate from one or several starts."""
 
-    campaign: str = Field("", description="The campaign it was compared in")
+    campaign: str = Field("", description="Campaign of the comparison")
     candidate_id: str = Field(description="The candidate")
-    template_id: str = Field(description="The template it was made from")
+    template_id: str = Field(description="The template of the candidate")
     substitution: dict[str, str] = Field(description="Template element to new element")
     reduced_formula: str = Field(description="Reduced formula, as in emmet's formula_pretty")
-    formation_energy_per_atom: float = Field(description="Predicted by the translator, in eV/atom")
+    formation_energy_per_atom: float = Field(description="Formation energy by the translator, in eV/atom")
     formation_energy_uncertainty: float | None = Field(
-        None, description="As stated with it, see `Translation`, in eV/atom; None in old documents"
+        None, description="Half width of its 68 % interval, see `Translation`, in eV/atom; None in old documents"
     )
-    formation_energy_uncertainty_90: float | None = Field(None, description="The same for 90 %")
+    formation_energy_uncertainty_90: float | None = Field(None, description="The same for 90 %, in eV/atom")
     unrelaxed_structure: Crystal | None = Field(None, description="The candidate; None in a digest")
     translated_structure: Crystal | None = Field(None, description="Its translation; None in a digest")
     settings: str = Field("", description="Hash of all settings of the relaxations and of the model")
-    reused_from: str | None = Field(None, description="The campaign that relaxed it, if this one did not have to")
-    relaxations: list[Relaxation] = Field(description="One for each start")
-    endings: list[Ending] = Field(description="One for each start but the unrelaxed one")
+    reused_from: str | None = Field(None, description="Campaign that relaxed the candidate, if it was another one")
+    relaxations: list[Relaxation] = Field(description="One relaxation for each start")
+    endings: list[Ending] = Field(description="Result for each start but the unrelaxed one")
 
     def ending(self, start: Start = "translated") -> Ending | None:
-        """How the relaxation from `start` ended, if there was one."""
+        """Return the result for `start`; None without a relaxation."""
         return next((item for item in self.endings if item.start == start), None)
 
     def relaxation(self, start: Start) -> Relaxation | None:
-        """The relaxation from `start`, if there was one."""
+        """Return the relaxation from `start`; None without one."""
         return next((item for item in self.relaxations if item.start == start), None)
 
     def digest(self) -> RelaxationComparison:
-        """The same without structures and with electronic steps summed: a few hundred bytes that savings need."""
+        """Return a copy without structures and with electronic steps summed.
+
+        A digest takes a few hundred bytes and suffices to compute savings.
+        """
         relaxations = []
         for item in self.relaxations:
             cost = item.cost
@@ -127,6 +132,6 @@ class RelaxationComparison(BaseModel):
 
 
 class Digests(BaseModel):
-    """What a chain of waves of relaxations hands on: its comparisons without their structures."""
+    """Comparisons without structures, which one wave of relaxations passes to the next."""
 
     comparisons: list[RelaxationComparison] = Field(default_factory=list, description="See `digest`")

@@ -18,10 +18,10 @@ class Savings(BaseModel):
     """Paired comparison of one kind of step over the candidates that reached the same minimum from both starts."""
 
     quantity: Quantity = Field(description="Kind of step")
-    start: Start = Field(description="The start that is compared with the unrelaxed one")
+    start: Start = Field(description="Start that is compared with the unrelaxed one")
     n_pairs: int = Field(description="Candidates compared")
     mean_unrelaxed: float = Field(description="Mean steps from the unrelaxed start")
-    mean: float = Field(description="Mean steps from the start that is compared")
+    mean: float = Field(description="Mean steps from the compared start")
     saving: float = Field(description="1 - total from this start / total from unrelaxed starts")
     interval: tuple[float, float] | None = Field(
         None, description="Paired bootstrap 95 % interval of the saving; None below 5 pairs"
@@ -31,25 +31,25 @@ class Savings(BaseModel):
 
     @property
     def ratio(self) -> float:
-        """Total steps from this start over total steps from the unrelaxed starts."""
+        """Ratio of all steps from this start to all steps from the unrelaxed starts."""
         return 1 - self.saving
 
 
 class Prerelaxations(BaseModel):
-    """What an interatomic potential spent to make the structures of one start."""
+    """Cost of making the structures of one start by an interatomic potential."""
 
     start: Start = Field(description="The start, `mlip` or `translated_mlip`")
     engines: list[str] = Field(description="Interatomic potentials")
     n_candidates: int = Field(description="Candidates whose cost is known")
     unconverged: int | None = Field(
-        None, description="How many of these the potential did not relax to its criterion; None where one is unknown"
+        None, description="Number of candidates that did not reach the criterion; None where one is unknown"
     )
     ionic_steps: float | None = Field(None, description="Mean ionic steps of a candidate; None where one is unknown")
     seconds: float | None = Field(None, description="Mean wall time of a candidate, in s; None where one is unknown")
 
 
 class CampaignSummary(BaseModel):
-    """The funnel of a campaign and what translation saved."""
+    """Funnel of a campaign and savings by translation."""
 
     campaign: str = Field(description="Name of the campaign")
     counts: EnumerationCounts
@@ -58,21 +58,19 @@ class CampaignSummary(BaseModel):
     out_of_domain: int = Field(0, description="Translated candidates that are unlike the model's training data")
     selected: int = Field(description="Candidates selected to be relaxed")
     relaxed: int = Field(description="Candidates with at least one converged relaxation")
-    reused: int = Field(0, description="Candidates whose relaxations were taken over from another campaign")
-    outcomes: dict[Start, dict[Outcome, int]] = Field(description="For each start, how many relaxations ended how")
+    reused: int = Field(0, description="Candidates with relaxations from another campaign")
+    outcomes: dict[Start, dict[Outcome, int]] = Field(description="Relaxations of each outcome for each start")
     guarded: dict[Start, int] = Field(
-        description="For each start, how many relaxations the guard sent back to the unrelaxed structure"
+        description="Number of relaxations that the guard returned to the unrelaxed structure, for each start"
     )
-    synthetic: int = Field(
-        description="Relaxations by a test double of an engine; no saving is measured from what they cost"
-    )
-    engines: list[str] = Field(description="Codes and interatomic potentials that relaxed")
-    savings: list[Savings] = Field(description="For each start and each kind of step the engine has")
-    rounds: list[RoundOutcome] = Field(default_factory=list, description="Rounds of active learning, if it has any")
+    synthetic: int = Field(description="Relaxations by a test double of an engine, which never enter a saving")
+    engines: list[str] = Field(description="Codes and interatomic potentials of the relaxations")
+    savings: list[Savings] = Field(description="Savings for each start and each kind of step of the engine")
+    rounds: list[RoundOutcome] = Field(default_factory=list, description="Rounds of active learning, if any")
     translation_seconds: float | None = Field(
         description="Mean wall time of translating one candidate, in s; None where unknown"
     )
     prerelaxations: list[Prerelaxations] = Field(
-        default_factory=list, description="What interatomic potentials spent to make starts, not part of the savings"
+        default_factory=list, description="Cost of making starts by interatomic potentials, not part of the savings"
     )
     versions: dict[str, str] = Field(description="Versions of the packages and of the model")

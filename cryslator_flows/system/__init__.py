@@ -1,1 +1,1 @@
-"""The machine below: consoles, worker processes, whole files, stores."""
+"""Access to the machine: consoles, worker processes, atomic writes, stores."""

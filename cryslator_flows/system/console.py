@@ -1,4 +1,4 @@
-"""What all commands share: consoles, progress bars, words."""
+"""Consoles, progress bars and help texts that all commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODEL_HELP = "Model by name (see `cryslator models`) or by its folder."
 
 
 def visible(text: str) -> str:
-    r"""Text with everything that a terminal would obey, or hide, written as an escape.
+    r"""Return a text with every control or invisible character written as an escape.
 
     >>> visible("a\x1b[2J\u202eb")
     'a\\x1b[2J\\u202eb'
@@ -29,18 +29,18 @@ def visible(text: str) -> str:
 
 
 def as_text(text: str) -> Text:
-    """Text that any console shows as it is."""
+    """Return a text that any console shows unchanged."""
     return Text(visible(text))
 
 
 class PlainConsole(Console):
-    """Console that shows strings as they are: names of files and crystals hold neither markup nor emoji."""
+    """Console that shows strings unchanged, since names of files and crystals contain neither markup nor emoji."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make text of a string."""
+        """Return the text of a string."""
         return super().render_str(visible(text), **options)
 
 
@@ -49,13 +49,13 @@ err = PlainConsole(stderr=True)
 
 
 def note(word: str, text: str, style: str = "yellow") -> None:
-    """Print a line of a coloured word and a text on the error console."""
+    """Print a coloured word and a text as one line on the error console."""
     err.print(Text(word, style), text, soft_wrap=True)
 
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Progress bars on the error console, each task with a `note`."""
+    """Yield progress bars on the error console, each task with a `note`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     class Words(TextColumn):
@@ -68,12 +68,12 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def shown(path: Path) -> str:
-    """Path as seen from the current folder."""
+    """Return a path relative to the current folder, if it is inside."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def quiet() -> None:
-    """Keep the packages underneath from talking into the progress bars."""
+    """Silence the log messages and warnings of other packages, which would break the progress bars."""
     import logging
     import warnings
 

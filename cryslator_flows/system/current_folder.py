@@ -1,4 +1,4 @@
-"""The current folder and the standard output belong to the whole process: threads take turns to change them."""
+"""Changes of the current folder and of standard output, which belong to the whole process. Threads take turns."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ _TURN = RLock()
 
 @contextmanager
 def working_in(folder: Path, printed: str) -> Iterator[None]:
-    """Work in a folder, what is printed going to a file there; other threads that want the same wait.
+    """Work in a folder and write standard output to a file there.
+
+    Other threads that call this function wait.
 
     Parameters
     ----------
     folder : Path
-        The folder, which exists.
+        The folder. It must exist.
     printed : str
-        Name of the file that takes standard output.
+        Name of the file that receives standard output.
     """
     with _TURN, chdir(folder), Path(printed).open("a") as file, redirect_stdout(file):
         yield
 
 
 def absolute_path(path: Path | str) -> Path:
-    """Return a path as absolute one, counted from the folder outside of all `working_in` of other threads."""
+    """Return an absolute path, relative to the folder outside of all `working_in` of other threads."""
     with _TURN:
         return Path(path).absolute()

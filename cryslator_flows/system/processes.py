@@ -1,4 +1,4 @@
-"""Other processes to work in, which end with the one that started them."""
+"""Worker processes, which end with the process that started them."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ LOOK_SECONDS = 0.5
 def start_processes(count: int) -> ProcessPoolExecutor:
     """Return an executor of so many processes, the same one as long as their number stays the same.
 
-    They end after a minute without work, and as soon as this process has ended, even if it was killed.
+    The processes end after a minute without work. They also end when this process ends, even if it was killed.
     """
     return get_reusable_executor(count, timeout=60, initializer=_end_with, initargs=(os.getpid(),))
 
 
 def run_elsewhere(work: Callable[[Task], Result], tasks: Sequence[Task], most: int) -> Iterator[Result]:
-    """Run a function on each task in other processes, results in order.
+    """Run a function on each task in other processes and yield the results in order.
 
     Parameters
     ----------
     work : callable
-        Other processes import it by name. It runs here if there is one processor or task, or a process was killed.
+        A function that other processes can import by name. It runs in this process if there is one processor or
+        task, or if a worker was killed.
     tasks : sequence
         The tasks.
     most : int
-        Processes at most.
+        Largest number of processes.
 
     Yields
     ------
@@ -60,7 +61,7 @@ def run_elsewhere(work: Callable[[Task], Result], tasks: Sequence[Task], most: i
             try:
                 result = waiting.result()
             except BrokenProcessPool:
-                # Another process was killed, for want of memory most likely: this one continues alone.
+                # A worker was killed, most likely for lack of memory. This process continues alone.
                 result = work(task)
             yield result
     finally:
@@ -98,10 +99,10 @@ def run_apart(work: Callable[[Task], Result], task: Task) -> Result:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Keep numerical libraries to one thread in the calling thread: from now on, or within a ``with``."""
+    """Limit numerical libraries to one thread in the calling thread: permanently, or within a ``with``."""
     import torch
 
-    torch.get_num_threads()  # torch sets the number itself when it is first asked in a thread
+    torch.get_num_threads()  # torch sets the number itself at the first call in a thread
     return _thread_pools().limit(limits=1, user_api="openmp")
 
 

@@ -1,4 +1,4 @@
-"""An embedded maggma store that outlives crashes: documents in one SQLite file."""
+"""An embedded maggma store that survives crashes, with all documents in one SQLite file."""
 
 from __future__ import annotations
 
@@ -26,22 +26,21 @@ if TYPE_CHECKING:
 class SQLiteStore(Store):
     """MongoDB-style documents in a table of an SQLite file.
 
-    Every update is one transaction: after a crash at any moment the file holds all documents of an update or none.
-    Several processes may read and write at once. SQLite finds documents by the fields in `indexed`; everything else
-    of MongoDB's query language is answered by maggma's MemoryStore on what SQLite found. Each document has a checksum,
-    and one that differs from what was written is an error.
+    Every update is one transaction. After a crash the file holds all documents of an update or none.
+    Several processes may read and write at once. SQLite finds documents by the fields in `indexed`. maggma's
+    MemoryStore applies the rest of a MongoDB query to the documents found. Each document has a checksum,
+    and a document that does not match its checksum is an error.
 
     Parameters
     ----------
     path : str
-        The SQLite file; made when the store connects.
+        The SQLite file. It is created when the store connects.
     collection_name : str
         The table.
     indexed : tuple of str
-        Fields that are looked up by an index, such as ``uuid`` or ``metadata.stage``; their values must be strings or
-        numbers.
+        Fields with an index, such as ``uuid`` or ``metadata.stage``. Their values must be strings or numbers.
     read_only : bool
-        Change nothing: also a file in a folder that cannot be written is read.
+        Never write. This mode also reads a file in a folder that cannot be written.
     **kwargs
         Arguments of `maggma.core.Store`.
     """
@@ -58,7 +57,7 @@ class SQLiteStore(Store):
         self.collection_name = collection_name
         self.indexed = tuple(indexed)
         self.read_only = read_only
-        self.kwargs = kwargs  # as_dict looks here
+        self.kwargs = kwargs  # as_dict reads this attribute
         self._database: sqlite3.Connection | None = None
         self._file, self._inode = Path(self.path), 0
         super().__init__(**kwargs)
@@ -74,7 +73,7 @@ class SQLiteStore(Store):
 
     @property
     def database(self) -> sqlite3.Connection:
-        """The open database.
+        """Return the open database.
 
         Raises
         ------
@@ -86,18 +85,18 @@ class SQLiteStore(Store):
         return self._database
 
     def connect(self, force_reset: bool = False) -> None:
-        """Open the file; make it and its folder if they are missing, unless the store is read-only.
+        """Open the file. Create it and its folder if they are missing and the store is not read-only.
 
         Raises
         ------
         StoreError
-            The path cannot be written or read, or the file is no SQLite file.
+            The path cannot be written or read, or the file is not an SQLite file.
         """
         if self._database is not None and not force_reset:
             return
         try:
             self._database = self._open_to_read() if self.read_only else self._open_to_write()
-            # Jobs change the folder that a relative path counts from.
+            # Jobs change the folder to which a relative path refers.
             self._file = Path(self.path).absolute()
             self._inode = self._file.stat().st_ino
         except (OSError, sqlite3.Error) as error:
@@ -123,7 +122,7 @@ class SQLiteStore(Store):
         return database
 
     def _open_to_read(self) -> sqlite3.Connection:
-        """Open the file as one that nothing changes where SQLite cannot put its two files beside it."""
+        """Open the file as immutable where SQLite cannot write its two extra files beside it."""
         uri, log = Path(self.path).absolute().as_uri(), Path(f"{self.path}-wal")
         try:
             return _open(f"{uri}?mode=ro")
@@ -148,7 +147,7 @@ class SQLiteStore(Store):
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction; what it wrote is stored when the context ends."""
+        """Open a transaction, which is committed when the context ends."""
         try:
             moved = self._file.stat().st_ino != self._inode
         except OSError:
@@ -171,7 +170,7 @@ class SQLiteStore(Store):
             self._database = None
 
     def _find(self, criteria: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-        """Documents among which are all that match, found by the indexed fields of `criteria`."""
+        """Yield a superset of the matching documents, found by the indexed fields of `criteria`."""
         clauses, values = [], []
         for field in self.indexed:
             wanted = (criteria or {}).get(field)
@@ -194,7 +193,7 @@ class SQLiteStore(Store):
                 yield {**json_util.loads(text), "_id": identity}
 
     def _is_there(self) -> bool:
-        """Return False for the table of a read-only file that nothing was written to."""
+        """Return False if the table does not exist, as in a read-only file without documents."""
         tables = self.database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [self.collection_name])
         return tables.fetchone() is not None
 
@@ -207,7 +206,7 @@ class SQLiteStore(Store):
         return store
 
     def count(self, criteria: dict[str, Any] | None = None) -> int:
-        """Number of documents that match."""
+        """Return the number of documents that match."""
         with self._reading():
             if not criteria and self._is_there():
                 (number,) = self.database.execute(f'SELECT COUNT(*) FROM "{self.collection_name}"').fetchone()
@@ -222,7 +221,7 @@ class SQLiteStore(Store):
         skip: int = 0,
         limit: int = 0,
     ) -> Iterator[dict[str, Any]]:
-        """Documents that match; arguments as in `maggma.core.Store.query`."""
+        """Yield the documents that match; arguments as in `maggma.core.Store.query`."""
         yield from self._memory(criteria).query(criteria, properties, sort, skip=skip, limit=limit)
 
     def groupby(
@@ -234,16 +233,16 @@ class SQLiteStore(Store):
         skip: int = 0,
         limit: int = 0,
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Documents in groups; arguments as in `maggma.core.Store.groupby`."""
+        """Yield documents in groups; arguments as in `maggma.core.Store.groupby`."""
         yield from self._memory(criteria).groupby(keys, criteria, properties, sort, skip, limit)
 
     def update(self, docs: list[dict[str, Any]] | dict[str, Any], key: list[str] | str | None = None) -> None:
-        """Write documents in one transaction; one with equal `key` fields is replaced.
+        """Write documents in one transaction. A document with equal `key` fields is replaced.
 
         Raises
         ------
         StoreError
-            The file cannot be written, its disk is full, or it was removed. Nothing of this update was stored.
+            The file cannot be written, its disk is full, or it was removed. No document of this update is stored.
         """
         names = [key or self.key] if isinstance(key or self.key, str) else list(key or self.key)
         rows = []
@@ -261,7 +260,7 @@ class SQLiteStore(Store):
             database.executemany(f'DELETE FROM "{self.collection_name}" WHERE identity = ?', matching)
 
     def ensure_index(self, key: str, unique: bool = False) -> bool:  # noqa: ARG002
-        """Whether `key` is looked up by an index."""
+        """Return True if `key` has an index."""
         return key in self.indexed
 
     def __eq__(self, other: object) -> bool:

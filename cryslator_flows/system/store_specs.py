@@ -1,4 +1,4 @@
-"""maggma stores that users describe."""
+"""maggma stores described by users."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def make_store(spec: dict[str, Any], name: str) -> Store:
     Parameters
     ----------
     spec : dict
-        ``type`` and arguments, as in a jobflow.yaml; ``${NAME}`` in one is taken from the environment.
+        ``type`` and arguments, as in a jobflow.yaml. References ``${NAME}`` are read from the environment.
     name : str
-        What to call it in an error.
+        Name of the store in an error.
 
     Raises
     ------
     StoreError
-        There is no such store, or its arguments are others.
+        The store type is unknown, or its arguments are wrong.
     """
     from jobflow import JobStore
 
@@ -52,12 +52,12 @@ def make_store(spec: dict[str, Any], name: str) -> Store:
 
 
 def open_store(spec: dict[str, Any], name: str) -> Store:
-    """Make and connect a maggma store; arguments as of `make_store`.
+    """Make a maggma store and connect it; arguments as in `make_store`.
 
     Raises
     ------
     StoreError
-        There is no such store, or it or one of its files cannot be read.
+        The store type is unknown, or the store or one of its files cannot be read.
     """
     skipped = _Errors()
     spec = _with_environment(spec, name)
@@ -69,7 +69,7 @@ def open_store(spec: dict[str, Any], name: str) -> Store:
         raise _cannot_open(spec, name, error) from error
     finally:
         store.logger.removeHandler(skipped)
-    # maggma goes on without a file that it cannot read.
+    # maggma continues without a file that it cannot read.
     if skipped.messages:
         store.close()
         raise StoreError(f"{name} {spec.get('type')!r}: {skipped.messages[0]} Restore this file, or leave it out")
@@ -99,7 +99,7 @@ def _secrets(value: Any, key: str = "") -> Iterator[str]:
 
 
 class _Errors(logging.Handler):
-    """Keeps the messages of logged errors."""
+    """Handler that keeps the messages of logged errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -111,19 +111,19 @@ class _Errors(logging.Handler):
 
 
 def without_secrets(value: Any, key: str = "") -> Any:
-    """Return a store as users describe it without what opens it.
+    """Return the description of a store without its secrets.
 
     Parameters
     ----------
     value : Any
         ``type`` and arguments, or one of the arguments.
     key : str
-        The name of that argument.
+        Name of the argument.
 
     Returns
     -------
     Any
-        The same with ``***`` in place of passwords, tokens and keys, also of those in URIs. References to the
+        The description with ``***`` in place of passwords, tokens and keys, also in URIs. References to the
         environment, ``${NAME}``, stay.
     """
     if isinstance(value, str) and REFERENCE.fullmatch(value):
@@ -138,12 +138,12 @@ def without_secrets(value: Any, key: str = "") -> Any:
 
 
 def lacks_environment(spec: dict[str, Any]) -> bool:
-    """Return True if a store needs a variable that this environment lacks: it is read elsewhere."""
+    """Return True if a store needs a variable that this environment lacks."""
     return any(found not in os.environ for found in REFERENCE.findall(json.dumps(spec, default=str)))
 
 
 def _with_environment(value: Any, name: str) -> Any:
-    """Return a store with the values of its references; `name` is for the error."""
+    """Return the description of a store with references replaced by their values. Errors contain `name`."""
     if isinstance(value, dict):
         return {key: _with_environment(item, f"{name}, {key}") for key, item in value.items()}
     if isinstance(value, list):
@@ -160,24 +160,24 @@ def _with_environment(value: Any, name: str) -> Any:
 
 
 def _default_key(store: Store) -> str:
-    """The key that a store has if none is given; a JobStore makes it uuid."""
+    """Return the default key of a store. A JobStore uses uuid."""
     declared = (signature(kind).parameters.get("key") for kind in type(store).__mro__[:-1])
     return next(str(parameter.default) for parameter in declared if parameter is not None)
 
 
 def absolute(path: Path | str, folder: Path) -> Path:
-    """Return a path that a user wrote, ``~`` expanded, counted from `folder`."""
-    # As Path.expanduser, which raises where there is no such user.
+    """Return the absolute path of a path that a user wrote: ``~`` expanded, relative to `folder`."""
+    # Unlike Path.expanduser, os.path.expanduser does not raise for an unknown user.
     return folder / os.path.expanduser(str(path))  # noqa: PTH111
 
 
 def store_paths(spec: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Return the arguments of a store that are paths, or lists of paths, by name."""
+    """Yield name and value of each argument of a store that is a path or a list of paths."""
     return ((key, spec[key]) for key in STORE_PATHS if spec.get(key) is not None)
 
 
 def absolute_paths(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Arguments of a store with the file names of maggma's embedded stores counted from `folder`."""
+    """Return the arguments of a store, with file names of maggma's embedded stores relative to `folder`."""
     changed = dict(spec)
     for key, value in store_paths(spec):
         some = isinstance(value, list)

@@ -1,4 +1,7 @@
-"""Write files as a whole: a stop or a full disk leaves the old file or the new one. Standard library only."""
+"""Write files atomically: after a crash or on a full disk the old file or the new one is complete.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -59,12 +62,12 @@ def unwritable(path: Path, error: Exception, full: bool = False) -> StoreError:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system into one that names what was to be written.
+    """Convert errors of the operating system into an error that names the file to write.
 
     Raises
     ------
     StoreError
-        The operating system refuses.
+        The file cannot be written.
     """
     try:
         yield
@@ -82,12 +85,12 @@ def check_output(path: Path, *inputs: Path) -> None:
     path : Path
         The file to write.
     *inputs : Path
-        The files that are read.
+        The input files.
 
     Raises
     ------
     StoreError
-        The file cannot be that output.
+        The path cannot be the output.
     """
     with writing(path):
         if path.is_dir():
@@ -99,7 +102,7 @@ def check_output(path: Path, *inputs: Path) -> None:
 
 
 class _Output(io.FileIO):
-    """File whose own write errors name it, so that no error of what is read meanwhile is blamed on it."""
+    """File that is named in its own write errors, so that read errors in between are not confused with them."""
 
     def __init__(self, file: Path | int, path: Path) -> None:
         self._path = path
@@ -112,7 +115,7 @@ class _Output(io.FileIO):
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes its place when all is written.
+    """Open a file that replaces the target once it is complete.
 
     A link stays, and its target is replaced. A device or a pipe is written to. Of two processes that write one file,
     the last one wins. What a killed process left of a file is removed when the same machine writes that file again.
@@ -120,12 +123,12 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     Parameters
     ----------
     path : Path
-        The file; its folder is made if missing.
+        The file. Its folder is created if missing.
 
     Raises
     ------
     StoreError
-        It cannot be written.
+        The file cannot be written.
     """
     with writing(path):
         target, is_stream = _resolve(path)
@@ -208,7 +211,7 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 
 def _resolve(path: Path) -> tuple[Path, bool]:
-    """Return the file behind links, in a folder that exists, and True if it is a device or a pipe."""
+    """Return the target of links, in a folder that exists, and True if it is a device or a pipe."""
     if path.exists() and not path.is_file() and not path.is_dir():
         return path, True
     target = Path(os.path.realpath(path))
@@ -223,27 +226,27 @@ def _resolve(path: Path) -> tuple[Path, bool]:
 
 @contextmanager
 def whole_text(path: Path) -> Iterator[IO[str]]:
-    """Open a text file that takes its place when all is written, see `whole_file`.
+    """Open a text file that replaces the target once it is complete, see `whole_file`.
 
     Raises
     ------
     StoreError
-        It cannot be written.
+        The file cannot be written.
     """
     with whole_file(path) as file:
-        # Names of files need not be text; line breaks are those that are written.
+        # File names need not be valid text. Line breaks are written unchanged.
         text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="", write_through=True)
         yield text
         text.detach()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file as a whole, see `whole_file`.
+    """Write a file atomically, see `whole_file`.
 
     Raises
     ------
     StoreError
-        It cannot be written.
+        The file cannot be written.
     """
     with whole_file(path) as file:
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
