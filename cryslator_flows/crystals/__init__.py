@@ -1,1 +1,1 @@
-"""Templates in, substituted candidates out."""
+"""Crystals from template to substituted candidate: reading, checking, substitution, packing."""

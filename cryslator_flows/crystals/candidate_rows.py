@@ -1,4 +1,4 @@
-"""From a template and a substitution to a candidate."""
+"""Candidates from a template and a substitution."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """What makes a candidate, without its structure.
+    """Description of a candidate without its structure.
 
     Parameters
     ----------
     template : Template
         The template.
     substitution : Substitution
-        Its new elements.
+        New elements of the template.
     """
 
     template: Template
@@ -41,7 +41,7 @@ class CandidateRow:
 
 
 def candidate_id(structure: Structure, mapping: dict[str, str], rescale_volume: bool) -> str:
-    """Stable identifier of a candidate.
+    """Return the stable identifier of a candidate.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def candidate_id(structure: Structure, mapping: dict[str, str], rescale_volume: 
     mapping : dict
         Template element to new element.
     rescale_volume : bool
-        Whether the candidate is scaled to a predicted volume.
+        True if the candidate is scaled to a predicted volume.
 
     Returns
     -------
     str
-        16 hexadecimal digits; the same on every machine.
+        16 hexadecimal digits, equal on every machine.
     """
     content = {
         "lattice": (np.round(structure.lattice.matrix, 5) + 0.0).tolist(),
@@ -68,7 +68,7 @@ def candidate_id(structure: Structure, mapping: dict[str, str], rescale_volume: 
 
 
 class ReducedFormula(NamedTuple):
-    """A reduced formula as pymatgen writes it, and the number of atoms of each element in it, by symbol."""
+    """Reduced formula in pymatgen's notation, and the number of atoms of each element, by symbol."""
 
     text: str
     amounts: dict[str, int]
@@ -76,17 +76,17 @@ class ReducedFormula(NamedTuple):
 
 @cache
 def _electronegativity(symbol: str) -> tuple[float, str]:
-    """Where pymatgen's reduced formulas have an element."""
+    """Return the key by which pymatgen orders elements in reduced formulas."""
     value = Element(symbol).X
     return (float("inf") if isnan(value) else value, symbol)
 
 
-# How pymatgen writes amounts, as in "{0}3({1}{2}4)2"; whether the last two elements are a polyanion depends on both.
+# Patterns of formulas by amounts and last two elements, as in "{0}3({1}{2}4)2": pymatgen puts polyanions in brackets.
 _patterns: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = {}
 
 
 def substituted_formula(amounts: Mapping[str, float], mapping: dict[str, str]) -> ReducedFormula:
-    """Reduced formula after a substitution.
+    """Return the reduced formula after a substitution.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def make_candidate(row: CandidateRow, predictor: DLSVolumePredictor | None) -> C
     row : CandidateRow
         Template and substitution.
     predictor : DLSVolumePredictor or None
-        Scales the candidate to the volume it predicts.
+        Predictor of the volume to which the candidate is scaled; None for no scaling.
 
     Raises
     ------
     StructureError
-        The substitution leaves out an element of the template.
+        The substitution lacks an element of the template.
     """
     template, mapping = row.template, row.substitution.mapping
     structure = substitute(template.structure, mapping)

@@ -1,4 +1,4 @@
-"""Is a structure one that can be substituted and translated?"""
+"""Checks that a structure can be substituted and translated."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 MAX_ATOMS = 500
 MIN_DISTANCE = 0.5
 MAX_DISTANCE = 6.0
-# Edges of the cell in angstrom, and volume for an atom in cubic angstrom: what the search for neighbours can bear.
+# Largest edge of the cell in angstrom, and volume per atom in cubic angstrom, that the neighbour search can handle.
 MAX_LENGTH = 1000.0
 MAX_VOLUME = 1e5
-# Spheres of the least distance cannot be packed more closely.
+# Spheres with this diameter cannot be packed more closely.
 MIN_VOLUME = MIN_DISTANCE**3 / math.sqrt(2)
-# In cells.
+# Largest fractional coordinate.
 MAX_COORDINATE = 1e6
-# Nearly every atom has a neighbour within it, and the search takes a fifth of the time.
+# Nearly every atom has a neighbour within this distance, and the search takes a fifth of the time.
 USUAL_DISTANCE = 3.5
 
 
 def check_count(atoms: int, where: str = "") -> None:
-    """Raise an error if there are more atoms than can be translated.
+    """Raise an error if a structure has more atoms than the translator accepts.
 
     Raises
     ------
     StructureError
-        There are over 500; the message begins with `where`.
+        The structure has more than 500 atoms. The message begins with `where`.
     """
     if atoms > MAX_ATOMS:
         raise StructureError(
@@ -48,7 +48,7 @@ def inside_cell(structure: Structure, where: str = "") -> NDArray[np.floating]:
     Raises
     ------
     StructureError
-        An atom is so far away that rounding leaves nothing of its place in the cell; the message begins with `where`.
+        An atom is so far away that rounding destroys its position in the cell. The message begins with `where`.
     """
     frac = structure.frac_coords
     far = (np.abs(frac) > MAX_COORDINATE).any(axis=1)
@@ -62,21 +62,21 @@ def inside_cell(structure: Structure, where: str = "") -> NDArray[np.floating]:
 
 
 def check_structure(structure: Structure, source: str = "structure") -> None:
-    """Raise an error if a structure makes no physical sense to the translator.
+    """Raise an error if a structure is unphysical for the translator.
 
     Parameters
     ----------
     structure : Structure
         Any pymatgen structure.
     source : str
-        What to call it in the message, a file for instance.
+        Name of the structure in the message, such as a file.
 
     Raises
     ------
     StructureError
-        No atoms, over 500 atoms, disordered site, unknown element, not periodic in three directions, NaN, coordinates
-        far outside the cell, flat, huge or tiny cell, atoms closer than 0.5 angstrom, or an atom without neighbour
-        within 6 angstrom.
+        The structure has no atoms, over 500 atoms, a disordered site, an unknown element, NaN or coordinates far
+        outside the cell. The cell is not periodic in three directions, flat, huge or tiny. Atoms are closer than
+        0.5 angstrom, or an atom has no neighbour within 6 angstrom.
     """
     try:
         _check(structure, source)
@@ -102,7 +102,7 @@ def _check(structure: Structure, source: str) -> None:
     for index, kind in enumerate(species):
         if isinstance(kind, DummySpecies):
             raise StructureError(
-                f"{source}, site {index}: {structure[index].species_string!r} is no element; "
+                f"{source}, site {index}: {structure[index].species_string!r} is not an element; "
                 "replace it with an element symbol",
                 "no element",
             )
@@ -132,7 +132,7 @@ def _check(structure: Structure, source: str) -> None:
         )
     inside = inside_cell(structure, f"{source}, ")
     if (inside != structure.frac_coords).any():
-        # The search takes memory for all the space between the atoms as they are given.
+        # The search takes memory for all the space between the atoms at their given positions.
         structure = Structure(structure.lattice, species, inside)
     for radius in (USUAL_DISTANCE, MAX_DISTANCE):
         centers, points, _, distances = structure.get_neighbor_list(radius, exclude_self=True)

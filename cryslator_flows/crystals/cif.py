@@ -1,4 +1,4 @@
-"""CIF files: pymatgen's reader, and the comparisons without which it reads another crystal than the file describes."""
+"""CIF files: pymatgen's reader, and checks without which it returns another crystal than the file describes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-# A group has 192 operations at most, with all centrings and time reversal some thousand.
+# A space group has at most 192 operations, or some thousand with all centrings and time reversal.
 MAX_OPERATIONS = 1536
 # The reader compares every image of every site with all atoms.
 MAX_IMAGES = 50_000
-# How far the ratio of two elements may be from the stated one, where one of the two is no whole number.
+# Largest deviation of the ratio of two elements from the stated one, where an amount is not a whole number.
 ROUNDED = 0.01
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 MAGNETIC_OPERATIONS = ("_space_group_symop_magn_operation.xyz", "_space_group_symop_magn_centering.xyz")
@@ -43,7 +43,7 @@ TYPE_SYMBOL = re.compile(r"([A-Za-z]+)[\d.+-]*")
 TWO_ORIGINS = {48, 50, 59, 68, 70, 85, 86, 88, 125, 126, 129, 130, 133, 134, 137, 138, 141, 142, 201, 203, 222, 224}
 TWO_ORIGINS |= {227, 228}
 NO_SYMMETRY = {"", "?", ".", "1", "p1", "p_1"}
-# What the reader says where it guessed; the stated formula tells whether it guessed right.
+# Words of the reader where it guessed. The stated formula shows if the guess was right.
 GUESSES = ("implicit hydrogens", "parsed as", "No magnetic symmetry", "Missing elements")
 
 
@@ -58,16 +58,17 @@ def read_cif(text: str) -> Iterator[tuple[str, Structure | StructureError]]:
     Yields
     ------
     (str, Structure or StructureError)
-        Name and crystal of each data block that has atoms, or the reason why it cannot be read as what it states.
+        Name and crystal of each data block with atoms, or the error if the crystal differs from the stated one or
+        cannot be read.
 
     Raises
     ------
     StructureError
         No block has atoms.
     """
-    # On empty lines the patterns here and in the reader take time that grows with the square of their number.
+    # The patterns here and in the reader take quadratic time on empty lines.
     text = re.sub(r"\n[^\S\n]*(?=\n)", "", f"\n{text}")
-    # Each on its own: the reader overwrites blocks of one name, and checks all against the formula of the first.
+    # Read blocks one by one: the reader overwrites blocks of one name, and checks all against the first formula.
     blocks = re.split(r"^[^\S\n]*data_", text, flags=re.MULTILINE | re.IGNORECASE)[1:]
     blocks = [
         block
@@ -88,7 +89,7 @@ def read_cif(text: str) -> Iterator[tuple[str, Structure | StructureError]]:
             yield name, _read_block(f"data_{block}")
         except StructureError as error:
             yield name, error
-        # The reader meets broken files with errors of any kind.
+        # The reader raises errors of any kind on broken files.
         except Exception as error:
             reason = one_line(error).removeprefix("No structure parsed for section 1 in CIF. ")
             yield name, StructureError(f"{UNREADABLE} ({reason}); fix the file or convert it to POSCAR", UNREADABLE)
@@ -131,7 +132,7 @@ def _read_block(text: str) -> Structure:
 
 
 def _check_atoms(data: dict[str, Any]) -> list[str]:
-    """Check the loop of atoms, and return what can only be guessed of it."""
+    """Check the loop of atoms, and return the guesses about it."""
     guesses = []
     labels = data.get("_atom_site_label")
     if not isinstance(labels, list) or not isinstance(data.get("_atom_site_fract_x"), list):
@@ -154,15 +155,15 @@ def _check_atoms(data: dict[str, Any]) -> list[str]:
             guesses.append(f"{where} has occupancy {occupancy}")
     typed = "_atom_site_type_symbol" in data
     for symbol in data["_atom_site_type_symbol"] if typed else labels:
-        # A label may go on as it likes after its digits.
+        # After its digits a label may have any characters.
         found = TYPE_SYMBOL.fullmatch(symbol) if typed else TYPE_SYMBOL.match(symbol)
         if found is None or not Element.is_valid_symbol(found[1].title()):
-            guesses.append(f"{symbol!r} is no element symbol")
+            guesses.append(f"{symbol!r} is not an element symbol")
     return guesses
 
 
 def _check_size(parser: CifParser, data: dict[str, Any]) -> None:
-    """Count operations and atoms before the reader, whose time grows with the square of both."""
+    """Check the number of operations and atoms before the reader, whose time is quadratic in both."""
     plain, magnetic = (
         [len(data[key]) for key in keys if isinstance(data.get(key), list)]
         for keys in (OPERATIONS, MAGNETIC_OPERATIONS)
@@ -183,7 +184,7 @@ def _check_size(parser: CifParser, data: dict[str, Any]) -> None:
         )
     if operations:
         images = np.concatenate([operation.operate_multi(sites) for operation in operations])
-        # Two grids: an atom at the edge of a box of one is inside a box of the other.
+        # Two grids: an atom at the edge of a box in one grid is inside a box of the other grid.
         grids = [np.floor(1000 * (images - np.floor(images)) + shift).astype(int) % 1000 for shift in (0.25, 0.75)]
         check_count(min(len(np.unique(grid, axis=0)) for grid in grids))
 
@@ -201,7 +202,7 @@ def _stated_composition(data: dict[str, Any]) -> Composition | None:
 
 
 def _compare(structure: Structure, stated: Composition) -> None:
-    """Raise an error if the elements of a crystal have other ratios than in the formula of its file."""
+    """Raise an error if the ratios of the elements differ from the formula of the file."""
     there, wanted = (_by_element(item) for item in (structure.composition, stated))
     whole = all(abs(amount - round(amount)) < 1e-6 for item in (there, wanted) for amount in item.values())
     ratios = [there.get(number, 0) / amount for number, amount in wanted.items()]
@@ -255,7 +256,7 @@ def _group_number(name: str) -> int | None:
 
 
 def _by_element(composition: Composition) -> dict[int, float]:
-    """Amounts by atomic number, isotopes and oxidation states together."""
+    """Return amounts by atomic number, with isotopes and oxidation states added."""
     amounts: dict[int, float] = {}
     for specie, amount in composition.items():
         amounts[specie.Z] = amounts.get(specie.Z, 0.0) + amount

@@ -1,4 +1,4 @@
-"""Texts, and columns of numbers and texts, in one compressed text; what became of a crystal as a few whole numbers."""
+"""Compressed texts, columns of numbers and texts, and changes of crystals as whole numbers."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, "NDArray[Any]"]
 
-# Cells and positions are kept to this share of a lattice vector: 5e-9 angstrom for one of 20, where VASP's SYMPREC is
-# 1e-5 and the network computes in single precision.
+# Resolution of cells and positions as a share of a lattice vector: 5e-9 angstrom for a vector of 20 angstrom.
+# VASP's SYMPREC is 1e-5, and the network computes in single precision.
 STEP = 2.0**-32
-# Numbers of a cell among the moves of a candidate, before three for each of its atoms.
+# Numbers of the cell among the moves of a candidate. Three numbers for each atom follow.
 CELL_MOVES = 9
 
 
 def squeeze(text: str) -> str:
-    """A text compressed, in base64."""
+    """Return a text compressed, in base64."""
     return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 def unsqueeze(text: str) -> str:
-    """What `squeeze` compressed.
+    """Return the text that `squeeze` compressed.
 
     Raises
     ------
@@ -81,12 +81,12 @@ def decode_columns(text: str) -> Arrays:
 
 
 def n_moves(n_atoms: NDArray[np.integer]) -> NDArray[np.integer]:
-    """How many numbers candidates of some atoms have among the moves."""
+    """Return the number of moves of candidates, given their numbers of atoms."""
     return CELL_MOVES + 3 * n_atoms.astype(int)
 
 
 def to_moves(template: Structure, matrix: NDArray[np.floating], frac: NDArray[np.floating]) -> NDArray[np.int64]:
-    """What became of the cell and the positions of a template.
+    """Return the changes of the cell and the positions of a template as whole numbers.
 
     Parameters
     ----------
@@ -107,12 +107,12 @@ def to_moves(template: Structure, matrix: NDArray[np.floating], frac: NDArray[np
 
 
 def from_moves(template: Structure, moves: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Lattice vectors [3, 3] in angstrom and fractional coordinates [atoms, 3], from what `to_moves` gives."""
+    """Return lattice vectors [3, 3] in angstrom and fractional coordinates [atoms, 3] from the output of `to_moves`."""
     changes = moves * STEP
     matrix = template.lattice.matrix @ (np.eye(3) + changes[:CELL_MOVES].reshape(3, 3))
     return matrix, template.frac_coords + changes[CELL_MOVES:].reshape(-1, 3)
 
 
 def stack_moves(moves: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The moves of several candidates as a column."""
+    """Return the moves of several candidates as one column."""
     return np.concatenate([np.zeros(0, dtype=np.int64), *moves])

@@ -1,4 +1,4 @@
-"""The displacements of atoms between two geometries of one crystal: the one definition, in numpy.
+"""Displacements of atoms between two geometries of one crystal, in numpy. Displacements have this one definition.
 
 `cryslator_flows.translator.geometry.shift_between` is its twin in torch, for batches.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def displacements(start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
     """Return the fractional displacements from one geometry to another, drift removed.
 
-    Neither a shift of all atoms nor the image in which an atom is given changes them.
+    A shift of all atoms, or another periodic image of an atom, does not change the result.
 
     Parameters
     ----------
@@ -32,16 +32,16 @@ def displacements(start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
 
 
 def without_drift(change: NDArray[np.floating], drift: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
-    """Remove the drift from fractional differences, before and after they are wrapped to the nearest images.
+    """Remove the drift from fractional differences, before and after wrapping to the nearest images.
 
-    A drift near half a cell would otherwise have atoms wrapped to both sides, with a mean that means nothing.
+    Otherwise, a drift near half a cell would wrap atoms to both sides, and their mean would be meaningless.
 
     Parameters
     ----------
     change : array
         Fractional differences, [atoms, 3].
     drift : array or None
-        First estimate of the common shift, [3]. None for the circular mean: coordinates live on a circle.
+        First estimate of the common shift, [3]. None for the circular mean, as coordinates are periodic.
 
     Returns
     -------

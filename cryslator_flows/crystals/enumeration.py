@@ -1,4 +1,4 @@
-"""Stream substituted candidates, each equivalent structure once."""
+"""Stream of substituted candidates without equivalent structures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a candidate is but for its elements.
+    """Candidate without its elements.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class _Kind:
     old : tuple of str
         Elements of the template.
     places : tuple of int
-        For each of these, the place of its new element among all new elements in alphabetical order.
+        Position of the new element of each in `old` among all new elements in alphabetical order.
     """
 
     template: int
@@ -54,23 +54,23 @@ class _Kind:
     places: tuple[int, ...]
 
     def mapping(self, elements: Sequence[str]) -> dict[str, str]:
-        """Template element to new element, given the new elements in alphabetical order."""
+        """Return template element to new element, given the new elements in alphabetical order."""
         return {old: elements[place] for old, place in zip(self.old, self.places, strict=True)}
 
 
 class DuplicateFilter:
-    """Recognise candidates that StructureMatcher finds equivalent to an earlier one.
+    """Filter of candidates that StructureMatcher finds equivalent to an earlier one.
 
-    Candidates of one formula share a bucket. Whether two of them match depends only on their templates and on which
-    template elements became the same element, not on the elements themselves, so StructureMatcher (which scales
-    volumes away) is asked once for each such relation, however large the pools of elements are. What was seen lies in
-    a temporary SQLite database that SQLite moves to the disk when it grows, so that memory does not.
+    Candidates of one formula share a bucket. Two candidates match or not by their templates and by the template
+    elements that became the same element, whatever these elements are. StructureMatcher, which scales volumes,
+    is therefore called once for each such relation, even for large pools of elements. Earlier candidates are in a
+    temporary SQLite database, which SQLite moves to the disk when it grows. Memory therefore stays constant.
     """
 
     def __init__(self) -> None:
         self._matcher = StructureMatcher()
         self._seen = sqlite3.connect("", isolation_level=None)
-        # The index holds all that `is_new` reads. One transaction without end: nothing here is to outlive the process.
+        # The index holds all columns that `is_new` reads. One endless transaction: no data outlive the process.
         self._seen.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
             "CREATE TABLE seen (number INTEGER PRIMARY KEY, system TEXT, formula TEXT, kind INTEGER, probability REAL);"
@@ -88,14 +88,14 @@ class DuplicateFilter:
         return len(self._templates) - 1
 
     def is_new(self, template: int, substitution: Substitution, formula: str) -> bool:
-        """Whether no earlier candidate is equivalent; if so, it is remembered.
+        """Return True if no earlier candidate is equivalent, and remember the candidate.
 
         Parameters
         ----------
         template : int
             Index from `add_template`.
         substitution : Substitution
-            Its new elements.
+            New elements of the template.
         formula : str
             Reduced formula of the candidate.
         """
@@ -114,7 +114,7 @@ class DuplicateFilter:
         return True
 
     def systems(self) -> Iterator[tuple[str, list[CandidateRow]]]:
-        """All that was new, by chemical system."""
+        """Yield all new candidates by chemical system."""
         rows = self._seen.execute("SELECT system, kind, probability FROM seen ORDER BY system, formula, number")
         for system, group in groupby(rows, key=itemgetter(0)):
             elements = system.split("-")
@@ -127,7 +127,7 @@ class DuplicateFilter:
             )
 
     def one_size(self) -> bool:
-        """Whether all chemical systems have the same number of elements, so that none is within another."""
+        """Return True if all chemical systems have the same number of elements, so that none contains another."""
         sizes = "SELECT COUNT(DISTINCT LENGTH(system) - LENGTH(REPLACE(system, '-', ''))) FROM seen"
         return bool(self._seen.execute(sizes).fetchone()[0] <= 1)
 
@@ -141,7 +141,10 @@ class DuplicateFilter:
         return number
 
     def _match(self, kind: _Kind, other: _Kind, elements: list[str]) -> bool:
-        """Whether candidates of the same elements and two kinds match; `elements` are those to ask with."""
+        """Return True if candidates of two kinds match for the same elements.
+
+        `elements` are the new elements of the comparison.
+        """
         mapping, was = kind.mapping(elements), other.mapping(elements)
         relation = frozenset((old, before) for old, new in mapping.items() for before, now in was.items() if new == now)
         key = (kind.template, other.template, relation)
@@ -155,14 +158,14 @@ class DuplicateFilter:
 
 
 class Enumeration:
-    """Candidates of a campaign as a stream.
+    """Stream of the candidates of a campaign.
 
-    Iterate once to get the candidates; `counts` says at any time what became of the substitutions so far.
+    Iterate once to get the candidates. The counts of the substitutions so far are in `counts`.
 
     Parameters
     ----------
     templates : iterable of Template or StructureError
-        Templates, streamed; errors among them are counted as rejected templates.
+        Stream of templates. Errors in it are counted as rejected templates.
     spaces : list
         Substitution spaces, applied to every template in turn.
     charge_balanced : bool
@@ -198,24 +201,24 @@ class Enumeration:
         return (make_candidate(row, predictor) for row in self.rows())
 
     def rows(self) -> Iterator[CandidateRow]:
-        """The same candidates, without making their structures."""
+        """Yield the same candidates without making their structures."""
         return (CandidateRow(template, substitution) for template, substitution in self._new(DuplicateFilter()))
 
     def chunks(self, size: int) -> Iterator[PackedCandidates]:
-        """The same candidates packed in chunks, by chemical system, so that those which compete come together.
+        """Yield the same candidates packed in chunks, by chemical system, so that competing candidates are together.
 
-        The first chunk comes when all candidates are enumerated; until then they wait on the disk.
+        The first chunk is ready when all candidates are enumerated. Until then the candidates are on the disk.
 
         Parameters
         ----------
         size : int
-            Candidates in a chunk; chemical systems are not divided, so that it may be up to twice as many, unless one
-            alone has more.
+            Candidates in a chunk. Chemical systems are not divided, so a chunk may have up to twice as many candidates,
+            or more if one system has more.
 
         Yields
         ------
         PackedCandidates
-            A chunk; the same ones whenever the campaign is the same.
+            A chunk. The same campaign always gives the same chunks.
         """
         seen = DuplicateFilter()
         for _ in self._new(seen):

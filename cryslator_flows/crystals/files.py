@@ -38,20 +38,20 @@ ReadStructure = tuple[str, Structure | StructureError]
 def read_structures(source: Path | str, written: Path | None = None) -> Iterator[ReadStructure]:
     """Stream the structures of a file, of a folder, or of ``.jsonl[.gz]`` lines of `Structure.as_dict()`.
 
-    What cannot be read comes as its error; the others still come.
+    An error about one structure is part of the stream. The other structures follow.
 
     Parameters
     ----------
     source : Path or str
-        File or folder; a folder is walked in alphabetical order, hidden files left out.
+        File or folder. A folder is walked in alphabetical order, without hidden files.
     written : Path or None
-        What an earlier run wrote into the folder, and is no input.
+        Output of an earlier run in the folder, which is skipped.
 
     Yields
     ------
     (str, Structure or StructureError)
-        File, with line, data block or number where there are several, and its structure or what is wrong with it. Of
-        a structure lattice, species, positions and magnetic moments are read, see `crystal_alone`.
+        Name and structure, or the error about it. The name is the file, with line, data block or number if the file
+        has several structures. A structure has lattice, species, positions and magnetic moments, see `crystal_alone`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def read_structure(path: Path | str) -> Structure:
     Raises
     ------
     StructureError
-        The file cannot be read as the structure it describes, or it holds several.
+        The file cannot be read as the structure it describes, or it holds several structures.
     """
     rows = list(read_file(Path(path)))
     if len(rows) > 1:
@@ -120,7 +120,7 @@ def read_file(path: Path | str) -> Iterator[ReadStructure]:
                 yield where, found
     except StructureError as error:
         yield str(path), StructureError(f"{path}: {error}", error.cause)
-    # Readers of broken files raise anything.
+    # Readers raise any exception on broken files.
     except Exception as error:
         reason = f"{path}: {UNREADABLE} ({one_line(error)}); convert it to CIF or POSCAR"
         yield str(path), StructureError(reason, UNREADABLE)
@@ -129,7 +129,7 @@ def read_file(path: Path | str) -> Iterator[ReadStructure]:
 def structure_files(source: Path | str) -> list[Path]:
     """Return a file alone, or the files of a folder in alphabetical order, hidden and unfinished ones left out.
 
-    Links that lead nowhere and pipes are among them, so that reading names them.
+    Broken links and pipes are included, so that an error of reading names them.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def _read_json_lines(path: Path) -> Iterator[ReadStructure]:
 
 
 def _check_file(path: Path) -> None:
-    """Raise an error unless a path is a file with content; reading a pipe or a device may never end."""
+    """Raise an error if a path is not a regular file with content. Reading a pipe or a device may never end."""
     try:
         status = path.stat()
     except OSError as error:
@@ -216,7 +216,7 @@ def _parse(path: Path) -> Iterator[ReadStructure]:
     bare = path.name if not COMPRESSED.fullmatch(path.suffix) else path.stem
     try:
         format_name = get_structure_format(filename=bare).name
-    # A format that pymatgen does not know, or reads with a package that is not installed.
+    # A format that pymatgen does not recognise, or reads with a package that is not installed.
     except (ValueError, ImportError):
         format_name = ""
     if format_name == "cif":
@@ -248,7 +248,7 @@ def _parse(path: Path) -> Iterator[ReadStructure]:
 
 
 def _unpack(path: Path, most: int, cut: bool = False) -> bytes:
-    """Return the content of a file that may be compressed, `most` bytes of it if it may be cut."""
+    """Return the content of a file that may be compressed. If `cut`, return at most `most` bytes of it."""
     with zopen(path, "rb") as file:
         content: bytes = file.read(most + 1)
     if len(content) > most and not cut:

@@ -1,4 +1,4 @@
-"""Magnetic moments of candidates: carried over from the template, or left to the engine's input set."""
+"""Magnetic moments of candidates: from the template, or from the engine's input set."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pymatgen.electronic_structure.core import Magmom
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-# Initial moments of pymatgen's MPRelaxSet, in Bohr magnetons; other elements start without one.
+# Initial moments of pymatgen's MPRelaxSet, in Bohr magnetons. Other elements start without a moment.
 MAGNETIC = {"V": 5.0, "Cr": 5.0, "Mn": 5.0, "Fe": 5.0, "Co": 0.6, "Ni": 5.0, "Mo": 5.0, "W": 5.0}
-# Under this a site of the template has no moment to speak of, in Bohr magnetons.
+# Below this value a site of the template counts as nonmagnetic, in Bohr magnetons.
 NO_MOMENT = 0.1
-# What rounding in a file leaves across the common axis of moments, in Bohr magnetons.
+# Rounding in a file leaves this much across the common axis of moments, in Bohr magnetons.
 SAME_AXIS = 0.01
 
 
 def moments_of(structure: Structure) -> list[Any] | None:
-    """Return the magnetic moments of a structure as plain numbers or vectors, in Bohr magnetons; None without any.
+    """Return the magnetic moments of a structure as plain numbers or vectors, in Bohr magnetons; None without moments.
 
-    Spins of species count as moments, unless there are moments of sites. Those of a magCIF become numbers where all are
-    along one axis.
+    Spins of species count as moments if sites have no moments. Moments of a magCIF become numbers if all are along
+    one axis.
     """
     if "magmom" in structure.site_properties:
         moments = structure.site_properties["magmom"]
@@ -39,24 +39,24 @@ def moments_of(structure: Structure) -> list[Any] | None:
 
 
 def carry_moments(template: Structure, symbols: list[str]) -> list[Any] | None:
-    """Moments for the candidate that a substitution makes of a template.
+    """Return the moments of a candidate from its template.
 
     A site keeps its moment, so that an antiferromagnetic order survives the substitution of its magnetic element. A
-    site whose new element has none to expect gets zero. Where a magnetic element comes to a site that had no moment,
-    there is none to carry: then all moments are left to the input set, which knows what the element starts with. A
-    calculation that starts from zero there would never become magnetic.
+    site whose new element has no expected moment gets zero. If a magnetic element replaces a nonmagnetic one, the
+    template has no moment for it. All moments are then left to the input set, which has initial moments of
+    elements. A calculation with zero initial moment there would stay nonmagnetic.
 
     Parameters
     ----------
     template : Structure
-        The template; moments are the site property ``magmom``, in Bohr magnetons, scalars or vectors.
+        The template. Moments are the site property ``magmom``, in Bohr magnetons, scalars or vectors.
     symbols : list of str
         New element of every site.
 
     Returns
     -------
     list or None
-        A moment for every site; None where the input set has to set them.
+        A moment for every site, in Bohr magnetons; None to leave them to the input set.
     """
     moments = moments_of(template)
     if moments is None:

@@ -1,4 +1,4 @@
-"""Crystals from outside: decoded without building classes that a document names, and without parts of calculations."""
+"""Crystals from outside, decoded without building foreign classes and without properties of calculations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNREADABLE = "not readable as a crystal"
 
 
 def structure_from_dict(row: Any) -> Structure:
-    """Return the structure of the output of `Structure.as_dict`, or from a row that holds one under ``structure``.
+    """Return the structure of the output of `Structure.as_dict`, or of a row with one under ``structure``.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def structure_from_dict(row: Any) -> Structure:
     Raises
     ------
     StructureError
-        The row holds no structure, one of too many atoms or with broken occupancies, or it names foreign classes.
+        The row has no structure, too many atoms, wrong occupancies, or foreign classes.
     """
     if isinstance(row, dict) and "lattice" not in row and isinstance(row.get("structure"), dict):
         row = row["structure"]
@@ -58,38 +58,38 @@ def structure_from_dict(row: Any) -> Structure:
         for specie in site.species:
             if isinstance(specie, DummySpecies):
                 raise StructureError(
-                    f"site {index}: {specie.symbol!r} is no element; use an element symbol", "no element"
+                    f"site {index}: {specie.symbol!r} is not an element; use an element symbol", "no element"
                 )
     return crystal_alone(structure)
 
 
 def check_occupancy(value: Any, where: str) -> float:
-    """Return the occupancy of a site, which pymatgen leaves out where it makes no sense.
+    """Return the occupancy of a site. pymatgen ignores an occupancy that makes no sense.
 
     Raises
     ------
     StructureError
-        It is negative or no number.
+        The occupancy is negative or not a number.
     """
     try:
         occupancy = float(value)
     except (TypeError, ValueError):
         occupancy = np.nan
     if not 0 <= occupancy < np.inf:
-        raise StructureError(f"{where}: occupancy {value!r} is no number from 0 to 1; fix it", "wrong occupancy")
+        raise StructureError(f"{where}: occupancy {value!r} is not a number from 0 to 1; fix it", "wrong occupancy")
     return occupancy
 
 
 def crystal_alone(structure: Structure) -> Structure:
-    """Return a crystal without properties of a calculation, its atoms inside the cell.
+    """Return a crystal without properties of a calculation, with its atoms inside the cell.
 
-    Selective dynamics, velocities, forces, constraints and calculators would otherwise travel into every relaxation of
-    the candidates that are made of it.
+    Otherwise every relaxation of a candidate would inherit selective dynamics, velocities, forces, constraints and
+    calculators of the template.
 
     Parameters
     ----------
     structure : Structure
-        As it was read.
+        The structure of the reader.
 
     Returns
     -------

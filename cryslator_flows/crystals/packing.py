@@ -1,4 +1,4 @@
-"""Thousands of candidates in one small document: columns of numbers instead of structures."""
+"""Packed candidates: thousands in one small document, with columns of numbers instead of structures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FLAGS = ("atoms_too_close", "out_of_domain")
 
 
 def _text(template: Template) -> str:
-    """A template as JSON, without what its structure can be read without: Cartesian positions, labels of sites."""
+    """Return a template as JSON, without Cartesian positions and labels of sites, which its structure does not need."""
     content = {
         "@module": Template.__module__,
         "@class": Template.__name__,
@@ -58,18 +58,18 @@ def _text(template: Template) -> str:
 
 
 def _each(moves: NDArray[np.int64], n_atoms: NDArray[np.integer]) -> list[NDArray[np.int64]]:
-    """The moves of each candidate, of a column of all."""
+    """Return the moves of each candidate from the column of all."""
     return np.split(moves, np.cumsum(n_moves(n_atoms)))[:-1]
 
 
 class PackedCandidates(BaseModel):
-    """Candidates as templates and what was substituted in them; the structures are made when they are asked for."""
+    """Candidates as templates and substitutions. Structures are made on request."""
 
     n_candidates: int = Field(description="Number of candidates")
-    templates: str = Field(description="Templates they were made from, by identifier: JSON, compressed, in base64")
-    rescale_volume: bool = Field(False, description="Whether candidates are scaled to a predicted volume")
+    templates: str = Field(description="Templates of the candidates by identifier, as compressed JSON in base64")
+    rescale_volume: bool = Field(False, description="True if candidates are scaled to a predicted volume")
     whole_systems: bool = Field(
-        False, description="Whether no other candidate of the campaign can be in the convex hulls of these"
+        False, description="True if other candidates of the campaign cannot be in the convex hulls of these"
     )
     columns: str = Field(description="Compressed numpy archive (npz) in base64, columns of one row for each candidate")
 
@@ -77,7 +77,7 @@ class PackedCandidates(BaseModel):
     def pack(
         cls, rows: Iterable[CandidateRow], rescale_volume: bool = False, whole_systems: bool = False
     ) -> PackedCandidates:
-        """Pack candidates as they are enumerated; parameters as the fields."""
+        """Pack candidates during enumeration; parameters as the fields."""
         numbers_of: dict[str, int] = {}
         texts: dict[str, str] = {}
         numbers, symbols, probabilities = [], [], []
@@ -103,15 +103,15 @@ class PackedCandidates(BaseModel):
         )
 
     def template_texts(self) -> dict[str, str]:
-        """The templates by identifier, each as JSON."""
+        """Return the templates by identifier, each as JSON."""
         return dict(json.loads(unsqueeze(self.templates)))
 
     def arrays(self) -> Arrays:
-        """The columns, decoded."""
+        """Return the decoded columns."""
         return decode_columns(self.columns)
 
     def candidates(self) -> Iterator[Candidate]:
-        """The candidates one by one, in order."""
+        """Yield the candidates one by one, in order."""
         return self._make(self.arrays(), self._templates())
 
     def _templates(self) -> list[Template]:
@@ -131,9 +131,9 @@ class PackedCandidates(BaseModel):
 
 
 class TranslatedCandidates(PackedCandidates):
-    """Candidates and their translations, packed; one or two hundred bytes for each of them.
+    """Candidates and their translations, packed. Each takes one or two hundred bytes.
 
-    Of cells and positions what became of those of the template is kept, in whole numbers of `columns.STEP`.
+    Cells and positions are stored as changes from the template, in whole numbers of `columns.STEP`.
     """
 
     @classmethod
@@ -145,9 +145,9 @@ class TranslatedCandidates(PackedCandidates):
         packed : PackedCandidates
             The candidates.
         kept : sequence of int
-            Positions of those that could be translated.
+            Positions of the candidates that were translated.
         rows : sequence of (str, Translation)
-            Reduced formula and translation of each of these.
+            Reduced formula and translation of each of these candidates.
         """
         translations = [translation for _, translation in rows]
         templates = [template.structure for template in packed._templates()]
@@ -176,7 +176,7 @@ class TranslatedCandidates(PackedCandidates):
         )
 
     def take(self, indices: NDArray[np.integer] | Sequence[int]) -> Self:
-        """Some of the candidates, in the order of `indices`; templates that are not needed are left out."""
+        """Return some of the candidates, in the order of `indices`, without templates that they do not need."""
         indices = np.asarray(indices, dtype=int)
         arrays = self.arrays()
         moves = _each(arrays.pop("moves"), arrays["n_atoms"])
@@ -194,7 +194,7 @@ class TranslatedCandidates(PackedCandidates):
 
     @classmethod
     def join(cls, parts: Sequence[TranslatedCandidates]) -> TranslatedCandidates:
-        """All candidates of several documents, in order; templates of the same identifier are the same."""
+        """Join the candidates of several documents, in order. Templates with equal identifiers are equal."""
         texts: dict[str, str] = {}
         joined: dict[str, list[NDArray[Any]]] = {}
         for part in parts:
@@ -213,7 +213,7 @@ class TranslatedCandidates(PackedCandidates):
         )
 
     def rows(self) -> Iterator[TranslatedCandidate]:
-        """Candidates with their translations one by one, in order."""
+        """Yield candidates with their translations one by one, in order."""
         templates = self._templates()
         columns = self.arrays()
         moves = _each(columns["moves"], columns["n_atoms"])
@@ -236,41 +236,41 @@ class TranslatedCandidates(PackedCandidates):
 
 
 class Shortlist(BaseModel):
-    """Translated candidates that may be selected, and how many there were."""
+    """Translated candidates that may be selected, and counts of all."""
 
     shortlist: TranslatedCandidates = Field(description="Candidates that no cut excludes so far")
     batch: TranslatedCandidates | None = Field(
         None, description="Candidates that the next round of active learning may relax; None without rounds"
     )
-    stats: TranslationStats = Field(description="Of all candidates, shortlisted or not")
+    stats: TranslationStats = Field(description="Statistics of all candidates, shortlisted or not")
 
 
 class TranslatedChunk(Shortlist):
-    """A chunk of candidates and their translations."""
+    """Chunk of candidates and their translations."""
 
     translated: TranslatedCandidates = Field(description="All candidates that were translated")
-    rejections: list[Rejection] = Field(description="Candidates that could not be translated, and why")
+    rejections: list[Rejection] = Field(description="Candidates that could not be translated, and the reasons")
     packed: PackedCandidates | None = Field(
-        None, description="What was to be translated, for rounds of active learning, which do it again"
+        None, description="Candidates to be translated again in rounds of active learning"
     )
 
     def rows(self) -> Iterator[TranslatedCandidate]:
-        """Candidates with their translations, in the order of enumeration."""
+        """Yield candidates with their translations, in the order of enumeration."""
         return self.translated.rows()
 
 
 class Selection(BaseModel):
-    """What a campaign relaxes."""
+    """Candidates that a campaign relaxes."""
 
     n_selected: int = Field(description="Number of candidates selected")
     candidate_ids: list[str] = Field(
-        description="The selected candidates, lowest predicted formation energy first, then those that only rounds of "
-        "active learning chose"
+        description="The selected candidates, lowest predicted formation energy first, then candidates that only "
+        "rounds of active learning chose"
     )
-    stats: TranslationStats = Field(description="Of all candidates of the campaign")
+    stats: TranslationStats = Field(description="Statistics of all candidates of the campaign")
     remaining: TranslatedCandidates | None = Field(
         None, description="Selected candidates that are left to further flows; None if this one takes all"
     )
     comparisons: list[Digests] = Field(
-        default_factory=list, description="What was relaxed; empty before relaxations have ended"
+        default_factory=list, description="Relaxed candidates; empty before relaxations have ended"
     )

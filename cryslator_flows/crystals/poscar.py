@@ -1,4 +1,4 @@
-"""POSCAR files: pymatgen's reader, and what it would read as another crystal than VASP does."""
+"""POSCAR files: pymatgen's reader, and checks of files that it would read as another crystal than VASP does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_poscar(text: str) -> Structure:
         Elements are missing or do not fit to the numbers of atoms, a line has no numbers where they belong, or
         Cartesian positions come with a cell volume.
     ValueError
-        pymatgen cannot read it.
+        pymatgen cannot read the file.
     """
     # Without comments, which the reader takes for content; the first line is one.
     title, *lines = text.splitlines() or [""]

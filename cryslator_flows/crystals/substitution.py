@@ -1,4 +1,4 @@
-"""Substitution spaces: which elements of a template become which."""
+"""Substitution spaces: sets of new elements for the elements of a template."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _known(symbol: Any) -> Any:
     if isinstance(symbol, bool):
         raise ValueError("YAML reads No, Yes, On and Off as true or false; put the element symbol in quotes")
     if isinstance(symbol, str) and not Element.is_valid_symbol(symbol):
-        raise ValueError(f"{symbol!r} is no element symbol")
+        raise ValueError(f"{symbol!r} is not an element symbol")
     return symbol
 
 
@@ -38,7 +38,7 @@ def _readable(formula: Any) -> Any:
         except ValueError:
             readable = False
         if not readable:
-            raise ValueError(f"{formula!r} is no formula of elements; write one as 'CaTiO3'")
+            raise ValueError(f"{formula!r} is not a formula of elements; write one as 'CaTiO3'")
     return formula
 
 
@@ -56,7 +56,7 @@ class Substitution:
     mapping : dict
         Template element to new element, for every element of the template.
     probability : float or None
-        From pymatgen's substitution predictor, None from the other spaces.
+        Probability by pymatgen's substitution predictor; None from the other spaces.
     """
 
     mapping: dict[str, str]
@@ -64,25 +64,25 @@ class Substitution:
 
 
 def template_elements(structure: Structure) -> list[str]:
-    """Element symbols of a template, most electropositive first."""
+    """Return the element symbols of a template, most electropositive first."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return [element.symbol for element in sorted(map(Element, set(site_elements(structure))))]
 
 
 def site_elements(structure: Structure) -> list[str]:
-    """Element symbol of every site, oxidation states, spins and isotopes left out."""
+    """Return the element symbol of every site, without oxidation states, spins and isotopes."""
     return [Element.from_Z(specie.Z).symbol for specie in structure.species]
 
 
 class ExplicitMaps(StrictModel):
-    """Substitutions spelled out one by one; elements left out are kept."""
+    """Substitutions given one by one. Elements left out are kept."""
 
-    kind: Literal["maps"] = Field(description="Substitutions spelled out")
-    maps: list[dict[Symbol, Symbol]] = Field(min_length=1, description="Each a map of template element to new element")
+    kind: Literal["maps"] = Field(description="Substitutions given one by one")
+    maps: list[dict[Symbol, Symbol]] = Field(min_length=1, description="Maps of template element to new element")
 
     def substitutions(self, structure: Structure) -> Iterator[Substitution]:
-        """Those maps whose elements the template all has."""
+        """Yield the maps whose elements are all in the template."""
         elements = template_elements(structure)
         for mapping in self.maps:
             if set(mapping) <= set(elements):
@@ -90,13 +90,13 @@ class ExplicitMaps(StrictModel):
 
 
 class SpeciesPools(StrictModel):
-    """A pool of new elements for each named element of the templates; elements left out are kept."""
+    """A pool of new elements for each named element of the templates. Elements left out are kept."""
 
     kind: Literal["species"] = Field(description="Pools for named elements")
     pools: dict[Symbol, Pool] = Field(min_length=1, description="Template element to its pool of new elements")
 
     def substitutions(self, structure: Structure) -> Iterator[Substitution]:
-        """All combinations of the pools, for templates that have every named element."""
+        """Yield all combinations of the pools, if the template has every named element."""
         elements = template_elements(structure)
         if set(self.pools) <= set(elements):
             for choice in product(*(self.pools.get(element, [element]) for element in elements)):
@@ -105,17 +105,17 @@ class SpeciesPools(StrictModel):
 
 
 class RolePools(StrictModel):
-    """Pools for the cations in any order, the anion kept.
+    """Pools for the cations in any order. The anion is kept.
 
     The anion is the most electronegative element of a template. Every other element takes one pool, in every
-    possible assignment; templates with another number of cations than pools give nothing.
+    possible assignment. Templates with another number of cations than pools give no substitution.
     """
 
     kind: Literal["roles"] = Field(description="Pools for cations in any order")
     cations: list[Pool] = Field(min_length=1, description="One pool of new elements for each cation")
 
     def substitutions(self, structure: Structure) -> Iterator[Substitution]:
-        """All assignments of pools to cations and all combinations of their elements, each once."""
+        """Yield all assignments of pools to cations and all combinations of their elements, each once."""
         *cations, anion = template_elements(structure)
         if len(cations) != len(self.cations):
             return
@@ -129,7 +129,7 @@ class RolePools(StrictModel):
 
 
 def _in_any(choice: tuple[str, ...], assignments: list[tuple[frozenset[str], ...]]) -> bool:
-    """Whether one of these assignments of pools to cations gives a choice of cations and anion too."""
+    """Return True if one of these assignments of pools also gives a choice of cations and anion."""
     return any(all(map(contains, pools, choice)) for pools in assignments)
 
 
@@ -140,13 +140,13 @@ class PredictedSubstitutions(StrictModel):
     new compounds", Inorg. Chem. 50, 656 (2011). Oxidation states of the template are guessed by pymatgen.
     """
 
-    kind: Literal["predicted"] = Field(description="What pymatgen predicts")
+    kind: Literal["predicted"] = Field(description="Substitutions predicted by pymatgen")
     threshold: float = Field(0.001, gt=0, le=1, description="Least probability of a substitution")
     elements: list[Symbol] | None = Field(None, description="Allowed new elements; all if left out")
-    max_per_template: int = Field(100, ge=1, description="Keep this many for each template")
+    max_per_template: int = Field(100, ge=1, description="Largest number of substitutions for each template")
 
     def substitutions(self, structure: Structure) -> Iterator[Substitution]:
-        """The most probable substitutions that change the template and keep its elements distinct."""
+        """Yield the most probable substitutions that change the template and keep its elements distinct."""
         from pymatgen.core.structure_prediction.substitution_probability import SubstitutionPredictor
 
         guesses = structure.composition.oxi_state_guesses(max_sites=-1)
@@ -180,12 +180,12 @@ AnySubstitutionSpace = Annotated[
 
 
 def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
-    """Replace the elements of a template, cell and positions kept.
+    """Replace the elements of a template. Cell and positions are kept.
 
     Parameters
     ----------
     structure : Structure
-        The template; of its site properties magnetic moments alone are kept, as `carry_moments` says.
+        The template. Magnetic moments are the only site property that is kept, see `carry_moments`.
     mapping : dict
         Template element to new element.
 
@@ -210,19 +210,19 @@ def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
 
 @lru_cache(maxsize=50_000)
 def _possible_charges(*atoms: tuple[str, int]) -> tuple[int, int]:
-    """All total charges of some atoms, in elementary charges.
+    """Return all total charges of some atoms, in elementary charges.
 
     Parameters
     ----------
     *atoms : (str, int)
-        Symbols and how many atoms of each.
+        Symbols and numbers of atoms.
 
     Returns
     -------
     int
         The lowest.
     int
-        Bit n is set if the lowest plus n is possible; 0 if there is no charge at all.
+        Bits of possible charges: bit n is set if the lowest charge plus n is possible. 0 without any charge.
     """
     (symbol, amount), *others = atoms
     if others:
@@ -240,7 +240,7 @@ def _possible_charges(*atoms: tuple[str, int]) -> tuple[int, int]:
 
 
 def _sums(first: int, second: int) -> int:
-    """Bits at all sums of a position of a bit in one number and one in the other."""
+    """Return a number whose bits are at all sums of a bit position of one number and one of the other."""
     sums = 0
     for position in range(second.bit_length()):
         if second >> position & 1:
@@ -250,16 +250,16 @@ def _sums(first: int, second: int) -> int:
 
 @lru_cache(maxsize=50_000)
 def _balancing_charges(*atoms: tuple[str, int]) -> tuple[int, int]:
-    """Charges that these atoms balance, as `_possible_charges` returns them."""
+    """Return the charges that these atoms balance, in the form of `_possible_charges`."""
     lowest, charges = _possible_charges(*atoms)
     return 1 - lowest - charges.bit_length(), int(f"{charges:b}"[::-1], 2)
 
 
 def is_charge_balanced(amounts: dict[str, int]) -> bool:
-    """Whether oxidation states that occur in the ICSD (pymatgen's table) can balance a formula.
+    """Return True if oxidation states that occur in the ICSD (pymatgen's table) can balance a formula.
 
-    Atoms of one element may have different oxidation states; those of a crystal of one element are neutral. The same
-    as whether pymatgen's `Composition.oxi_state_guesses` finds any, without ranking them.
+    Atoms of one element may have different oxidation states. Crystals of one element are neutral. The result is
+    equal to a search by pymatgen's `Composition.oxi_state_guesses`, without its ranking.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def is_charge_balanced(amounts: dict[str, int]) -> bool:
     """
     if len(amounts) == 1:
         return True
-    # In two halves: the same pairs of elements come again and again, and what is kept of them answers at once.
+    # In two halves: the same pairs of elements recur, and their charges are cached.
     atoms = tuple(amounts.items())
     lowest, charges = _possible_charges(*atoms[: len(atoms) // 2])
     other, balancing = _balancing_charges(*atoms[len(atoms) // 2 :])
@@ -277,10 +277,10 @@ def is_charge_balanced(amounts: dict[str, int]) -> bool:
 
 
 def rescale(structure: Structure, predictor: DLSVolumePredictor) -> Structure:
-    """Scale a structure isotropically to the volume its bond lengths suggest.
+    """Scale a structure isotropically to the volume that its bond lengths suggest.
 
     Data-mined lattice scaling of I.-H. Chu, S. Roychowdhury, D. Han, A. Jain and S. P. Ong, Comput. Mater. Sci. 146,
-    184 (2018), as in pymatgen. A structure it has no bond data for keeps its volume.
+    184 (2018), as in pymatgen. A structure without bond data keeps its volume.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Give a changed structure back the exact symmetry of the one it came from."""
+"""Projection of a changed structure on the exact symmetry of its reference."""
 
 from __future__ import annotations
 
@@ -20,34 +20,35 @@ if TYPE_CHECKING:
 
 # VASP's default SYMPREC, in angstrom.
 SYMPREC = 1e-5
-# Operations of larger cells are not kept: a supercell has thousands.
+# Operations of larger cells are not cached, as a supercell has thousands.
 KEPT_ATOMS = 100
 
 
 def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
     """Project a structure on the symmetry operations of its reference.
 
-    A relaxed or translated structure whose symmetry was lost to numerical noise doubles the k-points of the DFT run
-    that starts from it. The cell metric and the positions are averaged over the operations that spglib finds in the
-    reference at `SYMPREC`, in double precision; noise goes, and so does a real change that breaks the symmetry.
+    Numerical noise can break the symmetry of a relaxed or translated structure. A DFT run that starts from it then
+    takes twice the k-points. The cell metric and the positions are averaged over the operations that spglib finds
+    in the reference at `SYMPREC`, in double precision. This removes noise, and also a real change that breaks the
+    symmetry.
 
     Parameters
     ----------
     structure : Structure
-        What became of `reference`: same sites in the same order. A rotation of the cell is taken back and a common
-        shift of all atoms too.
+        The changed `reference`, with the same sites in the same order. A rotation of the cell and a common shift of
+        all atoms are undone.
     reference : Structure
         The unrelaxed structure.
 
     Returns
     -------
     Structure
-        In the orientation of `reference` and with its site properties, magnetic moments for instance.
+        The structure in the orientation of `reference` and with its site properties, such as magnetic moments.
 
     Raises
     ------
     StructureError
-        The sites of the two do not correspond.
+        The sites of the two structures do not correspond.
     """
     if structure.species != reference.species:
         raise StructureError(
@@ -68,7 +69,7 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
     mapped = np.take_along_axis(mapped, sources[:, :, None], axis=1)
     mapped -= np.round(mapped - after)
 
-    # The symmetric stretch of the reference cell that gives the averaged metric: no rotation is left in it.
+    # The symmetric stretch of the reference cell that gives the averaged metric, without a rotation.
     metric = np.mean(rotations.transpose(0, 2, 1) @ (matrix @ matrix.T) @ rotations, axis=0)
     inverse = np.linalg.inv(cell)
     squares, axes = np.linalg.eigh(inverse @ metric @ inverse.T)
@@ -78,7 +79,7 @@ def symmetrize_like(structure: Structure, reference: Structure) -> Structure:
 
 
 def _operations(cell: bytes, frac: bytes, numbers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What symmetry does to a crystal; the identity alone where spglib finds nothing.
+    """Return the symmetry operations of a crystal. Without any, return the identity.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def _operations(cell: bytes, frac: bytes, numbers: tuple[int, ...]) -> tuple[np.
     Returns
     -------
     tuple of arrays
-        Rotations [n, 3, 3] and translations [n, 3] on fractional columns, and the site that each operation takes to
+        Rotations [n, 3, 3] and translations [n, 3] on fractional columns, and the site that each operation maps to
         each site, [n, atoms].
     """
     lattice, sites = np.frombuffer(cell).reshape(3, 3), np.frombuffer(frac).reshape(-1, 3)
@@ -103,7 +104,7 @@ def _operations(cell: bytes, frac: bytes, numbers: tuple[int, ...]) -> tuple[np.
                 rotations = np.asarray(found.rotations, dtype=float)
                 translations = np.asarray(found.translations, dtype=float)
     images = sites @ rotations.transpose(0, 2, 1) + translations[:, None, :]
-    # A supercell has operations by the thousand: a tree finds their sites without a table of all distances.
+    # A supercell has thousands of operations: a tree finds their sites without a table of all distances.
     _, targets = KDTree(_inside(sites), boxsize=1.0).query(_inside(images))
     return rotations, translations, targets.argsort(axis=1).astype(np.int16)
 
@@ -112,6 +113,6 @@ _kept_operations = lru_cache(maxsize=1024)(_operations)
 
 
 def _inside(frac: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fractional coordinates from 0 to below 1."""
+    """Return fractional coordinates from 0 to below 1."""
     inside = frac - np.floor(frac)
     return np.where(inside < 1, inside, 0.0)

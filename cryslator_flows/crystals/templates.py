@@ -1,4 +1,4 @@
-"""Where templates come from: AFLOW prototypes, files, a maggma store, the Materials Project."""
+"""Sources of templates: AFLOW prototypes, files, a maggma store, the Materials Project."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def _formula_type(name: str) -> str:
     try:
         return str(Composition(name).anonymized_formula)
     except ValueError as error:
-        raise ValueError(f"{name!r} is no formula type; write one as 'ABC3'") from error
+        raise ValueError(f"{name!r} is not a formula type; write one as 'ABC3'") from error
 
 
 class TemplateSource(StrictModel):
-    """What all sources of templates share."""
+    """Filters that all sources of templates share."""
 
     anonymous_formulas: list[Annotated[str, AfterValidator(_formula_type)]] | None = Field(
-        None, description="Keep templates of these formula types only, as in 'ABC3'; the order of letters is free"
+        None, description="Keep only templates of these formula types, as in 'ABC3', with letters in any order"
     )
     elements: list[Symbol] | None = Field(None, description="Keep templates that contain all of these elements")
     n_elements: int | None = Field(None, ge=1, description="Keep templates of this many elements")
     max_atoms: int = Field(40, ge=1, description="Keep templates with at most this many atoms in the cell")
 
     def load(self) -> Iterator[Template | StructureError]:
-        """Stream the templates of this source that pass its filters; one that is unusable comes as its error."""
+        """Yield the templates that pass the filters, and errors about unusable ones."""
         for template in self._read():
             if isinstance(template, StructureError):
                 yield template
@@ -65,7 +65,7 @@ class TemplateSource(StrictModel):
                 yield error
 
     def _read(self) -> Iterator[Template | StructureError]:
-        raise TypeError(f"{type(self).__name__} is no source of templates; use one of its subclasses")
+        raise TypeError(f"{type(self).__name__} is not a source of templates; use one of its subclasses")
 
 
 class AflowTemplates(TemplateSource):
@@ -86,13 +86,16 @@ class AflowTemplates(TemplateSource):
         for entry, label in zip(entries, labels, strict=True):
             if self.prototypes is None or label in self.prototypes:
                 structure = Structure.from_dict(entry["snl"])
-                # The library has several structure types under one label; the formula tells them apart.
+                # The library has several structure types under one label, which differ in their formula.
                 formula = structure.composition.reduced_formula
                 yield Template(template_id=f"{formula}:{label}", structure=structure)
 
 
 def _aflow_library() -> list[dict[str, Any]]:
-    """Pymatgen's AFLOW_PROTOTYPE_LIBRARY from its file; to import it parses all its references, which takes seconds."""
+    """Return pymatgen's AFLOW_PROTOTYPE_LIBRARY from its file.
+
+    The import of the library parses all its references, which takes seconds.
+    """
     library = files("pymatgen.analysis") / "prototypes" / "aflow_prototypes.json.gz"
     return list(json.loads(gzip.decompress(library.read_bytes())))
 
@@ -106,15 +109,15 @@ class FileTemplates(TemplateSource):
     )
 
     def found(self) -> list[Path]:
-        """Return the files and folders that the path names, in alphabetical order; none if there are none."""
-        # Unlike Path.exists, false for names that are too long for the system.
+        """Return the files and folders of the path, in alphabetical order. The list may be empty."""
+        # Unlike Path.exists, os.path.exists returns False for names that are too long for the system.
         if os.path.exists(self.path):  # noqa: PTH110
             return [self.path]
         return sorted(map(Path, glob(str(self.path), recursive=True)))  # noqa: PTH207
 
     def _read(self) -> Iterator[Template | StructureError]:
         for path in self.found() or [self.path]:
-            # Named with the folder, which tells one POSCAR from another, but the same wherever that folder lies.
+            # The name contains the folder, which distinguishes POSCAR files, and is relative, as folders may move.
             above = (path if path.is_dir() else path.parent).parent
             for name, found in read_structures(path):
                 if isinstance(found, StructureError):
@@ -124,7 +127,7 @@ class FileTemplates(TemplateSource):
 
 
 class StoreTemplates(TemplateSource):
-    """Structures of any maggma store, task documents of earlier calculations for instance."""
+    """Structures of any maggma store, such as task documents of earlier calculations."""
 
     source: Literal["store"] = Field(description="A maggma store")
     store: dict[str, Any] = Field(
@@ -132,8 +135,8 @@ class StoreTemplates(TemplateSource):
         "is taken from the environment where the store is read"
     )
     criteria: dict[str, Any] = Field(default_factory=dict, description="MongoDB query for the documents")
-    structure_key: str = Field("output.structure", description="Where a document has its structure")
-    id_key: str = Field("uuid", description="Where a document has its identifier")
+    structure_key: str = Field("output.structure", description="Key of the structure in a document")
+    id_key: str = Field("uuid", description="Key of the identifier in a document")
 
     @field_serializer("store")
     def _without_secrets(self, store: dict[str, Any]) -> Any:
@@ -143,7 +146,7 @@ class StoreTemplates(TemplateSource):
         from pydash import get
 
         store = open_store(self.store, "template store")
-        # A job that was run again has a document for each index: the last one counts.
+        # A job that was run again has a document for each index. The last one counts.
         latest: dict[str, int] = {}
         for document in store.query(self.criteria, [self.id_key, "index"]):
             name = str(get(document, self.id_key))
@@ -157,7 +160,7 @@ class StoreTemplates(TemplateSource):
                 yield Template(template_id=name, structure=structure_from_dict(get(document, self.structure_key)))
             except StructureError as error:
                 yield StructureError(f"{where}: {error}", error.cause)
-            # Documents of anything can raise anything.
+            # Any document may raise any exception.
             except Exception as error:
                 yield StructureError(f"{where}: {one_line(error)}; fix the document or leave it out by 'criteria'")
         store.close()
@@ -171,7 +174,7 @@ def _index(document: dict[str, Any]) -> int:
 
 
 class MaterialsProjectTemplates(TemplateSource):
-    """Structures of the Materials Project; needs ``pip install cryslator-flows[mp-api]`` and an API key."""
+    """Structures of the Materials Project. Install ``cryslator-flows[mp-api]`` and set an API key to use it."""
 
     source: Literal["materials-project"] = Field(description="The Materials Project")
     search: dict[str, Any] = Field(description="Arguments of mp-api's materials.summary.search")
@@ -184,14 +187,14 @@ class MaterialsProjectTemplates(TemplateSource):
 
 
 def search_materials_project(search: dict[str, Any], api_key: str | None) -> list[Any]:
-    """Summary documents of the Materials Project.
+    """Return summary documents of the Materials Project.
 
     Parameters
     ----------
     search : dict
         Arguments of ``MPRester.materials.summary.search``.
     api_key : str or None
-        The key; None leaves it to mp-api (``MP_API_KEY`` or pymatgen's settings).
+        API key. None leaves it to mp-api (``MP_API_KEY`` or pymatgen's settings).
 
     Returns
     -------

@@ -44,8 +44,8 @@ def test_a_sound_file(group, formula):
         ({"group": P1}, "other atoms than the stated formula", "La1 Al1 O1"),
         ({"group": GROUP[:-1] + " : 7'", "formula": ""}, "unknown space group", "setting"),
         ({"atoms": ATOMS.replace("O2-", "Vac")}, "other atoms than the stated formula", "V3"),
-        ({"atoms": ATOMS.replace("O2-", "Vac"), "formula": ""}, "guessed atoms", "'Vac' is no element"),
-        ({"atoms": ATOMS.replace("O2-", "H2O"), "formula": ""}, "guessed atoms", "'H2O' is no element"),
+        ({"atoms": ATOMS.replace("O2-", "Vac"), "formula": ""}, "guessed atoms", "'Vac' is not an element"),
+        ({"atoms": ATOMS.replace("O2-", "H2O"), "formula": ""}, "guessed atoms", "'H2O' is not an element"),
         ({"atoms": ATOMS.replace("0.5 0.5 0.5 1", "0.5 0.5 0.5 ?"), "formula": ""}, "guessed atoms", "occupancy"),
         *(
             ({"atoms": ATOMS.replace("0.5 1", f"0.5 {value}")}, "wrong occupancy", f"Al1: occupancy '{value}")

@@ -45,7 +45,7 @@ def test_sound_files(content):
         (text("1 1 3", "Direct"), "no element symbols"),
         (text("Ca Ti O", "1 4", "Direct"), "line 6: 3 elements"),
         (text("Ca Ti", "1 1 3", "Direct"), "line 6: 2 elements"),
-        (text("Ca Vac O", "1 1 3", "Direct"), "'Vac' is no element symbol"),
+        (text("Ca Vac O", "1 1 3", "Direct"), "'Vac' is not an element symbol"),
         (text("Ca Ti O", "1 1 3", "Cartesian", head=[HEAD[0], "-59.319", *HEAD[2:]]), "line 2: a cell volume"),
         (text("Ca Ti O", "1 1 1000000000", "Direct"), "1000000002 atoms"),
         (text("Ca Ti O", "1 1 3", "Direct", head=[HEAD[0], "1.0 2.0", *HEAD[2:]]), "line 2: '1.0 2.0' is no scale"),
