@@ -326,7 +326,7 @@ def test_reference_is_trained_evaluated_beside_the_others_ablated_and_mapped(run
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"epoch": 1}}, "fit.epoch"),
         (
             {"name": "a", "train": "x.jsonl", "val": "x.jsonl", "network": {"passes": 10**9}},
-            "network.passes: 1000000000 is no whole number from 1 to 20",
+            "network.passes: 1000000000 is not a whole number from 1 to 20",
         ),
         ({"name": "a", "train": "x.jsonl", "val": "x.jsonl", "fit": {"weights": {"enrgy": 1}}}, "fit.weights.enrgy"),
         ({"name": "a", "train": "empty.jsonl", "val": "empty.jsonl"}, "empty.jsonl: no pairs"),

@@ -1,1 +1,1 @@
-"""The network, its training and its evaluation."""
+"""The network, its calibration and the model folders: structures in, translations out."""

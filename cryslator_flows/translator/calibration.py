@@ -1,4 +1,4 @@
-"""What validation pairs teach about a finished network: its uncertainty, where it is at home, when nothing moves."""
+"""Calibration of a finished network on validation pairs: uncertainty, domain, and rest of relaxed crystals."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.graph import Crystals
     from cryslator_flows.translator.network import Prediction
 
-# Shares of the validation energies that lie within the two stated uncertainties.
+# Shares of the validation energies within the two stated uncertainties.
 LEVELS = (0.683, 0.90)
 NEIGHBORS = 5
 SETTLING = "settling."
 
 
 class TranslationNetwork(Protocol):
-    """What a network of a model folder can do."""
+    """Interface of the network of a model folder."""
 
     def translate(self, crystals: Crystals) -> Prediction:
         """Translate a batch."""
 
     def crystal_features(self, prediction: Prediction, crystals: Crystals) -> tuple[Tensor, Tensor]:
-        """Encoded and translated features of whole crystals, [crystals, F] each."""
+        """Return encoded and translated features of whole crystals, [crystals, F] each."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Calibration:
     limit : Tensor
         Distance from `known` beyond which a crystal is out of domain, [].
     element_volumes : Tensor
-        Volume an atom of each element takes in relaxed training crystals, [119] in cubic angstrom.
+        Volume of an atom of each element in relaxed training crystals, [119] in cubic angstrom.
     settling : Settling or None
-        How much of each predicted change is made; None for all of it.
+        Shares of each predicted change that are applied; None for the full change.
     """
 
     scale: Tensor
@@ -58,11 +58,11 @@ class Calibration:
     settling: Settling | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Calibration:
-        """Copy on a device, in a precision."""
+        """Return a copy on a device, in a precision."""
         return Calibration.from_state({name: value.to(device, dtype) for name, value in self.state().items()})
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors by name, the large one in half precision."""
+        """Return the tensors by name, the large one in half precision."""
         own = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         settling = {} if self.settling is None else vars(self.settling)
         named = {f"{SETTLING}{name}": value.contiguous() for name, value in settling.items()}
@@ -70,7 +70,7 @@ class Calibration:
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> Calibration:
-        """Inverse of `state`.
+        """Restore a calibration from the output of `state`.
 
         Raises
         ------
@@ -82,28 +82,31 @@ class Calibration:
         return cls(**own, settling=Settling(**settling) if settling else None)
 
     def distance(self, features: Tensor) -> Tensor:
-        """Mean distance from the nearest training crystals, by translated features, [crystals]."""
+        """Return the mean distance from the nearest training crystals, by translated features, [crystals]."""
         return nearest(features, self.known)
 
     def uncertainty(self, energy_scale: Tensor, distance: Tensor) -> Tensor:
-        """Half widths of the intervals at `LEVELS`, [crystals, 2] in eV/atom."""
+        """Return the half widths of the intervals at `LEVELS`, [crystals, 2] in eV/atom."""
         return sigma(self.scale, energy_scale, distance)[:, None] * self.quantiles
 
 
 def nearest(features: Tensor, known: Tensor) -> Tensor:
-    """Mean distance of each row to the nearest rows of `known`, [n]."""
+    """Return the mean distance of each row to the nearest rows of `known`, [n]."""
     count = min(NEIGHBORS, len(known))
     return torch.cdist(features, known).topk(count, largest=False)[0].mean(dim=1)
 
 
 def sigma(coefficients: Tensor, energy_scale: Tensor, distance: Tensor) -> Tensor:
-    """Size of the error to expect, up to a factor, [n] in eV/atom."""
+    """Return the expected size of the error, up to a factor, [n] in eV/atom."""
     logs = torch.stack([torch.ones_like(distance), energy_scale.log(), distance.clamp(min=1e-6).log()])
     return (coefficients @ logs).exp()
 
 
 def weighted_quantile(values: Tensor, weights: Tensor, level: float) -> float:
-    """Conformal quantile: smallest value that a share of at least level (n + 1) / n of the weight does not exceed."""
+    """Return the conformal quantile of weighted values.
+
+    It is the smallest value that a share of at least level (n + 1) / n of the weight does not exceed.
+    """
     order = values.argsort()
     share = weights[order].cumsum(0) / weights.sum()
     n = float(weights.sum())

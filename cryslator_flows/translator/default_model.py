@@ -1,3 +1,3 @@
-"""Defaults that several parts share, each stated once; imports nothing."""
+"""Defaults that several rooms share, each stated once. Imports nothing."""
 
 DEFAULT_MODEL = "cryslator-universal"

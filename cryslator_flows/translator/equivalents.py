@@ -1,4 +1,4 @@
-"""Find which atoms of a crystal symmetry makes equivalent, with moyopy."""
+"""Symmetrically equivalent atoms of crystals, found with moyopy."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     Found = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
-# How far symmetry may be off in an input scaled to so many cubic angstrom an atom, in angstrom: what rounding in a file
-# leaves.
+# Tolerance of the symmetry of an input in angstrom, after scaling to so many cubic angstrom per atom. It covers
+# rounding in files.
 SYMPREC, ATOM_VOLUME = 1e-3, 15.0
-# How far a relaxed crystal may be from the symmetry of its unrelaxed one: strain, and displacement in angstrom.
+# Largest deviation of a relaxed crystal from the symmetry of its unrelaxed one: strain, and angstrom.
 RELAXED_STRAIN, RELAXED_SHIFT = 0.005, 0.03
 
 
 def find_symmetry(crystals: Crystals) -> Crystals:
-    """Give every crystal of a batch the symmetry that moyopy finds in it.
+    """Return a batch with the symmetry that moyopy finds in each crystal.
 
-    A crystal in which it finds none, or makes no sense of, is represented by all of its atoms.
+    If moyopy finds no symmetry or fails, all atoms of the crystal are kept.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def find_symmetry(crystals: Crystals) -> Crystals:
     Returns
     -------
     Crystals
-        The same with `symmetry`, in double precision.
+        The batch with `symmetry`, in double precision.
     """
     lattices, frac = crystals.lattices.double().numpy(), crystals.frac.double().numpy()
     ends = np.cumsum(crystals.n_atoms.numpy())
@@ -63,11 +63,11 @@ def find_symmetry(crystals: Crystals) -> Crystals:
 
 @lru_cache(maxsize=1024)
 def _equivalent(cell: bytes, positions: bytes, kinds: tuple[int, ...]) -> Found:
-    """The columns of `Symmetry` for one crystal."""
+    """Return the columns of `Symmetry` for one crystal."""
     from moyopy import Cell, MoyoDataset
     from scipy.spatial import KDTree
 
-    # It reports what is expected here: operations that a supercell lacks, coordinates rounded in files.
+    # moyopy logs expected cases: operations that a supercell lacks, coordinates rounded in files.
     logging.getLogger("moyo").setLevel(logging.ERROR)
     lattice, frac = np.frombuffer(cell).reshape(3, 3), np.frombuffer(positions).reshape(-1, 3)
     each = np.tile(np.eye(3), (len(frac), 1, 1))
@@ -75,7 +75,7 @@ def _equivalent(cell: bytes, positions: bytes, kinds: tuple[int, ...]) -> Found:
     try:
         dataset = MoyoDataset(Cell(lattice.tolist(), frac.tolist(), [*kinds]), symprec=SYMPREC)
     except BaseException as error:
-        # A panic of its Rust code is no Exception.
+        # A panic of moyopy's Rust code is not a subclass of Exception.
         if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
             raise
         return alone
@@ -86,7 +86,7 @@ def _equivalent(cell: bytes, positions: bytes, kinds: tuple[int, ...]) -> Found:
     tree = KDTree(_inside(frac), boxsize=1.0)
 
     def reach(atoms: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where each operation takes each of some atoms, [operations, atoms]."""
+        """Return the atom to which each operation maps each of `atoms`, [operations, atoms]."""
         found: NDArray[np.int64] = tree.query(_inside(frac[atoms] @ rotations.mT + translations))[1]
         return found
 
@@ -97,12 +97,12 @@ def _equivalent(cell: bytes, positions: bytes, kinds: tuple[int, ...]) -> Found:
         reached = reach(np.arange(len(frac)))
         shown = np.unique(reached.min(axis=0))
         reached = reached[:, shown]
-    # Each atom by the first operation that leads to it: the identity to the atom that stands for the orbit.
+    # The first operation that leads to each atom. The atom that represents an orbit has the identity.
     atoms, first = np.unique(reached, return_index=True)
     operation, of = np.divmod(first, len(shown))
     if len(atoms) < len(frac) or (reached[0] != shown).any():
         return alone
-    # The cell that is nearest to the given one and has the symmetry exactly, so that turns are orthogonal.
+    # The nearest cell with the exact symmetry, so that turns are orthogonal.
     metric = np.mean(rotations.mT @ (lattice @ lattice.T) @ rotations, axis=0)
     inverse = np.linalg.inv(lattice)
     squares, axes = np.linalg.eigh(inverse @ metric @ inverse.T)
@@ -118,11 +118,11 @@ def _equivalent(cell: bytes, positions: bytes, kinds: tuple[int, ...]) -> Found:
 
 
 def _inside(frac: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fractional coordinates from 0 to below 1."""
+    """Return fractional coordinates from 0 to below 1."""
     inside = frac - np.floor(frac)
     return np.where(inside < 1, inside, 0.0)
 
 
 def _clean(projectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Zeros where rounding has left something, so that what symmetry forbids is exactly zero."""
+    """Set rounding errors to zero, so that forbidden components are exactly zero."""
     return np.where(np.abs(projectors) < 1e-10, 0.0, projectors)

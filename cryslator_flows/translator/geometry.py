@@ -9,7 +9,7 @@ from cryslator_flows.translator.graph import Crystals
 
 
 def strain_between(start: Tensor, end: Tensor) -> Tensor:
-    """Logarithmic strain from one cell to another, rotation dropped.
+    """Return the logarithmic strain from one cell to another, without rotation.
 
     With rows as lattice vectors F = L_start^-1 L_end = V R (polar decomposition); H = log V.
 
@@ -43,9 +43,9 @@ def shift_between(start: Crystals, end: Crystals) -> Tensor:
 
 
 def cartesian_shift_between(start: Crystals, end: Crystals) -> Tensor:
-    """Return differences of Cartesian positions, the strain included, drift removed, [atoms, 3] in angstrom.
+    """Return differences of Cartesian positions, strain included, drift removed, [atoms, 3] in angstrom.
 
-    The end is turned so that its cell is the start's cell strained without rotation.
+    The end is rotated so that its cell is the start's cell, strained without rotation.
     """
     strain = strain_between(start.lattices, end.lattices)
     lattices = start.lattices @ torch.linalg.matrix_exp(strain)
@@ -59,7 +59,7 @@ def cartesian_shift_between(start: Crystals, end: Crystals) -> Tensor:
 def _fractional_shift(start: Crystals, end: Crystals, owner: Tensor) -> Tensor:
     """Return fractional displacements to the nearest images, drift removed before and after, [atoms, 3]."""
     change = end.frac - start.frac
-    with torch.no_grad():  # the mean that is taken off at the end takes this part of the drift off the gradient too
+    with torch.no_grad():  # the final subtraction of the mean also removes this part of the drift from the gradient
         angle = 2 * torch.pi * change
         around = torch.cat([angle.sin(), angle.cos()], dim=1)  # [atoms, 6]
         sine, cosine = around.new_zeros(len(start.n_atoms), 6).index_add_(0, owner, around).chunk(2, dim=1)
@@ -69,6 +69,6 @@ def _fractional_shift(start: Crystals, end: Crystals, owner: Tensor) -> Tensor:
 
 
 def _without_mean(values: Tensor, crystals: Crystals, owner: Tensor) -> Tensor:
-    """Return values of atoms less the mean of their crystal, [atoms, 3]."""
+    """Return the values of atoms minus the mean of their crystal, [atoms, 3]."""
     total = values.new_zeros(len(crystals.n_atoms), 3).index_add_(0, owner, values)
     return values - (total / crystals.n_atoms[:, None])[owner]

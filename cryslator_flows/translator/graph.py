@@ -1,7 +1,7 @@
 """Periodic neighbour graphs of whole batches of crystals.
 
-Every neighbour shell is taken whole and fades out smoothly, so the graph follows the
-symmetry of the crystal exactly and is a continuous function of its geometry.
+Every neighbour shell is taken whole and fades out smoothly. The graph therefore follows the symmetry of the
+crystal exactly and is a continuous function of its geometry.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cryslator_flows.translator.orbits import Orbits, Symmetry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What an untrained network may make of a crystal, infinite or no number at all, has no neighbours, in angstrom.
+# Largest length in angstrom. Untrained networks can give longer ones, infinity or NaN, which have no neighbours.
 FARTHEST = 1e6
 
 
 @dataclass(frozen=True)
 class Crystals:
-    """A batch of crystals, atoms concatenated.
+    """Batch of crystals with concatenated atoms.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Crystals:
     n_atoms : Tensor
         Atoms of each crystal, [crystals].
     symmetry : Symmetry or None
-        Which atoms are equivalent; without it each atom stands for itself.
+        Equivalence of atoms. Without it, each atom represents itself.
     """
 
     lattices: Tensor
@@ -59,16 +59,16 @@ class Crystals:
 
     @property
     def orbits(self) -> Orbits:
-        """Orbits of equivalent atoms; each atom by itself where no symmetry is known."""
+        """Orbits of equivalent atoms. Without symmetry, each atom is one orbit."""
         symmetry = self.symmetry or Symmetry.none(self.n_atoms, self.lattices.dtype)
         return Orbits.from_symmetry(symmetry, self.n_atoms)
 
     def to(self, device: torch.device | str) -> Crystals:
-        """Copy of the batch on another device."""
+        """Return a copy of the batch on another device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
 
     def in_precision(self, dtype: torch.dtype) -> Crystals:
-        """Copy of the batch in another precision."""
+        """Return a copy of the batch in another precision."""
         symmetry = None if self.symmetry is None else self.symmetry.to(dtype)
         return replace(self, lattices=self.lattices.to(dtype), frac=self.frac.to(dtype), symmetry=symmetry)
 
@@ -93,16 +93,16 @@ class Edges:
     reach: Tensor
 
     def vectors(self, crystals: Crystals) -> Tensor:
-        """Vectors from receiver to sender for the geometry of `crystals`, [edges, 3] in angstrom."""
+        """Return vectors from receiver to sender for the geometry of `crystals`, [edges, 3] in angstrom."""
         shift = crystals.frac[self.senders] - crystals.frac[self.receivers] + self.images
         return torch.einsum("ei,eij->ej", shift, crystals.lattices[crystals.owner[self.receivers]])
 
 
 def find_edges(crystals: Crystals, cutoff: float, neighbors: int) -> Edges:
-    """Find the neighbours of a batch, all periodic images included, of one atom of each orbit.
+    """Find the neighbours of one atom of each orbit of a batch, with all periodic images.
 
-    An atom reaches as far as its neighbour number `neighbors`, at most `cutoff`. The neighbours at that very
-    distance carry no weight any more (see `envelope`), so no shell is ever cut in two.
+    An atom reaches as far as its neighbour number `neighbors`, at most `cutoff`. Neighbours at exactly that
+    distance have zero weight (see `envelope`), so that no shell is cut in two.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def find_edges(crystals: Crystals, cutoff: float, neighbors: int) -> Edges:
     Returns
     -------
     Edges
-        Edges shorter than their receiver's reach. An atom without any neighbour within `cutoff` has none.
+        Edges shorter than their receiver's reach. An atom without neighbours within `cutoff` has none.
     """
     search = compiled_search() if crystals.frac.device.type == "cpu" else None
     centers = _centers(crystals)
@@ -129,7 +129,7 @@ def find_edges(crystals: Crystals, cutoff: float, neighbors: int) -> Edges:
     reach = distances.new_full((len(crystals.frac),), cutoff)
     crowded = counts >= neighbors
     reach[crowded] = distances[firsts[crowded] + neighbors - 1]
-    # Equal distances differ by rounding; what is left out here has a weight below 1e-15.
+    # Equal distances differ by rounding. The edges left out here have weights below 1e-15.
     kept = distances < (1 - 1e-6) * reach[receivers]
     order = order[kept]
     dtype = crystals.frac.dtype
@@ -138,7 +138,7 @@ def find_edges(crystals: Crystals, cutoff: float, neighbors: int) -> Edges:
 
 @cache
 def compiled_search() -> Callable[..., Any] | None:
-    """Pymatgen's search for neighbours; None on a machine that trains with torch and numpy alone."""
+    """Return pymatgen's search for neighbours; None on a machine with torch and numpy alone."""
     try:
         from pymatgen.optimization.neighbors import find_points_in_spheres
     except ImportError:
@@ -147,7 +147,7 @@ def compiled_search() -> Callable[..., Any] | None:
 
 
 def _centers(crystals: Crystals) -> Tensor:
-    """True for the atoms whose neighbours are looked for, [atoms]."""
+    """Return a mask of the atoms whose neighbours are searched, [atoms]."""
     if crystals.symmetry is None:
         return torch.ones(len(crystals.frac), dtype=torch.bool, device=crystals.frac.device)
     centers = torch.zeros(len(crystals.frac), dtype=torch.bool, device=crystals.frac.device)
@@ -158,7 +158,7 @@ def _centers(crystals: Crystals) -> Tensor:
 def _searched(
     crystals: Crystals, cutoff: float, centers: Tensor, search: Callable[..., Any]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same as `_near` with a compiled search, about twice as fast on a processor."""
+    """Return the result of `_near` by a compiled search, about twice as fast on a processor."""
     lattices = np.ascontiguousarray(crystals.lattices.double())
     frac = crystals.frac.double().numpy()
     positions = np.ascontiguousarray(np.einsum("ai,aij->aj", frac, lattices[crystals.owner.numpy()]))
@@ -175,13 +175,16 @@ def _searched(
         receivers, points, offsets, lengths = search(here, positions[own], cutoff, periodic, lattice)
         found.append((own[receivers], points + start, offsets, lengths))
     columns = [torch.from_numpy(np.concatenate(part)) for part in zip(*found, strict=True)]
-    others = (columns[0] != columns[1]) | (columns[3] > 1e-8)  # an atom itself is left out, its images are not
+    others = (columns[0] != columns[1]) | (columns[3] > 1e-8)  # leave out the atom itself, but keep its images
     receivers, senders, images, distances = (column[others] for column in columns)
     return receivers, senders, images, distances
 
 
 def _near(crystals: Crystals, cutoff: float, centers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Receivers, senders, images of the senders and distances of all pairs within `cutoff`, an atom itself left out."""
+    """Return receivers, senders, images of the senders and distances of all pairs within `cutoff`.
+
+    An atom and itself are not a pair.
+    """
     device = crystals.frac.device
     heights = 1 / torch.linalg.inv(crystals.lattices).norm(dim=1)  # [crystals, 3] spacing of lattice planes
     n_images = torch.floor(cutoff / heights + 0.5).long()
@@ -213,7 +216,7 @@ def _near(crystals: Crystals, cutoff: float, centers: Tensor) -> tuple[Tensor, T
 
 
 def envelope(distance: Tensor, reach: Tensor) -> Tensor:
-    """Weight of an edge: one at distance zero, zero with two zero derivatives at `reach`.
+    """Return the weight of an edge: one at distance zero, zero with two zero derivatives at `reach`.
 
     The polynomial envelope with p = 6 of J. Gasteiger, J. Gross and S. Guennemann, "Directional message passing
     for molecular graphs", ICLR 2020, equation 8.
@@ -221,7 +224,7 @@ def envelope(distance: Tensor, reach: Tensor) -> Tensor:
     Parameters
     ----------
     distance, reach : Tensor
-        Edge lengths and where they fade out, [edges] in angstrom.
+        Edge lengths, and the lengths at which they fade out, [edges] in angstrom.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A model folder in memory, ready to predict: the network in single precision, all around it in double precision."""
+"""A model folder loaded for predictions: network in single precision, all other steps in double precision."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def to_crystals(structures: list[Structure]) -> Crystals:
-    """Batch of structures in double precision."""
+    """Return structures as a batch in double precision."""
     return Crystals(
         lattices=torch.from_numpy(np.stack([s.lattice.matrix for s in structures])),
-        # The search for neighbours takes memory for all the space between the atoms as they are given.
+        # The search takes memory for all the space between the atoms at their given positions.
         frac=torch.from_numpy(np.concatenate([inside_cell(s) for s in structures])),
         numbers=torch.tensor([number for s in structures for number in s.atomic_numbers]),
         n_atoms=torch.tensor([len(s) for s in structures]),
@@ -34,7 +34,7 @@ def to_crystals(structures: list[Structure]) -> Crystals:
 
 
 def to_structures(crystals: Crystals, like: list[Structure]) -> list[Structure]:
-    """Structures of a batch, with the species and site properties of those it was made from."""
+    """Return the structures of a batch, with the species and site properties of `like`."""
     lattices = crystals.lattices.cpu().numpy()
     positions = np.split(crystals.frac.cpu().numpy(), np.cumsum([len(s) for s in like])[:-1])
     return [
@@ -45,12 +45,12 @@ def to_structures(crystals: Crystals, like: list[Structure]) -> list[Structure]:
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a model says of a batch.
+    """Output of a model for a batch.
 
     Parameters
     ----------
     prediction : Prediction
-        Of the network, without the changes that relaxed crystals do not need.
+        Prediction of the network, without the changes that relaxed crystals do not need.
     translated : Crystals
         The translated crystals.
     uncertainty : Tensor
@@ -58,7 +58,7 @@ class ModelOutput:
     features : Tensor
         Translated features, [crystals, F].
     distance : Tensor
-        Distance of `features` from those of training crystals, over the limit of the domain, [crystals].
+        Distance of `features` from features of training crystals, over the limit of the domain, [crystals].
     """
 
     prediction: Prediction
@@ -69,7 +69,7 @@ class ModelOutput:
 
 
 def in_double(prediction: Prediction) -> Prediction:
-    """The same prediction in double precision."""
+    """Return a prediction in double precision."""
     changed: dict[str, Any] = {
         name: value.double() for name, value in vars(prediction).items() if torch.is_tensor(value)
     }
@@ -84,12 +84,12 @@ class LoadedModel:
     folder : ModelFolder
         The model to load.
     device : str or None
-        Where to compute; the GPU, if there is one, for None.
+        Device of the computation. None for the GPU if there is one.
 
     Raises
     ------
     ModelError
-        A file of the model is damaged, or there is no such device.
+        A file of the model is damaged, or the device does not exist.
     """
 
     def __init__(self, folder: ModelFolder, device: str | None = None) -> None:
@@ -99,19 +99,19 @@ class LoadedModel:
         network = folder.network()
         try:
             self.network = network.to(self.device)
-        # torch raises AssertionError where it is built without CUDA.
+        # torch raises AssertionError if it is built without CUDA.
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"device {self.device!r}: {one_line(error)}; give 'cpu', or None") from error
         self.calibration = folder.calibration().to(self.device, torch.float64)
         self._known = set(self.config.elements)
 
     def to_single(self, crystals: Crystals) -> Crystals:
-        """Crystals as the network takes them: on its device, in single precision."""
+        """Return crystals on the network's device, in single precision."""
         return crystals.to(self.device).in_precision(torch.float32)
 
     @torch.inference_mode()
     def predict(self, crystals: Crystals) -> ModelOutput:
-        """Translate a batch of `to_crystals`."""
+        """Translate a batch from `to_crystals`."""
         crystals = find_symmetry(crystals)
         raw = in_double(self.network.translate(self.to_single(crystals)))
         crystals = crystals.to(self.device)
@@ -128,5 +128,5 @@ class LoadedModel:
         )
 
     def unknown_elements(self, species: list[Element | Species]) -> list[str]:
-        """Elements that were not in the training data."""
+        """Return the elements that are not in the training data."""
         return sorted({Element.from_Z(kind.Z).symbol for kind in species} - self._known)

@@ -1,4 +1,4 @@
-"""Model folders: where they are, what is in them, reading and writing them."""
+"""Model folders: search, content, reading and writing."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS, CALIBRATION = "config.json", "model.safetensors", "calibration.safetensors"
 METRICS, CARD, RECIPE = "metrics.json", "README.md", "recipe.yaml"
 FEATURE_MAP, FEATURE_NUMBERS = "feature-map.png", "feature-map.json"
-# The files that translate, in the order in which the version counts them.
+# Files that determine a translation, in the order of the version's hash.
 MODEL_FILES = WEIGHTS, CALIBRATION, CONFIG
 FORMAT_VERSION = 2
 FORMATION_ENERGY = "formation_energy_per_atom"
-# The largest network that the limits below allow takes 2 GiB.
+# The largest network within the limits below takes 2 GiB.
 LARGEST_FILE = 4 * 2**30
 
-# Smallest and largest of each number of a network: what lies beyond fills the memory or never ends.
+# Range of each number of a network. Numbers beyond it fill the memory or take endless time.
 LIMITS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("width", "vectors", "cell_width", "position_width", "feature"), (1, 1024)),
     **dict.fromkeys(("encoder_layers", "layers", "cell_layers", "position_layers"), (1, 20)),
@@ -59,7 +59,7 @@ def check_network(numbers: NetworkNumbers) -> NetworkNumbers:
     Raises
     ------
     ValueError
-        A number is none, or too small or too large.
+        A number is missing, too small or too large.
     """
     for name, value in numbers.items():
         if name in LIMITS:
@@ -67,25 +67,25 @@ def check_network(numbers: NetworkNumbers) -> NetworkNumbers:
             kind = int | float if name == "cutoff" else int
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
                 what = "number" if name == "cutoff" else "whole number"
-                raise ValueError(f"network.{name}: {value!r} is no {what} from {least} to {most}")
+                raise ValueError(f"network.{name}: {value!r} is not a {what} from {least} to {most}")
     return numbers
 
 
 class ModelConfig(StrictModel):
     """Content of a model folder's ``config.json``."""
 
-    # The check of the network names the number.
+    # The message of the network's check contains the name of the number.
     model_config = ConfigDict(allow_inf_nan=True)
 
     model_type: ModelType = Field("cryslator", description="Kind of network: today's, or the paper's system")
     format_version: int = Field(FORMAT_VERSION, description="Layout of the folder")
-    name: str = Field(description="Name of the model, that of its folder")
-    target: str = Field(FORMATION_ENERGY, description="What is predicted beside the structure")
+    name: str = Field(description="Name of the model and of its folder")
+    target: str = Field(FORMATION_ENERGY, description="Quantity that is predicted beside the structure")
     unit: str = Field("eV/atom", description="Unit of the target")
     network: Annotated[NetworkNumbers, AfterValidator(check_network)] = Field(
         description="Arguments of NetworkConfig or ReferenceConfig"
     )
-    elements: list[str] = Field(description="Elements the model was trained on")
+    elements: list[str] = Field(description="Elements in the training data of the model")
 
 
 def version_of(content: Mapping[str, bytes]) -> str:
@@ -98,7 +98,7 @@ def version_of(content: Mapping[str, bytes]) -> str:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model on disk.
+    """Model on disk.
 
     Parameters
     ----------
@@ -143,14 +143,14 @@ class ModelFolder:
         Raises
         ------
         ModelError
-            It is missing, no regular file, or larger than any model.
+            The file is missing, not a regular file, or larger than any model.
         """
         path = self.path / name
         try:
             size = path.stat().st_size
             if path.is_file() and size <= LARGEST_FILE:
                 return path.read_bytes()
-            reason = f"{size:,} bytes" if path.is_file() else "no regular file"
+            reason = f"{size:,} bytes" if path.is_file() else "not a regular file"
         except OSError as error:
             reason = str(error.strerror)
         raise ModelError(f"{path}: cannot be read ({reason}); install or train the model again")
@@ -173,7 +173,7 @@ class ModelFolder:
         return found
 
     def metrics(self) -> dict[str, Any]:
-        """Content of ``metrics.json``, empty if the model was never evaluated.
+        """Return the content of ``metrics.json``; empty if the model was never evaluated.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class ModelFolder:
         Raises
         ------
         ModelError
-            A file is missing, truncated, or does not fit the other.
+            A file is missing, truncated, or does not fit another file.
         """
         from cryslator_flows.translator.network import Network, NetworkConfig
         from cryslator_flows.translator.reference.reference_network import ReferenceConfig, ReferenceNetwork
@@ -221,11 +221,11 @@ class ModelFolder:
             raise ModelError(
                 f"{self.path / WEIGHTS}: weights of another network ({first}); install the model again"
             ) from error
-        # Tables of the network are made in torch's default precision, which may be another one.
+        # The network makes its tables in torch's default precision, which may differ.
         return network.float().eval().requires_grad_(False)
 
     def calibration(self) -> Calibration:
-        """Load what was fitted on the validation pairs.
+        """Load the calibration on the validation pairs.
 
         Raises
         ------
@@ -261,13 +261,13 @@ class ModelFolder:
 
 
 def model_roots() -> list[Path]:
-    """Folders that may hold models: the user's own, the installed package's, the checkout's."""
+    """Return the folders that may hold models: the user's own, the installed package's, the checkout's."""
     package = Path(str(files("cryslator_flows")))
     return [*SETTINGS.model_dirs, package / "models", package.parent / "models"]
 
 
 def list_models() -> dict[str, ModelFolder]:
-    """All models by name; of two with one name, the first root's."""
+    """Return all models by name. Of two models with one name, the first root's is returned."""
     found: dict[str, ModelFolder] = {}
     for root in model_roots():
         for config in sorted(root.glob(f"[!.]*/{CONFIG}")):
@@ -281,7 +281,7 @@ def find_model(name: str | Path) -> ModelFolder:
     Raises
     ------
     ModelError
-        There is none; the message names those there are.
+        No such model exists. The message names the models found.
     """
     folder = Path(name)
     with suppress(OSError):  # a name may be too long for a file
@@ -293,13 +293,13 @@ def find_model(name: str | Path) -> ModelFolder:
         if not models:
             known = "none found; set CRYSLATOR_MODEL_DIRS to the folder that holds them"
         elif len(folder.parts) > 1:
-            known = f"there is no such model folder; by name, {known}"
+            known = f"no such model folder; by name, {known}"
         raise ModelError(f"model {str(name)!r}: unknown; {known}")
     return models[str(name)]
 
 
 def save_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], calibration: Calibration) -> ModelFolder:
-    """Write configuration, weights and calibration of a model into a folder that `new_model` gave.
+    """Write configuration, weights and calibration of a model into a folder from `new_model`.
 
     Parameters
     ----------
@@ -310,12 +310,12 @@ def save_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], ca
     weights : dict
         State of the network.
     calibration : Calibration
-        What was fitted on the validation pairs.
+        Calibration on the validation pairs.
 
     Returns
     -------
     ModelFolder
-        What was written.
+        The model that was written.
     """
     from safetensors.torch import save
 
@@ -329,12 +329,12 @@ def save_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], ca
 
 
 def write_files(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Write files of a model, each as a whole.
+    """Write files of a model, each atomically.
 
     Raises
     ------
     StoreError
-        One cannot be written.
+        A file cannot be written.
     """
     for name, data in content.items():
         write_whole(folder / name, data)

@@ -1,8 +1,8 @@
 """The network of the translator: unrelaxed crystal in, translated features, energy, strain and shifts out.
 
-The idea is that of S. Kim, J. Noh, T. Jin, J. Lee and Y. Jung, npj Comput. Mater. 9, 142 (2023): encode the
-unrelaxed crystal, translate its features to those of the relaxed crystal, read energy and structure off the
-translated features. Here every part is equivariant, so symmetry is kept by construction. Torch only.
+The idea is from S. Kim, J. Noh, T. Jin, J. Lee and Y. Jung, npj Comput. Mater. 9, 142 (2023). Encode the
+unrelaxed crystal, translate its features to features of the relaxed crystal, read energy and structure off the
+translated features. Here every part is equivariant, so that symmetry is kept by construction. Torch only.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ MAX_ATOMIC_NUMBER = 118
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that fixes the shape of the network.
+    """Settings that fix the shape of the network.
 
     Parameters
     ----------
     width, vectors : int
         Scalar and vector channels of an atom.
     encoder_layers, translator_layers : int
-        Interactions before and after the encoded features are read.
+        Interactions before and after the encoded features.
     cutoff : float
         Largest distance of a neighbour in angstrom.
     neighbors : int
         Neighbour number at which an atom's reach ends.
     radial : int
-        Gaussians of each ratio of lengths; lengths themselves have twice as many.
+        Gaussians of each ratio of lengths. Lengths have twice as many.
     element_properties : int
         Columns of the element table.
     passes : int
-        How often a crystal is translated, each time from where the last pass brought it.
+        Number of translations of a crystal, each from the result of the last pass.
     cartesian : bool
-        Displacements are differences of Cartesian positions, which hold the strain as well. For comparison only:
-        such a displacement depends on the origin, which no network of this kind can know.
+        Displacements are differences of Cartesian positions, which include the strain. For comparison only:
+        such a displacement depends on the origin, which an equivariant network cannot know.
     """
 
     width: int = 128
@@ -59,7 +59,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of a batch.
+    """Prediction of the network for a batch.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Prediction:
     encoded, translated : Tensor
         Scalar features of each orbit of equivalent atoms before and after the translation, [orbits, width].
     cartesian : bool
-        Whether `shift` is the difference of Cartesian positions, see `NetworkConfig`.
+        True if `shift` is the difference of Cartesian positions, see `NetworkConfig`.
     """
 
     energy: Tensor
@@ -93,12 +93,12 @@ def mean_per_crystal(values: Tensor, crystals: Crystals) -> Tensor:
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two linear layers with a SiLU between them."""
+    """Return two linear layers with a SiLU between them."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
 
 class Gaussians(nn.Module):
-    """Expand a length in Gaussians on a fixed grid, [n] -> [n, count]."""
+    """Expansion of a length in Gaussians on a fixed grid, [n] -> [n, count]."""
 
     centers: Tensor
 
@@ -113,7 +113,7 @@ class Gaussians(nn.Module):
 
 
 class Interaction(nn.Module):
-    """One round of messages and update on scalar and vector atom features.
+    """One round of messages and updates on scalar and vector atom features.
 
     After K. Schuett, O. Unke and M. Gastegger, "Equivariant message passing for the prediction of tensorial
     properties and molecular spectra", ICML 2021 (PaiNN), equations 7 to 10, with layer norm on the scalars.
@@ -131,7 +131,7 @@ class Interaction(nn.Module):
         self.scale = neighbors**-0.5
 
     def forward(self, s: Tensor, v: Tensor, around: Surroundings) -> tuple[Tensor, Tensor]:
-        """New scalars and vectors of every orbit."""
+        """Return new scalars and vectors of every orbit."""
         source, filters = self.source(self.norm(s)), self.filter(around.bonds)
         turned = around.orbits.turn(v).flatten(1)  # [atoms, 3G]
         sums = [self.messages(source, filters, turned, near) for near in around.parts]
@@ -144,7 +144,7 @@ class Interaction(nn.Module):
         return s + add + self.inner(inner * (left * right).sum(dim=1)), v + gate[:, None, :] * right
 
     def messages(self, source: Tensor, filters: Tensor, turned: Tensor, near: Neighbors) -> tuple[Tensor, Tensor]:
-        """Sums of what comes from the neighbours, scalars [orbits, F] and vectors [orbits, 3, G]."""
+        """Return sums of the messages from neighbours, scalars [orbits, F] and vectors [orbits, 3, G]."""
         message = near.of_orbits(source) * near.of_bonds(filters)  # [orbits, places, F + 2G]
         to_s, along, carried = message.split(self.parts, dim=-1)
         there = near.of_senders(turned).unflatten(-1, (3, -1))  # [orbits, places, 3, G]
@@ -160,11 +160,11 @@ class Network(nn.Module):
     config : NetworkConfig
         Shape of the network.
     element_table : Tensor or None
-        Standardised element properties, [119, element_properties]; kept with the weights.
+        Standardised element properties, [119, element_properties], stored with the weights.
     element_radii : Tensor or None
-        Radii that bond lengths are compared with, [119] in angstrom.
+        Radii for the comparison with bond lengths, [119] in angstrom.
     element_volumes : Tensor or None
-        Volume an atom of each element takes in relaxed crystals, [119] in cubic angstrom.
+        Volume of an atom of each element in relaxed crystals, [119] in cubic angstrom.
     """
 
     element_table: Tensor
@@ -208,16 +208,16 @@ class Network(nn.Module):
             nn.init.normal_(head.weight, std=1e-2)
 
     def growth(self, crystals: Crystals) -> Tensor:
-        """Linear strain that brings each cell to the sum of its element volumes, [crystals]."""
+        """Return the linear strain that scales each cell to the sum of its element volumes, [crystals]."""
         expected = mean_per_crystal(self.element_volumes[crystals.numbers], crystals) * crystals.n_atoms
         return torch.log(expected / crystals.volumes) / 3
 
     def find_edges(self, crystals: Crystals) -> Edges:
-        """Neighbours of every atom as this network counts them."""
+        """Find the neighbours of every atom with the cutoff and neighbour number of this network."""
         return find_edges(crystals, self.config.cutoff, self.config.neighbors)
 
     def look_around(self, crystals: Crystals, edges: Edges) -> Surroundings:
-        """What one atom of every orbit of a batch sees."""
+        """Return the surroundings of one atom of every orbit of a batch."""
         orbits = crystals.orbits
         vectors = edges.vectors(crystals)
         length = vectors.norm(dim=-1)  # [edges]
@@ -232,7 +232,7 @@ class Network(nn.Module):
         place = torch.arange(len(length), device=count.device) - first[receivers] + receivers * places
 
         def spread(values: Tensor) -> Tensor:
-            """Values of edges at their places, zero elsewhere."""
+            """Return values of edges at their places, with zero elsewhere."""
             return values.new_zeros(len(count) * places, *values.shape[1:]).index_copy(0, place, values)
 
         near = Neighbors(
@@ -246,7 +246,7 @@ class Network(nn.Module):
         return Surroundings(orbits, features, tuple(near.split(atoms_at_once)))
 
     def bond_features(self, length: Tensor, receivers: Tensor, senders: Tensor, crystals: Crystals) -> Tensor:
-        """Features of bonds by their length and the elements and the crystal of their ends, [bonds, F]."""
+        """Return features of bonds from their length and the elements and the crystal of their ends, [bonds, F]."""
         spacing = (crystals.volumes / crystals.n_atoms) ** (1 / 3)
         radii = self.element_radii[crystals.numbers]
         lengths = [
@@ -257,7 +257,7 @@ class Network(nn.Module):
         return self.edge(torch.cat(lengths, dim=-1))
 
     def encode(self, crystals: Crystals, edges: Edges) -> tuple[Tensor, Tensor, Surroundings]:
-        """Scalars [orbits, F] and vectors [orbits, 3, G] before any translation."""
+        """Return scalars [orbits, F] and vectors [orbits, 3, G] before any translation."""
         around = self.look_around(crystals, edges)
         numbers = crystals.numbers[around.orbits.shown]
         growth = self.growth(crystals)[around.orbits.owner, None]
@@ -269,7 +269,7 @@ class Network(nn.Module):
         return s, v, around
 
     def features(self, crystals: Crystals, edges: Edges) -> Tensor:
-        """Encoded scalar features of every orbit, [orbits, F]."""
+        """Return encoded scalar features of every orbit, [orbits, F]."""
         return self.norm(self.encode(crystals, edges)[0])
 
     def forward(self, crystals: Crystals) -> Prediction:
@@ -293,13 +293,13 @@ class Network(nn.Module):
         )
 
     def translate(self, crystals: Crystals) -> Prediction:
-        """Translate a batch in `passes` passes, each from where the last one ended.
+        """Translate a batch in `passes` passes, each from the result of the last one.
 
         Returns
         -------
         Prediction
-            Whole change from `crystals` on, energies averaged over the passes, features before the first and
-            after the last pass.
+            Total change of `crystals`, energies averaged over the passes, features before the first and after the
+            last pass.
         """
         current, predictions = crystals, []
         for _ in range(self.config.passes):
@@ -318,16 +318,19 @@ class Network(nn.Module):
         )
 
     def crystal_features(self, prediction: Prediction, crystals: Crystals) -> tuple[Tensor, Tensor]:
-        """Encoded and translated features of whole crystals, [crystals, F] each."""
+        """Return encoded and translated features of whole crystals, [crystals, F] each."""
         mean = crystals.orbits.mean
         return mean(prediction.encoded), mean(prediction.translated)
 
     def _shift(self, translated: Tensor, v: Tensor, around: Surroundings) -> Tensor:
-        """Gated linear read-out of the vectors, drift removed, [atoms, 3]."""
+        """Read the displacements off the vectors by a gated linear layer, drift removed, [atoms, 3]."""
         return around.orbits.keep_sites(self.shift_head(v * self.gate_head(translated)[:, None, :])[:, :, 0])
 
     def _strain(self, translated: Tensor, around: Surroundings) -> Tensor:
-        """H = mean_i a_i I + mean_ij b_ij (u u^T - I/3): symmetric, covariant, size-intensive, [crystals, 3, 3]."""
+        """Return the strain H = mean_i a_i I + mean_ij b_ij (u u^T - I/3), [crystals, 3, 3].
+
+        It is symmetric, covariant and size-intensive.
+        """
         isotropic = around.orbits.mean(self.volume_head(translated))[:, 0]  # [crystals]
         receiving, sending = self.ends(translated).chunk(2, dim=-1)
         between = self.between(around.bonds)
@@ -342,19 +345,21 @@ class Network(nn.Module):
 
 
 def apply(prediction: Prediction, crystals: Crystals) -> Crystals:
-    """Translated geometry: L = L_u exp(H), f = f_u + shift L_u^-1 (or x = x_u + shift, where shifts are Cartesian).
+    """Return the translated geometry: L = L_u exp(H) and f = f_u + shift L_u^-1.
+
+    If shifts are Cartesian, the positions are x = x_u + shift.
 
     Parameters
     ----------
     prediction : Prediction
-        What the network said of `crystals`.
+        Prediction of the network for `crystals`.
     crystals : Crystals
         The input crystals.
 
     Returns
     -------
     Crystals
-        The translated crystals, same atoms in the same order.
+        The translated crystals, with the same atoms in the same order.
     """
     lattices = crystals.lattices @ torch.linalg.matrix_exp(prediction.strain)
     old, new = crystals.lattices[crystals.owner], lattices[crystals.owner]

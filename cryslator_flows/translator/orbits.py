@@ -1,8 +1,8 @@
-"""Atoms that symmetry makes equivalent: one of them is computed, the others are turned copies of it.
+"""Symmetrically equivalent atoms: one atom of an orbit is computed, the others are rotated copies.
 
-What a network says of equivalent atoms is the same for scalars and rotated for vectors. A crystal is therefore
-represented by one atom of each orbit of its space group; strain and displacements are read off these and keep the
-symmetry by construction. Torch and numpy only.
+The output of a network for equivalent atoms is equal for scalars and rotated for vectors. A crystal is therefore
+represented by one atom of each orbit of its space group. Strain and displacements are read off these atoms and
+keep the symmetry by construction. Torch and numpy only.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ for _row, (_i, _j) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Equivalent atoms of a batch of crystals, atoms concatenated.
+    """Equivalent atoms of a batch of crystals, with concatenated atoms.
 
     Parameters
     ----------
     representatives : Tensor
-        The atom that stands for the orbit of each atom, counted within its crystal, [atoms].
+        Atom that represents the orbit of each atom, counted within its crystal, [atoms].
     turns : Tensor
-        Orthogonal matrices: a row vector of the representative times this is that of the atom, [atoms, 3, 3].
+        Orthogonal matrices. A row vector of the representative times its matrix is the atom's vector, [atoms, 3, 3].
     sites : Tensor
-        Projectors on the vectors that the site symmetry of the representative leaves as they are, [atoms, 3, 3].
+        Projectors on vectors that the site symmetry of the representative leaves unchanged, [atoms, 3, 3].
     cells : Tensor
-        Projectors on the strains that the point group leaves as they are, in the basis `BASIS`, [crystals, 6, 6].
+        Projectors on strains that the point group leaves unchanged, in the basis `BASIS`, [crystals, 6, 6].
     """
 
     representatives: Tensor
@@ -42,7 +42,7 @@ class Symmetry:
 
     @classmethod
     def none(cls, n_atoms: Tensor, dtype: torch.dtype) -> Symmetry:
-        """Crystals of so many atoms in which each atom stands for itself alone."""
+        """Return the symmetry of crystals in which each atom represents only itself."""
         starts = torch.cumsum(n_atoms, 0) - n_atoms
         local = torch.arange(int(n_atoms.sum()), device=n_atoms.device) - torch.repeat_interleave(starts, n_atoms)
         three = torch.eye(3, dtype=dtype, device=n_atoms.device).expand(len(local), 3, 3)
@@ -50,11 +50,11 @@ class Symmetry:
         return cls(local, three, three, six)
 
     def take(self, crystals: Tensor, atoms: Tensor) -> Symmetry:
-        """The symmetry of some crystals, whose atoms are at `atoms`."""
+        """Return the symmetry of some crystals, whose atoms are at `atoms`."""
         return Symmetry(self.representatives[atoms], self.turns[atoms], self.sites[atoms], self.cells[crystals])
 
     def to(self, where: torch.device | str | torch.dtype) -> Symmetry:
-        """Copy on a device or in a precision."""
+        """Return a copy on a device or in a precision."""
         matrices = {name: getattr(self, name).to(where) for name in ("turns", "sites", "cells")}
         representatives = self.representatives if isinstance(where, torch.dtype) else self.representatives.to(where)
         return Symmetry(representatives, **matrices)
@@ -62,14 +62,14 @@ class Symmetry:
 
 @dataclass(frozen=True)
 class Orbits:
-    """The orbits of a batch, and how values pass between them and the atoms.
+    """Orbits of a batch, and the exchange of values between them and the atoms.
 
     Parameters
     ----------
     symmetry : Symmetry
-        Which atoms are equivalent.
+        Equivalence of the atoms.
     shown : Tensor
-        The atom that stands for each orbit, [orbits].
+        Atom that represents each orbit, [orbits].
     of : Tensor
         The orbit of each atom, [atoms].
     size : Tensor
@@ -100,17 +100,20 @@ class Orbits:
         return cls(symmetry, shown, of, size, owner[shown], n_atoms)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Average over the atoms of each crystal what each orbit has, [orbits, ...] -> [crystals, ...]."""
+        """Average values of orbits over the atoms of each crystal, [orbits, ...] -> [crystals, ...]."""
         weighted = values * self.size.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
         total = values.new_zeros(len(self.n_atoms), *values.shape[1:]).index_add_(0, self.owner, weighted)
         return total / self.n_atoms.view(-1, *[1] * (values.dim() - 1))
 
     def turn(self, vectors: Tensor) -> Tensor:
-        """Vectors of every atom from those of its orbit, [orbits, 3, G] -> [atoms, 3, G]."""
+        """Return vectors of every atom from vectors of its orbit, [orbits, 3, G] -> [atoms, 3, G]."""
         return self.symmetry.turns.mT @ vectors.index_select(0, self.of)
 
     def keep_sites(self, shift: Tensor) -> Tensor:
-        """Displacements of all atoms, drift and what site symmetry forbids removed, [orbits, 3] -> [atoms, 3]."""
+        """Return the displacements of all atoms, [orbits, 3] -> [atoms, 3].
+
+        The drift and all components that site symmetry forbids are removed.
+        """
         sites = self.symmetry.sites[self.shown]
         shift = torch.einsum("oi,oij->oj", shift, sites)
         drift = self.turn(shift[:, :, None])[:, :, 0]
@@ -119,7 +122,7 @@ class Orbits:
         return self.turn(torch.einsum("oi,oij->oj", shift, sites)[:, :, None])[:, :, 0]
 
     def keep_cells(self, strain: Tensor) -> Tensor:
-        """Strains without what the point group forbids, [crystals, 3, 3]."""
+        """Return strains without the components that the point group forbids, [crystals, 3, 3]."""
         basis = torch.as_tensor(BASIS, dtype=strain.dtype, device=strain.device).view(6, 9)
         kept = (strain.reshape(-1, 1, 9) @ basis.T) @ self.symmetry.cells  # the projectors are symmetric
         return (kept @ basis).view(-1, 3, 3)

@@ -1,4 +1,4 @@
-"""Models of any property of the relaxed crystal, predicted from an unrelaxed structure."""
+"""Prediction of any property of the relaxed crystal from an unrelaxed structure."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class PropertyPrediction:
     target : str
         Name of the property.
     unit : str
-        Its unit.
+        Unit of the property.
     value : float
-        The prediction.
+        Predicted value, in `unit`.
     uncertainty, uncertainty_90 : float
-        Half widths of the intervals that held 68 and 90 % of the validation values.
+        Half widths of the intervals that held 68 and 90 % of the validation values, in `unit`.
     out_of_domain : bool
-        Whether the crystal is unlike those of the training data.
+        True if the crystal is unlike the crystals of the training data.
     """
 
     target: str
@@ -47,7 +47,7 @@ class PropertyPrediction:
 
 
 class PropertyPredictor:
-    """Predicts the property that a model's recipe names as its target.
+    """Predictor of the property that a model's recipe names as its target.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class PropertyPredictor:
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> PropertyPredictor:
-        """Load a model by name, or by its folder.
+        """Load a model by name or by its folder.
 
         Raises
         ------
         ModelError
-            No such model, or its files are damaged.
+            The model does not exist, or its files are damaged.
         """
         return cls(find_model(name))
 
@@ -82,7 +82,7 @@ class PropertyPredictor:
         Raises
         ------
         StructureError
-            A structure makes no physical sense, see `check_structure`.
+            A structure is unphysical, see `check_structure`.
         """
         given = list(structures)
         for index, structure in enumerate(given):

@@ -1,4 +1,4 @@
-"""How much of a predicted change is made: nearly all for what is not relaxed, nearly nothing for what is."""
+"""Scaling of predicted changes: nearly the full change for an unrelaxed crystal, nearly none for a relaxed one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.graph import Crystals
     from cryslator_flows.translator.network import Prediction
 
-# What a relaxed crystal may change by on average: below the targets of 0.5 % of the volume and 0.02 A.
+# Largest mean change of relaxed crystals: below the targets of 0.5 % of the volume and 0.02 A.
 REST = 0.0045, 0.018
-# Weight of relaxed crystals beside unrelaxed ones: the first that leaves them there.
+# Weights of relaxed crystals beside unrelaxed ones. The first weight that leaves relaxed crystals at rest is used.
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
-# Fewer validation pairs teach nothing of it.
+# Smallest number of validation pairs for a fit.
 ENOUGH = 50
 HIDDEN = 16
 STEPS = 400
@@ -27,10 +27,10 @@ STEPS = 400
 
 @dataclass(frozen=True)
 class Settling:
-    """Recognises relaxed crystals by what a network says of them, see `describe`.
+    """Network that recognises relaxed crystals by the prediction for them, see `describe`.
 
-    A small network of two layers each gives the share of the strain and the share of the displacements that is made.
-    It is smooth, so that a crystal on its way to the relaxed one comes to rest without a jump.
+    Two small networks of two layers give the applied shares of the strain and of the displacements. They are smooth,
+    so that repeated translation of a crystal converges without a jump.
 
     Parameters
     ----------
@@ -50,13 +50,16 @@ class Settling:
     last_bias: Tensor
 
     def shares(self, numbers: Tensor) -> Tensor:
-        """Shares of strain and displacements that are made, [crystals, 2]."""
+        """Return the applied shares of strain and displacements, [crystals, 2]."""
         standard = (numbers - self.center) / self.spread
         hidden = silu(torch.einsum("cn,shn->csh", standard, self.first_weight) + self.first_bias)
         return ((hidden * self.last_weight).sum(dim=-1) + self.last_bias).sigmoid()
 
     def settle(self, prediction: Prediction, crystals: Crystals, encoded: Tensor, translated: Tensor) -> Prediction:
-        """Make that share of the predicted change; the last two are features of whole crystals, [crystals, F]."""
+        """Scale the predicted change by its shares.
+
+        `encoded` and `translated` are features of whole crystals, [crystals, F].
+        """
         strain, shift = self.shares(describe(prediction, crystals, encoded, translated)).unbind(dim=1)
         return replace(
             prediction,
@@ -66,10 +69,10 @@ class Settling:
 
 
 def describe(prediction: Prediction, crystals: Crystals, encoded: Tensor, translated: Tensor) -> Tensor:
-    """Numbers that tell a relaxed crystal from one that is not, [crystals, 7].
+    """Return numbers that distinguish a relaxed crystal from an unrelaxed one, [crystals, 7].
 
-    Logarithms of the change of volume, the mean displacement, the change of shape, the uncertainty of the energy and
-    how far translation moves the crystal's features; the first two also squared.
+    They are logarithms of five numbers: change of volume, mean displacement, change of shape, uncertainty of the energy,
+    and distance between encoded and translated features. The first two are also squared.
     """
     trace = prediction.strain.diagonal(dim1=1, dim2=2).sum(-1)
     moved = mean_per_crystal(prediction.shift.norm(dim=-1), crystals)
@@ -85,23 +88,23 @@ def describe(prediction: Prediction, crystals: Crystals, encoded: Tensor, transl
 
 
 def deviator(tensor: Tensor) -> Tensor:
-    """Symmetric matrices without their trace, [n, 3, 3]."""
+    """Return symmetric matrices without their trace, [n, 3, 3]."""
     trace = tensor.diagonal(dim1=1, dim2=2).sum(-1)
     return tensor - trace[:, None, None] / 3 * torch.eye(3, dtype=tensor.dtype, device=tensor.device)
 
 
 @dataclass(frozen=True)
 class Moves:
-    """Predicted changes of crystals, and the changes that lead to the relaxed ones.
+    """Predicted changes of crystals, and the true changes to the relaxed crystals.
 
     Parameters
     ----------
     numbers : Tensor
-        What `describe` says, [crystals, 7].
+        Output of `describe`, [crystals, 7].
     strain, true_strain : Tensor
-        [crystals, 3, 3].
+        Predicted and true strain, [crystals, 3, 3].
     shift, true_shift : Tensor
-        [atoms, 3] in angstrom.
+        Predicted and true displacements, [atoms, 3] in angstrom.
     owner : Tensor
         Crystal of each atom, [atoms].
     """
@@ -114,7 +117,10 @@ class Moves:
     owner: Tensor
 
     def errors(self, shares: Tensor) -> Tensor:
-        """What is left once such shares are made: of ln(volume), shape, and positions in angstrom, [crystals, 3]."""
+        """Return the errors that remain after the shares are applied, [crystals, 3].
+
+        The columns are ln(volume), shape, and positions in angstrom.
+        """
         strain = self.strain * shares[:, 0, None, None] - self.true_strain
         apart = (self.shift * shares[self.owner, 1, None] - self.true_shift).square().sum(dim=1).add(1e-12).sqrt()
         total = apart.new_zeros(len(shares)).index_add_(0, self.owner, apart)
@@ -124,21 +130,21 @@ class Moves:
 
 
 def fit_settling(unrelaxed: Moves, relaxed: Moves, weights: Tensor) -> Settling | None:
-    """Fit the shares on both kinds of input at once.
+    """Fit the shares on both kinds of crystals at once.
 
-    What is left of volume and shape, and what is left of positions, is minimised over the unrelaxed crystals; relaxed
-    ones weigh just enough that they come to rest, see `REST`.
+    The remaining errors of volume, shape and positions are minimised over the unrelaxed crystals. Relaxed crystals
+    get just the weight that leaves them at rest, see `REST`.
 
     Parameters
     ----------
     unrelaxed, relaxed : Moves
-        The validation pairs from both of their ends.
+        The validation pairs, from both of their ends.
     weights : Tensor
         Weight of each pair, [pairs].
 
     Returns
     -------
-    Settling or None
+    None if there are too few pairs. The full change is applied then.
         None where there are too few pairs: all of every change is made then.
     """
     if len(weights) < ENOUGH:
@@ -177,13 +183,16 @@ def fit_settling(unrelaxed: Moves, relaxed: Moves, weights: Tensor) -> Settling 
 
 
 def _rest(settling: Settling, relaxed: Moves, share: Tensor) -> tuple[float, float]:
-    """Mean change of ln(volume), and in angstrom, that relaxed crystals are left with."""
+    """Return the mean change of ln(volume), and in angstrom, that remains for relaxed crystals."""
     volume, _, shift = (share @ relaxed.errors(settling.shares(relaxed.numbers))).tolist()
     return volume, shift
 
 
 def _loosen(settling: Settling, pressed: Tensor, relaxed: Moves, share: Tensor) -> Settling:
-    """Make as much of the changes as leaves relaxed crystals at rest, where these were given weight: by bisection."""
+    """Increase the shares by bisection as far as relaxed crystals stay at rest.
+
+    Only shares for which relaxed crystals had weight are changed.
+    """
     low, high = settling.last_bias.clone(), settling.last_bias + 5 * pressed
     for _ in range(12):
         middle = (low + high) / 2

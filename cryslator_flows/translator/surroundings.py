@@ -1,8 +1,8 @@
-"""What the atoms of a batch see of each other, laid out so that a network's messages cost little.
+"""Neighbours of the atoms of a batch, in a layout for fast messages of a network.
 
-What depends on the length of a bond and on the elements at its ends alone is computed once for all bonds of a crystal
-that share them: both directions, and all bonds that symmetry makes equivalent. Messages are summed for a few atoms at
-a time.
+Values that depend on the length of a bond and the elements at its ends are computed once for all equal bonds of
+a crystal. Equal bonds are both directions, and all bonds that symmetry makes equivalent. Messages are summed for
+a few atoms at a time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.graph import Crystals, Edges
     from cryslator_flows.translator.orbits import Orbits
 
-# Atoms whose messages a processor keeps in its cache.
+# Number of atoms whose messages fit into a processor's cache.
 ATOMS_IN_CACHE = 64
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """What one atom of some orbits sees: as many places for each as the most crowded one has neighbours.
+    """Neighbours of one atom of some orbits, in a table.
 
-    Sums over neighbours are then sums over an axis, which processors do faster than sums by index. Places without a
+    Each row has as many places as the largest number of neighbours.
+
+    Sums over neighbours are sums over an axis, which processors do faster than sums by index. Places without a
     neighbour have weight zero.
 
     Parameters
@@ -37,7 +39,7 @@ class Neighbors:
     orbits : Tensor
         Orbit of the atom at each place, [orbits x places].
     bonds : Tensor
-        Bond that leads to each place, [orbits x places].
+        Bond to the atom at each place, [orbits x places].
     weight : Tensor
         Weight of each place, [orbits, 1, places].
     direction : Tensor
@@ -51,7 +53,7 @@ class Neighbors:
     direction: Tensor
 
     def split(self, orbits: int) -> Iterator[Neighbors]:
-        """Parts of so many orbits."""
+        """Yield parts of so many orbits."""
         places = self.weight.shape[-1] * orbits
         parts = (
             self.senders.split(places),
@@ -63,23 +65,23 @@ class Neighbors:
         return map(Neighbors, *parts)
 
     def of_senders(self, values: Tensor) -> Tensor:
-        """What the sender at each place has, [atoms, F] -> [orbits, places, F]."""
+        """Return the values of the sender at each place, [atoms, F] -> [orbits, places, F]."""
         return self._place(values, self.senders)
 
     def of_orbits(self, values: Tensor) -> Tensor:
-        """What the orbit of the sender at each place has, [all orbits, F] -> [orbits, places, F]."""
+        """Return the values of the sender's orbit at each place, [all orbits, F] -> [orbits, places, F]."""
         return self._place(values, self.orbits)
 
     def of_bonds(self, values: Tensor) -> Tensor:
-        """What the bond to each place has, [bonds, F] -> [orbits, places, F]."""
+        """Return the values of the bond at each place, [bonds, F] -> [orbits, places, F]."""
         return self._place(values, self.bonds)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Weighted sum over the places, [orbits, places, F] -> [orbits, F]."""
+        """Return the weighted sum over the places, [orbits, places, F] -> [orbits, F]."""
         return (self.weight @ values)[:, 0]
 
     def sum_along(self, values: Tensor) -> Tensor:
-        """Weighted sum over the places of directions times values, [orbits, places, F] -> [orbits, 3, F]."""
+        """Return the weighted sum over the places of directions times values, [orbits, places, F] -> [orbits, 3, F]."""
         return (self.weight * self.direction.transpose(1, 2)) @ values
 
     def _place(self, values: Tensor, index: Tensor) -> Tensor:
@@ -88,16 +90,16 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the atoms of a batch see.
+    """Neighbours and bonds of the atoms of a batch.
 
     Parameters
     ----------
     orbits : Orbits
-        Which atoms are equivalent; one of each orbit sees the others.
+        Equivalence of the atoms. One atom of each orbit has neighbours.
     bonds : Tensor
         Features of each distinct bond, [bonds, width].
     parts : tuple of Neighbors
-        The neighbours of all orbits, so few at a time that a processor keeps their messages in its cache.
+        Neighbours of all orbits, in parts whose messages fit into a processor's cache.
     """
 
     orbits: Orbits
@@ -106,7 +108,7 @@ class Surroundings:
 
 
 def distinct_bonds(length: Tensor, edges: Edges, crystals: Crystals, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Edges of a crystal with the same length and the same elements at their ends, as one bond.
+    """Combine edges of a crystal with the same length and the same elements at their ends into one bond.
 
     Parameters
     ----------
@@ -122,9 +124,9 @@ def distinct_bonds(length: Tensor, edges: Edges, crystals: Crystals, cutoff: flo
     Returns
     -------
     bonds, shown : Tensor
-        Bond of each edge, [edges], and an edge that shows each bond, [bonds].
+        Bond of each edge, [edges], and an edge that represents each bond, [bonds].
     """
-    # Equal lengths differ by rounding: 19 bits for them, 33 in double precision; 7 for an element, 16 for the crystal.
+    # Equal lengths differ by rounding: 19 bits for them, 33 in double precision. An element takes 7, the crystal 16.
     steps = 2**33 if length.dtype == torch.double else 2**19
     ends = crystals.numbers[edges.receivers], crystals.numbers[edges.senders]
     key = crystals.owner[edges.receivers]

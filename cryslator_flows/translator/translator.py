@@ -1,4 +1,4 @@
-"""The translator as users see it: pymatgen structures in, translations out."""
+"""Translator for pymatgen structures."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
     Batch = list[ReadStructure]
 
-# Atoms in a batch: enough that starting operations takes little of the time.
+# Atoms in a batch. With so many, the overhead of starting operations is small.
 ATOMS_PER_BATCH = 1024
 TOO_CLOSE = 0.7
 
-# Starting other processes takes some seconds, as long as two of them save on so many structures.
+# Starting processes takes some seconds. Two of them save this time on so many structures.
 WORTH_PROCESSES = 5000
-# More of them would wait for the one that reads and writes, and each takes some 350 MiB.
+# More processes would wait for the one that reads and writes, and each takes some 350 MiB.
 MOST_PROCESSES = 8
 
 TranslationResult = Translation | StructureError
@@ -54,7 +54,7 @@ class Translator:
     folder : ModelFolder
         The model to load.
     device : str or None
-        Where to compute, as in ``"cuda:1"``; the GPU, if there is one, for None.
+        Device of the computation, such as ``"cuda:1"``. None for the GPU if there is one.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class Translator:
         self.name = self.model.config.name
         self.version = self.model.version
         self._n_translated = 0
-        # Daemonic processes, those of multiprocessing.Pool, may not start others.
+        # Daemonic processes, such as workers of multiprocessing.Pool, must not start others.
         self._alone = current_process().daemon
 
     @classmethod
@@ -90,7 +90,7 @@ class Translator:
         Raises
         ------
         ModelError
-            There is no such model or device, or a file is damaged.
+            The model or device does not exist, or a file is damaged.
         """
         return cls(find_model(name), device)
 
@@ -100,9 +100,9 @@ class Translator:
         Raises
         ------
         StructureError
-            The structure makes no physical sense, see `check_structure`.
+            The structure is unphysical, see `check_structure`.
         """
-        # Threads that wait for each other on a busy machine can cost a factor of ten.
+        # Threads that wait for each other on a busy machine can take ten times as long.
         with one_thread():
             (result,) = self.translate_batch([("structure", structure)])
         if isinstance(result, StructureError):
@@ -115,7 +115,7 @@ class Translator:
         Raises
         ------
         StructureError
-            The first structure that cannot be translated, by its index. Use `translate_stream` to go on past it.
+            The first structure that cannot be translated, by its index. Use `translate_stream` to continue after it.
         """
         results = []
         named = ((f"structures[{index}]", structure) for index, structure in enumerate(structures))
@@ -126,12 +126,12 @@ class Translator:
         return results
 
     def translate_stream(self, structures: Iterable[Structure]) -> Iterator[Translation | StructureError]:
-        """Translate a stream of structures in batches, in order; a structure that is wrong gives its error.
+        """Translate a stream of structures in batches, in order. A wrong structure yields its error.
 
         Parameters
         ----------
         structures : iterable of Structure
-            Any number of structures; a batch at a time is held in memory.
+            Any number of structures. One batch at a time is in memory.
 
         Yields
         ------
@@ -142,12 +142,12 @@ class Translator:
             yield result
 
     def translate_labelled(self, rows: Iterable[ReadStructure]) -> Iterator[NamedResult]:
-        """Translate a stream of named structures; errors that come with it are passed on in their place.
+        """Translate a stream of named structures. Errors in the stream are passed on in their place.
 
         Parameters
         ----------
         rows : iterable of (name, Structure or StructureError)
-            Structures with the name that messages call them by, a file for instance.
+            Structures with their names for messages, such as file names.
 
         Yields
         ------
@@ -156,7 +156,7 @@ class Translator:
         """
         cores = torch.get_num_threads()
         ahead: deque[tuple[Batch, Future[list[TranslationResult]]]] = deque()
-        # A batch is too small for the threads of one operation to be worth their wake-up; a batch for each is not.
+        # A batch is too small for threads within one operation. A thread for each batch is efficient.
         with ThreadPoolExecutor(cores, initializer=one_thread) as threads:
             try:
                 for batch in in_batches(rows):
@@ -176,11 +176,11 @@ class Translator:
                     waiting.cancel()
 
     def translate_batch(self, batch: Batch) -> list[TranslationResult]:
-        """Check the structures of a batch and translate those that make sense, all at once in this thread."""
+        """Check the structures of a batch and translate the physical ones, all at once in this thread."""
         checked = [checked_row(*row) for row in batch]
         try:
             translations = iter(self._translate([item for item in checked if isinstance(item, Structure)]))
-        # One structure alone can be the reason: the others are translated without it.
+        # One structure alone can be the reason. The others are translated without it.
         except Exception as error:
             if len(batch) > 1:
                 return [result for row in batch for result in self.translate_batch([row])]
@@ -189,17 +189,20 @@ class Translator:
         return [item if isinstance(item, StructureError) else next(translations) for item in checked]
 
     def _processes(self) -> int:
-        """Count processes to translate in: this one, until it has translated so many that others are worth starting."""
+        """Return the number of processes for translation.
+
+        It is one until so many structures are translated that starting others pays.
+        """
         if self._alone or self.model.device != "cpu" or self._n_translated < WORTH_PROCESSES:
             return 1
         return min(cpu_count(), MOST_PROCESSES)
 
     def _results(self, batch: Batch, waiting: Future[list[TranslationResult]]) -> Iterator[NamedResult]:
-        """Results of a batch with the names of its rows."""
+        """Return the results of a batch with the names of its rows."""
         try:
             results = waiting.result()
         except BrokenProcessPool:
-            # Another process was killed, for want of memory most likely: this one goes on alone.
+            # A worker was killed, most likely for lack of memory. This process continues alone.
             self._alone = True
             results = self.translate_batch(batch)
         return zip((name for name, _ in batch), results, strict=True)
@@ -249,11 +252,11 @@ class Translator:
 
 
 def checked_row(name: str, item: Structure | StructureError) -> Structure | StructureError:
-    """A structure, or what is wrong with it."""
+    """Return a structure, or the error about it."""
     if isinstance(item, StructureError):
         return item
     if not isinstance(item, Structure):
-        raise TypeError(f"{name}: a {type(item).__name__} is no pymatgen Structure; give a Structure")
+        raise TypeError(f"{name}: a {type(item).__name__} is not a pymatgen Structure; give a Structure")
     try:
         check_structure(item, name)
     except StructureError as error:
@@ -262,7 +265,10 @@ def checked_row(name: str, item: Structure | StructureError) -> Structure | Stru
 
 
 def in_batches(rows: Iterable[ReadStructure]) -> Iterator[Batch]:
-    """Rows in batches of some `ATOMS_PER_BATCH` atoms, which bounds the edges: an atom has less than 20."""
+    """Yield rows in batches of some `ATOMS_PER_BATCH` atoms.
+
+    The number of atoms bounds the edges: an atom has less than 20.
+    """
     batch: Batch = []
     atoms = 0
     for name, item in rows:
@@ -275,19 +281,19 @@ def in_batches(rows: Iterable[ReadStructure]) -> Iterator[Batch]:
 
 
 def translate_elsewhere(folder: ModelFolder, version: str, batch: Batch) -> list[TranslationResult]:
-    """Translate a batch in another process, which keeps its model."""
+    """Translate a batch in another process, which keeps its model in memory."""
     with one_thread():
         return kept_translator(folder, version).translate_batch(batch)
 
 
 @lru_cache(maxsize=1)
 def kept_translator(folder: ModelFolder, version: str) -> Translator:
-    """Load a model unless it was the last one that this process loaded.
+    """Load a model unless it is the last one that this process loaded.
 
     Raises
     ------
     ModelError
-        A file is damaged, or the model is of another version.
+        A file is damaged, or the model has another version.
     """
     translator = Translator(folder)
     if translator.version != version:

@@ -88,7 +88,7 @@ def test_a_network_without_measure_is_refused_before_it_is_built(tiny_model, num
 def test_what_is_no_regular_file_is_not_read(tiny_model, name, replace):
     (tiny_model.path / name).unlink()
     replace(tiny_model.path / name)
-    with pytest.raises(ModelError, match=f"{name}: cannot be read \\(no regular file\\)"):
+    with pytest.raises(ModelError, match=f"{name}: cannot be read \\(not a regular file\\)"):
         LoadedModel(tiny_model)
 
 

@@ -1,1 +1,1 @@
-"""The system of the paper, kept as a reference beside the model of today."""
+"""System of the paper, kept as a reference beside the model of today."""

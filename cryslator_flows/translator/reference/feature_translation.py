@@ -1,7 +1,7 @@
 """Translation of the crystal feature as an image, after the paper's pix2pix networks. Torch only.
 
-The 256 numbers of a crystal feature are laid out as an image of 16 x 16; the generator predicts the difference
-between unrelaxed and relaxed feature. S. Kim et al., npj Comput. Mater. 9, 142 (2023); P. Isola et al., CVPR 2017.
+The 256 numbers of a crystal feature form an image of 16 x 16. The generator predicts the difference between
+unrelaxed and relaxed feature. S. Kim et al., npj Comput. Mater. 9, 142 (2023); P. Isola et al., CVPR 2017.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _block(layer: nn.Module, channels: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two convolutions that keep size and channels, added to what came in."""
+    """Two convolutions that keep size and channels, added to their input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -30,20 +30,20 @@ class Residual(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Add the body's output."""
+        """Return the image plus the body's output."""
         added: Tensor = image + self.body(image)
         return added
 
 
 class Generator(nn.Module):
-    """Predicts the unrelaxed minus the relaxed crystal feature.
+    """Network that predicts the unrelaxed minus the relaxed crystal feature.
 
     Parameters
     ----------
     channels : int
-        Channels of the first convolution; the innermost ones have 16 times as many.
+        Channels of the first convolution. The innermost ones have 16 times as many.
     steps : int
-        Convolutions that double the channels, and residual blocks, and convolutions that halve the channels.
+        Number of convolutions that double the channels, of residual blocks, and of halving convolutions.
     """
 
     def __init__(self, channels: int, steps: int = 4) -> None:
@@ -63,17 +63,20 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Difference of the features, [crystals, feature] -> [crystals, feature]."""
+        """Return the difference of the features, [crystals, feature] -> [crystals, feature]."""
         difference: Tensor = self.layers(_as_images(features)).flatten(1)
         return difference
 
     def translate(self, features: Tensor) -> Tensor:
-        """Translated crystal features, [crystals, feature]."""
+        """Return translated crystal features, [crystals, feature]."""
         return features - self(features)
 
 
 class Discriminator(nn.Module):
-    """Scores patches of a pair of features: one for unrelaxed beside relaxed, zero for unrelaxed beside translated."""
+    """Network that scores patches of a pair of features.
+
+    The score is one for unrelaxed beside relaxed, and zero for unrelaxed beside translated.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(sizes[-1], 1, 2))  # 16 -> 15
 
     def forward(self, unrelaxed: Tensor, other: Tensor) -> Tensor:
-        """Patch scores, [crystals, 1, 15, 15]."""
+        """Return patch scores, [crystals, 1, 15, 15]."""
         pair = _as_images(unrelaxed).repeat(1, 2, 1, 1)
         pair[:, 1:] = _as_images(other)
         scores: Tensor = self.layers(pair)

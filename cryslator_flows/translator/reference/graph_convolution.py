@@ -18,7 +18,7 @@ STEP = 0.2
 
 
 def leaky(*sizes: int) -> nn.Sequential:
-    """Linear layers, each followed by a leaky ReLU of slope 0.2."""
+    """Return linear layers, each followed by a leaky ReLU of slope 0.2."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(SLOPE)]
@@ -30,7 +30,7 @@ class Convolution(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # A linear layer on the two ends and the edge, one after the other, in three parts.
+        # A linear layer on the concatenation of both ends and the edge, in three parts.
         self.receive = nn.Linear(width, width, bias=False)
         self.send = nn.Linear(width, width, bias=False)
         self.keep = nn.Linear(width, width)
@@ -39,7 +39,7 @@ class Convolution(nn.Module):
         self.norm = nn.BatchNorm1d(width)
 
     def forward(self, atoms: Tensor, bonds: Tensor, edges: Edges, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """New atoms [atoms, F], new edges [edges, F] and the average edge of every atom [atoms, F]."""
+        """Return new atoms [atoms, F], new edges [edges, F] and the average edge of every atom [atoms, F]."""
         ends = self.receive(atoms)[edges.receivers] + self.send(atoms)[edges.senders]
         message = self.to_edge(ends + self.keep(bonds))
         average = torch.zeros_like(atoms).index_add_(0, edges.receivers, message * share)
@@ -57,7 +57,7 @@ class Trunk(nn.Module):
     layers : int
         Convolutions.
     cutoff : float
-        Largest distance in angstrom; Gaussians stand on it every 0.2 A.
+        Largest distance in angstrom, with a Gaussian every 0.2 angstrom.
     """
 
     centers: Tensor
@@ -70,14 +70,14 @@ class Trunk(nn.Module):
         self.layers = nn.ModuleList(Convolution(width) for _ in range(layers))
 
     def forward(self, crystals: Crystals, edges: Edges, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-        """Atoms [atoms, F], edges [edges, F] and average edge of every atom [atoms, F].
+        """Return atoms [atoms, F], edges [edges, F] and average edge of every atom [atoms, F].
 
         Parameters
         ----------
         crystals : Crystals
             The batch.
         edges : Edges
-            Its neighbours.
+            Neighbours of the batch.
         noise : float
             Standard deviation of Gaussian noise on the distances, in angstrom.
         """
@@ -96,7 +96,7 @@ class Trunk(nn.Module):
 
 
 class GraphConvolutionNetwork(nn.Module):
-    """Graph-Encoder and Regressor.
+    """Graph-Encoder and Regressor of the paper.
 
     Parameters
     ----------
@@ -118,12 +118,12 @@ class GraphConvolutionNetwork(nn.Module):
         self.register_buffer("spread", torch.ones(()))
 
     def encode(self, crystals: Crystals, edges: Edges, noise: float = 0.0) -> Tensor:
-        """Crystal features between -1 and 1, [crystals, feature]."""
+        """Return crystal features between -1 and 1, [crystals, feature]."""
         atoms, _, average = self.trunk(crystals, edges, noise)
         pooled = mean_per_crystal(torch.cat([atoms, average], dim=-1), crystals)
         return torch.tanh(self.read_out(pooled))
 
     def energy(self, features: Tensor) -> Tensor:
-        """Formation energy from crystal features, [crystals] in eV/atom."""
+        """Return the formation energy from crystal features, [crystals] in eV/atom."""
         standardised: Tensor = self.regressor(features)[:, 0]
         return self.mean + self.spread * standardised

@@ -1,4 +1,4 @@
-"""The paper's system in one piece, behind the interface of today's network. Torch only."""
+"""The paper's system as one network, with the interface of today's network. Torch only."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BASELINES = ("R", "U", "R+U")
 
 @dataclass(frozen=True)
 class ReferenceConfig:
-    """Shape of the paper's system; the defaults are the paper's own sizes.
+    """Shape of the paper's system. Defaults are the sizes of the paper.
 
     Parameters
     ----------
     width, layers : int
-        Of the Graph-Encoder.
+        Channels and convolutions of the Graph-Encoder.
     feature : int
         Length of the crystal feature, a square number.
     channels : int
@@ -34,7 +34,7 @@ class ReferenceConfig:
     cutoff : float
         Largest distance of a neighbour in angstrom.
     neighbors : int
-        Neighbour number at which an atom's reach ends; the paper does not say how many it took.
+        Neighbour number at which an atom's reach ends. The paper does not state its number.
     """
 
     width: int = 64
@@ -62,22 +62,22 @@ class ReferenceNetwork(nn.Module):
         super().__init__()
         self.config = config
         gcn = config.width, config.layers, config.cutoff, config.feature
-        # "R" was trained on relaxed crystals: the baseline GCN_R, and the encoder and regressor of the system.
+        # "R" was trained on relaxed crystals. It is the baseline GCN_R, and the encoder and regressor of the system.
         self.baselines = nn.ModuleDict({name: GraphConvolutionNetwork(*gcn) for name in BASELINES})
         self.generator = Generator(config.channels)
         self.cell = CellPredictor(config.cell_width, config.cell_layers, config.cutoff, config.feature)
         self.position = PositionPredictor(config.position_width, config.position_layers, config.cutoff, config.feature)
 
     def find_edges(self, crystals: Crystals) -> Edges:
-        """Neighbours of every atom as this network counts them."""
+        """Find the neighbours of every atom with the cutoff and neighbour number of this network."""
         return find_edges(replace(crystals, symmetry=None), self.config.cutoff, self.config.neighbors)
 
     def baseline(self, name: str) -> GraphConvolutionNetwork:
-        """One of `BASELINES`."""
+        """Return one of `BASELINES`."""
         return cast("GraphConvolutionNetwork", self.baselines[name])
 
     def crystal_features(self, prediction: Prediction, crystals: Crystals) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Encoded and translated features of whole crystals, [crystals, feature] each."""
+        """Return encoded and translated features of whole crystals, [crystals, feature] each."""
         return prediction.encoded, prediction.translated
 
     def translate(self, crystals: Crystals) -> Prediction:
@@ -86,8 +86,8 @@ class ReferenceNetwork(nn.Module):
         Returns
         -------
         Prediction
-            Energy of the translated crystal feature, strain and shifts of the Structure-Predictor; `encoded` and
-            `translated` are features of whole crystals, [crystals, feature]; the scale of the energy is one number.
+            Energy of the translated crystal feature, strain and shifts of the Structure-Predictor. `encoded` and
+            `translated` are features of whole crystals, [crystals, feature]. The scale of the energy is one number.
         """
         edges = self.find_edges(crystals)
         gcn = self.baseline("R")

@@ -1,8 +1,8 @@
 """Structure-Predictor of the paper: cell and positions from the crystal features. Torch only.
 
-The paper regresses raw fractional coordinates and cell entries, which depend on origin, axes and orientation. Here
-the same trunks and features give weights to the directions of the edges, so that strain and displacements turn with
-the crystal and keep its symmetry.
+The paper predicts raw fractional coordinates and cell entries, which depend on origin, axes and orientation. Here
+the same trunks and features give weights to the directions of the edges. Strain and displacements therefore
+rotate with the crystal and keep its symmetry.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cryslator_flows.translator.reference.graph_convolution import SLOPE, Trunk,
 
 
 class StructurePredictor(nn.Module):
-    """Trunk of its own, joined with the unrelaxed, translated and difference features of the crystal.
+    """Separate trunk, joined with the unrelaxed, translated and difference features of the crystal.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class StructurePredictor(nn.Module):
     def forward(
         self, crystals: Crystals, edges: Edges, unrelaxed: Tensor, translated: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Numbers of each edge [edges, outputs], unit vectors [edges, 3], and pooled atoms [crystals, 3 F]."""
+        """Return numbers of each edge [edges, outputs], unit vectors [edges, 3], and pooled atoms [crystals, 3 F]."""
         atoms, bonds, average = self.trunk(crystals, edges)
         crystal = self.crystal(torch.cat([unrelaxed, translated, unrelaxed - translated], dim=-1))
         local = torch.cat([atoms, average, crystal[crystals.owner]], dim=-1)
@@ -51,14 +51,14 @@ class StructurePredictor(nn.Module):
 
 
 class CellPredictor(StructurePredictor):
-    """Strain of the cell."""
+    """Structure predictor of the strain of the cell."""
 
     def __init__(self, width: int, layers: int, cutoff: float, feature: int) -> None:
         super().__init__(width, layers, cutoff, feature)
         self.volume = nn.Sequential(leaky(3 * width, feature, feature), nn.Linear(feature, 1))
 
     def strain(self, crystals: Crystals, edges: Edges, unrelaxed: Tensor, translated: Tensor) -> Tensor:
-        """Symmetric logarithmic strain, [crystals, 3, 3]."""
+        """Return the symmetric logarithmic strain, [crystals, 3, 3]."""
         numbers, unit, pooled = self(crystals, edges, unrelaxed, translated)
         eye = torch.eye(3, dtype=unit.dtype, device=unit.device)
         dyads = numbers[:, :, None] * (unit[:, :, None] * unit[:, None, :] - eye / 3)
@@ -67,10 +67,10 @@ class CellPredictor(StructurePredictor):
 
 
 class PositionPredictor(StructurePredictor):
-    """Displacements of the atoms."""
+    """Structure predictor of the displacements of the atoms."""
 
     def shift(self, crystals: Crystals, edges: Edges, unrelaxed: Tensor, translated: Tensor) -> Tensor:
-        """Displacements, drift removed, [atoms, 3] in angstrom."""
+        """Return the displacements, drift removed, [atoms, 3] in angstrom."""
         numbers, unit, _ = self(crystals, edges, unrelaxed, translated)
         shift = unit.new_zeros(len(crystals.numbers), 3).index_add_(0, edges.receivers, numbers * unit)
         return shift - mean_per_crystal(shift, crystals)[crystals.owner]
