@@ -1,1 +1,1 @@
-"""Training, fine-tuning, evaluating and describing models."""
+"""Training, fine-tuning, evaluation and description of models."""

@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 
 class Variant(StrictModel):
-    """One variant: what it changes of the common settings."""
+    """One variant: its changes to the common settings."""
 
-    variant: str = Field(description="What it is called in the table")
+    variant: str = Field(description="Name of the variant in the table")
     network: dict[str, Any] = Field(default_factory=dict, description="Fields of NetworkConfig to change")
     fit: dict[str, Any] = Field(default_factory=dict, description="Fields of FitConfig to change")
-    passes: list[int] = Field(default_factory=lambda: [1], description="Scored with each of these numbers of passes")
+    passes: list[int] = Field(default_factory=lambda: [1], description="Numbers of passes to score")
 
 
 class AblationPlan(StrictModel):
     """Content of ``ablations.yaml``."""
 
-    note: str = Field(description="What the variants have in common, in words")
-    reading: str = Field("", description="What the finished table says, in words")
+    note: str = Field(description="Common properties of the variants, in words")
+    reading: str = Field("", description="Conclusions from the finished table, in words")
     network: dict[str, Any] = Field(default_factory=dict, description="Changes to the recipe that all variants share")
     fit: dict[str, Any] = Field(default_factory=dict, description="Changes to the recipe that all variants share")
     variants: list[Variant] = Field(min_length=1)
 
 
 def vary(recipe: Recipe, *changes: tuple[dict[str, Any], dict[str, Any]]) -> Recipe:
-    """A recipe with fields of network and fit changed, in the order given.
+    """Return a recipe with fields of network and fit changed, in the given order.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def vary(recipe: Recipe, *changes: tuple[dict[str, Any], dict[str, Any]]) -> Rec
 def ablate(
     plan_file: Path | str, recipe: Recipe, run_dir: Path | str, report: Callable[[str, Progress], None]
 ) -> list[dict[str, Any]]:
-    """Fit and score every variant; finished ones are not fitted again.
+    """Fit and score every variant. Finished variants are not fitted again.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def ablate(
     Raises
     ------
     DataError
-        Plan or recipe is wrong.
+        The plan or the recipe is wrong.
     StoreError
         The same variants are being fitted, or a folder cannot be written.
     """

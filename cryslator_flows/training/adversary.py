@@ -9,7 +9,7 @@ from cryslator_flows.translator.network import Prediction, mlp
 
 
 class Adversary:
-    """Tells translated atom features from those of relaxed crystals, given the encoded ones beside them.
+    """Discriminator between translated atom features and features of relaxed crystals, given the encoded ones.
 
     Least-squares GAN: X. Mao et al., "Least squares generative adversarial networks", ICCV 2017, equation 9, with a
     discriminator that sees input and output as in pix2pix (P. Isola et al., CVPR 2017).
@@ -19,9 +19,9 @@ class Adversary:
     width : int
         Scalar channels of an atom.
     learning_rate : float
-        Of the discriminator's own optimiser.
+        Learning rate of the discriminator's optimiser.
     device : str
-        Where it lives.
+        Device of the discriminator.
     """
 
     def __init__(self, width: int, learning_rate: float, device: str) -> None:
@@ -29,11 +29,14 @@ class Adversary:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate, betas=(0.5, 0.999))
 
     def deceive(self, prediction: Prediction) -> Tensor:
-        """Loss of the translator: how far its features are from being taken for relaxed ones."""
+        """Return the loss of the translator: how clearly its features differ from relaxed ones."""
         return (self._score(prediction.encoded, prediction.translated) - 1).square().mean()
 
     def learn(self, prediction: Prediction, goal: Tensor) -> None:
-        """One step of the discriminator on a batch; `goal` holds the relaxed crystals' features, [orbits, F]."""
+        """Take one step of the discriminator on a batch.
+
+        `goal` holds the relaxed crystals' features, [orbits, F].
+        """
         encoded = prediction.encoded.detach()
         real, fake = self._score(encoded, goal), self._score(encoded, prediction.translated.detach())
         self.optimizer.zero_grad(set_to_none=True)

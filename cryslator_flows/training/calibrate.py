@@ -1,4 +1,4 @@
-"""Calibrate a finished network on the validation pairs."""
+"""Calibration of a finished network on the validation pairs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Share of the validation crystals that count as out of domain.
 FAR = 0.01
-# Training crystals that stand for the domain: more would take longer than the translation itself.
+# Number of training crystals that represent the domain. More would take longer than the translation itself.
 KNOWN = 5000
 
 
@@ -68,29 +68,29 @@ def calibrate(
     settles: bool,
     element_volumes: Tensor,
 ) -> Calibration:
-    """Fit everything that is learnt from the validation pairs once the network is done.
+    """Fit all numbers that are learnt from the validation pairs after the network.
 
     Parameters
     ----------
     network : Network or ReferenceNetwork
         The finished network.
     train : Pairs
-        Training pairs that stand for the domain.
+        Training pairs that represent the domain.
     val : Pairs
         Validation pairs.
     weights : Tensor
-        Weight of each validation pair; those of one target add up to one, [pairs].
+        Weight of each validation pair, [pairs]. Weights of one target add up to one.
     device : str
-        Where to compute.
+        Device of the computation.
     settles : bool
-        Whether relaxed crystals are recognised and left as they are.
+        True to recognise relaxed crystals and leave them unchanged.
     element_volumes : Tensor
         As in `Calibration`.
 
     Returns
     -------
     Calibration
-        The result.
+        The fitted calibration.
     """
     few = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:KNOWN]
     known = _translate_all(network, train.take(few), device).features
@@ -119,10 +119,10 @@ def calibrate(
 
 
 def _fit_scale(errors: Tensor, weights: Tensor, energy_scale: Tensor, distance: Tensor) -> Tensor:
-    """Coefficients of `sigma` with the largest likelihood under a Laplace distribution, not below zero each."""
-    from scipy.optimize import minimize  # half a second that those who only translate need not wait
+    """Return the coefficients of `sigma` with the largest likelihood under a Laplace distribution, last two >= 0."""
+    from scipy.optimize import minimize  # takes half a second, which pure translation saves
 
-    # Double precision: the gradient is taken by differences.
+    # Double precision, since the gradient is taken by finite differences.
     share, size_of = (weights / weights.sum()).double(), errors.double()
     at = energy_scale.double(), distance.double()
 

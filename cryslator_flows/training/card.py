@@ -1,4 +1,4 @@
-"""Model cards in Markdown; every number in them comes from files that were measured."""
+"""Model cards in Markdown. All their numbers come from measured files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ABLATIONS = "ablations.json"
 
 
 def model_card(folder: Path, text: CardText) -> str:
-    """Card of a model from ``metrics.json`` and, where they are there, its ablations and its feature map.
+    """Return the card of a model from ``metrics.json`` and, if present, its ablations and its feature map.
 
     Parameters
     ----------
     folder : Path
         The model's folder.
     text : CardText
-        What the recipe says in words.
+        Parts of the recipe for the card.
 
     Returns
     -------
@@ -48,9 +48,7 @@ def model_card(folder: Path, text: CardText) -> str:
     """
     config, metrics = ModelFolder(folder).config(), ModelFolder(folder).metrics()
     if not metrics:
-        raise ModelError(
-            f"{folder / METRICS}: missing, so that there is nothing to say on a card; train the model first"
-        )
+        raise ModelError(f"{folder / METRICS}: missing, so a card has no numbers; train the model first")
     front = yaml.safe_dump(
         {"model_name": config.name, "library_name": "cryslator-flows", "license": text.licence.split(";")[0]},
         sort_keys=False,
@@ -103,7 +101,7 @@ def _training(training: dict[str, Any], unit: str) -> str:
     if "split_by" in training:
         words += f"Split by {training['split_by']}: formulas of the test pairs are among those of the training. "
     if "left_out" in training:
-        words += f"{training['left_out']:,} pairs that tell of validation or test pairs were left out. "
+        words += f"{training['left_out']:,} pairs that leak validation or test pairs were left out. "
     if "stages" in training:
         head = "| stage | epochs | minutes | best error on the validation pairs |\n|---|---|---|---|\n"
         rows = [f"| {r['stage']} | {r['epochs']} | {r['minutes']} | {r['best']:.4f} |" for r in training["stages"]]
@@ -118,7 +116,7 @@ def _training(training: dict[str, Any], unit: str) -> str:
 
 
 def _tuning(metrics: dict[str, Any], unit: str) -> str:
-    """How a model was fine-tuned, and what the validation pairs said of it."""
+    """Return the section about the fine-tuning of a model and its errors on the validation pairs."""
     training, tuning = metrics["training"], metrics["tuning"]
     pairs, formulas, replay = tuning["new_pairs"], tuning["new_formulas"], tuning["replay"]
     sources = [f"{replay['pairs']:,} old pairs"] * bool(replay["pairs"])
@@ -132,7 +130,7 @@ def _tuning(metrics: dict[str, Any], unit: str) -> str:
         else "No old pairs were replayed: what the base knew of other crystals may be lost.",
     ]
     if tuning["left_out"]:
-        words.append(f"{tuning['left_out']:,} pairs that tell of validation or test pairs were left out.")
+        words.append(f"{tuning['left_out']:,} pairs that leak validation or test pairs were left out.")
     best = training["best"]
     found = best["validation"]
     words.append(
@@ -169,7 +167,7 @@ def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
 
 
 def _by_class(evaluations: list[Evaluation], name: str, unit: str) -> str:
-    """Scores of a model from unrelaxed structures in each class of compound, beside the input copied."""
+    """Return scores of a model from unrelaxed structures in each class of compound, beside the copied input."""
     head = [
         "From the unrelaxed structure, by class of compound; in brackets the input copied:",
         "",

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def locked(file: Path, aim: str) -> Iterator[None]:
-    """Hold the lock on a file, made with its folder if missing.
+    """Hold the lock on a file. Create the file and its folder if missing.
 
     Raises
     ------
     StoreError
-        Another process holds it, or it cannot be written.
+        Another process holds the lock, or the file cannot be written.
     """
     lock = FileLock(file)
     try:
@@ -49,30 +49,30 @@ def locked(file: Path, aim: str) -> Iterator[None]:
 
 
 def sole_training(run_dir: Path) -> AbstractContextManager[None]:
-    """Keep a run folder to one training at a time.
+    """Limit a run folder to one training at a time.
 
     Raises
     ------
     StoreError
-        Another training runs in it, or it cannot be written.
+        Another training runs in the folder, or the folder cannot be written.
     """
     return locked(run_dir / "train.lock", "train in this folder, or name another one with --run-dir")
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write arrays; a stop leaves the old file or the new one, from which the same command continues.
+    """Write arrays. After a stop, the old or the new file is complete, and the same command continues from it.
 
     Raises
     ------
     StoreError
-        The disk is full, say; the old file is left as it was.
+        The file cannot be written, for example on a full disk. The old file is unchanged.
     """
     with whole_file(path) as file:
         np.savez(file, **arrays)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read what `write_arrays` wrote.
+    """Read the arrays of `write_arrays`.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def damaged_checkpoint(path: Path, error: Exception) -> DataError:
-    """Return the error about a checkpoint with parts missing, or of another shape."""
+    """Return the error about a checkpoint with missing parts or another shape."""
     reason = "weights of another network" if isinstance(error, RuntimeError) else " ".join(str(error).split())
     return DataError(f"{path}: damaged checkpoint ({reason}); remove it to restart")
 
@@ -104,12 +104,12 @@ def check_recipe(path: Path, there: dict[str, Any], here: dict[str, Any]) -> Non
     path : Path
         The checkpoint.
     there, here : dict
-        Settings and digests of the checkpoint, and of the training that reads it; older checkpoints lack ``pairs``.
+        Settings and digests of the checkpoint, and of the training that reads it. Older checkpoints lack ``pairs``.
 
     Raises
     ------
     DataError
-        It belongs to another recipe or to other data; the message names the first difference.
+        The checkpoint belongs to another recipe or to other data. The message names the first difference.
     """
     known = {key: value for key, value in json.loads(json.dumps(here)).items() if key in there or key != "pairs"}
     if differs := _unlike(there, known):
@@ -119,7 +119,7 @@ def check_recipe(path: Path, there: dict[str, Any], here: dict[str, Any]) -> Non
 
 
 def _unlike(there: Any, here: Any, name: str = "") -> str | None:
-    """Name the first setting in which two recipes differ; None if none does."""
+    """Return the first setting in which two recipes differ; None if none does."""
     if isinstance(there, dict) and isinstance(here, dict):
         found = (_unlike(there.get(key), here.get(key), f"{name}.{key}".lstrip(".")) for key in {**here, **there})
         return next(filter(None, found), None)
@@ -130,7 +130,7 @@ def _unlike(there: Any, here: Any, name: str = "") -> str | None:
 
 
 def moments_to_arrays(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Any]:
-    """State of an optimiser as named arrays."""
+    """Return the state of an optimiser as named arrays."""
     state = optimizer.state_dict()["state"]
     return {
         f"{prefix}/{index}/{name}": value.cpu().numpy() for index, row in state.items() for name, value in row.items()
@@ -138,5 +138,5 @@ def moments_to_arrays(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]]) -> None:
-    """Inverse of `moments_to_arrays`."""
+    """Restore the state of an optimiser from the arrays of `moments_to_arrays`."""
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

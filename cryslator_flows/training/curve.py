@@ -1,4 +1,4 @@
-"""The course of a fit as a picture that grows with it."""
+"""Plot of validation errors during a fit."""
 
 from __future__ import annotations
 

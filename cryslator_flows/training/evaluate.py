@@ -1,4 +1,4 @@
-"""Score models on pairs of unrelaxed and relaxed structures, beside simple baselines."""
+"""Scores of models on pairs of unrelaxed and relaxed structures, beside simple baselines."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from cryslator_flows.training.records import PairRecord
 
 BATCH = 64
-# Starting other processes takes some seconds, as long as the comparison of so many structures.
+# Starting processes takes some seconds, as long as the comparison of so many structures.
 WORTH_PROCESSES = 200
-# Structures that a process compares before it is given more.
+# Structures that a process compares in one task.
 AT_ONCE = 32
-# Each takes some 250 MiB.
+# Each process takes some 250 MiB.
 MOST_PROCESSES = 16
 
 CLASSES: dict[str, set[str]] = {
@@ -49,9 +49,9 @@ INPUTS: tuple[Input, ...] = ("unrelaxed", "intermediate", "relaxed")
 
 
 class StructureScore(BaseModel):
-    """How near predicted structures come to the relaxed ones, means over the targets."""
+    """Differences between predicted and relaxed structures, means over the targets."""
 
-    volume_error: float = Field(description="Mean of |V / V_relaxed - 1|")
+    volume_error: float = Field(description="Mean of |V / V_relaxed - 1|, without unit")
     displacement: float = Field(description="Mean over atoms, then targets, in angstrom; see `displacement`")
     loose_match: float = Field(description="Share found equal by StructureMatcher, 0.2/0.3/5, scaled")
     strict_match: float = Field(description="Share found equal by StructureMatcher, 0.05/0.1/2, not scaled")
@@ -63,44 +63,48 @@ MEANS = tuple(StructureScore.model_fields)[:-1]
 
 
 class UncertaintyScore(BaseModel):
-    """What the stated uncertainty and the domain flag are worth."""
+    """Quality of the stated uncertainty and of the domain flag."""
 
     coverage_68: float = Field(description="Share of targets within the 68 % interval")
     coverage_90: float = Field(description="Share of targets within the 90 % interval")
-    mean_width_90: float = Field(description="Mean half width of the 90 % interval")
+    mean_width_90: float = Field(description="Mean half width of the 90 % interval, in the target's unit")
     risk: dict[str, float] = Field(description="Mean absolute error of the most certain share of the targets")
     out_of_domain: float = Field(description="Share flagged as out of domain")
-    mae_in_domain: float | None = Field(description="Mean absolute error of those not flagged")
-    mae_out_of_domain: float | None = Field(description="Mean absolute error of those flagged")
+    mae_in_domain: float | None = Field(
+        description="Mean absolute error of targets without the flag, in the target's unit"
+    )
+    mae_out_of_domain: float | None = Field(description="Mean absolute error of flagged targets, in the target's unit")
 
 
 class Score(BaseModel):
-    """One method on one kind of input."""
+    """Scores of one method on one kind of input."""
 
-    method: str = Field(description="Name of the model, or what was done instead")
-    input: Input = Field(description="Which structure went in")
-    energy_mae: float | None = Field(None, description="Of the formation energy, or the model's target, in its unit")
-    structure: StructureScore | None = Field(None, description="None for methods that give an energy alone")
-    uncertainty: UncertaintyScore | None = Field(None, description="None for methods that state none")
+    method: str = Field(description="Name of the model or of the baseline")
+    input: Input = Field(description="Kind of input structure")
+    energy_mae: float | None = Field(None, description="MAE of the formation energy or the model's target, in its unit")
+    structure: StructureScore | None = Field(
+        None, description="Score of structures; None for methods with energies alone"
+    )
+    uncertainty: UncertaintyScore | None = Field(None, description="Score of uncertainty; None for methods without one")
 
 
 class Evaluation(BaseModel):
     """Scores of models and baselines on one file of pairs."""
 
-    chemistry: str = Field(description="Which targets were scored")
+    chemistry: str = Field(description="Class of the scored targets")
     n_targets: int = Field(description="Pairs scored: the first of each target")
     n_energies: int = Field(description="Targets whose formation energy is known")
     models: dict[str, str] = Field(description="Version of each model")
     scores: list[Score]
 
     def score(self, method: str, kind: Input = "unrelaxed") -> Score:
-        """The score of one method on one kind of input."""
+        """Return the score of one method on one kind of input."""
         return next(score for score in self.scores if (score.method, score.input) == (method, kind))
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one method says of all targets, None or NaN where it says nothing."""
+    """Predictions of one method for all targets; None or NaN where missing."""
 
     method: str
     input: Input
@@ -111,16 +115,16 @@ class Predictions:
 
 
 def compound_class(species: Iterable[str]) -> str:
-    """Class of a compound by its anion: the first of `CLASSES` whose elements it holds.
+    """Return the class of a compound by its anion: the first of `CLASSES` with one of its elements.
 
-    Carbides, hydrides and crystals of noble gases are ``others``; what is left are ``intermetallics``.
+    Carbides, hydrides and crystals of noble gases are ``others``. All other compounds are ``intermetallics``.
     """
     there = set(species)
     return next((name for name, elements in CLASSES.items() if elements & there), "intermetallics")
 
 
 def first_of_each_target(records: Iterable[PairRecord]) -> list[PairRecord]:
-    """The first pair of every target, in order."""
+    """Return the first pair of every target, in order."""
     first: dict[str, PairRecord] = {}
     for record in records:
         first.setdefault(record.target, record)
@@ -128,10 +132,10 @@ def first_of_each_target(records: Iterable[PairRecord]) -> list[PairRecord]:
 
 
 def make_inputs(pairs: Pairs, kind: Input) -> Crystals:
-    """Input crystals of one kind.
+    """Return the input crystals of one kind.
 
-    An intermediate lies at a random point of the straight path from the unrelaxed to the relaxed crystal, with noise
-    (`Augmentation`); the same one every time.
+    An intermediate is at a random point of the straight path from the unrelaxed to the relaxed crystal, with noise
+    (`Augmentation`). It is the same in every call.
     """
     if kind == "intermediate":
         along = Augmentation(unrelaxed=0, relaxed=0)
@@ -140,7 +144,7 @@ def make_inputs(pairs: Pairs, kind: Input) -> Crystals:
 
 
 def split(crystals: Crystals) -> Iterable[Crystals]:
-    """Batches of a few crystals, in order."""
+    """Yield batches of a few crystals, in order."""
     ends = torch.cumsum(crystals.n_atoms, 0)
     for rows in torch.arange(len(crystals.n_atoms)).split(BATCH):
         first, last = int(ends[rows[0]] - crystals.n_atoms[rows[0]]), int(ends[rows[-1]])
@@ -151,7 +155,7 @@ def split(crystals: Crystals) -> Iterable[Crystals]:
 
 @torch.inference_mode()
 def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kind: Input) -> list[Predictions]:
-    """Predictions of a model, and of the baselines it carries, for all targets."""
+    """Return predictions of a model, and of the baselines in it, for all targets."""
     outcomes = [model.predict(batch) for batch in split(crystals)]
     lattices = torch.cat([outcome.translated.lattices.cpu() for outcome in outcomes])
     frac = torch.cat([outcome.translated.frac.cpu() for outcome in outcomes])
@@ -178,7 +182,7 @@ def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kin
 
 
 def scale_to_volumes(crystals: Crystals, element_volumes: torch.Tensor) -> Crystals:
-    """Crystals with every cell scaled to the sum of its element volumes."""
+    """Return crystals with every cell scaled to the sum of its element volumes."""
     volumes = mean_per_crystal(element_volumes.cpu()[crystals.numbers], crystals) * crystals.n_atoms
     factor = (volumes / crystals.volumes) ** (1 / 3)
     return replace(crystals, lattices=crystals.lattices * factor[:, None, None])
@@ -196,7 +200,7 @@ def score_uncertainty(
     widths : array
         Half widths of the 68 and 90 % intervals, [targets, 2].
     far : array
-        Flagged as out of domain, [targets].
+        True for targets flagged as out of domain, [targets].
     """
     order = np.argsort(widths[:, 1], kind="stable")
     shares = (0.25, 0.5, 0.75, 1.0)
@@ -217,30 +221,30 @@ def evaluate(
     inputs: Iterable[Input] = ("unrelaxed",),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Evaluation]:
-    """Translate the first pair of every target and compare with the relaxed structure.
+    """Translate the first pair of every target and compare it with the relaxed structure.
 
     Parameters
     ----------
     models : list of LoadedModel
-        Models of one target; the first one's element volumes make the volume-only baseline.
+        Models of one target. The element volumes of the first one make the volume-only baseline.
     records : iterable of PairRecord
-        Pairs; further pairs of a target are left out.
+        Pairs. Only the first pair of each target is used.
     inputs : iterable of str
-        Which structures go in: unrelaxed, intermediate, relaxed.
+        Kinds of input structures: unrelaxed, intermediate, relaxed.
     progress : callable or None
-        Called with the method and input, the structures done and their number.
+        Called with the method and input, the number of finished structures, and the number of all structures.
 
     Returns
     -------
     list of Evaluation
-        On all targets, on those of X-Mn-O if there are any, and on each class of `compound_class` if there are
-        several. Methods are the input copied, the input scaled to
-        element volumes, the models, and the graph convolution networks that `cryslator-2023` carries.
+        Evaluation of all targets, of X-Mn-O targets if there are any, and of each class of `compound_class` if there
+        are several. The methods are the copied input, the input scaled to element volumes, the models, and the graph
+        convolution networks of `cryslator-2023`.
 
     Raises
     ------
     DataError
-        There are no pairs.
+        The pairs are empty.
     """
     first = first_of_each_target(records)
     if not first:

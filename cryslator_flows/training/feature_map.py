@@ -1,4 +1,4 @@
-"""Picture of the crystal features before and after translation, as in the paper's Figure 3."""
+"""Map of the crystal features before and after translation, as in the paper's Figure 3."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.loaded import LoadedModel
 
 COLORS = {"unrelaxed": "#d1495b", "relaxed": "#2e6f95"}
-# More points would take minutes to lay out and hide each other.
+# More points would take minutes to lay out and would hide each other.
 MOST_TARGETS = 1000
 
 
 @torch.inference_mode()
 def crystal_features(model: LoadedModel, pairs: Pairs, kind: Input) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Encoded and translated features of the inputs of one kind, [crystals, F] each."""
+    """Return encoded and translated features of the inputs of one kind, [crystals, F] each."""
     parts = []
     for batch in split(make_inputs(pairs, kind)):
         crystals = model.to_single(batch)
@@ -45,8 +45,8 @@ def crystal_features(model: LoadedModel, pairs: Pairs, kind: Input) -> tuple[NDA
 def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: Path | str) -> dict[str, Any]:
     """Lay the features of unrelaxed and relaxed crystals out by t-SNE, before and after translation, and draw them.
 
-    L. van der Maaten and G. Hinton, "Visualizing data using t-SNE", JMLR 9, 2579 (2008), by scikit-learn; one layout
-    for all.
+    The method is from L. van der Maaten and G. Hinton, "Visualizing data using t-SNE", JMLR 9, 2579 (2008), by
+    scikit-learn. All features are in one map.
 
     Parameters
     ----------
@@ -60,14 +60,14 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
     Returns
     -------
     dict
-        ``targets``; mean distance of a crystal's unrelaxed from its relaxed features, of its translated from its
-        relaxed features, and with both translated; the share of crystals whose nearest relaxed crystal is their own,
-        for the same three.
+        Number of ``targets``. Mean distances between unrelaxed and relaxed features, between translated and relaxed
+        features, and with both translated. Share of crystals whose nearest relaxed crystal is the true one, for the
+        same three pairs of features.
 
     Raises
     ------
     DataError
-        There are fewer than two targets.
+        The pairs have fewer than two targets.
     """
     folder = Path(folder)
     from matplotlib.figure import Figure

@@ -1,6 +1,6 @@
 """Fit the network to a prepared tensor file: resumable at any step, on any machine with torch and numpy.
 
-``python -m cryslator_flows.training.fit prepared.npz RUN_DIR`` is the whole of it; ``cryslator train`` calls the
+``python -m cryslator_flows.training.fit prepared.npz RUN_DIR`` does the whole fit. ``cryslator train`` calls the
 same function and then writes the model folder.
 """
 
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# A killed fit loses so much at most.
+# A killed fit loses at most this many seconds.
 SAVE_SECONDS = 180.0
 
 
 class Fit:
-    """A fit in progress: network, running average, optimiser and clock, saved and restored together."""
+    """Fit in progress: network, running average, optimiser and clock, which are saved and restored together."""
 
     def __init__(self, arrays: dict[str, Tensor], network: NetworkConfig, config: FitConfig, device: str) -> None:
         torch.manual_seed(config.seed)
@@ -83,25 +83,25 @@ class Fit:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch."""
+        """Number of optimiser steps in an epoch."""
         examples = len(self.pairs) / (1 - self.config.denoising_share)
         return max(1, int(examples) // self.config.batch_size)
 
     @property
     def done(self) -> float:
-        """Share of the fit that lies behind, 0 to 1, by steps or by time, whichever is further."""
+        """Finished share of the fit, 0 to 1, by steps or by time, whichever is larger."""
         by_steps = self.step / (self.config.epochs * self.steps_per_epoch)
         by_time = 0.0 if self.config.minutes is None else self.seconds / 60 / self.config.minutes
         return min(1.0, max(by_steps, by_time))
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What a checkpoint belongs to: settings, and digests of the data."""
+        """Identity of a checkpoint: settings, and digests of the data."""
         return {"network": asdict(self.network.config), "fit": asdict(self.config), **self._digests}
 
     @cached_property
     def _digests(self) -> dict[str, str]:
-        """Digests of some columns of the training data, and of every column that is learnt from or selected on."""
+        """Digest of some columns of the training data, and digest of all columns of training and validation data."""
         some = hashlib.sha256()
         for part in (self.pairs, self.relaxed):
             for column in (part.n_atoms, part.numbers, part.energy, part.relaxed_lattices):
@@ -111,17 +111,17 @@ class Fit:
     def run_epoch(
         self, report_step: Callable[[float], None] | None = None, keep: Callable[[], None] | None = None
     ) -> Progress:
-        """Train for one epoch, or for what is left of it, or until the time is up; then validate.
+        """Train until the end of the epoch or of the time, then validate.
 
         Parameters
         ----------
         report_step : callable or None
-            Called after every step with the share done.
+            Called after every step with the finished share.
         keep : callable or None
             Called every `SAVE_SECONDS`, to save.
         """
         config, weights = self.config, asdict(self.config.weights)
-        # Every epoch starts from its own seed, so that a resumed fit draws what an unbroken one draws.
+        # Every epoch has its own seed, so that a resumed fit draws the same numbers as an uninterrupted one.
         generator = torch.Generator().manual_seed(config.seed + 1 + self.epoch)
         plan = self.plan(generator)
         if self.batch:
@@ -163,16 +163,16 @@ class Fit:
 
     @property
     def n_noisy(self) -> int:
-        """Relaxed crystals to be denoised in a batch."""
+        """Number of relaxed crystals to denoise in a batch."""
         return min(round(self.config.batch_size * self.config.denoising_share), len(self.relaxed))
 
     def plan(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Rows of the pairs of each batch of an epoch."""
+        """Return the rows of the pairs of each batch of an epoch."""
         order = torch.randperm(len(self.pairs), generator=generator)
         return order.split(self.config.batch_size - self.n_noisy)
 
     def compose(self, rows: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor]:
-        """A batch of such pairs and of others, and what is True where an example is to be denoised, [pairs]."""
+        """Return a batch of these pairs and of others, and a mask of the examples to denoise, [pairs]."""
         batch = self.pairs.take(rows)
         if self.n_noisy:
             others = torch.randint(len(self.relaxed), (self.n_noisy,), generator=generator)
@@ -180,15 +180,15 @@ class Fit:
         return batch, torch.arange(len(batch)) >= len(rows)
 
     def validate(self) -> dict[str, float]:
-        """Errors on the validation pairs; the lowest ``score`` is that of the best weights."""
+        """Return errors on the validation pairs. The best weights have the lowest ``score``."""
         return validate(self.average, self.validation)
 
     def decay(self) -> float:
-        """Share of the running average that the next step leaves: small at first, as it starts from noise."""
+        """Return the decay of the running average. It is small at first, as the weights start from noise."""
         return min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
 
     def _update(self, total: Tensor) -> None:
-        """One step of the optimiser and of the running average; a step that is not finite is left out."""
+        """Take one step of the optimiser and of the running average. Gradients that are not finite are skipped."""
         config = self.config
         warm = min(1.0, (self.step + 1) / config.warmup_steps)
         cosine = 0.5 * (1 + float(np.cos(np.pi * self.done)))
@@ -207,7 +207,7 @@ class Fit:
             torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def save(self, path: Path) -> None:
-        """Write everything a resumed fit needs; the file is replaced in one move."""
+        """Write the data that a resumed fit needs. The file is replaced atomically."""
         arrays: dict[str, Any] = {}
         for prefix, module in (("network", self.network), ("average", self.average)):
             arrays |= {f"{prefix}/{name}": value.cpu().numpy() for name, value in module.state_dict().items()}
@@ -232,7 +232,7 @@ class Fit:
         write_arrays(path, arrays)
 
     def restore(self, path: Path) -> None:
-        """Continue from what `save` wrote.
+        """Continue from the file of `save`.
 
         Raises
         ------
@@ -277,7 +277,7 @@ AnyFit = TypeVar("AnyFit", bound=Fit)
 
 
 def thin(pairs: Pairs, share: float, seed: int) -> Pairs:
-    """A random share of pairs, at least one if there are any."""
+    """Return a random share of pairs, at least one if there are any."""
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
     return pairs.take(order[: max(1, round(share * len(pairs)))])
 
@@ -298,26 +298,26 @@ def fit(
     report_step: Callable[[float], None] | None = None,
     kind: type[AnyFit] = Fit,  # type: ignore[assignment]
 ) -> AnyFit:
-    """Fit a network to a prepared tensor file, or go on where an earlier run stopped.
+    """Fit a network to a prepared tensor file, or continue a stopped run.
 
     Parameters
     ----------
     prepared : Path
-        File of `cryslator_flows.training.prepare.prepare`; it carries the network's and the fit's settings.
+        File of `cryslator_flows.training.prepare.prepare`, which has the settings of network and fit.
     run_dir : Path
-        Holds ``checkpoint.npz`` (written every `SAVE_SECONDS` and after every epoch) and ``metrics.jsonl`` (one line an
-        epoch).
+        Folder for ``checkpoint.npz``, written every `SAVE_SECONDS` and after every epoch, and ``metrics.jsonl``, with
+        one line for each epoch.
     report : callable
         Called after every epoch.
     report_step : callable or None
-        Called after every step with the share done.
+        Called after every step with the finished share.
     kind : type of Fit
-        What the fit is.
+        Class of the fit.
 
     Returns
     -------
     Fit
-        The finished fit; `best_weights` holds the weights with the best validation score.
+        The finished fit. Its `best_weights` are the weights with the best validation score.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Settings of a fit, and where it stands. Torch and numpy only."""
+"""Settings and progress of a fit. Torch and numpy only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch work on so many threads meanwhile; 0 leaves the number as it is."""
+    """Set the number of torch threads within a ``with``. 0 leaves the number unchanged."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -28,14 +28,15 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How the network is fitted.
+    """Settings of the fit of a network.
 
     Parameters
     ----------
     epochs : int
-        Passes over the training pairs; the learning rate decays to its end over them.
+        Passes over the training pairs. The learning rate decays over all of them.
     minutes : float or None
-        Training time at most, over all resumed runs together; a busy machine trains less in it. None for no bound.
+        Largest training time in minutes, over all resumed runs together; None for no bound. A busy machine trains
+        less in it.
     batch_size : int
         Pairs in a step.
     learning_rate : float
@@ -43,23 +44,23 @@ class FitConfig:
     warmup_steps : int
         Steps of the warm-up.
     weight_decay : float
-        Of AdamW.
+        Weight decay of AdamW.
     clip : float
         Largest norm of the gradient.
     ema_decay : float
-        Decay of the running average of the weights, which is teacher and result.
+        Decay of the running average of the weights, which is both teacher and result.
     pairs : int or None
-        Training pairs to use, drawn at random, with the same share of the relaxed crystals; None for all.
+        Number of training pairs, drawn at random with the same share of the relaxed crystals. None for all.
     denoising_share : float
-        Share of the examples that are relaxed crystals to be denoised.
+        Share of the examples that are relaxed crystals to denoise.
     weights : LossWeights
         Weight of each term of the loss.
     augmentation : Augmentation
-        How inputs are drawn.
+        Settings for drawing inputs.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     threads : int
-        Torch threads; 0 leaves torch's own choice.
+        Torch threads. 0 leaves torch's choice.
     """
 
     epochs: int = 60
@@ -80,16 +81,16 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands after an epoch.
+    """Progress of a fit after an epoch.
 
     Parameters
     ----------
     epoch, step : int
         Epochs and steps done.
     minutes : float
-        Training time spent, earlier runs included.
+        Training time so far in minutes, with earlier runs.
     done : float
-        Share of the epochs or of the time, whichever is further, 0 to 1.
+        Finished share of the epochs or of the time, whichever is larger, 0 to 1.
     loss : dict
         Mean of each term of the loss over the epoch.
     validation : dict
@@ -104,7 +105,7 @@ class Progress:
     validation: dict[str, float]
 
     def describe(self) -> str:
-        """One line."""
+        """Return the progress as one line."""
         validation = ", ".join(f"{name} {value:.4f}" for name, value in self.validation.items())
         return (
             f"epoch {self.epoch}  {self.minutes:.1f} min  {self.done:.0%}  loss {self.loss['total']:.3f}  {validation}"

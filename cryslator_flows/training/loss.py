@@ -1,4 +1,4 @@
-"""What the network is trained to get right."""
+"""Loss function of the network."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class LossWeights:
     shift : float
         Displacements.
     distance : float
-        Bond lengths of the relaxed crystal.
+        Bond lengths in the relaxed crystal.
     feature : float
-        Translated features against those of the relaxed crystal.
+        Difference between translated features and features of the relaxed crystal.
     adversarial : float
-        Least-squares loss of a discriminator that tells translated features from those of relaxed crystals.
+        Least-squares loss of a discriminator between translated features and features of relaxed crystals.
     """
 
     energy: float = 1.0
@@ -45,14 +45,14 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Scales:
-    """Typical size of strain and, in angstrom, of displacements, by which their losses are divided."""
+    """Typical size of strain and, in angstrom, of displacements. The losses are divided by them."""
 
     strain: float
     shift: float
 
 
 def measure_scales(pairs: Pairs) -> Scales:
-    """Mean absolute target of both kinds over the training pairs."""
+    """Return the mean absolute target of both kinds over the training pairs."""
     strain = strain_between(pairs.unrelaxed_lattices, pairs.relaxed_lattices)
     shift = shift_between(pairs.unrelaxed, pairs.relaxed)
     return Scales(
@@ -62,14 +62,16 @@ def measure_scales(pairs: Pairs) -> Scales:
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean of values [n] by weights [n]; zero where no weight is left."""
+    """Return the mean of values [n] by weights [n]; zero if all weights are zero."""
     return (values * weights).sum() / weights.sum().clamp(min=1e-12)
 
 
 def loss_terms(
     network: Network, teacher: Network, inputs: Crystals, pairs: Pairs, scales: Scales
 ) -> tuple[dict[str, Tensor], Prediction, Tensor]:
-    """Every term of the loss of one batch but the adversarial one, the structural ones over their scales.
+    """Return all terms of the loss of one batch except the adversarial one.
+
+    Structural terms are divided by their scales.
 
     Parameters
     ----------
@@ -78,14 +80,14 @@ def loss_terms(
     inputs : Crystals
         Crystals to translate.
     pairs : Pairs
-        The pairs they were drawn from.
+        Pairs of the inputs.
     scales : Scales
-        Of `measure_scales`.
+        Output of `measure_scales`.
 
     Returns
     -------
     dict, Prediction, Tensor
-        Scalars by name, the prediction they belong to, and the relaxed crystals' features by the teacher, [orbits, F].
+        Terms by name, their prediction, and the relaxed crystals' features by the teacher, [orbits, F].
     """
     relaxed = pairs.relaxed
     prediction = network(inputs)

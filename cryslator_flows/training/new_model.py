@@ -1,4 +1,4 @@
-"""Write a model folder as a whole or not at all."""
+"""Model folders that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What belongs to one training; anything else in the folder, the plan of ablations for instance, outlives it.
+# Files of one training. Other files in the folder, such as a plan of ablations, are kept.
 OWN_FILES = {*MODEL_FILES, METRICS, CARD, RECIPE, CURVE, FEATURE_MAP, FEATURE_NUMBERS}
 
 
@@ -36,7 +36,7 @@ def check_place(folder: Path) -> None:
     Raises
     ------
     StoreError
-        Something is there that is neither a model nor the recipe of one.
+        The folder has files, but neither a model nor a recipe.
     """
     try:
         there = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -48,14 +48,14 @@ def check_place(folder: Path) -> None:
 
 @contextmanager
 def new_model(folder: Path) -> Iterator[Path]:
-    """Give a folder to build a model in; it takes the place of `folder` once all is written.
+    """Yield a folder to build a model in. It replaces `folder` when all files are written.
 
-    Until then a model that is there stays as it is, whatever ends the process.
+    Until then an existing model stays unchanged, even if the process is killed.
 
     Parameters
     ----------
     folder : Path
-        The model's folder; its name is the model's.
+        The model's folder. Its name is the name of the model.
 
     Yields
     ------
@@ -65,7 +65,7 @@ def new_model(folder: Path) -> Iterator[Path]:
     Raises
     ------
     StoreError
-        The folder cannot be written, holds something else, or another process builds the same model.
+        The folder cannot be written, contains something else, or another process builds the same model.
     """
     check_place(folder)
     folder = folder.resolve()

@@ -1,4 +1,4 @@
-"""From a recipe and its files of pairs to one tensor file that `fit` needs nothing but torch and numpy for."""
+"""Conversion of a recipe and its files of pairs to one tensor file, for which `fit` needs only torch and numpy."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 TensorRow = tuple[Any, ...]
 
-# Single precision, and weights of size one, reach no further.
+# Larger values exceed single precision with weights of size one.
 LARGEST_TARGET = 1e4
-# What a tensor file was made from.
+# Key of the digest of all inputs of a tensor file.
 MADE_FROM = "made_from"
 
 
@@ -67,7 +67,7 @@ def to_pairs(rows: Iterable[TensorRow], precision: type[np.floating[Any]] = np.f
 
 
 def with_symmetry(pairs: Pairs) -> Pairs:
-    """The pairs with the symmetry of the unrelaxed crystal, where the relaxed one has it too."""
+    """Return pairs with the symmetry of the unrelaxed crystal, where the relaxed one has it too."""
     if not len(pairs):
         return pairs
     unrelaxed, relaxed = (crystals.in_precision(torch.float64) for crystals in (pairs.unrelaxed, pairs.relaxed))
@@ -88,12 +88,12 @@ def with_symmetry(pairs: Pairs) -> Pairs:
 
 
 def target_value(record: PairRecord | RelaxedRecord, target: str) -> float:
-    """Value of the target field of a record; NaN where it has none.
+    """Return the value of the target field of a record; NaN where missing.
 
     Raises
     ------
     DataError
-        The field holds no number.
+        The field is not a number.
     """
     value = getattr(record, target, None)
     if value is None:
@@ -101,21 +101,21 @@ def target_value(record: PairRecord | RelaxedRecord, target: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_TARGET:
         name = record.target if isinstance(record, PairRecord) else record.reduced_formula
         raise DataError(
-            f"{target} of {name}: {value!r} is no number up to {LARGEST_TARGET:g}; fix the records, give them in "
+            f"{target} of {name}: {value!r} is not a number up to {LARGEST_TARGET:g}; fix the records, give them in "
             "another unit, or choose another target in the recipe"
         )
     return float(value)
 
 
 def target_indices(records: list[PairRecord]) -> torch.Tensor:
-    """Number of the target of each pair, counted in order of appearance, [pairs]."""
+    """Return the number of the target of each pair, in order of appearance, [pairs]."""
     numbers: dict[str, int] = {}
     rows = [numbers.setdefault(record.target, len(numbers)) for record in records]
     return torch.tensor(rows, dtype=torch.long)
 
 
 def first_rows(targets: torch.Tensor) -> torch.Tensor:
-    """Row of the first pair of each target, in order of appearance."""
+    """Return the row of the first pair of each target, in order of appearance."""
     rows: dict[int, int] = {}
     for row, target in enumerate(targets.tolist()):
         rows.setdefault(target, row)
@@ -123,7 +123,7 @@ def first_rows(targets: torch.Tensor) -> torch.Tensor:
 
 
 def pair_row(record: PairRecord, target: str) -> TensorRow:
-    """One row for `to_pairs` from a pair."""
+    """Return the row of a pair for `to_pairs`."""
     numbers = np.array([Element(symbol).Z for symbol in record.species])
     geometry: list[Any] = [np.array(part) for part in (
         record.unrelaxed.lattice, record.unrelaxed.frac, record.relaxed.lattice, record.relaxed.frac,
@@ -132,7 +132,7 @@ def pair_row(record: PairRecord, target: str) -> TensorRow:
 
 
 def relaxed_row(record: RelaxedRecord, target: str) -> TensorRow:
-    """One row for `to_pairs` from a relaxed crystal, paired with itself."""
+    """Return the row of a relaxed crystal for `to_pairs`, paired with itself."""
     structure = record.structure
     geometry = structure.lattice.matrix, structure.frac_coords
     numbers = np.array(structure.atomic_numbers)
@@ -140,17 +140,17 @@ def relaxed_row(record: RelaxedRecord, target: str) -> TensorRow:
 
 
 def element_radius(element: Element) -> float:
-    """Mean ionic radius where pymatgen knows one, else the atomic radius, in angstrom."""
+    """Return the mean ionic radius if pymatgen has one, else the atomic radius, in angstrom."""
     ionic = float(element.average_ionic_radius)
     atomic = float(element.atomic_radius or element.atomic_radius_calculated or 1.5)
     return ionic if ionic > 0 else atomic
 
 
 def element_table() -> NDArray[np.float32]:
-    """Standardised properties of the elements from pymatgen, [119, 7]; row 0 is unused.
+    """Return standardised properties of the elements from pymatgen, [119, 7]. Row 0 is unused.
 
-    Electronegativity, mean ionic radius, atomic radius, group, row, Mendeleev number, molar volume; a property
-    that is not known counts as the mean.
+    The columns are electronegativity, mean ionic radius, atomic radius, group, row, Mendeleev number and molar volume.
+    An unknown property counts as the mean.
     """
     elements = [Element.from_Z(number) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
     rows = [
@@ -166,17 +166,17 @@ def element_table() -> NDArray[np.float32]:
 
 
 def fit_element_volumes(pairs: Pairs) -> NDArray[np.float32]:
-    """Volumes v_Z >= 0 that minimise sum over relaxed crystals of (sum_Z n_Z v_Z / V - 1)^2, [119].
+    """Return the volumes v_Z >= 0 that minimise the sum of (sum_Z n_Z v_Z / V - 1)^2 over relaxed crystals, [119].
 
     Parameters
     ----------
     pairs : Pairs
-        Pairs whose relaxed cells are fitted.
+        Pairs with the relaxed cells for the fit.
 
     Returns
     -------
     array
-        Volumes in cubic angstrom; the median of the others where an element never occurs.
+        Volumes in cubic angstrom. An element that never occurs has the median of the others.
     """
     counts = np.zeros((len(pairs), MAX_ATOMIC_NUMBER + 1))
     owner = pairs.relaxed.owner.numpy()
@@ -190,12 +190,12 @@ def fit_element_volumes(pairs: Pairs) -> NDArray[np.float32]:
 
 
 def training_pairs(records: list[PairRecord], target: str, source: str) -> Pairs:
-    """Tensors of the pairs that are trained on or selected on.
+    """Return tensors of the pairs for training or for model selection.
 
     Raises
     ------
     DataError
-        No pair has a number under the target.
+        The pairs have no number under the target.
     """
     pairs = with_symmetry(to_pairs(pair_row(record, target) for record in records))
     if pairs.energy.isnan().all():
@@ -204,14 +204,14 @@ def training_pairs(records: list[PairRecord], target: str, source: str) -> Pairs
 
 
 def settings_array(settings: dict[str, Any]) -> NDArray[np.uint8]:
-    """Settings as `fit` reads them back."""
+    """Return settings as an array, in the form that `fit` reads."""
     return np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8)
 
 
 def prepare(recipe: Recipe, path: Path) -> None:
     """Write the tensor file that `fit` reads: pairs, element tables and settings.
 
-    A file that was made from the same recipe and the same files by the same code stays as it is.
+    A file that was made from the same recipe, files and code stays as it is.
 
     Parameters
     ----------
@@ -223,8 +223,8 @@ def prepare(recipe: Recipe, path: Path) -> None:
     Raises
     ------
     DataError
-        A file of the recipe cannot be read or holds a wrong record, or a training line tells of the validation or
-        test pairs.
+        A file of the recipe cannot be read, has a wrong record, or has a training line that leaks a validation or
+        test pair.
     """
     source = _digest_of(recipe)
     if source is not None and source == _made_from(path):
@@ -241,7 +241,7 @@ def prepare(recipe: Recipe, path: Path) -> None:
     radii = [1.0] + [element_radius(Element.from_Z(number)) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
     alone = with_symmetry(to_pairs(relaxed_row(record, recipe.target) for record in relaxed))
     if recipe.relaxed is None and recipe.reference is not None:
-        # The paper's encoder and regressor learn from relaxed crystals: those of its pairs.
+        # The paper's encoder and regressor learn from the relaxed crystals of its pairs.
         alone = relaxed_inputs(targets)
     settings = {"network": asdict(recipe.network), "fit": asdict(recipe.fit)}
     if recipe.reference is not None:
@@ -262,7 +262,10 @@ def prepare(recipe: Recipe, path: Path) -> None:
 
 
 def _training_crystals(path: Path, held: HeldOut) -> Iterable[RelaxedRecord]:
-    """Relaxed crystals of the training part; one of a formula that is selected on or tested on is an error."""
+    """Yield relaxed crystals of the training part.
+
+    A crystal with the formula of a validation or test pair is an error.
+    """
     for number, row in read_lines(path):
         record = check_record(path, number, row, RelaxedRecord)
         if record.split == "train":
@@ -275,7 +278,7 @@ def _training_crystals(path: Path, held: HeldOut) -> Iterable[RelaxedRecord]:
 
 
 def _digest_of(recipe: Recipe) -> str | None:
-    """Digest of all that `prepare` depends on, None if a file cannot be read."""
+    """Return the digest of all inputs of `prepare`; None if a file cannot be read."""
     fields = {"shares", "split_by", "target", "network", "fit", "reference"}
     code = sorted(
         file for room in ("training", "translator") for file in Path(__file__).parents[1].glob(f"{room}/*.py")
@@ -293,7 +296,7 @@ def _digest_of(recipe: Recipe) -> str | None:
 
 
 def _made_from(path: Path) -> str | None:
-    """Return what a tensor file was made from, None if it does not say so."""
+    """Return the digest of the inputs of a tensor file; None if the file has none."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return bytes(archive[MADE_FROM]).decode()

@@ -1,4 +1,4 @@
-"""The recipe of a model: what it is trained from and how."""
+"""Recipe of a model: its data and settings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from cryslator_flows.translator.reference.reference_network import ReferenceConf
 class CardText(StrictModel):
     """Parts of a model card that are not measured."""
 
-    aim: str = Field("Not stated.", description="What the model is for")
-    data: str = Field("Not stated.", description="What it was trained on, with source")
+    aim: str = Field("Not stated.", description="Purpose of the model")
+    data: str = Field("Not stated.", description="Training data, with source")
     licence: str = Field("Not stated.", description="Licence of the weights")
-    limits: str = Field("Not stated.", description="Where it must not be trusted")
-    deviations: list[str] = Field(default_factory=list, description="Where it departs from the paper it follows")
+    limits: str = Field("Not stated.", description="Crystals for which the model must not be trusted")
+    deviations: list[str] = Field(default_factory=list, description="Differences from the paper that it follows")
 
 
 Shape = TypeVar("Shape", NetworkConfig, ReferenceConfig)
@@ -37,7 +37,7 @@ def _check_shape(shape: Shape) -> Shape:
 
 
 class ReferenceRecipe(StrictModel):
-    """Shape of the paper's system, and how it is fitted."""
+    """Shape and fit of the paper's system."""
 
     network: Annotated[ReferenceConfig, AfterValidator(_check_shape)] = Field(default_factory=ReferenceConfig)
     fit: ReferenceFitConfig = Field(default_factory=ReferenceFitConfig)
@@ -49,12 +49,12 @@ Files = Annotated[list[Path], BeforeValidator(lambda value: value if isinstance(
 
 
 class TuneConfig(StrictModel):
-    """How `cryslator train --from` fine-tunes a model, in place of `fit`."""
+    """Settings of a fine-tuning by `cryslator train --from`, in place of `fit`."""
 
     replay: Path | None = Field(
         None,
-        description="Old pairs, .jsonl or .jsonl.gz, seen again so that old knowledge is kept: those that the base was "
-        "trained on, or unrelaxed crystals (lines without `relaxed`), whose translation by the base then stands for "
+        description="Old pairs, .jsonl or .jsonl.gz, that keep old knowledge: the training pairs of the base, "
+        "or unrelaxed crystals (lines without `relaxed`), whose translation by the base then replaces "
         "the relaxed crystal",
     )
     replay_share: Share = Field(REPLAY_SHARE, description="Share of old pairs in a batch")
@@ -63,10 +63,10 @@ class TuneConfig(StrictModel):
         description="Old pairs for model selection and calibration, beside the new ones; a tenth of the formulas of "
         "`replay` if left out",
     )
-    old_test: Path | None = Field(None, description="Old pairs that base and tuned model are scored on at the end")
-    epochs: int = Field(20, ge=1, description="Passes over the new pairs at most, each of 50 steps at least")
+    old_test: Path | None = Field(None, description="Old pairs for scores of base and tuned model at the end")
+    epochs: int = Field(20, ge=1, description="Largest number of passes over the new pairs, each of at least 50 steps")
     minutes: float | None = Field(
-        None, gt=0, description="Training time at most, over all resumed runs together; no bound if left out"
+        None, gt=0, description="Largest training time in minutes, over all resumed runs; no bound if left out"
     )
     batch_size: int = Field(32, ge=2, description="Pairs in a step, old ones included")
     learning_rate: float = Field(3e-4, gt=0, description="Peak of the schedule: linear warm-up, then cosine decay")
@@ -74,26 +74,26 @@ class TuneConfig(StrictModel):
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Decay of the running average of the weights, which starts at the base"
     )
-    seed: int = Field(0, description="Of all random numbers, and of the split of `replay`")
-    threads: int = Field(0, ge=0, description="Torch threads; 0 leaves torch's own choice")
+    seed: int = Field(0, description="Seed of all random numbers and of the split of `replay`")
+    threads: int = Field(0, ge=0, description="Torch threads; 0 leaves torch's choice")
 
     def to_fit(self) -> FitConfig:
-        """Settings of the fit; no weight decay, which pulls to zero and not to the base."""
+        """Return the settings of the fit. Weight decay is off, as it pulls to zero and not to the base."""
         own = {"epochs", "minutes", "batch_size", "learning_rate", "warmup_steps", "ema_decay", "seed", "threads"}
         return FitConfig(**self.model_dump(include=own), weight_decay=0.0, denoising_share=0.0)
 
 
 class Recipe(StrictModel):
-    """What a model is trained from and how; the file ``recipe.yaml`` of a model folder."""
+    """Data and settings of a training: the file ``recipe.yaml`` of a model folder."""
 
-    name: str = Field(description="Name of the model, that of its folder", pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = Field(description="Name of the model and of its folder", pattern=r"^[a-z0-9][a-z0-9.-]*$")
     train: Files = Field(
         default_factory=list,
         description="Training pairs, one file (.jsonl or .jsonl.gz) or a list; with `val`, or else `pairs`. Of rows "
         "with a column `split`, here and below, only those of this part are read",
     )
     val: Files = Field(default_factory=list, description="Pairs for model selection, one file or a list")
-    test: Files = Field(default_factory=list, description="Pairs the finished model is scored on, once")
+    test: Files = Field(default_factory=list, description="Pairs for the scores of the finished model")
     pairs: Path | None = Field(
         None, description="All pairs, .jsonl or .jsonl.gz, in place of the three: split by formula of the target"
     )
@@ -103,28 +103,28 @@ class Recipe(StrictModel):
     )
     split_by: SplitBy = Field(
         "formula",
-        description="What training lines must not share with validation and test pairs: formulas, those of templates "
-        "too, or, for the random split of a publication, only the crystals themselves; the card says so then",
+        description="Items that training lines must not share with validation and test pairs: formulas, also of "
+        "templates, or, for the random split of a publication, only the crystals themselves; the card then says so",
     )
     relaxed: Path | None = Field(
         None,
         description="Relaxed crystals to denoise; rows of other splits are left out. The paper's system learns from "
-        "those of the pairs if left out",
+        "the relaxed crystals of the pairs if left out",
     )
     target: str = Field(
         FORMATION_ENERGY, description="Field of the records that is predicted beside the structure, per crystal"
     )
     unit: str = Field("eV/atom", description="Unit of the target")
-    card: CardText = Field(default_factory=lambda: CardText(), description="What the model card says in words")
+    card: CardText = Field(default_factory=lambda: CardText(), description="Texts of the model card")
     network: Annotated[NetworkConfig, AfterValidator(_check_shape)] = Field(
         default_factory=NetworkConfig, description="Shape of the network"
     )
-    fit: FitConfig = Field(default_factory=FitConfig, description="How the network is fitted")
+    fit: FitConfig = Field(default_factory=FitConfig, description="Settings of the fit")
     tune: TuneConfig = Field(
-        default_factory=lambda: TuneConfig(), description="How a model is fine-tuned, with `--from`; fit is not used"
+        default_factory=lambda: TuneConfig(), description="Settings of a fine-tuning with `--from`, in place of `fit`"
     )
     reference: ReferenceRecipe | None = Field(
-        None, description="Train the paper's system instead; network and fit are not used"
+        None, description="Settings to train the paper's system instead; network and fit are not used"
     )
 
     @model_validator(mode="after")
@@ -139,7 +139,7 @@ class Recipe(StrictModel):
 
     @classmethod
     def from_file(cls, path: Path | str, data_dir: Path | str | None = None) -> Recipe:
-        """Read a recipe; relative paths in it count from `data_dir`, or from its own folder.
+        """Read a recipe. Relative paths in it refer to `data_dir`, or to the recipe's folder.
 
         Raises
         ------

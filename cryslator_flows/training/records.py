@@ -1,4 +1,4 @@
-"""Read pairs of unrelaxed and relaxed crystals, and relaxed crystals alone, from JSON lines."""
+"""Records of pairs of unrelaxed and relaxed crystals, and of relaxed crystals alone, in JSON lines."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 Vector = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
-# Characters of a line: a crystal of thousands of atoms takes less.
+# Largest number of characters in a line. A crystal of thousands of atoms takes less.
 LONGEST_LINE = 16 * 2**20
-# No crystal has a larger one, in eV/atom.
+# Largest formation energy, in eV/atom.
 LARGEST_ENERGY = 100.0
 LONGEST_CELL = 1000.0  # angstrom
 FARTHEST = 1000.0  # fractional coordinate
@@ -32,7 +32,7 @@ FARTHEST = 1000.0  # fractional coordinate
 def _known_elements(symbols: list[str]) -> list[str]:
     for symbol in symbols:
         if not Element.is_valid_symbol(symbol):
-            raise ValueError(f"{symbol!r} is no element symbol")
+            raise ValueError(f"{symbol!r} is not an element symbol")
     return symbols
 
 
@@ -69,7 +69,7 @@ class Geometry(BaseModel):
 
 
 class PairRecord(BaseModel):
-    """A substituted crystal and what became of it when it was relaxed; same atoms in the same order."""
+    """Substituted crystal before and after relaxation, with the same atoms in the same order."""
 
     model_config = ConfigDict(extra="allow")  # other columns may be a recipe's target
 
@@ -77,7 +77,9 @@ class PairRecord(BaseModel):
     species: Species = Field(description="Element symbol of every atom")
     unrelaxed: Geometry
     relaxed: Geometry
-    formation_energy_per_atom: FormationEnergy | None = Field(None, description="Of the relaxed crystal, in eV/atom")
+    formation_energy_per_atom: FormationEnergy | None = Field(
+        None, description="Formation energy of the relaxed crystal, in eV/atom"
+    )
 
     @model_validator(mode="after")
     def _same_atoms(self) -> PairRecord:
@@ -88,7 +90,7 @@ class PairRecord(BaseModel):
         return self
 
     def structure(self, which: str) -> Structure:
-        """The ``unrelaxed`` or ``relaxed`` structure."""
+        """Return the ``unrelaxed`` or ``relaxed`` structure."""
         geometry: Geometry = getattr(self, which)
         return Structure(Lattice(geometry.lattice), self.species, geometry.frac)
 
@@ -99,7 +101,7 @@ class PairRecord(BaseModel):
 
 
 class UnrelaxedRecord(BaseModel):
-    """An unrelaxed crystal that nobody relaxed."""
+    """Unrelaxed crystal without a relaxation."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -114,7 +116,7 @@ class UnrelaxedRecord(BaseModel):
 
 
 class RelaxedRecord(BaseModel):
-    """A relaxed crystal alone."""
+    """Relaxed crystal alone."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -126,7 +128,7 @@ class RelaxedRecord(BaseModel):
     split: str = "train"
     geometry: Literal["PBE", "other"] = Field(
         "PBE",
-        description="other: relaxed with another functional than the pairs, so that the target alone is learnt from it",
+        description="other: relaxed with another functional than the pairs, so that only the target is learnt from it",
     )
     formation_energy_per_atom: FormationEnergy | None = None
 
@@ -144,12 +146,12 @@ class RelaxedRecord(BaseModel):
 
     @property
     def structure(self) -> Structure:
-        """The crystal as a pymatgen structure."""
+        """Return the crystal as a pymatgen structure."""
         return Structure(Lattice.from_parameters(*self.lattice_parameters), self.species, self.frac)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Numbered JSON values of a ``.jsonl`` or ``.jsonl.gz`` file.
+    """Yield numbered JSON values of a ``.jsonl`` or ``.jsonl.gz`` file.
 
     Raises
     ------
@@ -178,7 +180,7 @@ def _parse(path: Path, number: int, line: str) -> Any:
 
 
 def check_record(path: Path, number: int, row: Any, kind: type[AnyRecord]) -> AnyRecord:
-    """A record of what `read_lines` gave.
+    """Return a record, checked, from a value of `read_lines`.
 
     Raises
     ------
@@ -194,7 +196,7 @@ def check_record(path: Path, number: int, row: Any, kind: type[AnyRecord]) -> An
 
 
 def read_records(path: Path | str, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
-    """Checked records of a ``.jsonl`` or ``.jsonl.gz`` file.
+    """Yield the checked records of a ``.jsonl`` or ``.jsonl.gz`` file.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Fit the paper's system to a prepared tensor file, stage by stage, on any machine with torch and numpy.
 
-``python -m cryslator_flows.training.reference_fit prepared.npz RUN_DIR`` is the whole of it; ``cryslator train``
-calls the same function and then writes the model folder. All stages share one split; each keeps the weights that are
-best on the validation pairs.
+``python -m cryslator_flows.training.reference_fit prepared.npz RUN_DIR`` does the whole fit. ``cryslator train``
+calls the same function and then writes the model folder. All stages share one split. Each keeps the weights that
+are best on the validation pairs.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReferenceFitConfig:
-    """How the paper's system is fitted.
+    """Settings of the fit of the paper's system.
 
     Parameters
     ----------
     energy_minutes : float
-        Training time of each of the three graph convolution networks.
+        Training time of each of the three graph convolution networks, in minutes.
     translation_minutes, cell_minutes, position_minutes : float
-        Training time of the generator and of the two structure predictors.
+        Training time of the generator and of the two structure predictors, in minutes.
     generator_rate, discriminator_rate : float
-        Learning rates; the defaults are the paper's.
+        Learning rates. Defaults are the rates of the paper.
     feature_noise : float
-        Standard deviation of the Gaussian noise on unrelaxed features; the paper does not say how much it took.
+        Standard deviation of the Gaussian noise on unrelaxed features. The paper does not state its value.
     threads : int
-        Torch threads; 0 leaves torch's own choice.
+        Torch threads. 0 leaves torch's choice.
     """
 
     energy_minutes: float = 60.0
@@ -73,7 +73,7 @@ class ReferenceFitConfig:
 
 @torch.no_grad()
 def encode(network: ReferenceNetwork, pairs: Pairs, device: str) -> Tensor:
-    """Crystal features of the inputs of pairs by the encoder trained on relaxed crystals, [pairs, feature]."""
+    """Return crystal features of pairs' inputs by the encoder for relaxed crystals, [pairs, feature]."""
     parts = []
     for rows in torch.arange(len(pairs)).split(256):
         crystals = pairs.take(rows).to(device).unrelaxed
@@ -83,7 +83,7 @@ def encode(network: ReferenceNetwork, pairs: Pairs, device: str) -> Tensor:
 
 @torch.no_grad()
 def encode_and_translate(network: ReferenceNetwork, pairs: Pairs, device: str) -> tuple[Pairs, Tensor, Tensor]:
-    """Pairs with the encoded and translated features of their inputs."""
+    """Return pairs with the encoded and translated features of their inputs."""
     encoded = encode(network, pairs, device)
     translated = torch.cat([network.generator.translate(part) for part in encoded.split(256)])
     return pairs, encoded, translated
@@ -92,21 +92,21 @@ def encode_and_translate(network: ReferenceNetwork, pairs: Pairs, device: str) -
 def fit_reference(
     prepared: Path, run_dir: Path, report: Callable[[StageProgress], None]
 ) -> tuple[ReferenceNetwork, list[TrainingStage]]:
-    """Fit all stages, or go on where an earlier run stopped.
+    """Fit all stages, or continue a stopped run.
 
     Parameters
     ----------
     prepared : Path
-        File of `cryslator_flows.training.prepare.prepare`; it carries the settings.
+        File of `cryslator_flows.training.prepare.prepare`, which has the settings.
     run_dir : Path
-        Holds one checkpoint a stage.
+        Folder with one checkpoint for each stage.
     report : callable
         Called after every epoch of a stage.
 
     Returns
     -------
     ReferenceNetwork, list of Stage
-        The finished system, and its stages.
+        The finished system and its stages.
 
     Raises
     ------

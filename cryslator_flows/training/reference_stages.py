@@ -1,4 +1,4 @@
-"""The stages in which the paper's system is fitted, each resumable and bounded in time. Torch and numpy only."""
+"""Stages in which the paper's system is fitted, each resumable and bounded in time. Torch and numpy only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class StageProgress:
-    """Where a stage stands after an epoch; `score` is its error on the validation pairs."""
+    """Progress of a stage after an epoch. `score` is its error on the validation pairs."""
 
     stage: str
     epoch: int
@@ -52,7 +52,7 @@ class StageProgress:
     score: float
 
     def describe(self) -> str:
-        """One line."""
+        """Return the progress as one line."""
         return (
             f"{self.stage} epoch {self.epoch}  {self.minutes:.1f} min  {self.done:.0%}  "
             f"validation error {self.score:.4f}"
@@ -60,20 +60,20 @@ class StageProgress:
 
 
 class TrainingStage(ABC):
-    """One stage: a module, its optimisers and its clock, saved and restored together.
+    """One stage: a module, its optimisers and its clock, which are saved and restored together.
 
     Parameters
     ----------
     name : str
-        Names the checkpoint.
+        Name of the checkpoint.
     module : nn.Module
-        What is fitted.
+        Module to fit.
     n_examples : int
-        Training examples.
+        Number of training examples.
     minutes : float
-        Training time, over all resumed runs together; learning rates have decayed to zero by then (half a cosine).
+        Training time in minutes, over all resumed runs together. Learning rates decay to zero by then (half a cosine).
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     """
 
     def __init__(self, name: str, module: nn.Module, n_examples: int, minutes: float, seed: int) -> None:
@@ -86,15 +86,15 @@ class TrainingStage(ABC):
 
     @abstractmethod
     def step(self, rows: Tensor) -> None:
-        """One optimiser step on the examples at `rows`."""
+        """Take one optimiser step on the examples at `rows`."""
 
     @abstractmethod
     def score(self) -> float:
-        """Error on the validation pairs; the weights with the lowest are kept."""
+        """Return the error on the validation pairs. The weights with the lowest one are kept."""
 
     @property
     def done(self) -> float:
-        """Share of the time that is spent, 0 to 1."""
+        """Return the used share of the time, 0 to 1."""
         return min(1.0, self.seconds / 60 / self.minutes)
 
     def add_adam(self, module: nn.Module, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
@@ -104,14 +104,14 @@ class TrainingStage(ABC):
         self.optimizers.append(optimizer)
 
     def run(self, path: Path, recipe: dict[str, Any], report: Callable[[StageProgress], None]) -> None:
-        """Run to the end, or from where an earlier run stopped; the module ends with its best weights.
+        """Run to the end, or continue a stopped run. The module ends with its best weights.
 
         Parameters
         ----------
         path : Path
             The checkpoint.
         recipe : dict
-            Settings and digests of the data, which a checkpoint belongs to.
+            Settings and digests of the data, which identify the checkpoint.
         report : callable
             Called after every epoch.
 
@@ -192,7 +192,7 @@ class TrainingStage(ABC):
 
 
 class EnergyStage(TrainingStage):
-    """Graph-Encoder and Regressor on formation energies; mean squared error of the standardised energy."""
+    """Stage of Graph-Encoder and Regressor, with the mean squared error of the standardised formation energy."""
 
     def __init__(
         self, name: str, network: ReferenceNetwork, train: Pairs, val: Pairs, minutes: float, device: str
@@ -206,7 +206,7 @@ class EnergyStage(TrainingStage):
         self.add_adam(self.gcn, 1e-3)
 
     def step(self, rows: Tensor) -> None:
-        """One step."""
+        """Take one step."""
         batch = self.train.take(rows).to(self.device)
         edges = self.network.find_edges(batch.unrelaxed)
         energy = self.gcn.energy(self.gcn.encode(batch.unrelaxed, edges, DISTANCE_NOISE))
@@ -216,7 +216,7 @@ class EnergyStage(TrainingStage):
         self.optimizers[0].step()
 
     def score(self) -> float:
-        """Mean absolute error, in eV/atom."""
+        """Return the mean absolute error, in eV/atom."""
         errors = []
         for rows in torch.arange(len(self.val)).split(256):
             batch = self.val.take(rows).to(self.device)
@@ -226,10 +226,10 @@ class EnergyStage(TrainingStage):
 
 
 class TranslationStage(TrainingStage):
-    """Generator against discriminator on the crystal features of unrelaxed and relaxed crystals.
+    """Stage of generator against discriminator on the crystal features of unrelaxed and relaxed crystals.
 
-    Losses of the paper: the translated feature's mean absolute error (weight 1), least-squares GAN (0.1), and identity
-    (0.1): a relaxed feature must come out as it is. Unrelaxed features carry Gaussian noise.
+    Losses of the paper: mean absolute error of the translated feature (weight 1), least-squares GAN (0.1), identity
+    (0.1). By the identity loss a relaxed feature must not change. Unrelaxed features have Gaussian noise.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class TranslationStage(TrainingStage):
         self.add_adam(discriminator, rates[1], betas=(0.5, 0.999))
 
     def step(self, rows: Tensor) -> None:
-        """One step of the generator, one of the discriminator."""
+        """Take one step of the generator, and one of the discriminator."""
         unrelaxed, relaxed = (part[rows.to(part.device)] for part in self.train)
         unrelaxed = unrelaxed + self.noise * torch.randn_like(unrelaxed)
         translated = self.generator.translate(unrelaxed)
@@ -266,14 +266,14 @@ class TranslationStage(TrainingStage):
         self.optimizers[1].step()
 
     def score(self) -> float:
-        """Mean absolute error of the translated features."""
+        """Return the mean absolute error of the translated features."""
         unrelaxed, relaxed = self.val
         parts = [self.generator.translate(part) for part in unrelaxed.split(256)]
         return float((torch.cat(parts) - relaxed).abs().mean())
 
 
 class StructureStage(TrainingStage):
-    """Cell or positions from crystal features; mean squared error in units of the typical target."""
+    """Stage of cell or positions from crystal features, with the mean squared error in units of the typical target."""
 
     def __init__(
         self,
@@ -302,13 +302,13 @@ class StructureStage(TrainingStage):
         return self.network.position.shift(*inputs) - shift_between(crystals, batch.relaxed)
 
     def step(self, rows: Tensor) -> None:
-        """One step."""
+        """Take one step."""
         loss = (self._errors(self.train, rows) / self.scale).square().mean()
         self.optimizers[0].zero_grad(set_to_none=True)
         loss.backward()
         self.optimizers[0].step()
 
     def score(self) -> float:
-        """Mean absolute error of the strain, or in angstrom of the displacement, per component."""
+        """Return the mean absolute error of the strain, or in angstrom of the displacement, per component."""
         parts = [self._errors(self.val, rows).abs().flatten() for rows in torch.arange(len(self.val[0])).split(256)]
         return float(torch.cat(parts).mean())

@@ -1,4 +1,4 @@
-"""Old pairs that a fine-tuning sees again, so that old knowledge is kept."""
+"""Old pairs that a fine-tuning replays to keep old knowledge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ OldRecord = PairRecord | UnrelaxedRecord
 
 
 def read_replay(path: Path) -> list[OldRecord]:
-    """Old pairs of a ``.jsonl`` or ``.jsonl.gz`` file; lines without `relaxed` are unrelaxed crystals alone.
+    """Return the old pairs of a ``.jsonl`` or ``.jsonl.gz`` file.
+
+    Lines without `relaxed` are unrelaxed crystals alone.
 
     Raises
     ------
@@ -39,9 +41,9 @@ def read_replay(path: Path) -> list[OldRecord]:
 
 
 def replay_rows(records: Sequence[OldRecord], base: LoadedModel) -> list[TensorRow]:
-    """Rows for `to_pairs`, in order.
+    """Return rows for `to_pairs`, in order.
 
-    Where nobody relaxed a crystal, its translation by the base stands for the relaxed one, as in Z. Li and D. Hoiem,
+    If a crystal has no relaxed structure, its translation by the base replaces it, as in Z. Li and D. Hoiem,
     "Learning without forgetting", IEEE TPAMI 40, 2935 (2018).
 
     Parameters
@@ -49,7 +51,7 @@ def replay_rows(records: Sequence[OldRecord], base: LoadedModel) -> list[TensorR
     records : sequence
         The old pairs.
     base : LoadedModel
-        The model that is fine-tuned.
+        The base of the fine-tuning.
     """
     alone = [record for record in records if isinstance(record, UnrelaxedRecord)]
     own = iter(_translations(alone, base) if alone else [])

@@ -1,4 +1,4 @@
-"""Which pairs are trained on, selected on and tested on: by formula, and without telling the test set."""
+"""Split of pairs by formula into training, validation and test, without leaks between them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PARTS = "train", "val", "test"
 
 @dataclass(frozen=True)
 class Split:
-    """Pairs by what they are for.
+    """Pairs for training, validation and test.
 
     Parameters
     ----------
     train, val, test : list of PairRecord
-        The parts.
+        The three parts.
     """
 
     train: list[PairRecord]
@@ -38,7 +38,7 @@ class Split:
 
 
 def place_of(formula: str, seed: int) -> float:
-    """Number from 0 to 1 that depends on nothing but a formula and a seed."""
+    """Return a number from 0 to 1 that depends only on a formula and a seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{formula}".encode()).digest()[:8], "big") / 2**64
 
 
@@ -47,8 +47,8 @@ def split_by_formula(
 ) -> Split:
     """Split pairs by the reduced formula of their target.
 
-    A formula's part depends on the formula alone, so that it stays where it is when pairs are added; only where a part
-    would be empty, the nearest formula goes there.
+    The part of a formula depends only on the formula, so it does not change when pairs are added. The one exception:
+    the nearest formula moves to a part that would be empty.
 
     Parameters
     ----------
@@ -57,19 +57,19 @@ def split_by_formula(
     shares : sequence of float
         Shares of the formulas for training, validation and test.
     seed : int
-        Another seed, another split.
+        Seed of the split.
     source : str
-        What the pairs are called in an error.
+        Name of the pairs in an error.
 
     Returns
     -------
     Split
-        At least one formula in every part whose share is not zero.
+        Parts with at least one formula each if their share is not zero.
 
     Raises
     ------
     DataError
-        There are fewer formulas than parts.
+        The pairs have fewer formulas than parts.
     """
     by_formula: dict[str, list[PairRecord]] = {}
     for record in records:
@@ -88,7 +88,7 @@ def parts_of_formulas(
     Raises
     ------
     DataError
-        There are fewer formulas than parts.
+        The pairs have fewer formulas than parts.
     """
     order = sorted(set(formulas), key=lambda formula: place_of(formula, seed))
     needed = sum(share > 0 for share in shares)
@@ -110,7 +110,7 @@ def parts_of_formulas(
 
 
 def read_split(recipe: Recipe) -> Split:
-    """The pairs of a recipe.
+    """Read the pairs of a recipe.
 
     Raises
     ------
@@ -127,18 +127,18 @@ def read_split(recipe: Recipe) -> Split:
 
 
 def read_training(recipe: Recipe) -> tuple[Split, int]:
-    """Read the pairs of a recipe to train on.
+    """Read the pairs of a recipe for training.
 
     Returns
     -------
     Split, int
-        The pairs; no training pair tells of the validation or test pairs. How many of `pairs` were left out for that.
+        The pairs without leaks of validation or test pairs, and the number of pairs left out because of leaks.
 
     Raises
     ------
     DataError
-        A file cannot be read, holds a wrong record or too few pairs, or a line of ``train`` tells of the validation
-        or test pairs.
+        A file cannot be read, has a wrong record or too few pairs, or a line of ``train`` leaks a validation or test
+        pair.
     """
     parts = read_split(recipe)
     held = HeldOut(parts.val, parts.test, recipe.split_by)
@@ -148,24 +148,24 @@ def read_training(recipe: Recipe) -> tuple[Split, int]:
         for path in recipe.train:
             held.refuse_leaks(path)
     if not train:
-        raise DataError(f"{recipe.pairs}: every training pair tells of the validation or test pairs; give more pairs")
+        raise DataError(f"{recipe.pairs}: every training pair leaks a validation or test pair; give more pairs")
     return replace(parts, train=train), left_out
 
 
 def read_test(recipe: Recipe) -> list[PairRecord]:
-    """The test pairs of a recipe, none if it has none."""
+    """Return the test pairs of a recipe; empty if it has none."""
     return read_split(recipe).test if recipe.pairs is not None else read_part(recipe.test, "test")
 
 
 def read_tests(recipe: Recipe) -> dict[str, list[PairRecord]]:
-    """The test pairs of each file of a recipe, by its name without endings."""
+    """Return the test pairs of each file of a recipe, by file name without suffixes."""
     if recipe.pairs is not None:
         return {"": read_split(recipe).test}
     return {path.name.partition(".")[0]: read_part([path], "test") for path in recipe.test}
 
 
 def read_part(files: Iterable[Path], part: str) -> list[PairRecord]:
-    """The pairs of some files; of rows with a column ``split`` those of this part.
+    """Return the pairs of some files. If rows have a column ``split``, only rows of this part are returned.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _is_of(record: PairRecord, part: str) -> bool:
 
 @lru_cache(maxsize=10_000)
 def _reduced(formula: str) -> str:
-    """Return the reduced formula; text that is no formula as it is."""
+    """Return the reduced formula, or the text itself if it is not a formula."""
     try:
         return str(Composition(formula).reduced_formula)
     except ValueError:
@@ -189,14 +189,14 @@ def _reduced(formula: str) -> str:
 
 
 class HeldOut:
-    """What training must not know.
+    """Validation and test pairs, which training must not see.
 
     Parameters
     ----------
     val, test : iterable of PairRecord
-        The pairs that are selected on, and those that are tested on.
+        Pairs for validation and for test.
     by : str
-        What must not be shared, see `Recipe.split_by`.
+        Kind of items that must not be shared, see `Recipe.split_by`.
     """
 
     def __init__(self, val: Iterable[PairRecord], test: Iterable[PairRecord], by: SplitBy = "formula") -> None:
@@ -210,9 +210,9 @@ class HeldOut:
                 self.targets[record.target] = part
 
     def leak(self, record: PairRecord) -> str | None:
-        """Why a training pair tells what it must not, None if it does not.
+        """Return the reason why a training pair leaks a validation or test pair; None without a leak.
 
-        Its target has a formula that is selected on or tested on, or its template has, see `template_leak`.
+        A leak is a target or a template with the formula of a validation or test pair, see `template_leak`.
         """
         formula = record.reduced_formula
         if part := self.formulas.get(formula):
@@ -222,10 +222,10 @@ class HeldOut:
         return self.template_leak(record)
 
     def template_leak(self, record: PairRecord) -> str | None:
-        """Why a training pair's template tells what it must not, None if it does not.
+        """Return the reason why the template of a training pair is a leak; None without a leak.
 
-        It is a crystal that is selected on or tested on, or one of such a formula: the template's cell, not rescaled,
-        is what the unrelaxed crystal is made of. Formulas are compared as reduced ones.
+        A leak is a template that is a validation or test crystal, or has the formula of one. The unrelaxed crystal is
+        made from the template's cell, not rescaled. Formulas are compared in reduced form.
         """
         columns = record.model_extra or {}
         if part := self.targets.get(columns.get("template", "")):
@@ -235,16 +235,16 @@ class HeldOut:
         return None
 
     def without_leaks(self, records: Iterable[PairRecord]) -> list[PairRecord]:
-        """The pairs that tell nothing."""
+        """Return the pairs without leaks."""
         return [record for record in records if self.leak(record) is None]
 
     def refuse_leaks(self, path: Path) -> None:
-        """Check the training pairs of a file.
+        """Check that the training pairs of a file have no leaks.
 
         Raises
         ------
         DataError
-            A pair tells what it must not; the message names its line.
+            A pair is a leak. The message names its line.
         """
         leaks = []
         for number, row in read_lines(path):

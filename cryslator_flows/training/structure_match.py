@@ -1,4 +1,4 @@
-"""How near a predicted structure comes to the relaxed one. No torch: other processes start sooner."""
+"""Comparison of predicted with relaxed structures. Without torch, so that worker processes start faster."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SYMPREC = 1e-3
 
 
 def displacement(predicted: Structure, relaxed: Structure) -> float:
-    """Mean distance between the atoms of two structures with the same sites in the same order.
+    """Return the mean distance between the atoms of two structures with the same sites in the same order.
 
-    Displacements of `cryslator_flows.crystals.displacement`, in the relaxed cell.
+    Displacements are defined in `cryslator_flows.crystals.displacement`. They are measured in the relaxed cell.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def displacement(predicted: Structure, relaxed: Structure) -> float:
 
 
 def n_operations(structure: Structure) -> int:
-    """Number of symmetry operations of the cell at symprec 0.001; 1 where spglib finds none."""
+    """Return the number of symmetry operations of the cell at symprec 0.001; 1 where spglib finds none."""
     try:
         return len(SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_operations())
     except (SymmetryUndeterminedError, TypeError, ValueError):
@@ -48,7 +48,10 @@ def n_operations(structure: Structure) -> int:
 
 
 def compare(start: Structure, predicted: Structure, relaxed: Structure) -> list[float]:
-    """The first columns of `StructureScore` for one structure; sites in the same order in all three."""
+    """Return the first columns of `StructureScore` for one structure.
+
+    All three structures have their sites in the same order.
+    """
     return [
         abs(predicted.volume / relaxed.volume - 1),
         displacement(predicted, relaxed),

@@ -1,4 +1,4 @@
-"""Training pairs as flat arrays, and how a training batch is drawn from them. Torch and numpy only."""
+"""Training pairs as flat arrays, and random training batches from them. Torch and numpy only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Unrelaxed and relaxed crystals with the same atoms in the same order, atoms concatenated.
+    """Unrelaxed and relaxed crystals with the same atoms in the same order, concatenated.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class Pairs:
     unrelaxed_frac, relaxed_frac : Tensor
         Fractional coordinates, [atoms, 3].
     energy : Tensor
-        Formation energy of the relaxed crystal, [pairs] in eV/atom; NaN where unknown.
+        Formation energy of the relaxed crystal, [pairs] in eV/atom. NaN where unknown.
     settled : Tensor
-        True where the relaxed structure is known; elsewhere the energy alone is learnt, [pairs].
+        True if the relaxed structure is known. Otherwise only the energy is learnt, [pairs].
     symmetry : Symmetry
-        What both crystals of each pair have.
+        Common symmetry of both crystals of each pair.
     """
 
     n_atoms: Tensor
@@ -57,7 +57,7 @@ class Pairs:
         return len(self.n_atoms)
 
     def take(self, rows: Tensor) -> Pairs:
-        """The pairs at `rows`, in that order."""
+        """Return the pairs at `rows`, in that order."""
         starts = torch.cumsum(self.n_atoms, 0) - self.n_atoms
         size = self.n_atoms[rows]
         local = torch.arange(int(size.sum())) - torch.repeat_interleave(torch.cumsum(size, 0) - size, size)
@@ -68,7 +68,7 @@ class Pairs:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All fields but the symmetry, by name."""
+        """Return all fields except the symmetry, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "symmetry"}
 
     @property
@@ -82,19 +82,19 @@ class Pairs:
         return Crystals(self.relaxed_lattices, self.relaxed_frac, self.numbers, self.n_atoms, self.symmetry)
 
     def to(self, device: torch.device | str) -> Pairs:
-        """Copy on another device."""
+        """Return a copy on another device."""
         moved = {name: value.to(device) for name, value in self.tensors.items()}
         return Pairs(**moved, symmetry=self.symmetry.to(device))
 
 
 def to_arrays(pairs: Pairs, prefix: str) -> dict[str, NDArray[np.generic]]:
-    """Arrays for `numpy.savez`, names led by `prefix`."""
+    """Return arrays for `numpy.savez`, with names that begin with `prefix`."""
     columns = {**pairs.tensors, **vars(pairs.symmetry)}
     return {f"{prefix}/{name}": value.numpy() for name, value in columns.items()}
 
 
 def load_arrays(path: Path) -> dict[str, Tensor]:
-    """Read every array of an `.npz` file as tensors.
+    """Read every array of an ``.npz`` file as tensors.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def load_arrays(path: Path) -> dict[str, Tensor]:
 
 
 def digest(*parts: Pairs) -> str:
-    """Return the SHA-256 of all columns of some pairs; their symmetry, which follows from these, is left out."""
+    """Return the SHA-256 of all columns of some pairs except the symmetry, which follows from them."""
     found = hashlib.sha256()
     for part in parts:
         for column in part.tensors.values():
@@ -114,7 +114,7 @@ def digest(*parts: Pairs) -> str:
 
 
 def from_arrays(arrays: dict[str, Tensor], prefix: str) -> Pairs:
-    """Inverse of `to_arrays` on what `load_arrays` gave."""
+    """Restore pairs from the arrays of `to_arrays`, loaded by `load_arrays`."""
     symmetry = Symmetry(**{field.name: arrays[f"{prefix}/{field.name}"] for field in fields(Symmetry)})
     names = [field.name for field in fields(Pairs) if field.name != "symmetry"]
     return Pairs(**{name: arrays[f"{prefix}/{name}"] for name in names}, symmetry=symmetry)
@@ -131,36 +131,36 @@ def concatenate(first: Pairs, second: Pairs) -> Pairs:
 
 
 def relaxed_inputs(pairs: Pairs) -> Pairs:
-    """Pairs whose input is the relaxed crystal itself."""
+    """Return pairs whose input is the relaxed crystal itself."""
     return replace(pairs, unrelaxed_lattices=pairs.relaxed_lattices, unrelaxed_frac=pairs.relaxed_frac)
 
 
 def with_energy(pairs: Pairs) -> Pairs:
-    """The pairs whose formation energy is known."""
+    """Return the pairs with a known formation energy."""
     return pairs.take(torch.nonzero(~pairs.energy.isnan()).flatten())
 
 
 def symmetric_noise(count: int, generator: torch.Generator) -> Tensor:
-    """Random symmetric matrices with unit-variance entries, [count, 3, 3]."""
+    """Return random symmetric matrices with unit-variance entries, [count, 3, 3]."""
     noise = torch.randn(count, 3, 3, generator=generator)
     return (noise + noise.transpose(-1, -2)) / 2**0.5
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How the input of a training example is made from its pair.
+    """Settings for making the input of a training example from its pair.
 
     Parameters
     ----------
     unrelaxed, relaxed : float
-        Shares of examples that start from the unrelaxed and from the relaxed crystal; the others start from a
-        random point between the two with noise.
+        Shares of examples that start from the unrelaxed and from the relaxed crystal. The others start from a random
+        point between the two, with noise.
     strain_noise : float
         Standard deviation of the strain noise.
     shift_noise : float
         Standard deviation of the displacement noise in angstrom.
     denoising_strain, denoising_shift : float
-        The same for relaxed crystals without a partner, which are trained on by denoising alone.
+        Noise for relaxed crystals without a partner, which are used only for denoising.
     """
 
     unrelaxed: float = 0.55
@@ -178,7 +178,7 @@ class Augmentation:
         pairs : Pairs
             The pairs of the batch.
         denoise : Tensor
-            True where the pair is a relaxed crystal twice, to be denoised, [pairs].
+            True if the pair is a relaxed crystal twice, to denoise, [pairs].
         generator : torch.Generator
             Source of the random numbers.
 
@@ -199,7 +199,7 @@ class Augmentation:
         strain_noise = torch.where(denoise, self.denoising_strain * along, strain_noise)
         shift_noise = torch.where(denoise, self.denoising_shift * along, shift_noise)
 
-        # Noise keeps the symmetry, as every substituted crystal does.
+        # Noise keeps the symmetry, as substitution does.
         orbits = unrelaxed.orbits
         strain = strain_between(unrelaxed.lattices, relaxed.lattices) * along[:, None, None]
         shift = shift_between(unrelaxed, relaxed) * along[owner, None]

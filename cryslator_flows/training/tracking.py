@@ -1,4 +1,4 @@
-"""Calibration of a model that is fine-tuned again and again, each time on few pairs."""
+"""Calibration of a model that is fine-tuned repeatedly, each time on few pairs."""
 
 from __future__ import annotations
 
@@ -22,41 +22,42 @@ if TYPE_CHECKING:
 
     from cryslator_flows.translator.model_folder import ModelFolder
 
-# How many new errors weigh as much as all that was known before.
+# This many new errors weigh as much as all earlier ones.
 PATIENCE = 20
-# Error over stated uncertainty that is believed at most, and its inverse at least: one outlier of a small batch must
-# not blow up or shut off the uncertainty.
+# Largest ratio of error to stated uncertainty that counts, and inverse of the smallest one. One outlier of a small
+# batch must not inflate or suppress the uncertainty.
 LARGEST_RATIO = 10.0
 
 
 def track_calibration(
     tuned: ModelFolder, base: ModelFolder, before: ModelFolder, seen: Sequence[Structure], ratios: Sequence[float]
 ) -> ModelFolder:
-    """Calibrate a fine-tuned model on what is known of its base and on errors of predictions made before.
+    """Calibrate a fine-tuned model from its base and from errors of predictions made before the tuning.
 
-    A handful of pairs cannot fit a calibration, and those that a model was trained on would flatter it. So what tells
-    relaxed crystals, and the size of the error as a function of the network's own scale and of the distance from the
-    training data, stay those of the base. The structures it was tuned on join the training data that distances are
-    measured from: nearby,
-    the uncertainty falls. The two stated widths follow the errors of the newest batch, predicted before it was
-    relaxed: they are multiplied by q^(n / (n + 20)), with q the 68 % quantile of n errors over their stated 68 % half
-    widths. That is adaptive conformal inference (I. Gibbs and E. Candes, NeurIPS 34, 1660 (2021)) with widths in place
-    of levels: n errors count as much as n of 20 others, so that two pairs hardly change what the base's validation
-    found. Batches are chosen, not drawn; what is promising is predicted too low more often, so that the widths rather
-    come out too wide.
+    A handful of pairs cannot fit a calibration, and training pairs of a model would flatter it. Two parts of the base's
+    calibration are therefore kept. They are the recognition of relaxed crystals, and the error as a function of the
+    network's scale and of the distance from the training data. The new structures join the training data for distances:
+    near them, the uncertainty falls.
+
+    The two stated widths follow the errors of the newest batch, predicted before its relaxation. They are multiplied by
+    q^(n / (n + 20)). Here q is the 68 % quantile of n errors over their stated 68 % half widths. This is adaptive
+    conformal inference (I. Gibbs and E. Candes, NeurIPS 34, 1660 (2021)) with widths in place of levels. The n errors
+    count as much as n of 20 others, so that two pairs hardly change the result of the base's validation. Batches are
+    chosen, not drawn. Predicted energies of promising candidates are more often too low, so the widths are rather too
+    large.
 
     Parameters
     ----------
     tuned : ModelFolder
-        The fine-tuned model; its calibration is replaced.
+        The fine-tuned model. Its calibration is replaced.
     base : ModelFolder
-        The model it was tuned from.
+        The base of the fine-tuning.
     before : ModelFolder
-        The model that predicted the newest batch: the base, or what was tuned the last time.
+        The model that predicted the newest batch: the base, or the result of the last tuning.
     seen : sequence of Structure
-        The unrelaxed structures it was tuned on.
+        Unrelaxed structures of the tuning.
     ratios : sequence of float
-        Absolute error over the stated 68 % half width of each candidate of the newest batch; may be empty.
+        Absolute error over the stated 68 % half width of each candidate of the newest batch. It may be empty.
 
     Returns
     -------

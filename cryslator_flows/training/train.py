@@ -1,4 +1,4 @@
-"""From a recipe to a model folder: prepare, fit, calibrate, export, score, write the card."""
+"""Training from a recipe to a model folder: prepare, fit, calibrate, export, score, write the card."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with its best weights, and what the card says of its training."""
+    """Network with its best weights, and the training section of the card."""
 
     network: Network | ReferenceNetwork
     summary: dict[str, Any]
@@ -60,7 +60,7 @@ def train(
     report_step: Callable[[float], None],
     report_scoring: Callable[[str, int, int], None] | None = None,
 ) -> ModelFolder:
-    """Train a model, or go on with a training that was stopped.
+    """Train a model, or continue a stopped training.
 
     Parameters
     ----------
@@ -75,9 +75,9 @@ def train(
     report : callable
         Called after every epoch.
     report_step : callable
-        Called after every step with the share done; not for the paper's system.
+        Called after every step with the finished share, but not for the paper's system.
     report_scoring : callable or None
-        The `progress` of `evaluate`.
+        Argument `progress` of `evaluate`.
 
     Returns
     -------
@@ -87,10 +87,10 @@ def train(
     Raises
     ------
     DataError
-        A file of the recipe is wrong, a training pair tells of the validation or test pairs, or the checkpoints in
+        A file of the recipe is wrong, or a training pair leaks a validation or test pair. The checkpoints in
         `run_dir` belong to another recipe or to other data.
     StoreError
-        Another training runs in `run_dir`, `folder` holds something else than a model, or one cannot be written.
+        Another training runs in `run_dir`, `folder` contains something else than a model, or a file cannot be written.
     """
     recipe_file, folder, run_dir = Path(recipe_file), Path(folder), Path(run_dir)
     check_place(folder)
@@ -112,7 +112,7 @@ def train_network(
     report_step: Callable[[float], None] | None,
     kind: type[Fit] = Fit,
 ) -> Trained:
-    """Fit today's network; parameters as in `fit`. ``curve.png`` in `run_dir` grows with it."""
+    """Fit today's network; parameters as in `fit`. ``curve.png`` in `run_dir` is drawn during the fit."""
 
     def drawn(progress: Progress) -> None:
         draw_curve(run_dir)
@@ -156,7 +156,7 @@ def export(
     trained : Trained
         The network.
     prepared : Path
-        The tensor file it was fitted to.
+        The tensor file of the fit.
     recipe, recipe_file, folder, report_scoring
         As in `train`.
 
@@ -188,7 +188,7 @@ def export(
     )
     weights = trained.network.state_dict()
     if recipe.reference is not None:
-        # A reference need not be stored to the last digit; scores are those of what is stored.
+        # A reference need not be stored to the last digit. Scores are computed with the stored values.
         weights |= {name: value.half() for name, value in trained.network.named_parameters()}
     with new_model(folder) as place:
         model = save_model(place, config, weights, calibration)
@@ -214,7 +214,7 @@ def export(
 
 
 def describe_model(model: ModelFolder, trained: Trained, calibration: Calibration, n_targets: int) -> dict[str, Any]:
-    """What ``metrics.json`` says of any model: version, size, and what `n_targets` validation targets taught."""
+    """Return entries of ``metrics.json`` for any model: version, size, and calibration on `n_targets` targets."""
     return {
         "model_version": model.version(),
         "parameters": sum(weight.numel() for weight in trained.network.parameters()),
@@ -228,6 +228,6 @@ def describe_model(model: ModelFolder, trained: Trained, calibration: Calibratio
 
 
 def write_metrics(folder: Path, metrics: dict[str, Any], card: CardText) -> None:
-    """Write ``metrics.json`` of a model, and the card made from it."""
+    """Write ``metrics.json`` of a model, and its card."""
     write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     write_whole(folder / CARD, model_card(folder, card))

@@ -1,4 +1,4 @@
-"""Models inside documents, so that they get to workers that share no disk."""
+"""Models inside documents, for workers that share no disk."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cryslator_flows.translator.model_folder import MODEL_FILES, ModelFolder, ve
 
 
 def pack_model(model: ModelFolder, base: str) -> TunedModel:
-    """Put the files that translate into a document, some 6 MB for a model like ``cryslator-oxides``.
+    """Put the files that translate into a document. It takes some 6 MB for a model like ``cryslator-oxides``.
 
     Parameters
     ----------
     model : ModelFolder
         The model.
     base : str
-        Name of the model it was fine-tuned from.
+        Name of the base of the fine-tuning.
     """
     return TunedModel(
         name=model.config().name,
@@ -30,19 +30,19 @@ def pack_model(model: ModelFolder, base: str) -> TunedModel:
 
 
 def unpack_model(model: TunedModel, folder: Path) -> ModelFolder:
-    """Write a model of a document into a folder of its name.
+    """Write a model from a document into a folder of its name.
 
     Parameters
     ----------
     model : TunedModel
         The model.
     folder : Path
-        Where its folder goes.
+        Parent of the model's folder.
 
     Raises
     ------
     ModelError
-        The files are not those that were packed, or the name is no folder's; nothing is written.
+        The files differ from the packed files, or the name is not a folder name. No file is written.
     """
     if Path(model.name).name != model.name or model.name[:1] in ("", "."):
         raise ModelError(f"model {model.name!r}: no name of a folder; the document was not written by a campaign")

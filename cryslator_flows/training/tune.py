@@ -1,4 +1,4 @@
-"""Fine-tune a model on new pairs: prepare, fit from its weights, calibrate, export, score beside the base."""
+"""Fine-tuning of a model on new pairs: prepare, fit from its weights, calibrate, export, score beside the base."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from cryslator_flows.training.recipe import Recipe
     from cryslator_flows.training.train import Trained
 
-# Weights that belong to one target.
+# Weights that depend on the target.
 TARGET_HEADS = "energy_head.", "scale_head."
-# Crystals of the replay that stand for the old domain, at most.
+# Largest number of replay crystals that represent the old domain.
 KNOWN = 5000
 
 
@@ -69,40 +69,40 @@ def fine_tune(
 ) -> ModelFolder:
     """Fine-tune a model on new pairs, or continue a fine-tuning that was stopped.
 
-    Shape of the network, element tables and volumes are those of the base, which stays as it is. Uncertainty, domain
-    and rest are calibrated anew, on the new and the old validation pairs.
+    Shape of the network, element tables and volumes are taken from the base, which stays unchanged. Uncertainty,
+    domain and rest are calibrated again, on the new and the old validation pairs.
 
     Parameters
     ----------
     base : ModelFolder
         The model to start from.
     data : TuneData
-        The pairs: `TuneData.from_pairs` for those in memory, `TuneData.from_recipe` for those of a recipe.
+        The pairs: `TuneData.from_pairs` for pairs in memory, `TuneData.from_recipe` for pairs of a recipe.
     folder : Path or str
-        The model folder to write; its name, another than the base's, is the model's.
+        The model folder to write. Its name is the model's and must differ from the base's.
     run_dir : Path or str
-        Holds ``prepared.npz`` and the checkpoints.
+        Folder for ``prepared.npz`` and the checkpoints.
     settings : TuneConfig or None
-        How to fit; the defaults if None. Its files are not read here.
+        Settings of the fit; None for the defaults. Files named in them are not read here.
     card : CardText or None
-        What the card says in words.
+        Texts of the card.
     recipe_text : str or None
-        The recipe that stays with the model; if None, one is written that names files with the pairs in `run_dir`.
+        The recipe that is stored with the model. If None, it is written with names of files of the pairs in `run_dir`.
     report : callable or None
         Called after every epoch.
     report_step : callable or None
-        Called after every step with the share done.
+        Called after every step with the finished share.
     report_scoring : callable or None
-        The `progress` of `evaluate`.
+        Argument `progress` of `evaluate`.
     target, unit : str or None
-        Column of the pairs that is predicted, and its unit; those of the base if None. The head of another
-        target starts from random weights, all other weights from the base; pairs without a number are left out.
+        Predicted column of the pairs and its unit; None for target and unit of the base. For another target the head
+        starts from random weights, and all other weights from the base. Pairs without a number are left out.
 
     Returns
     -------
     ModelFolder
-        The finished model. Its ``metrics.json`` holds scores of itself and of the base on the new test pairs
-        (``test``) and on the old ones (``old_test``), where there are any.
+        The finished model. Its ``metrics.json`` has scores of itself and of the base on the new test pairs (``test``)
+        and on the old ones (``old_test``), if any.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def fine_tune(
     DataError
         Pairs are missing or lack the target, the name is the base's, or `run_dir` belongs to another fine-tuning.
     StoreError
-        Another training runs in `run_dir`, `folder` holds something else than a model, or one cannot be written.
+        Another training runs in `run_dir`, `folder` contains something else than a model, or a file cannot be written.
     """
     settings = settings or TuneConfig()
     card = card or CardText()
@@ -121,7 +121,7 @@ def fine_tune(
         )
     folder, run_dir = Path(folder), Path(run_dir)
     if folder.resolve().name == base.name:
-        raise DataError(f"{folder}: the base has the same name; give the fine-tuned model one of its own")
+        raise DataError(f"{folder}: the base has the same name; give the fine-tuned model another one")
     check_place(folder)
     loaded = LoadedModel(base)
     predicted = target or loaded.config.target, unit or loaded.config.unit
@@ -150,7 +150,7 @@ def fine_tune(
 
 
 def _describe_tuning(base: LoadedModel, data: TuneData, settings: TuneConfig) -> dict[str, Any]:
-    """Return what ``metrics.json`` says of base and pairs."""
+    """Return the entries of ``metrics.json`` about base and pairs."""
     return {
         "base": base.config.name,
         "base_version": base.version,
@@ -183,7 +183,7 @@ def tune_by_recipe(
     base : ModelFolder
         The model to start from.
     recipe, recipe_file
-        The recipe, and where it was read from; a copy stays with the model.
+        The recipe and its file. A copy stays with the model.
     folder, run_dir, report, report_step, report_scoring
         As in `fine_tune`.
 
@@ -195,7 +195,7 @@ def tune_by_recipe(
     Raises
     ------
     ModelError, DataError
-        As in `fine_tune`, or the recipe asks for what the base does not give.
+        As in `fine_tune`, or the recipe has settings that differ from the base.
     """
     config, given = base.config(), recipe.model_fields_set
     shape = {name: getattr(recipe.network, name) for name in config.network}
@@ -229,20 +229,20 @@ def prepare_tuning(
     Parameters
     ----------
     base, loaded : ModelFolder, LoadedModel
-        The base, and the same in memory.
+        The base, and the loaded base.
     data : TuneData
         The pairs.
     settings : TuneConfig
-        How to fit.
+        Settings of the fit.
     target : str
-        Column of the pairs that is predicted.
+        Predicted column of the pairs.
     path : Path
         The ``.npz`` file to write.
 
     Raises
     ------
     DataError
-        There are no training or validation pairs, or no number to train on.
+        The training or validation pairs are empty, or none has a number for the target.
     """
     for name in ("train", "val"):
         if not getattr(data.new, name):
@@ -281,7 +281,7 @@ def _n_formulas(records: list[PairRecord]) -> int:
 def _export(
     trained: Trained, prepared: Path, base: LoadedModel, folder: Path, changes: dict[str, str]
 ) -> tuple[ModelFolder, dict[str, Any]]:
-    """Calibrate and write a fine-tuned network."""
+    """Calibrate a fine-tuned network and write it."""
     assert isinstance(trained.network, Network)
     arrays = load_arrays(prepared)
     new, replay, val, old_val = (from_arrays(arrays, part) for part in ("train", "replay", "val", "old_val"))
@@ -312,17 +312,17 @@ def _export(
 
 
 def _claim(run_dir: Path, base: ModelFolder, data: TuneData, target: str) -> tuple[Path, str]:
-    """The file that says whose a run folder is, and what it says of one base and its pairs.
+    """Return the file that identifies a run folder, and its content for one base and its pairs.
 
     Returns
     -------
     tuple
-        To be written once there is something in the folder.
+        File and content, to be written once the folder has other files.
 
     Raises
     ------
     DataError
-        The folder is that of others.
+        The folder belongs to another fine-tuning.
     """
     digest = hashlib.sha256(f"{base.version()} {target}".encode())
     parts: tuple[Sequence[BaseModel], ...] = (data.new.train, data.new.val, data.replay, data.old_val)
@@ -348,7 +348,7 @@ def _write_recipe(
     card: CardText,
     predicted: tuple[str, str],
 ) -> str:
-    """Write the pairs to files and a recipe that names them."""
+    """Write the pairs to files, and a recipe that names these files."""
     files: dict[str, Sequence[BaseModel]] = {
         "train": data.new.train,
         "val": data.new.val,

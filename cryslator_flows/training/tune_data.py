@@ -1,4 +1,4 @@
-"""What a fine-tuning learns from, keeps in mind, selects on and is tested on."""
+"""Pairs of a fine-tuning: training, replay, validation and test."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
     from cryslator_flows.training.recipe import Recipe
 
-# Share of the formulas of the replay that are held back to select on, where no old validation pairs are given.
+# Share of the replay's formulas that are held back for validation if no old validation pairs are given.
 HELD_BACK = 0.1
 
 
 @dataclass(frozen=True)
 class TuneData:
-    """Pairs of a fine-tuning; no training or replay pair tells what is selected on or tested on.
+    """Pairs of a fine-tuning. Training and replay pairs have no leaks of validation or test pairs.
 
     Parameters
     ----------
     new : Split
         The new pairs.
     replay : list
-        Old pairs, and old unrelaxed crystals alone, that are trained on as well.
+        Old pairs, and old unrelaxed crystals alone, for training.
     old_val, old_test : list of PairRecord
-        Old pairs to select on, beside the new ones, and to measure the forgetting on.
+        Old pairs for validation, beside the new ones, and old pairs to measure forgetting.
     left_out : int
-        Training and replay pairs that told too much.
+        Number of training and replay pairs left out because of leaks.
     """
 
     new: Split
@@ -48,7 +48,7 @@ class TuneData:
         Raises
         ------
         DataError
-            No new pair has one.
+            The new pairs have no number under `target`.
         """
 
         def having(records: list[PairRecord]) -> list[PairRecord]:
@@ -69,28 +69,28 @@ class TuneData:
         old_test: Sequence[PairRecord] = (),
         seed: int = 0,
     ) -> TuneData:
-        """Pairs in memory.
+        """Return the data of pairs in memory.
 
         Parameters
         ----------
         pairs : iterable of PairRecord or Split
-            The new pairs; those that are not split yet are split by the formula of their target.
+            The new pairs. An iterable is split by the formula of the target.
         shares : sequence of float
             Shares of the formulas for training, validation and test.
         replay, old_val, old_test : sequence
-            As the attributes; without `old_val`, a tenth of the formulas of the replay is held back.
+            As the attributes. Without `old_val`, a tenth of the formulas of the replay is held back.
         seed : int
-            Of the splits.
+            Seed of the splits.
 
         Returns
         -------
         TuneData
-            The data, without the training and replay pairs that tell too much.
+            The data without training and replay pairs that are leaks.
 
         Raises
         ------
         DataError
-            There are too few formulas to split.
+            The pairs have too few formulas to split.
         """
         new = pairs if isinstance(pairs, Split) else split_by_formula(pairs, shares, seed)
         held = HeldOut([*new.val, *old_val], [*new.test, *old_test])
@@ -103,13 +103,13 @@ class TuneData:
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> TuneData:
-        """The files of a recipe.
+        """Read the files of a recipe.
 
         Raises
         ------
         DataError
-            A file cannot be read or holds a wrong record, there are too few formulas to split, or a line of ``train``
-            tells what is selected on or tested on.
+            A file cannot be read or has a wrong record. The formulas are too few to split, or a line of ``train``
+            leaks a validation or test pair.
         """
         new, tune = read_split(recipe), recipe.tune
 
@@ -126,7 +126,7 @@ class TuneData:
 
 
 def _hold_back(replay: list[OldRecord], train: list[PairRecord], seed: int) -> tuple[list[OldRecord], list[PairRecord]]:
-    """Take validation pairs out of a replay: of formulas that the new training pairs lack."""
+    """Move the pairs with formulas that the new training pairs lack from a replay to validation."""
     known = {record.reduced_formula for record in train}
     free = [record for record in replay if isinstance(record, PairRecord) and record.reduced_formula not in known]
     if len({record.reduced_formula for record in free}) < 2:

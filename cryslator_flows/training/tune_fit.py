@@ -1,4 +1,4 @@
-"""The fit of a fine-tuning: from the weights of a base, with old pairs in every batch. Torch and numpy only."""
+"""Fit of a fine-tuning: from the weights of a base, with old pairs in every batch. Torch and numpy only."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.network import NetworkConfig
 
 BASE = "base/"
-# Few new pairs would make epochs of a step or two, each with its validation.
+# Smallest number of steps in an epoch. Few new pairs would otherwise make epochs of one or two steps.
 STEPS_PER_EPOCH = 50
-# Old validation pairs that are looked at after every epoch, at most.
+# Largest number of old validation pairs that are scored after every epoch.
 OLD_VALIDATION = 300
 COMPARED = "energy_mae", "volume_error", "displacement"
 
 
 class TuneFit(Fit):
-    """A fine-tuning in progress; everything as in `Fit` but where it starts, what it draws and how it is selected.
+    """Fine-tuning in progress: a `Fit` with another start, other batches and another score.
 
-    The running average starts at the base. An epoch is one pass over the new pairs, or several where they are few.
-    The score of an epoch is the ratio of its errors to those of the base, new and old validation pairs weighing the
-    same, averaged over energy, volume and displacement: 1 for the base, which is the result if nothing is better.
+    The running average starts at the base. An epoch is one pass over the new pairs, or several if they are few. The
+    score of an epoch is the ratio of its errors to errors of the base, with equal weight for new and old validation
+    pairs. It is averaged over energy, volume and displacement. The base has the score 1 and is the result if no epoch
+    is better.
     """
 
     def __init__(self, arrays: dict[str, Tensor], network: NetworkConfig, config: FitConfig, device: str) -> None:
@@ -43,7 +44,7 @@ class TuneFit(Fit):
         self.n_old = round(config.batch_size * float(arrays["replay_share"])) if len(self.replay) else 0
         self.scales = measure_scales(concatenate(self.pairs, self.replay))
         weights = {name.removeprefix(BASE): value for name, value in arrays.items() if name.startswith(BASE)}
-        # A base that predicts another target lends no head for it.
+        # A base for another target has no head for this one.
         weights = {**self.network.state_dict(), **weights}
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
@@ -55,18 +56,18 @@ class TuneFit(Fit):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch."""
+        """Number of optimiser steps in an epoch."""
         return max(STEPS_PER_EPOCH, ceil(len(self.pairs) / (self.config.batch_size - self.n_old)))
 
     def plan(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Rows of the new pairs of each batch."""
+        """Return the rows of the new pairs of each batch."""
         n_new = self.config.batch_size - self.n_old
         passes = ceil(self.steps_per_epoch * n_new / len(self.pairs))
         order = torch.cat([torch.randperm(len(self.pairs), generator=generator) for _ in range(passes)])
         return order.split(n_new)[: self.steps_per_epoch]
 
     def compose(self, rows: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor]:
-        """A batch of such pairs and of old ones drawn at random."""
+        """Return a batch of these pairs and of random old ones."""
         batch = self.pairs.take(rows)
         if self.n_old:
             old = torch.randint(len(self.replay), (self.n_old,), generator=generator)
@@ -74,7 +75,7 @@ class TuneFit(Fit):
         return batch, torch.zeros(len(batch), dtype=torch.bool)
 
     def validate(self) -> dict[str, float]:
-        """Errors on the new validation pairs and, led by ``old_``, on the old ones."""
+        """Return errors on the new validation pairs and, with the prefix ``old_``, on the old ones."""
         found = validate(self.average, self.validation)
         if len(self.old_validation):
             found |= {f"old_{name}": value for name, value in validate(self.average, self.old_validation).items()}
@@ -82,12 +83,12 @@ class TuneFit(Fit):
         start = self.start or found
         ratios = []
         for name in COMPARED:
-            # Summed before they are divided: what the base does without error on old pairs must not blow the score up.
+            # Sum before division: a base without error on old pairs must not inflate the score.
             known = [part for part in (name, f"old_{name}") if not isnan(start.get(part, nan))]
             if known:
                 ratios.append(sum(found[part] for part in known) / max(sum(start[part] for part in known), 1e-3))
         return {**found, "score": sum(ratios) / len(ratios)}
 
     def decay(self) -> float:
-        """Share of the running average that the next step leaves: it starts from the base, so always the same."""
+        """Return the decay of the running average. It is constant, as the average starts from the base."""
         return self.config.ema_decay

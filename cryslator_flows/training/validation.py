@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str, float]:
-    """Errors of the translation of the unrelaxed crystals.
+    """Return errors of the translation of the unrelaxed crystals.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str,
     -------
     dict
         ``energy_mae`` in eV/atom; ``volume_error`` as a fraction; ``displacement`` in angstrom, averaged over
-        atoms, then pairs; ``score``, the mean of the three, each over the error of copying the input (the energy
-        over its mean absolute deviation); ``relaxed_volume`` and ``relaxed_displacement``, how much translation
-        changes the relaxed crystals.
+        atoms, then pairs. ``score`` is the mean of the three, each over the error of copying the input, and for
+        the energy over its mean absolute deviation. ``relaxed_volume`` and ``relaxed_displacement`` are the
+        changes of the relaxed crystals by translation.
     """
     device = next(network.parameters()).device
     rows: dict[str, list[Tensor]] = {
@@ -54,7 +54,7 @@ def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str,
     mean = {name: float(torch.cat(part).mean()) for name, part in rows.items()}
     energies = pairs.energy[~pairs.energy.isnan()]
     spread = float((energies - energies.mean()).abs().mean())
-    # What copying the input gets wrong; pairs that hardly differ must not blow the score up.
+    # Errors of copying the input. Pairs with small differences must not inflate the score.
     copied = [max(value, 1e-3) for value in (spread, mean["volume0"], mean["shift0"])]
     errors = mean["energy"], mean["volume"], mean["shift"]
     return {

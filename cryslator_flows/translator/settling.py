@@ -71,8 +71,8 @@ class Settling:
 def describe(prediction: Prediction, crystals: Crystals, encoded: Tensor, translated: Tensor) -> Tensor:
     """Return numbers that distinguish a relaxed crystal from an unrelaxed one, [crystals, 7].
 
-    They are logarithms of five numbers: change of volume, mean displacement, change of shape, uncertainty of the energy,
-    and distance between encoded and translated features. The first two are also squared.
+    They are logarithms of five numbers: change of volume, mean displacement, change of shape, uncertainty of the
+    energy, and distance between encoded and translated features. The first two are also squared.
     """
     trace = prediction.strain.diagonal(dim1=1, dim2=2).sum(-1)
     moved = mean_per_crystal(prediction.shift.norm(dim=-1), crystals)

@@ -107,7 +107,7 @@ def test_validation_pairs_without_a_number_are_named(tmp_path, recipe, crystal):
 @pytest.mark.parametrize("value", [1e8, float("inf"), float("nan"), True])
 def test_a_target_of_no_use_is_named(tmp_path, recipe, crystal, value):
     write(tmp_path, train=[crystal("Ca", stiffness=value)])
-    with pytest.raises(DataError, match=r"stiffness of Ca: .* is no number up to 10000; .*another unit"):
+    with pytest.raises(DataError, match=r"stiffness of Ca: .* is not a number up to 10000; .*another unit"):
         prepare(recipe.model_copy(update={"target": "stiffness"}), tmp_path / "p.npz")
 
 

@@ -62,7 +62,7 @@ def test_a_column_that_is_not_there_is_named(tmp_path, perovskite):
     with pytest.raises(DataError, match=r"train\.jsonl: no pair has a number under 'band_gap'"):
         prepare(recipe, tmp_path / "p.npz")
     recipe = write_recipe(tmp_path, [{**pair(perovskite, perovskite), "band_gap": "wide"}], target="band_gap")
-    with pytest.raises(DataError, match="band_gap of a: 'wide' is no number"):
+    with pytest.raises(DataError, match="band_gap of a: 'wide' is not a number"):
         prepare(recipe, tmp_path / "p.npz")
 
 
