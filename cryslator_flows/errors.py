@@ -1,4 +1,4 @@
-"""Errors with one clear line: what is wrong, where, and what to do."""
+"""Errors with one clear line: problem, place and fix."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class CryslatorSettings(BaseSettings):
     )
     ledger: Path | None = Field(
         None,
-        description="File where runs record what they spent; None: cryslator_ledger.jsonl beside each run's folder",
+        description="File where runs record their cost; None: cryslator_ledger.jsonl beside each run's folder",
     )
 
 
@@ -43,7 +43,7 @@ def read_settings() -> CryslatorSettings:
         field = next(name for name in CryslatorSettings.model_fields if re.search(rf"\b{name}\b", str(error)))
         variable = f"{PREFIX}{field.upper()}"
         raise ConfigurationError(
-            f"{variable}={os.environ.get(variable)}: cannot be read; give what it is for "
+            f"{variable}={os.environ.get(variable)}: cannot be read; give a valid value "
             f"({CryslatorSettings.model_fields[field].description}), or unset it"
         ) from error
 

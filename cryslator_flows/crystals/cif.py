@@ -103,7 +103,7 @@ def _read_block(text: str) -> Structure:
         guesses = _check_atoms(data)
         _check_size(parser, data)
         (structure,) = parser.parse_structures(primitive=False, on_error="raise")
-    # `CifParser` sets its attributes in a class method, where its types do not show.
+    # mypy does not see attributes of `CifParser`, which a class method sets.
     said = dict.fromkeys([*parser.warnings, *(str(item.message) for item in caught)])  # type: ignore[attr-defined]
     if any("Defaulting to P1" in words for words in said):
         for key, value in data.items():
@@ -171,7 +171,7 @@ def _check_size(parser: CifParser, data: dict[str, Any]) -> None:
     count = max([1, *plain, math.prod(magnetic)])
     if count > MAX_OPERATIONS:
         raise StructureError(
-            f"{count} symmetry operations, at most {MAX_OPERATIONS}; list those of the space group",
+            f"{count} symmetry operations, at most {MAX_OPERATIONS}; list the operations of the space group",
             "too many symmetry operations",
         )
     sites = np.array([[str2float(value) for value in data[f"_atom_site_fract_{axis}"]] for axis in "xyz"]).T
@@ -220,9 +220,9 @@ def _stated_units(data: dict[str, Any]) -> int | None:
 
 
 def _compare_size(structure: Structure, stated: Composition, units: int) -> None:
-    """Raise an error if a crystal has other atoms than its formula times the number of formula units in the cell."""
+    """Raise an error if the number of atoms differs from the formula times the number of formula units in the cell."""
     wanted = [units * stated.num_atoms]
-    # pymatgen writes the formula of the whole cell, and what it is a multiple of.
+    # pymatgen writes the formula of the whole cell, and the number of reduced formulas in it as Z.
     if round(stated.get_reduced_composition_and_factor()[1]) == units:
         wanted.append(stated.num_atoms)
     atoms = structure.composition.num_atoms
@@ -235,7 +235,7 @@ def _compare_size(structure: Structure, stated: Composition, units: int) -> None
 
 
 def _check_origin(data: dict[str, Any]) -> None:
-    """Raise an error if it is a guess where a space group has its origin."""
+    """Raise an error if the origin of the space group is ambiguous."""
     if any(key in data for key in (*OPERATIONS, *MAGNETIC_OPERATIONS)):
         return
     for key, value in data.items():

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 COMPRESSED = re.compile(r"\.(gz|z|bz2|xz|lzma)", flags=re.IGNORECASE)
 JSON_LINES = re.compile(rf".*\.(jsonl|ndjson)({COMPRESSED.pattern})?", flags=re.IGNORECASE)
-# Unpacked, in bytes: a hundred times what 500 atoms take; a vasprun.xml or a trajectory has all steps of a calculation.
+# Largest unpacked size in bytes: a hundred times the size of 500 atoms. A vasprun.xml or a trajectory has all
+# steps of a calculation.
 MOST_TEXT = 8 * 2**20
 MOST_DATA = 256 * 2**20
 
@@ -94,12 +95,12 @@ def read_structure(path: Path | str) -> Structure:
 
 
 def read_file(path: Path | str) -> Iterator[ReadStructure]:
-    """Read all structures of a file that is no ``.jsonl``.
+    """Read all structures of a file other than ``.jsonl``.
 
     Parameters
     ----------
     path : Path or str
-        The file. Formats that pymatgen does not know by the name of the file are left to ASE.
+        The file. Formats that pymatgen does not recognise by the file name are read by ASE.
 
     Yields
     ------
@@ -127,7 +128,7 @@ def read_file(path: Path | str) -> Iterator[ReadStructure]:
 
 
 def structure_files(source: Path | str) -> list[Path]:
-    """Return a file alone, or the files of a folder in alphabetical order, hidden and unfinished ones left out.
+    """Return a file, or the files of a folder in alphabetical order, without hidden and unfinished files.
 
     Broken links and pipes are included, so that an error of reading names them.
 
@@ -148,7 +149,7 @@ def structure_files(source: Path | str) -> list[Path]:
 
 
 def _is_left_out(name: str) -> bool:
-    """Return True for hidden files and for what a program that was stopped did not finish."""
+    """Return True for hidden files and for unfinished files of a stopped program."""
     return name.startswith(".") or name.endswith(".partial")
 
 
@@ -262,7 +263,7 @@ def _too_large(most: int) -> StructureError:
 
 def _text(path: Path, most: int = MOST_TEXT, head: bool = False) -> str:
     content = _unpack(path, most, cut=head)
-    # As Windows writes "Unicode". Names of authors and journals may be in any encoding.
+    # Windows calls UTF-16 "Unicode". Names of authors and journals may have any encoding.
     encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     text = content.decode(encoding, errors="replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -288,7 +289,7 @@ def _from_document(text: str, format_name: str) -> Iterator[ReadStructure]:
 
 
 def _read_with_pymatgen(path: Path, format_name: str, announced: int | None) -> Iterator[ReadStructure]:
-    """Read a file that states at most how many atoms it has, `announced`."""
+    """Read a file that states at most `announced` atoms."""
     options = {"parse_dos": False, "parse_eigen": False, "parse_potcar_file": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -317,7 +318,7 @@ def _read_with_ase(path: Path) -> Iterator[ReadStructure]:
 
 
 def _read_frames(text: str) -> Iterator[ReadStructure]:
-    """Read the structures of an XYZ file, each by itself: ASE reads all or none."""
+    """Read the structures of an XYZ file one by one. ASE alone reads all or none."""
     lines = text.rstrip().split("\n")
     number = start = 0
     while start < len(lines):
@@ -328,7 +329,7 @@ def _read_frames(text: str) -> Iterator[ReadStructure]:
         count = lines[start].strip()
         end = start + 2 + int(count) if count.isdecimal() and len(count) < 10 else 0
         if not start < end <= len(lines):
-            reason = f"line {start + 1}: {count[:40]!r} is no number of atoms, or as many lines do not follow; fix it"
+            reason = f"line {start + 1}: {count[:40]!r} is not the number of atoms in the lines that follow; fix it"
             yield f"structure {number}", StructureError(reason, UNREADABLE)
             return
         yield f"structure {number}", _row(partial(_from_frame, lines[start:end]))
@@ -340,7 +341,7 @@ def _row(read: Callable[[], Structure]) -> Structure | StructureError:
         return read()
     except StructureError as error:
         return error
-    # What a line holds may be anything.
+    # A line may have any content.
     except Exception as error:
         return StructureError(f"{UNREADABLE} ({one_line(error)}); fix it or convert it to CIF", UNREADABLE)
 
@@ -362,7 +363,7 @@ def _from_atoms(atoms: Any) -> Structure:
         raise StructureError("not periodic in three directions; give a cell with vacuum", "not periodic")
     if "occupancy" in atoms.info or atoms.has("occupancies"):
         raise StructureError("has occupancies, which ASE leaves out; convert it to CIF", "disordered")
-    # Zeros are what ASE has where the file says nothing of moments; no engine would find any from there.
+    # ASE has zeros where the file has no moments. An engine would stay nonmagnetic from zero.
     if not atoms.get_initial_magnetic_moments().any():
         atoms.set_initial_magnetic_moments(None)
     del atoms.constraints

@@ -25,12 +25,12 @@ def read_poscar(text: str) -> Structure:
     Raises
     ------
     StructureError
-        Elements are missing or do not fit to the numbers of atoms, a line has no numbers where they belong, or
+        Elements are missing or do not fit the numbers of atoms. A line has no numbers where they belong, or
         Cartesian positions come with a cell volume.
     ValueError
         pymatgen cannot read the file.
     """
-    # Without comments, which the reader takes for content; the first line is one.
+    # Remove comments, which the reader takes for content. The first line is a comment.
     title, *lines = text.splitlines() or [""]
     lines = [title, *(re.split("[!#]", line, maxsplit=1)[0].rstrip() for line in lines)]
     symbols, counts, mode, start = _head(lines)
@@ -51,7 +51,7 @@ def read_poscar(text: str) -> Structure:
             scaled = (float(value) * scale for value, scale in zip((x, y, z), scales, strict=True))
             lines[row] = " ".join([*map(repr, scaled), *rest])
         lines[1] = "1.0"
-    # On empty lines the reader takes what follows for something else.
+    # After an empty line the reader expects other data.
     read = [title, *filter(None, map(str.strip, lines[1 : rows[-1] + 1]))]
     if scales[0] < 0 and mode in ("c", "k"):
         raise StructureError(
@@ -69,7 +69,7 @@ def read_poscar(text: str) -> Structure:
             if symbols:
                 raise
             raise StructureError(
-                "no element symbols; write them on a line of their own above the numbers of atoms", "no elements"
+                "no element symbols; write them on a separate line above the numbers of atoms", "no elements"
             ) from error
 
 
@@ -82,13 +82,14 @@ def _scales(lines: list[str]) -> list[float]:
     if len(scales) not in (1, 3) or (len(scales) == 3 and min(scales) <= 0):
         line = lines[1].strip() if len(lines) > 1 else ""
         raise StructureError(
-            f"line 2: {line[:40]!r} is no scale; give one number, or three positive ones for x, y and z", "wrong scale"
+            f"line 2: {line[:40]!r} is not a scale; give one number, or three positive ones for x, y and z",
+            "wrong scale",
         )
     return scales
 
 
 def _with_numbers(lines: list[str], row: int) -> str:
-    """Return a line that begins with three numbers, as Python reads them."""
+    """Return a line whose first three words are numbers in Python's notation."""
     words = lines[row].split() if row < len(lines) else []
     try:
         words[:3] = [_as_python(word) for word in words[:3]]
@@ -105,12 +106,12 @@ def _with_numbers(lines: list[str], row: int) -> str:
 
 
 def _as_python(number: str) -> str:
-    """Return a number of Fortran, whose exponent may have a D."""
+    """Return a Fortran number, whose exponent may have a D, in Python's notation."""
     return re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", number)
 
 
 def _head(lines: list[str]) -> tuple[list[str], list[int], str, int]:
-    """Return symbols, numbers of atoms, the first letter of the mode, and the index of the line of the first position.
+    """Return symbols, numbers of atoms, first letter of the mode, and line index of the first position.
 
     Symbols and numbers may take several lines each.
     """
@@ -130,5 +131,5 @@ def _head(lines: list[str]) -> tuple[list[str], list[int], str, int]:
         raise StructureError(f"line {start}: write Direct or Cartesian above the positions", "no mode")
     for symbol in symbols:
         if not Element.is_valid_symbol(symbol):
-            raise StructureError(f"line 6: {symbol!r} is no element symbol; fix it", "no element")
+            raise StructureError(f"line 6: {symbol!r} is not an element symbol; fix it", "no element")
     return symbols, counts, mode, start

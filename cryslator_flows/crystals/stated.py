@@ -1,4 +1,4 @@
-"""XSF, CSSR and SHELX files: parts that pymatgen's readers take for granted or leave out."""
+"""Checks of XSF, CSSR and SHELX files for content that pymatgen's readers assume or ignore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from cryslator_flows.errors import StructureError
 
 
 def _check_xsf(head: str) -> int | None:
-    """Check what pymatgen takes for granted of an XSF file, given its begin; return the number of atoms it states."""
+    """Check the start of an XSF file for properties that pymatgen assumes.
+
+    Return the number of atoms that the file states.
+    """
     counts = re.findall(r"^[^\S\n]*(PRIM|CONV)COORD[^\n]*\n[^\S\n]*(\d{1,18})", head, flags=re.MULTILINE)
     for _, count in counts:
         check_count(int(count))
@@ -20,7 +23,10 @@ def _check_xsf(head: str) -> int | None:
 
 
 def _check_cssr(text: str) -> int | None:
-    """Check what pymatgen leaves out of a CSSR file: symmetry and the kind of positions; return the number of atoms."""
+    """Check a CSSR file for symmetry and Cartesian positions, which pymatgen ignores.
+
+    Return the number of atoms that the file states.
+    """
     lines = [*text.splitlines(), "", "", ""]
     group = re.search(r"SPGR\s*=\s*(\d+)", lines[1])
     if group is not None and int(group[1]) > 1:
@@ -35,7 +41,7 @@ def _check_cssr(text: str) -> int | None:
 
 
 def _check_res(text: str) -> int | None:
-    """Check what pymatgen leaves out of a SHELX file: symmetry and occupancies."""
+    """Check a SHELX file for symmetry and occupancies, which pymatgen ignores."""
     atoms = False
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
@@ -51,5 +57,5 @@ def _check_res(text: str) -> int | None:
     return None
 
 
-# By format: each takes the begin of a file, and returns the number of atoms that it states.
+# Check of each format. It takes the start of a file and returns the number of atoms that the file states.
 CHECKS = {"xsf": _check_xsf, "cssr": _check_cssr, "res": _check_res}

@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.5
 
 
 def start_processes(count: int) -> ProcessPoolExecutor:
-    """Return an executor of so many processes, the same one as long as their number stays the same.
+    """Return an executor of `count` processes. The same count returns the same executor.
 
     The processes end after a minute without work. They also end when this process ends, even if it was killed.
     """
@@ -70,23 +70,23 @@ def run_elsewhere(work: Callable[[Task], Result], tasks: Sequence[Task], most: i
 
 
 class ProcessKilledError(Exception):
-    """A process that was to return a result was killed."""
+    """Error about a process that was killed before it returned a result."""
 
 
 def run_apart(work: Callable[[Task], Result], task: Task) -> Result:
-    """Run a function in a process that may die of it.
+    """Run a function in a separate process, so that its crash does not end this process.
 
     Parameters
     ----------
     work : callable
-        The other process imports it by name.
+        A function that the other process can import by name.
     task : Task
-        Its argument.
+        Argument of the function.
 
     Raises
     ------
     ProcessKilledError
-        The process died.
+        The process was killed.
     """
     processes = start_processes(1)
     try:

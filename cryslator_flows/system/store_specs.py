@@ -87,7 +87,7 @@ def _cannot_open(spec: dict[str, Any], name: str, error: Exception) -> StoreErro
 
 
 def _secrets(value: Any, key: str = "") -> Iterator[str]:
-    """Return what `without_secrets` hides, which a package may put into its errors."""
+    """Yield the values that `without_secrets` hides, as a package may put them into its errors."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _secrets(item, f"{key} {name}")

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Below this many bytes SQLite cannot even open a file.
+# SQLite needs at least this many free bytes to open a file.
 LEAST_SPACE = 2**16
 
 
 def is_full(path: Path) -> bool:
-    """Return True if the disk that holds a file, or is to hold it, has no space left."""
-    # Unlike Path.is_dir, false for names that are too long for the system.
+    """Return True if the disk of a file, or of a file to be written, has no space left."""
+    # Unlike Path.is_dir, os.path.isdir returns False for names that are too long for the system.
     folder = next(folder for folder in (path, *path.absolute().parents) if os.path.isdir(folder))  # noqa: PTH112
     space = shutil.disk_usage(folder)
     return space.total > 0 and space.free < LEAST_SPACE
@@ -45,9 +45,9 @@ def unwritable(path: Path, error: Exception, full: bool = False) -> StoreError:
     path : Path
         The file or folder.
     error : Exception
-        The reason; also one that does not say that a disk is full, as SQLite's do not.
+        The error of the write. SQLite's errors do not say that a disk is full.
     full : bool
-        The disk is known to be full.
+        True if the disk is known to be full.
     """
     full = full or getattr(error, "errno", None) in FULL or is_full(path)
     reason = getattr(error, "strerror", None) or error
@@ -117,8 +117,9 @@ class _Output(io.FileIO):
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that replaces the target once it is complete.
 
-    A link stays, and its target is replaced. A device or a pipe is written to. Of two processes that write one file,
-    the last one wins. What a killed process left of a file is removed when the same machine writes that file again.
+    If the path is a link, its target is replaced and the link stays. A device or a pipe is written directly.
+    If two processes write one file, the last one wins. A partial file of a killed process is removed when the same
+    machine writes that file again.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         if partial is None:
             yield file
             return
-        # The partial file is locked as long as it is open: nothing else removes it.
+        # The partial file is locked while it is open, so that no other process removes it.
         try:
             yield file
             file.flush()
@@ -155,10 +156,10 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _new_partial(target: Path) -> tuple[Path, int]:
-    """Make the file that is to take the place of another, with an open descriptor that holds the lock on it.
+    """Create the partial file that will replace a target, and return it with an open descriptor that holds its lock.
 
-    Its name is hidden from what reads the folder, shorter than the longest name, and the same again for the same file
-    and machine, as long as no living process uses it: locks need not reach from one machine to another.
+    Its name is hidden from folder listings and shorter than the longest name. The same file and machine give the same
+    name while no living process uses it, since locks need not work between machines.
     """
     digest = hashlib.sha256(os.fsencode(f"{platform.node()}/{target.name}")).hexdigest()[:16]
     for number in count():
@@ -175,7 +176,7 @@ def _new_partial(target: Path) -> tuple[Path, int]:
 
 
 def _remove_dead(partial: Path) -> None:
-    """Remove what a killed process left; the lock of a living process keeps its file."""
+    """Remove the partial file of a killed process. The lock of a living process keeps its file."""
     try:
         descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -191,19 +192,19 @@ def _remove_dead(partial: Path) -> None:
 
 
 def _is_locked(descriptor: int, partial: Path) -> bool:
-    """Lock a new file; return False if another process took it for one that a dead process left."""
+    """Lock a new file. Return False if another process removed it as the file of a dead process."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    # Where files cannot be locked, none is taken for a dead one either.
+    # Where files cannot be locked, none is removed as the file of a dead process.
     except OSError:
         return True
     return _is_file(descriptor, partial)
 
 
 def _is_file(descriptor: int, path: Path) -> bool:
-    """Return True if a path leads to an open file."""
+    """Return True if a path is the path of an open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:

@@ -75,11 +75,11 @@ def ablate(
     Parameters
     ----------
     plan_file : Path or str
-        The plan; the result is written beside it as ``ablations.json``.
+        The plan. The result is written beside it as ``ablations.json``.
     recipe : Recipe
-        What the variants change; its test pairs are scored, the first of each target.
+        Recipe that the variants change. The first test pair of each target is scored.
     run_dir : Path or str
-        Holds one folder a variant.
+        Folder with one subfolder for each variant.
     report : callable
         Called with the variant's name after every epoch.
 

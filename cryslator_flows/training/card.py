@@ -139,7 +139,7 @@ def _tuning(metrics: dict[str, Any], unit: str) -> str:
     )
     kept = f"the weights are those of epoch {best['epoch']}" if best["epoch"] else "no epoch was better than the base"
     words.append(
-        f"Errors over those of the base, mean: {found['score']:.3f}; {kept}. On the new validation pairs: energy "
+        f"Errors over errors of the base, mean: {found['score']:.3f}; {kept}. On the new validation pairs: energy "
         f"MAE {found['energy_mae']:.3f} {unit}, volume error {found['volume_error']:.1%}, displacement "
         f"{found['displacement']:.3f} A."
     )

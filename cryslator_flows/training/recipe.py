@@ -90,7 +90,7 @@ class Recipe(StrictModel):
     train: Files = Field(
         default_factory=list,
         description="Training pairs, one file (.jsonl or .jsonl.gz) or a list; with `val`, or else `pairs`. Of rows "
-        "with a column `split`, here and below, only those of this part are read",
+        "with a column `split`, here and below, only rows of this part are read",
     )
     val: Files = Field(default_factory=list, description="Pairs for model selection, one file or a list")
     test: Files = Field(default_factory=list, description="Pairs for the scores of the finished model")

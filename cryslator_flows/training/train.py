@@ -67,11 +67,11 @@ def train(
     recipe : Recipe
         The recipe.
     recipe_file : Path or str
-        Where it was read from; a copy stays with the model.
+        File of the recipe. A copy stays with the model.
     folder : Path or str
         The model folder to write.
     run_dir : Path or str
-        Holds ``prepared.npz`` and the checkpoints.
+        Folder for ``prepared.npz`` and the checkpoints.
     report : callable
         Called after every epoch.
     report_step : callable

@@ -205,7 +205,7 @@ def tune_by_recipe(
         if name in given and getattr(recipe, name) is not None:
             raise DataError(f"{recipe_file}, {name}: not used with --from; leave it out, settings are those under tune")
     if ("target" in given) != ("unit" in given):
-        raise DataError(f"{recipe_file}, target, unit: give both, or leave out both to keep those of {base.name}")
+        raise DataError(f"{recipe_file}, target, unit: give both, or leave out both to use both of {base.name}")
     return fine_tune(
         base,
         TuneData.from_recipe(recipe),

@@ -59,6 +59,12 @@ class PropertyPredictor:
     >>> predictor = PropertyPredictor.from_pretrained("cryslator-oxides")
     >>> predictor.unit
     'eV/atom'
+    >>> from pymatgen.core import Lattice, Structure
+    >>> rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> [prediction] = predictor.predict_many([rock_salt])
+    >>> prediction.value < 0
+    True
+
     """
 
     def __init__(self, folder: ModelFolder) -> None:

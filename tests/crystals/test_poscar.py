@@ -48,7 +48,7 @@ def test_sound_files(content):
         (text("Ca Vac O", "1 1 3", "Direct"), "'Vac' is not an element symbol"),
         (text("Ca Ti O", "1 1 3", "Cartesian", head=[HEAD[0], "-59.319", *HEAD[2:]]), "line 2: a cell volume"),
         (text("Ca Ti O", "1 1 1000000000", "Direct"), "1000000002 atoms"),
-        (text("Ca Ti O", "1 1 3", "Direct", head=[HEAD[0], "1.0 2.0", *HEAD[2:]]), "line 2: '1.0 2.0' is no scale"),
+        (text("Ca Ti O", "1 1 3", "Direct", head=[HEAD[0], "1.0 2.0", *HEAD[2:]]), "line 2: '1.0 2.0' is not a scale"),
         (text("Ca Ti O", "1 1 3"), "write Direct or Cartesian"),
         (text("Ca Ti O", "1 1 4", "Direct"), "line 14: '', where three numbers"),
         (text("Ca Ti O", "1 1 3", "Direct", head=[*HEAD[:3], "0 a 0", HEAD[4]]), "line 4: '0 a 0', where three"),
