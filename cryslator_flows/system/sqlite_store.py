@@ -154,7 +154,7 @@ class SQLiteStore(Store):
             moved = True
         if moved:
             raise StoreError(
-                f"store {self.path}: was removed or replaced while in use, and documents stored since are lost; "
+                f"store {self.path}: was removed or replaced while it was in use; documents stored since are lost; "
                 "give the same command again"
             )
         try:
