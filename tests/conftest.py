@@ -1,6 +1,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from cryslator_flows.translator.calibration import Calibration
 from cryslator_flows.translator.model_folder import ModelConfig, ModelFolder, save_model
 from cryslator_flows.translator.network import Network, NetworkConfig
 from tests.support.fake_vasp.install import write_executables, write_potcars
+from tests.support.warm import WarmCommands
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,6 +70,13 @@ def run(monkeypatch, capfd):
         return code, " ".join(captured.out.split()), " ".join(captured.err.split())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def warm_commands() -> Iterator[WarmCommands]:
+    """Commands that start in milliseconds, see tests/support/warm."""
+    with WarmCommands.of_the_run() as commands:
+        yield commands
 
 
 @pytest.fixture(scope="session")
