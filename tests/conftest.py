@@ -19,9 +19,14 @@ from cryslator_flows.translator.calibration import Calibration
 from cryslator_flows.translator.model_folder import ModelConfig, ModelFolder, save_model
 from cryslator_flows.translator.network import Network, NetworkConfig
 from tests.support.fake_vasp.install import write_executables, write_potcars
+from tests.support.guard import start_guard
 from tests.support.warm import WarmCommands
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure() -> None:
+    start_guard()
 
 
 @pytest.fixture
