@@ -15,6 +15,7 @@ import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
 import psutil
@@ -22,7 +23,11 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-COMMANDS = {"jf": "jobflow_remote.cli.jf:app", "cryslator": "cryslator_flows.cli.main:main"}
+COMMANDS = {
+    "jf": "jobflow_remote.cli.jf:app",
+    "cryslator": "cryslator_flows.cli.main:main",
+    "python-script": "tests.support.warm.python:main",
+}
 HERE = Path(__file__).parent
 VARIABLE = "CRYSLATOR_TEST_WARM"
 
@@ -46,13 +51,15 @@ class WarmCommands:
             commands.bin.mkdir()
             for name, entry in COMMANDS.items():
                 commands.write(commands.bin / name, entry)
-            command = [sys.executable, "-m", "tests.support.warm.server", str(commands.socket)]
             environment = os.environ | {"PYTHONPATH": python_path()}
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-                yield commands
-                kill([*psutil.Process(process.pid).children(), process])
+            command = [sys.executable, "-m", "tests.support.warm.server"]
+            # Clients may connect from now on, and wait until the server has imported everything.
+            with socket(AF_UNIX, SOCK_STREAM) as listener:
+                listener.bind(str(commands.socket))
+                listener.listen(100)
+                server = subprocess.Popen(command, stdin=listener, stdout=subprocess.DEVNULL, env=environment)
+            yield commands
+            kill([*psutil.Process(server.pid).children(), server])
 
     def write(self, path: Path, entry: str) -> None:
         """Write an executable file that calls an entry point, ``module:function``."""
@@ -78,7 +85,7 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
     return found[1:]
 
 
-def kill(processes: Sequence[psutil.Process | subprocess.Popen[str]]) -> None:
+def kill(processes: Sequence[psutil.Process | subprocess.Popen[bytes]]) -> None:
     """kill -9, and wait until they are gone."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):

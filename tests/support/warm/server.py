@@ -1,4 +1,7 @@
-"""Import what commands need, then fork a process for each request: ``python -m tests.support.warm.server SOCKET``."""
+"""Import what commands need, then fork a process for each request: ``python -m tests.support.warm.server``.
+
+Standard input is the socket on which clients connect.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGINT, SIGKILL, default_int_handler, signal
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -28,18 +31,24 @@ from rich.console import Console
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+OTHERS = ("jobflow_remote.cli.jf", "jobflow_remote.jobs.run", "tests.flows.makers", "tests.support.fake_vasp.vasp")
 SET_NAME = 15  # of prctl
 
 
 def preload() -> None:
-    """Import every module of the package, with what it needs, and the command line of jobflow-remote."""
+    """Import every module of the package, with what it needs, and what other commands need."""
     import cryslator_flows
 
     for module in pkgutil.walk_packages(cryslator_flows.__path__, "cryslator_flows."):
         # An engine need not be installed.
         with suppress(ImportError):
             importlib.import_module(module.name)
-    for name in ("jobflow_remote.cli.jf", "jobflow_remote.jobs.run", "tests.flows.makers"):
+    for name in (
+        "jobflow_remote.cli.jf",
+        "jobflow_remote.jobs.run",
+        "tests.flows.makers",
+        "tests.support.fake_vasp.vasp",
+    ):
         importlib.import_module(name)
     assert len([*Path("/proc/self/task").iterdir()]) == 1, "a thread runs, which forked processes would lack"
 
@@ -74,18 +83,14 @@ class Process:
         self.connection.close()
 
 
-def serve(path: str) -> Callable[[], object]:
+def serve(listener: socket.socket) -> Callable[[], object]:
     """Serve until killed; return in forked processes alone, with what such a process calls."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(100)
     # Before they are frozen: then the collector leaves them alone, and all processes share their memory.
     lasting = [each for each in gc.get_objects() if issubclass(type(each), BaseSettings | Console)]
     gc.collect()
     gc.freeze()
     running: list[Process] = []
     heard: list[Process] = []
-    print("ready", flush=True)
     while True:
         waiting = [listener, *(process.end for process in running), *(process.connection for process in heard)]
         readable = set(select.select(waiting, [], [])[0])
@@ -149,6 +154,8 @@ def take(request: Request) -> Callable[[], object]:
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)
     os.setsid()
+    # Where it is to be ignored the client ignores it.
+    signal(SIGINT, default_int_handler)
     os.chdir(request.folder)
     os.environ.clear()
     os.environb.update(variable.split(b"=", 1) for variable in request.environment)
@@ -196,4 +203,4 @@ def end(command: Callable[[], object]) -> NoReturn:
 
 if __name__ == "__main__":
     preload()
-    end(serve(sys.argv[1]))
+    end(serve(socket.socket(fileno=os.dup(sys.stdin.fileno()))))
