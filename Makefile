@@ -11,7 +11,7 @@ demo: .venv/.stamp
 	@echo "    . $(BIN)/activate"
 
 test: lint gpaw chromium
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal --durations=10
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 import os
 import shutil
 import sys
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,8 +19,21 @@ from cryslator_flows.translator.calibration import Calibration
 from cryslator_flows.translator.model_folder import ModelConfig, ModelFolder, save_model
 from cryslator_flows.translator.network import Network, NetworkConfig
 from tests.support.fake_vasp.install import write_executables, write_potcars
+from tests.support.guard import start_guard
+from tests.support.warm import VARIABLE as WARM
+from tests.support.warm import WarmCommands
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    start_guard()
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        # The workers of pytest-xdist share one server, which imports while they collect.
+        stack = ExitStack()
+        commands = stack.enter_context(WarmCommands.of_the_run())
+        config.add_cleanup(stack.close)
+        os.environ[WARM] = str(commands.folder)
 
 
 @pytest.fixture
@@ -71,10 +85,29 @@ def run(monkeypatch, capfd):
 
 
 @pytest.fixture(scope="session")
-def fake_vasp_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def warm_commands() -> Iterator[WarmCommands]:
+    """Commands that start in milliseconds, see tests/support/warm."""
+    with WarmCommands.of_the_run() as commands:
+        yield commands
+
+
+@pytest.fixture
+def python(warm_commands: WarmCommands) -> Path:
+    """A Python that starts in milliseconds, for scripts."""
+    return warm_commands.bin / "python-script"
+
+
+@pytest.fixture
+def screen(warm_commands: WarmCommands) -> list[str]:
+    """The command ``cryslator screen`` in a process of its own, which may be killed."""
+    return [str(warm_commands.bin / "cryslator"), "screen"]
+
+
+@pytest.fixture(scope="session")
+def fake_vasp_files(tmp_path_factory: pytest.TempPathFactory, warm_commands: WarmCommands) -> Path:
     """Folders bin and potcars of the test double of VASP, see tests/support/fake_vasp."""
     folder = tmp_path_factory.mktemp("fake_vasp")
-    write_executables(folder / "bin")
+    write_executables(folder / "bin", warm_commands)
     write_potcars(folder / "potcars", ["Al", "Ba", "Ca", "Fe", "La", "Mg", "Mn", "Ni", "O", "Sn", "Sr", "Ti", "Zr"])
     return folder
 

@@ -20,6 +20,7 @@ from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from cryslator_flows.translator.model_folder import find_model
 from docs import reference_tables
 from tests.conftest import ROOT
+from tests.support.once import made_once
 from tests.support.pages import KINDS, PART, Block, check, prepare, read_blocks, run_page
 
 PAGES = sorted(ROOT.glob("docs/**/*.md"))
@@ -38,13 +39,15 @@ def test_no_block_escapes(page):
 
 
 @pytest.fixture(scope="module")
-def first_campaign(tmp_path_factory):
+def first_campaign(request, warm_commands):
     """The folder that the quick start leaves."""
-    folder = tmp_path_factory.mktemp("first")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run_page(read_blocks(FIRST), folder)
-    return folder
+
+    def start(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            run_page(read_blocks(FIRST), folder, warm_commands.bin)
+
+    return made_once(request, "first", start)
 
 
 @pytest.mark.slow
@@ -55,12 +58,12 @@ def test_quick_start(first_campaign):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST and read_blocks(page)], ids=name)
-def test_blocks(page, first_campaign, fake_vasp, perovskite, rutile, monkeypatch):
+def test_blocks(page, first_campaign, fake_vasp, perovskite, rutile, warm_commands, monkeypatch):
     """Other pages go on where the quick start ends, on a machine with VASP, or what stands in for it."""
     shutil.copytree(first_campaign, fake_vasp, dirs_exist_ok=True)
     prepare(fake_vasp, perovskite, rutile)
     monkeypatch.syspath_prepend(fake_vasp)
-    run_page(read_blocks(page), fake_vasp)
+    run_page(read_blocks(page), fake_vasp, warm_commands.bin)
 
 
 @pytest.mark.parametrize(
@@ -135,14 +138,16 @@ def test_figures_of_the_pages():
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def site(request):
     """The built site."""
-    folder = tmp_path_factory.mktemp("docs") / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert not re.search("^WARNING", result.stderr, re.M)
-    return folder
+
+    def build(folder):
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert not re.search("^WARNING", result.stderr, re.M)
+
+    return made_once(request, "site", build)
 
 
 @pytest.fixture(scope="module")

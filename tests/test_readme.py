@@ -1,7 +1,6 @@
 """Every command of the README runs, on files that the README itself shows or describes."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from cryslator_flows.api import Campaign
 from cryslator_flows.training.evaluate import INPUTS, Evaluation
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from tests.conftest import ROOT
-from tests.support.pages import prepare
+from tests.support.pages import prepare, run_python, run_shell
 
 README = (ROOT / "README.md").read_text()
 
@@ -100,22 +99,13 @@ def test_demo(tmp_path):
 
 
 @pytest.mark.slow
-def test_shell_commands(folder):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    commands = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(commands) >= 5
-    for command in commands:
-        if command.startswith("make "):
-            continue
-        result = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, f"{command}: {result.stderr}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", blocks("python"))
-def test_python(folder, block):
-    if ".results()" in block:
-        screen = [Path(sys.executable).parent / "cryslator", "screen", "campaign.yaml"]
-        subprocess.run(screen, cwd=folder, capture_output=True, check=True)
-    result = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+def test_blocks_run_in_their_order(folder, warm_commands, monkeypatch):
+    """Commands and Python, in one folder: what the first campaign leaves is what others look at."""
+    monkeypatch.chdir(folder)
+    found = re.findall(r"^```(bash|python)\n(.*?)^```", README, flags=re.M | re.S)
+    assert [kind for kind, _ in found].count("python") >= 3
+    for kind, text in found:
+        if kind == "bash":
+            run_shell(text, folder, warm_commands.bin)
+        else:
+            run_python(text, {"__name__": "readme"}, folder)

@@ -43,12 +43,12 @@ from tests.training.test_tune import write as write_pairs
 
 
 @pytest.mark.slow
-def test_any_property(tmp_path, perovskite):
+def test_any_property(python, tmp_path, perovskite):
     larger = perovskite.copy()
     larger.scale_lattice(perovskite.volume * 1.1)
     (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(pair(larger, perovskite, name)) for name in "aab"))
     folder = ROOT / "workflows/any-property"
-    command = [sys.executable, folder / "add_electrostatic_energy.py", tmp_path / "in.jsonl", tmp_path / "out.jsonl.gz"]
+    command = [python, folder / "add_electrostatic_energy.py", tmp_path / "in.jsonl", tmp_path / "out.jsonl.gz"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "2 of 2 targets have a value" in result.stdout
     # A pure change of size: the Ewald energy goes with one over the length.
@@ -132,7 +132,7 @@ def small_recipes(folder):
 
 
 @pytest.mark.slow
-def test_paper_on_a_miniature_archive(tmp_path, run):
+def test_paper_on_a_miniature_archive(python, tmp_path, run):
     """Two commands from the archive to the table; the second is killed on its way, and given again."""
     write_xmno(tmp_path / "release" / "data", make_pairs(40))
     archive = shutil.make_archive(str(tmp_path / "XMnO"), "zip", tmp_path / "release")
@@ -141,7 +141,7 @@ def test_paper_on_a_miniature_archive(tmp_path, run):
     assert code == 0
     assert "pairs-train.jsonl.gz 32 32 " in out
     small_recipes(tmp_path / "recipes")
-    command = [sys.executable, PAPER / "reproduce.py", data, "--recipes", tmp_path / "recipes"]
+    command = [python, PAPER / "reproduce.py", data, "--recipes", tmp_path / "recipes"]
     process = subprocess.Popen(command)
     while process.poll() is None and not (data / "runs/cryslator-2023-xmno/translation.npz").exists():
         time.sleep(0.05)
@@ -175,28 +175,28 @@ def test_paper_on_a_miniature_archive(tmp_path, run):
     assert {path: path.stat().st_mtime_ns for path in data.rglob("model.safetensors")} == weights
 
 
-def test_paper_without_its_pairs(tmp_path):
-    result = subprocess.run([sys.executable, PAPER / "reproduce.py", tmp_path], capture_output=True, text=True)
+def test_paper_without_its_pairs(python, tmp_path):
+    result = subprocess.run([python, PAPER / "reproduce.py", tmp_path], capture_output=True, text=True)
     assert result.returncode == 2
     assert "no pairs-train.jsonl.gz in it" in result.stderr
     assert "cryslator pairs xmno" in result.stderr
 
 
-def test_published_results_are_those_of_the_rows(tmp_path):
+def test_published_results_are_those_of_the_rows(python, tmp_path):
     folder = ROOT / "workflows/dft-savings"
     shutil.copy(folder / "results.jsonl", tmp_path)
-    subprocess.run([sys.executable, folder / "report.py", tmp_path / "results.jsonl"], check=True)
+    subprocess.run([python, folder / "report.py", tmp_path / "results.jsonl"], check=True)
     assert (tmp_path / "RESULTS.md").read_text() == (folder / "RESULTS.md").read_text()
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert Counter(row["start"] for row in rows).total() == 3 * len({row["candidate_id"] for row in rows})
     assert all(row["ionic_steps"] == len(row["electronic_steps"]) for row in rows if row["electronic_steps"])
 
 
-def test_published_rounds_are_those_of_the_rows(tmp_path):
+def test_published_rounds_are_those_of_the_rows(python, tmp_path):
     """And N most stable candidates are not found before N relaxations, whichever way."""
     folder = ROOT / "workflows/rounds"
     shutil.copytree(folder, tmp_path / "rounds")
-    subprocess.run([sys.executable, tmp_path / "rounds/report.py"], check=True)
+    subprocess.run([python, tmp_path / "rounds/report.py"], check=True)
     page = (tmp_path / "rounds/RESULTS.md").read_text()
     assert page == (folder / "RESULTS.md").read_text()
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
@@ -211,10 +211,10 @@ def test_published_rounds_are_those_of_the_rows(tmp_path):
         assert all(int(number) <= float(value) <= len(rows) for value in (*seeds, one_shot, random))
 
 
-def test_published_results_of_fine_tuning_are_those_of_the_rows(tmp_path):
+def test_published_results_of_fine_tuning_are_those_of_the_rows(python, tmp_path):
     folder = ROOT / "workflows/fine-tuning"
     shutil.copy(folder / "results.jsonl", tmp_path)
-    subprocess.run([sys.executable, folder / "report.py", tmp_path / "results.jsonl"], check=True)
+    subprocess.run([python, folder / "report.py", tmp_path / "results.jsonl"], check=True)
     assert (tmp_path / "RESULTS.md").read_text() == (folder / "RESULTS.md").read_text()
     base, *fits = (json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines())
     assert base["pairs"] == 0
@@ -229,7 +229,7 @@ def test_published_results_of_fine_tuning_are_those_of_the_rows(tmp_path):
 
 
 @pytest.mark.slow
-def test_fine_tuning_is_measured_on_what_was_held_out(tmp_path, monkeypatch):
+def test_fine_tuning_is_measured_on_what_was_held_out(python, tmp_path, monkeypatch):
     """The whole script on small salts, with small fits: stopped between two of them, it goes on."""
     for file in ("measure.py", "report.py", "recipe.yaml", "base/recipe.yaml"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
@@ -271,16 +271,16 @@ def test_fine_tuning_is_measured_on_what_was_held_out(tmp_path, monkeypatch):
     assert [row["old_test"]["targets"] for row in rows] == [2] * 4
     assert "Mn" not in ModelFolder(runs / "base").config().elements
     assert "Mn" in ModelFolder(runs / "models/mn-4-seed0").config().elements
-    subprocess.run([sys.executable, tmp_path / "report.py", runs / "results.jsonl"], check=True)
+    subprocess.run([python, tmp_path / "report.py", runs / "results.jsonl"], check=True)
     assert "**4 pairs** (one seed only)" in (runs / "RESULTS.md").read_text()
     assert (runs / "error.png").stat().st_size > 10_000
 
 
-def test_published_results_of_grown_pairs_are_those_of_the_rows(tmp_path):
+def test_published_results_of_grown_pairs_are_those_of_the_rows(python, tmp_path):
     folder = ROOT / "workflows/grown-pairs"
     for name in ("results.jsonl", "counts-0.json", "counts-1.json"):
         shutil.copy(folder / name, tmp_path)
-    subprocess.run([sys.executable, folder / "report.py", tmp_path / "results.jsonl"], check=True)
+    subprocess.run([python, folder / "report.py", tmp_path / "results.jsonl"], check=True)
     assert (tmp_path / "RESULTS.md").read_text() == (folder / "RESULTS.md").read_text()
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     methods = {row["method"] for row in rows}
@@ -348,7 +348,7 @@ def run_measurement(folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("gpaw") is None and "CI" not in os.environ, reason="GPAW is not installed: make gpaw")
-def test_dft_savings_on_one_crystal_resumes_after_a_kill(tmp_path):
+def test_dft_savings_on_one_crystal_resumes_after_a_kill(python, tmp_path):
     """The flow of the measurement with the real engine: three starts of CaO, made from MgO."""
     lattice = Lattice([[0, 2.105, 2.105], [2.105, 0, 2.105], [2.105, 2.105, 0]])
     Structure(lattice, ["Mg", "O"], [[0, 0, 0], [0.5] * 3]).to(str(tmp_path / "MgO.vasp"), fmt="poscar")
@@ -385,13 +385,13 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(tmp_path):
     assert run_measurement(tmp_path).wait() == 0
     assert len(list(tmp_path.rglob(LOG))) == len(logs)
     scripts = ROOT / "workflows/dft-savings"
-    command = [sys.executable, scripts / "report.py", tmp_path / "runs/results.jsonl"]
+    command = [python, scripts / "report.py", tmp_path / "runs/results.jsonl"]
     subprocess.run([*command, "--campaign", tmp_path / "campaign.yaml"], check=True)
     page = (tmp_path / "runs/RESULTS.md").read_text()
     assert "| electronic steps | mlip | 1 |" in page
     assert "Not finished" not in page
     structures = "--structures", tmp_path / "runs/structures.json.gz", "--runs", tmp_path / "statics"
-    command = [sys.executable, scripts / "properties.py", "--campaign", tmp_path / "campaign.yaml", *structures]
+    command = [python, scripts / "properties.py", "--campaign", tmp_path / "campaign.yaml", *structures]
     subprocess.run([*command, "--processes", "1"], cwd=tmp_path, check=True)
     assert "| band gap [eV] | 1 |" in (tmp_path / "runs/PROPERTIES.md").read_text()
     assert (tmp_path / "runs/properties.png").exists()

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from jobflow_remote import JobController, submit_flow
 from jobflow_remote.jobs.data import JobInfo
 from jobflow_remote.jobs.runner import Runner
 from jobflow_remote.jobs.state import FlowState, JobState
+
+from tests.support.warm import descendants, kill, python_path
 
 NAME = "cryslator_test"
 DELAYS = ("checkout", "check_run_status", "advance_status", "refresh_limited", "update_batch", "ping_db")
@@ -59,11 +60,6 @@ class MongoServer:
         self.process.communicate()
 
 
-def python_path() -> str:
-    """Where this interpreter finds modules, the package under test among them."""
-    return os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-
-
 def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
     """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
@@ -77,12 +73,12 @@ def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
 class RemoteProject:
     """A project with the workers ``local``, ``gpu`` and ``batch``, its files in one folder, its data in one database.
 
-    ``local`` runs three jobs at a time, ``gpu`` one, ``batch`` two. The environment has to name the projects folder and
-    the project, see the fixture ``jfr_project``.
+    ``local`` runs three jobs at a time, ``gpu`` one, ``batch`` two. Jobs find ``jf`` in ``binaries``. The environment
+    has to name the projects folder and the project, see the fixture ``jfr_project``.
     """
 
-    def __init__(self, folder: Path, uri: str, database: str) -> None:
-        self.folder, self.uri, self.database = folder, uri, database
+    def __init__(self, folder: Path, uri: str, database: str, binaries: Path) -> None:
+        self.folder, self.uri, self.database, self.binaries = folder, uri, database, binaries
         # supervisord's socket must have a short path, which pytest's folders need not have.
         self.daemon = Path(tempfile.mkdtemp(prefix="jfr"))
         self.projects = folder / "projects"
@@ -95,11 +91,10 @@ class RemoteProject:
         return store | {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 5000}}
 
     def _configuration(self) -> dict[str, Any]:
-        binaries = Path(sys.executable).parent
         worker = {
             "type": "local",
             "scheduler_type": "shell",
-            "pre_run": f"export PATH='{binaries}':$PATH PYTHONPATH='{python_path()}'",
+            "pre_run": f"export PATH='{self.binaries}':$PATH PYTHONPATH='{python_path()}'",
             "timeout_execute": 60,
         }
         batch = {"parallel_jobs": 2, "max_wait": 20, "sleep_time": 0.5}
@@ -167,7 +162,7 @@ class RemoteProject:
         """supervisord and its children, where it runs."""
         configuration = str(self.daemon / "supervisord.conf")
         found = [each for each in psutil.process_iter(["cmdline"]) if configuration in (each.info["cmdline"] or [])]
-        return [process for each in found for process in (each, *each.children(recursive=True))]
+        return [process for each in found for process in (each, *descendants(each))]
 
     def kill_runner(self) -> None:
         """kill -9 of the daemon, all its processes; the jobs go on."""
@@ -210,11 +205,3 @@ class RemoteProject:
             return process.pid != os.getpid() and Path(process.cwd()).is_relative_to(self.folder)
         except psutil.Error:
             return False
-
-
-def kill(processes: list[psutil.Process]) -> None:
-    """kill -9, and wait until they are gone."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=10)

@@ -1,15 +1,14 @@
 """A flow is put through jobflow-remote while what it runs on is killed: nothing may be lost, nothing stored twice."""
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pymongo
-import pymongo.monitoring
 import pytest
 from jobflow import Flow
 from jobflow_remote.jobs.runner import Runner
@@ -26,7 +25,8 @@ from cryslator_flows.screening.cuts import Cuts
 from tests.flows.test_screening import SPACES, TEMPLATES
 from tests.remote.flows import add, fan_out, work
 from tests.remote.makers import SlowRelaxMaker
-from tests.remote.project import RemoteProject, kill, python_path, wait_for
+from tests.remote.project import RemoteProject, wait_for
+from tests.support.warm import WarmCommands, descendants, kill
 
 UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING, JobState.BATCH_RUNNING)
 
@@ -126,9 +126,11 @@ def test_runner_in_process(jfr_project):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("jfr_binaries", [Path(sys.executable).parent], ids=["installed"])
 def test_daemon_and_batch_worker(jfr_project):
+    """With the installed ``jf``; all other tests have a forked one."""
     jfr_project.start_runner("--single")
-    jfr_project.submit(fan_out(4, 0.5), worker="batch")
+    jfr_project.submit(fan_out(2, 0.5), worker="batch")
     jfr_project.wait_until_finished()
     assert_nothing_lost(jfr_project)
     check_fan_out(jfr_project)
@@ -156,7 +158,7 @@ def test_process_of_a_job_is_killed(jfr_project, case, worker):
     running = (JobState.RUNNING, JobState.BATCH_RUNNING)
     job = wait_for(lambda: jfr_project.jobs(case.victims, *running), case.seconds)[-1]
     process = psutil.Process(int(job.remote.process_id))
-    kill([process, *process.children(recursive=True)])
+    kill([process, *descendants(process)])
     failed = (JobState.FAILED, JobState.REMOTE_ERROR)
     wait_for(lambda: job.uuid in [each.uuid for each in jfr_project.jobs(case.victims, *failed)], case.seconds)
     assert (job.uuid, job.index) not in jfr_project.outputs()
@@ -187,25 +189,7 @@ def test_database_is_killed(killable_mongo, jfr_project, case):
     case.check(jfr_project)
 
 
-class KillAfter(pymongo.monitoring.CommandListener):
-    """Kills its own process before the first command that comes after one whose text has something in it."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.seen = text, False
-
-    def started(self, event) -> None:
-        if self.seen:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.seen = self.text in str(event.command)
-
-    def succeeded(self, event) -> None:
-        pass
-
-    def failed(self, event) -> None:
-        pass
-
-
-def complete_and_be_killed(project: RemoteProject, text: str) -> None:
+def complete_and_be_killed(project: RemoteProject, warm_commands: WarmCommands, text: str) -> None:
     """Run the first job, and let a runner complete it that is killed right after a command to the database."""
     runner = Runner()
     runner.checkout()
@@ -213,25 +197,19 @@ def complete_and_be_killed(project: RemoteProject, text: str) -> None:
     runner.advance_state([JobState.UPLOADED.value])
     wait_for(lambda: runner.check_run_status() or project.jobs("*", JobState.DOWNLOADED), 120)
     runner.cleanup()
-    code = f"""
-import pymongo.monitoring
-from jobflow_remote.jobs.runner import Runner
-from tests.remote.test_nothing_lost import KillAfter
-pymongo.monitoring.register(KillAfter({text!r}))
-Runner().advance_state(["DOWNLOADED"])
-"""
-    environment = os.environ | {"PYTHONPATH": python_path()}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    command = project.folder / "complete"
+    warm_commands.write(command, "tests.remote.kill_after:complete")
+    result = subprocess.run([command, text], capture_output=True, text=True, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert project.controller.unlock_jobs() == 1
     assert project.controller.unlock_flows() == 1
 
 
 @pytest.mark.slow
-def test_runner_is_killed_before_it_makes_the_children_ready(jfr_project):
+def test_runner_is_killed_before_it_makes_the_children_ready(jfr_project, warm_commands):
     first = work(3, 0.0)
     jfr_project.submit(Flow([first, add([first.output["number"], 1])]))
-    complete_and_be_killed(jfr_project, "'state': 'COMPLETED'")
+    complete_and_be_killed(jfr_project, warm_commands, "'state': 'COMPLETED'")
     with pytest.raises(AssertionError, match=r"work COMPLETED.*\n.*add WAITING"):
         jfr_project.run()
     jfr_project.jf("job", "pause", "--state", "WAITING")
@@ -241,9 +219,9 @@ def test_runner_is_killed_before_it_makes_the_children_ready(jfr_project):
 
 
 @pytest.mark.slow
-def test_runner_is_killed_after_it_added_the_jobs_of_a_replace(jfr_project):
+def test_runner_is_killed_after_it_added_the_jobs_of_a_replace(jfr_project, warm_commands):
     jfr_project.submit(fan_out(2, 0.1))
-    complete_and_be_killed(jfr_project, "'insert': 'jobs'")
+    complete_and_be_killed(jfr_project, warm_commands, "'insert': 'jobs'")
     jfr_project.run()
     assert [job.name for job in jfr_project.jobs("*", JobState.REMOTE_ERROR)] == ["plan"]
     jfr_project.jf("job", "set-state", "COMPLETED", "--state", "REMOTE_ERROR")

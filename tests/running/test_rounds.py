@@ -1,7 +1,6 @@
 """Campaigns with rounds of active learning: the file, any stop, and what people look at."""
 
 import json
-import os
 import signal
 import subprocess
 
@@ -16,8 +15,6 @@ from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
 from cryslator_flows.running.status import local_status
 from tests.campaign.test_file import GOOD, write
-from tests.conftest import ROOT
-from tests.running.test_run import CLI
 from tests.training.test_evaluate import pair
 
 ENERGIES = {"Mn": -1.0, "Ca": -0.5, "Sr": -0.45, "O": -1.0}
@@ -81,14 +78,13 @@ def test_the_lacking_element_is_named_before_anything_is_translated(tmp_path, ti
 
 
 @pytest.mark.slow
-def test_killed_rounds_go_on_where_they_were(tmp_path, tiny_model, run):
+def test_killed_rounds_go_on_where_they_were(screen, tmp_path, tiny_model, run):
     """kill -9 in the second round: its relaxation is done again, nothing else is; then all that people look at."""
     log = tmp_path / "log"
     written = content(tiny_model, "LoggingRelaxMaker", log=str(log), kill_at=5)
     file = write(tmp_path, written)
-    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    first = subprocess.run(command, capture_output=True, text=True, env=environment)
+    command = [*screen, str(file), "-o", str(tmp_path / "run")]
+    first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == -signal.SIGKILL
     assert len(log.read_text().splitlines()) == 5
     folder = CampaignFolder(tmp_path / "run")
@@ -98,7 +94,7 @@ def test_killed_rounds_go_on_where_they_were(tmp_path, tiny_model, run):
         before = folder.results().current_summary([])
     assert (learnt, status.rounds[1]["waiting"], sorted(status.rounds)) == ([[1]], 0, [1, 2])
     assert status.rounds[2]["waiting"] > 0
-    second = subprocess.run(command, capture_output=True, text=True, env=environment)
+    second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     runs = log.read_text().splitlines()
     assert runs[4] == runs[5]

@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,6 @@ from cryslator_flows.running.local.run import CampaignRun
 from cryslator_flows.running.status import local_status
 from cryslator_flows.system.sqlite_store import SQLiteStore
 from tests.campaign.test_file import GOOD, write
-from tests.conftest import ROOT
 
 MAKERS = "tests.flows.makers"
 
@@ -65,23 +63,19 @@ def test_two_campaigns_in_two_threads_stay_in_their_folders(tmp_path, monkeypatc
     assert not list(tmp_path.glob("*/jobs/*/one")) + list(tmp_path.glob("*/jobs/*/two"))
 
 
-CLI = [sys.executable, "-m", "cryslator_flows.cli.main", "screen"]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [1, 4])
-def test_killed_campaign_goes_on_where_it_was(tmp_path, kill_at):
+def test_killed_campaign_goes_on_where_it_was(screen, tmp_path, kill_at):
     """kill -9 in the middle of a relaxation: that one is done again, after all others, and nothing else is."""
     log = tmp_path / "log"
     relaxation = {"maker": f"{MAKERS}.LoggingRelaxMaker", "kwargs": {"log": str(log), "kill_at": kill_at}}
     file = write(tmp_path, {**GOOD, "selection": {"top_k": 3}, "relaxation": relaxation})
-    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    first = subprocess.run(command, capture_output=True, text=True, env=environment)
+    command = [*screen, str(file), "-o", str(tmp_path / "run")]
+    first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == -signal.SIGKILL
     before = log.read_text().splitlines()
     assert len(before) == kill_at
-    second = subprocess.run(command, capture_output=True, text=True, env=environment)
+    second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     after = log.read_text().splitlines()
     assert len(after) == 6 + 1
@@ -90,17 +84,16 @@ def test_killed_campaign_goes_on_where_it_was(tmp_path, kill_at):
 
 
 @pytest.mark.slow
-def test_a_relaxation_that_kills_its_process_is_one_failed_candidate(tmp_path):
+def test_a_relaxation_that_kills_its_process_is_one_failed_candidate(screen, tmp_path):
     """It is tried once more, after all others, in another process: the second run is the last."""
     log = tmp_path / "log"
     relaxation = {"maker": f"{MAKERS}.KillingRelaxMaker", "kwargs": {"log": str(log), "kills": "SrMnO2"}}
     selection = {"top_k": 3, "control_share": 0.0}
     file = write(tmp_path, {**GOOD, "selection": selection, "relaxation": relaxation})
-    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [*screen, str(file), "-o", str(tmp_path / "run")]
     codes, compared = [], []
     for _ in range(2):
-        codes.append(subprocess.run(command, capture_output=True, env=environment).returncode)
+        codes.append(subprocess.run(command, capture_output=True).returncode)
         with CampaignFolder(tmp_path / "run", read_only=True).opened() as folder:
             compared.append({item.reduced_formula for item in folder.results().comparisons()})
             failed = local_status(folder).failed
@@ -243,13 +236,13 @@ def test_password_of_a_store_is_stored_nowhere(tmp_path, monkeypatch, perovskite
 
 
 @pytest.mark.slow
-def test_interrupted_campaign_says_how_to_go_on(tmp_path):
+def test_interrupted_campaign_says_how_to_go_on(screen, tmp_path):
     log = tmp_path / "log"
     relaxation = {"maker": f"{MAKERS}.LoggingRelaxMaker", "kwargs": {"log": str(log)}}
     file = write(tmp_path, {**GOOD, "selection": {"top_k": 16}, "relaxation": relaxation})
     process = subprocess.Popen(
-        [*CLI, str(file), "-o", str(tmp_path / "run")],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*screen, str(file), "-o", str(tmp_path / "run")],
+        stderr=subprocess.PIPE, text=True,
         # Whatever runs the tests in the background may have it ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
@@ -370,7 +363,7 @@ def test_a_moved_folder_is_the_same_campaign(tmp_path, tiny_model, perovskite):
         run_counting(CampaignRun(Campaign.from_file(file), tmp_path / "there" / "run"))
 
 
-def test_maker_of_a_module_beside_the_campaign_file(tmp_path):
+def test_maker_of_a_module_beside_the_campaign_file(screen, tmp_path):
     (tmp_path / "own_makers_of_a_test.py").write_text(
         "from dataclasses import dataclass\n"
         f"from {MAKERS} import PairPotentialRelaxMaker\n"
@@ -379,10 +372,9 @@ def test_maker_of_a_module_beside_the_campaign_file(tmp_path):
         "    pass\n"
     )
     file = write(tmp_path, {**GOOD, "relaxation": {"maker": "own_makers_of_a_test.OwnMaker"}})
-    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [*screen, str(file), "-o", str(tmp_path / "run")]
     for _ in range(2):
-        result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path.parent)
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path.parent)
         assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["relaxed"] == 2
 
@@ -516,7 +508,7 @@ def test_small_campaign_with_chgnet_from_the_command_line(tmp_path):
     relaxation = {**GOOD.get("relaxation", {}), "starts": ["unrelaxed", "translated", "mlip"]}
     selection = {"top_k": 3, "per_composition": 1}
     file = write(tmp_path, yaml.safe_dump({**GOOD, "selection": selection, "relaxation": relaxation}))
-    command = [*CLI, str(file), "-o", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "cryslator_flows.cli.main", "screen", str(file), "-o", str(tmp_path / "run")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["engines"] == ["CHGNet"]

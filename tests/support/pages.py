@@ -33,6 +33,7 @@ from tests.training.test_evaluate import pair
 
 KINDS = ("bash", "console", "json", "python", "text", "yaml", "")
 PART = "# a part of a campaign file"
+BINARIES = Path(sys.executable).parent
 # A campaign to which parts are added.
 WHOLE = {
     "name": "whole",
@@ -83,14 +84,17 @@ def prepare(folder, perovskite, rutile):
             file.write("\n".join(rows).replace('"Ca"', f'"{cation}"'))
 
 
-def run_page(blocks, folder):
-    """Run and check the blocks of a page, in its order, in one folder and with one Python namespace."""
+def run_page(blocks, folder, binaries=BINARIES):
+    """Run and check the blocks of a page, in its order, in one folder and with one Python namespace.
+
+    The shell finds commands in the folder ``binaries`` first.
+    """
     namespace = {"__name__": "page"}
     output = ""
     for block in blocks:
         try:
             if block.kind == "bash":
-                output = run_shell(block.text, folder)
+                output = run_shell(block.text, folder, binaries)
             elif block.kind == "python":
                 output = run_python(block.text, namespace, folder) or output
             elif block.kind == "text":
@@ -101,9 +105,8 @@ def run_page(blocks, folder):
             raise AssertionError(f"{block}: {error}") from error
 
 
-def run_shell(script, folder):
-    scripts = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "COLUMNS": "160"}
+def run_shell(script, folder, binaries=BINARIES):
+    environment = {**os.environ, "PATH": f"{binaries}:{BINARIES}:{os.environ['PATH']}", "COLUMNS": "160"}
     command = ["bash", "-euo", "pipefail", "-c", script]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pymatgen.core import Element
 
-ROOT = Path(__file__).parents[3]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.warm import WarmCommands
+
 FOLDERS = ("POT_GGA_PAW_PBE", "POT_GGA_PAW_PBE_52", "POT_GGA_PAW_PBE_54", "POT_PAW_PBE_64")
 SUFFIXES = ("", "_pv", "_sv", "_d", "_h", "_s", "_2", "_3")
 
 
-def write_executables(folder: Path) -> None:
-    """Write vasp_std and vasp_gam that run the double with this Python."""
+def write_executables(folder: Path, commands: WarmCommands) -> None:
+    """Write vasp_std and vasp_gam that run the double."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("vasp_std", "vasp_gam"):
-        path = folder / name
-        path.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.support.fake_vasp.vasp\n')
-        path.chmod(0o755)
+        commands.write(folder / name, "tests.support.fake_vasp.vasp:main")
 
 
 def write_potcars(folder: Path, elements: list[str]) -> None:
