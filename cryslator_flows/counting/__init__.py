@@ -1,4 +1,4 @@
-"""What relaxations cost, from the documents and the files that they leave."""
+"""Costs of relaxations, from the documents and the files that they leave."""
 
 from cryslator_flows.counting.count import count_steps, total_cost
 

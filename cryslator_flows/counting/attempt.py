@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class Attempt(BaseModel):
-    """What one start of an engine spent."""
+    """Steps and time that one start of an engine spent."""
 
-    attempt_id: str | None = Field(description="The same for all copies of one attempt; None until OUTCAR has its head")
-    electronic_steps: list[int] = Field(description="Electronic (SCF) steps of each ionic step that was begun")
+    attempt_id: str | None = Field(description="Equal in all copies of one attempt; None until OUTCAR has its head")
+    electronic_steps: list[int] = Field(description="Electronic (SCF) steps of each ionic step that began")
     discarded: bool = Field(False, description="Custodian corrected an error after it and started the engine again")
     response_steps: list[int] = Field(default_factory=list, description="Steps of each loop of linear response")
     converged: bool | None = Field(
-        None, description="True if it ended by itself and reached the relaxation's criterion; None where nothing says"
+        None, description="True if it ended by itself and reached the relaxation's criterion; None if unknown"
     )
     n_kpoints: int | None = Field(None, description="Irreducible k-points")
     wall_time: float | None = Field(None, description="Wall time that the engine reports at its end, in s")
@@ -30,7 +30,7 @@ class Attempt(BaseModel):
 
 
 def sum_attempts(attempts: Sequence[Attempt], engine: str, dir_name: str, guard: str | None = None) -> RelaxationCost:
-    """Cost of a relaxation from its attempts.
+    """Sum the cost of a relaxation over its attempts.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ def sum_attempts(attempts: Sequence[Attempt], engine: str, dir_name: str, guard:
     engine : str
         The engine.
     dir_name : str
-        Where it ran.
+        The directory of the run.
     guard : str, optional
-        Why the guard went back to the unrelaxed structure.
+        The guard's reason to return to the unrelaxed structure.
 
     Returns
     -------
     RelaxationCost
-        Without a single finished electronic step the counts are unknown (None), not 0. The k-points are unknown if
-        attempts differ in them, the wall time if an attempt was killed before it could report its own.
+        Without a finished electronic step the counts are unknown (None), not 0. The k-points are unknown if attempts
+        differ in them. The wall time is unknown if an attempt was killed before it reported its time.
     """
     last = attempts[-1] if attempts else None
     steps = [step for attempt in attempts for step in attempt.electronic_steps]
@@ -69,7 +69,7 @@ def sum_attempts(attempts: Sequence[Attempt], engine: str, dir_name: str, guard:
 
 
 def sum_costs(costs: Sequence[RelaxationCost]) -> RelaxationCost:
-    """Cost of a relaxation that ran in several parts.
+    """Sum the cost of a relaxation that ran in several parts.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def sum_costs(costs: Sequence[RelaxationCost]) -> RelaxationCost:
     Returns
     -------
     RelaxationCost
-        Sums; a sum with an unknown part is None, and so are k-points that differ. Converged if the last part did.
+        A sum with an unknown part is None. K-points that differ are None. Converged if the last part converged.
     """
     return RelaxationCost(
         engine=costs[-1].engine,
@@ -98,7 +98,7 @@ def sum_costs(costs: Sequence[RelaxationCost]) -> RelaxationCost:
 
 
 def total(numbers: Iterable[T | None]) -> T | None:
-    """Sum, or None if one of the numbers is unknown or there is none."""
+    """Return the sum; None if a number is unknown or the list is empty."""
     numbers = list(numbers)
     if not numbers or None in numbers:
         return None
@@ -106,12 +106,12 @@ def total(numbers: Iterable[T | None]) -> T | None:
 
 
 def joined(lists: Iterable[list[int] | None]) -> list[int] | None:
-    """All lists as one, or None if one of them is unknown."""
+    """Join all lists; None if one of them is unknown."""
     lists = list(lists)
     return None if None in lists else [number for part in lists for number in part or ()]
 
 
 def only(values: Iterable[T | None]) -> T | None:
-    """The value that all have, or None if they differ or there is none."""
+    """Return the value that all share; None if they differ or the list is empty."""
     found = set(values)
     return found.pop() if len(found) == 1 else None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def count_steps(source: Any) -> RelaxationCost:
     """Count the ionic and electronic steps that a relaxation spent, all its attempts included.
 
-    Steps that the source does not hold are None, never 0; so is ``converged`` where nothing says it.
+    Steps that the source does not hold are None, never 0. ``converged`` is None where the source does not say it.
 
     Parameters
     ----------
@@ -36,18 +36,18 @@ def count_steps(source: Any) -> RelaxationCost:
         - emmet's VASP ``TaskDoc``, object or dict: what `StepRecorder` left in its ``additional_json``, which covers
           all attempts; else the sum over its calculations, attempts being unknown.
         - `GpawTaskDoc`, or any document with a `RelaxationCost` as its ``cost``.
-        - ``ForceFieldTaskDocument`` or ``AseStructureTaskDoc`` of atomate2: ionic steps only; a force field has no
-          electronic ones, and of an ASE calculator such documents do not tell them.
+        - ``ForceFieldTaskDocument`` or ``AseStructureTaskDoc`` of atomate2, for ionic steps only. A force field has
+          no electronic steps, and these documents do not hold the electronic steps of an ASE calculator.
 
     Returns
     -------
     RelaxationCost
-        What it cost.
+        Steps, k-points and time of the relaxation.
 
     Raises
     ------
     CountingError
-        Nothing to count, damaged files, or counts that contradict the engine's own.
+        There is nothing to count, files are damaged, or counts contradict the engine's report.
     """
     if not isinstance(source, str | os.PathLike):
         return count_document(source)
@@ -84,7 +84,7 @@ def _refuse_folder_of_runs(directory: Path) -> None:
 
 
 def read_guard(directory: Path) -> str | None:
-    """Why the guard went back to the unrelaxed structure in this directory; None if it did not."""
+    """Return the guard's reason to return to the unrelaxed structure in this directory; None if it did not."""
     for name, opener in (("cryslator_guard.json", open), ("cryslator_guard.json.gz", gzip.open)):
         path = directory / name
         if path.is_file():
@@ -110,16 +110,16 @@ def _count_output(source: Path, paths: list[Path]) -> RelaxationCost:
 
 
 def total_cost(documents: list[Any]) -> RelaxationCost:
-    """Cost of a relaxation that ran as several jobs, a double relaxation for instance.
+    """Sum the cost of a relaxation that ran as several jobs, a double relaxation for instance.
 
     Parameters
     ----------
     documents : list
-        Task documents, or other sources of `count_steps`, in the order they ran, at least one.
+        Task documents or other sources of `count_steps`, at least one, in the order they ran.
 
     Returns
     -------
     RelaxationCost
-        Sums; a sum with an unknown part is None. Converged if the last job did.
+        A sum with an unknown part is None. Converged if the last job converged.
     """
     return sum_costs([count_steps(document) for document in documents])

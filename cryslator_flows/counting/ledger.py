@@ -1,8 +1,7 @@
-"""A file beside the runs that remembers what each of them spent, also when its folder is gone.
+"""A file beside the runs with the cost of each run, also of a run whose folder is gone.
 
-``jf job rerun`` deletes the folder of a failed job with all that tells its steps, and a job that fails leaves no
-document. So each run appends what it has spent so far to a ledger outside its folder: JSON lines, the last one of a run
-being its state.
+A job that fails leaves no document, and ``jf job rerun`` deletes its folder. So each run appends its cost so far to a
+ledger outside its folder. The ledger holds JSON lines; the last line of a run is its state.
 """
 
 from __future__ import annotations
@@ -28,41 +27,41 @@ _IDENTITY = re.compile(r'"(run_id|campaign|candidate_id|start)":("(?:[^"\\]|\\.)
 
 
 class LedgerEntry(BaseModel):
-    """What one run has spent, at one moment."""
+    """The cost of one run at one moment."""
 
     run_id: str = Field(description="One folder in which one job ran; a rerun in a new folder is another run")
     campaign: str = Field(description="Name of the campaign")
     candidate_id: str = Field(description="The candidate")
-    start: Start = Field(description="Which structure the relaxation started from")
+    start: Start = Field(description="Structure from which the relaxation started")
     job_uuid: str | None = Field(None, description="The job of jobflow")
-    directory: str = Field(description="Folder of the run, which may be gone")
-    time: datetime = Field(description="When this was written")
-    ended: bool = Field(description="Whether the last attempt had ended; else it may have spent more since")
-    cost: RelaxationCost | None = Field(None, description="What all attempts have spent; the last that was known")
-    error: str | None = Field(None, description="Why the steps could not be counted; then cost may lack some")
+    directory: str = Field(description="Folder of the run; it may be gone")
+    time: datetime = Field(description="Time of writing")
+    ended: bool = Field(description="True if the last attempt had ended; else it may have spent more since")
+    cost: RelaxationCost | None = Field(None, description="Last known cost of all attempts")
+    error: str | None = Field(None, description="Reason why steps could not be counted; cost then may lack some")
 
 
 def append_entry(path: Path | str, entry: LedgerEntry) -> None:
     """Append an entry, safely while other processes do.
 
-    The line goes out in a single write to a file opened for appending, which the operating system keeps whole. NFS
-    does not: there give each node a ledger of its own.
+    The line goes out in a single write to a file opened for appending. The operating system keeps such a line whole.
+    NFS does not: there give each node a separate ledger.
 
     Parameters
     ----------
     path : Path or str
         The ledger; made with its folder if missing.
     entry : LedgerEntry
-        What to append.
+        The entry to append.
 
     Raises
     ------
     OSError
-        It could not be written, or not whole.
+        The line could not be written, or only a part of it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The line break in front sets the line apart from one that a full disk or a crash has cut.
+    # The line break in front separates the line from a line that a full disk or a crash has cut.
     line = f"\n{entry.model_dump_json(include=set(LedgerEntry.model_fields))}\n".encode()
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -70,7 +69,7 @@ def append_entry(path: Path | str, entry: LedgerEntry) -> None:
     finally:
         os.close(handle)
     if written != len(line):
-        raise OSError(f"{path}: only {written} of {len(line)} bytes written; is the disk full?")
+        raise OSError(f"{path}: only {written} of {len(line)} bytes written; check that the disk has space")
 
 
 def read_ledger(path: Path | str, candidate_id: str = "") -> list[LedgerEntry]:
@@ -81,7 +80,7 @@ def read_ledger(path: Path | str, candidate_id: str = "") -> list[LedgerEntry]:
     path : Path or str
         A ledger, or a folder: then all ledgers below it (``cryslator_ledger.jsonl``) are read.
     candidate_id : str
-        Read the runs of this candidate only; of all if left out.
+        Read the runs of this candidate only; the runs of all candidates if empty.
 
     Returns
     -------
@@ -153,7 +152,7 @@ def ledger_cost(path: Path | str, campaign: str, candidate_id: str, start: Start
     candidate_id : str
         The candidate.
     start : str
-        Which structure the relaxations started from.
+        The structure from which the relaxations started.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Electronic steps in OSZICAR, and whether the last loop of them converged."""
+"""Electronic steps in OSZICAR, and the convergence of their last loop."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Loop(NamedTuple):
     ended: bool  # VASP wrote the energy of the ionic step after it
 
     def converged(self, most_steps: int, tolerance: float) -> bool | None:
-        """Whether the loop ended by EDIFF (eV), not by NELM; None if it ended at NELM and its change is unknown."""
+        """Return True if the loop ended by EDIFF (eV), False if by NELM; None at NELM with an unknown change."""
         if self.steps < most_steps:
             return True
         return None if self.change is None else abs(self.change) <= tolerance
 
 
 class Oszicar(NamedTuple):
-    """What an OSZICAR counts."""
+    """Counts of an OSZICAR."""
 
     electronic_steps: list[int]  # of each ionic step
     response_steps: list[int]  # of each loop of linear response
@@ -43,7 +43,7 @@ def read_oszicar(content: bytes) -> Oszicar:
     Parameters
     ----------
     content : bytes
-        Content of an OSZICAR, perhaps cut anywhere.
+        Content of an OSZICAR, which may be cut anywhere.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def read_oszicar(content: bytes) -> Oszicar:
         elif RESPONSE.match(line):
             responds, begun = True, False
         elif HEADING.match(line):
-            # Only the heading below a direction belongs to linear response; any other begins an ionic step.
+            # Only the heading below a direction belongs to linear response. Any other heading begins an ionic step.
             responds, directed = responds and directed, False
         else:
             directed = bool(DIRECTION.match(line))

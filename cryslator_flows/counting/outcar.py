@@ -1,4 +1,4 @@
-"""What an OUTCAR says beside the counts of OSZICAR: settings, wall time, the ends of loops."""
+"""Settings, wall time and ends of loops in an OUTCAR, beside the counts of OSZICAR."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ELECTRONIC_LIMIT = re.compile(rb"\s*NELM\s*=\s*(\d+)\s*;")
 TOLERANCE = re.compile(rb"\s*EDIFF\s*=\s*(\d*\.?\d+(?:E[-+]?\d+)?)\s")
 # IBRION without a relaxation that could converge: single points, finite differences and perturbation theory.
 NO_RELAXATION = (-1, 5, 6, 7, 8)
-# VASP states its version and when it started within these lines.
+# VASP states its version and its start time within these lines.
 HEAD_LINES = 4
 
 
 class Outcar:
-    """What is known of a run after each line of its OUTCAR."""
+    """State of a run after each line of its OUTCAR."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -38,11 +38,11 @@ class Outcar:
 
     @property
     def head(self) -> bytes:
-        """The first lines, the same in all copies of one attempt; empty until they are all there."""
+        """First lines, equal in all copies of one attempt; empty until all are there."""
         return b"".join(self.lines) if len(self.lines) == HEAD_LINES else b""
 
     def converged(self, last_loop: Loop) -> bool | None:
-        """Whether the run ended by itself and reached its criterion, given the last loop of electronic steps.
+        """Check from the last loop of electronic steps that the run ended by itself and reached its criterion.
 
         VASP 5 writes that EDIFF is reached also where NELM ended the loop, so the loop's own numbers decide.
         """
@@ -53,7 +53,7 @@ class Outcar:
         return last_loop.converged(self._electronic_limit, self._tolerance)
 
     def read(self, lines: Iterable[bytes]) -> int:
-        """Read further lines, and return how many bytes they have; a line without an end is left."""
+        """Read further lines and return their number of bytes; a line without an end is left."""
         size = 0
         for line in lines:
             if not line.endswith(b"\n"):
@@ -90,7 +90,7 @@ class Outcar:
         rule, ionic, electronic = match.groups()
         self._rule = self._rule or len(rule)
         if electronic == b"1":
-            # Loops of linear response have another rule, or start anew in the same ionic step.
+            # Loops of linear response have another rule, or restart in the same ionic step.
             repeated = ionic == self._ionic and b"*" not in ionic
             self._responds = repeated or (self._responds and len(rule) != self._rule)
         if self._responds:

@@ -47,7 +47,7 @@ def _count(document: Any) -> RelaxationCost:
 
 
 def _is_of_vasp(document: Any) -> bool:
-    """Whether the calculations are VASP's: documents of Q-Chem, CP2K or FHI-aims have calcs_reversed, too."""
+    """Check that the calculations are of VASP: documents of Q-Chem, CP2K or FHI-aims have calcs_reversed too."""
     names = ("vasp_version", "has_vasp_completed")
     return any(
         _electronic_steps(calculation) is not None
@@ -57,7 +57,7 @@ def _is_of_vasp(document: Any) -> bool:
 
 
 def _electronic_steps(calculation: Any) -> list[int] | None:
-    """Electronic steps of each ionic step; older documents, those of atomate 1 too, have the steps themselves."""
+    """Return the electronic steps of each ionic step; older documents and atomate 1 list the steps themselves."""
     counts = get(calculation, "output.num_electronic_steps")
     if counts is not None:
         try:
@@ -88,7 +88,7 @@ def _count_ase(document: Any) -> RelaxationCost:
 def _count_vasp(document: Any) -> RelaxationCost:
     calculations = get(document, "calcs_reversed")[::-1]
     counts = [_electronic_steps(calculation) for calculation in calculations]
-    # A calculation without a single step is one whose steps were not kept.
+    # A calculation without any step did not keep its steps.
     kept = joined(count or None for count in counts)
     versions = [get(document, "vasp_version"), *(get(calculation, "vasp_version") for calculation in calculations)]
     cost = RelaxationCost(
@@ -117,8 +117,8 @@ def _prefer_record(cost: RelaxationCost, record: Any) -> RelaxationCost:
     seen, kept = recorded.total_electronic_steps, cost.total_electronic_steps
     if seen is not None and kept is not None and seen < kept:
         raise CountingError(
-            f"{cost.dir_name}: cryslator_cost.json tells {seen} electronic steps in all attempts, "
-            f"calcs_reversed {kept} in the last alone; is the file from another run?"
+            f"{cost.dir_name}: cryslator_cost.json reports {seen} electronic steps in all attempts, "
+            f"calcs_reversed {kept} in the last alone; remove the file if it is from another run"
         )
     return recorded.model_copy(
         update={
@@ -132,7 +132,7 @@ def _prefer_record(cost: RelaxationCost, record: Any) -> RelaxationCost:
 
 
 def has_converged(document: Any, last_calculation: Any = None) -> bool | None:
-    """Whether a task document, or else its last calculation, says that it converged; None if neither does."""
+    """Return the convergence that a task document, or else its last calculation, states; None if neither does."""
     for state in (get(document, "state"), get(last_calculation, "has_vasp_completed")):
         if state is not None:
             return state if isinstance(state, bool) else str(getattr(state, "value", state)) == "successful"

@@ -1,8 +1,8 @@
 """Steps from the text output of GPAW, Quantum ESPRESSO, ABINIT and CP2K.
 
-No library that the package depends on tells them: ASE and pymatgen read energies and structures of these outputs, and
-pymatgen's CP2K parser finds no SCF steps in runs with k-points. Each engine says at the end of an SCF cycle how many
-steps it took. The lines counted must agree with that: a count that its engine contradicts is an error.
+ASE and pymatgen read energies and structures of these outputs, but not the steps; pymatgen's CP2K parser finds no SCF
+steps in runs with k-points. Each engine reports at the end of an SCF cycle the number of its steps. The counted lines
+must agree with this number; a contradiction is an error.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ BANNER_BYTES = 256_000
 
 @dataclass(frozen=True)
 class TextOutput:
-    """How one engine writes its output.
+    """The form of one engine's output.
 
     Parameters
     ----------
     engine : str
         Name of the engine.
     banner : regex
-        In the first lines of its main output.
+        Text in the first lines of its main output.
     step : regex
-        Line of an electronic step. If there is no `cycle`, number 1 begins an ionic step.
+        Line of an electronic step. Without a `cycle`, number 1 begins an ionic step.
     converged, gave_up : regex
-        End of an SCF cycle, with the engine's count of its steps: since number 1, or since the last end if there is a
-        `cycle`.
+        End of an SCF cycle, with the engine's count of its steps since number 1; with a `cycle`, since the last end.
     n_kpoints : regex
         Irreducible k-points.
     wall_time : regex
@@ -47,7 +46,7 @@ class TextOutput:
     cycle : regex, optional
         Line before the first electronic step of an ionic step.
     outer : regex, optional
-        End of the outer loop around SCF cycles of one ionic step, with the engine's count of the steps of all.
+        End of the outer loop around SCF cycles of one ionic step, with the engine's count of all their steps.
     ionic : regex, optional
         The engine's count of ionic steps so far.
     from_zero : regex, optional
@@ -55,17 +54,17 @@ class TextOutput:
     relaxes : regex, optional
         Line that only a relaxation or dynamics writes.
     relaxed : regex, optional
-        The relaxation reached its criterion; None for an engine that does not relax by itself.
+        Line that says that the relaxation reached its criterion; None for an engine that does not relax by itself.
     part : regex, optional
-        Line before a part of the run with ionic steps of its own.
+        Line before a part of the run that counts its ionic steps separately.
     nested : regex, optional
-        Line in a run that may repeat SCF cycles at one geometry: from there on `moved` begins an ionic step.
+        Line in a run that may repeat SCF cycles at one geometry; after it `moved` begins an ionic step.
     moved : regex, optional
         Line before the SCF cycles of another geometry.
     response : regex, optional
         Line of the first step in a loop of linear response.
     aside : regex, optional
-        Line after which the next end of a cycle is not one of electronic steps.
+        Line after which the next end of a cycle does not end electronic steps.
     """
 
     engine: str
@@ -125,7 +124,7 @@ ENGINES = (
     ),
     TextOutput(
         engine="ABINIT",
-        # The main output begins like this, the log does not.
+        # The main output begins with this line, the log does not.
         banner=re.compile(r"\A\s*\.Version\s+\S+\s+of ABINIT"),
         step=re.compile(r"[ -]?\s*ETOT\s*(\d+)\s"),
         converged=re.compile(r"\s*At SCF step\s+(\d+)\b"),
@@ -192,8 +191,8 @@ def count_output(output: TextOutput, path: Path) -> RelaxationCost:
     Returns
     -------
     RelaxationCost
-        Steps of a run that was stopped count as far as they are in the file, and it is not converged. Of a relaxation
-        that ASE drives with GPAW ``converged`` is None: the log does not say whether ASE was content.
+        Steps of a stopped run count as far as they are in the file, and it is not converged. ``converged`` is None for
+        a relaxation that ASE drives with GPAW: the log does not say that ASE reached its criterion.
 
     Raises
     ------
@@ -221,20 +220,20 @@ class _Part:
     relaxed: bool = False
 
     def converged(self, ionic_steps: int) -> bool | None:
-        """Whether the relaxation or single point converged; None for several ionic steps that are no relaxation."""
+        """Return the convergence of a relaxation or single point; None for ionic steps of another kind."""
         if not self.scf_converged or self.relaxes or self.relaxed:
             return self.scf_converged and self.relaxed
         return True if ionic_steps == 1 else None
 
 
 class _Reading:
-    """What is known of a run after each line of its output."""
+    """State of a run after each line of its output."""
 
     def __init__(self, output: TextOutput, path: Path) -> None:
         self.output, self.path = output, path
         self.steps: list[int] = []
         self.response_steps: list[int] = []
-        # Where the steps of this loop are counted: one of the two.
+        # The list that counts the steps of this loop: one of the two.
         self.loops = self.steps
         self.since_end = 0
         self.ended = self.moved = True
@@ -278,7 +277,7 @@ class _Reading:
         self._read_relaxation(line)
 
     def _read_relaxation(self, line: str) -> None:
-        """Read the lines around ionic steps, some of which mean more than one thing."""
+        """Read the lines around ionic steps; some of them have several meanings."""
         output = self.output
         if output.part and output.part.match(line):
             self.parts.append(_Part(len(self.steps)))
@@ -319,7 +318,7 @@ class _Reading:
     def _compare(self, what: str, counted: int, told: int) -> None:
         if counted != told:
             raise CountingError(
-                f"{self.path}: {counted} {what} counted, but {self.output.engine} tells {told}; is the file complete?"
+                f"{self.path}: {counted} {what} counted, but {self.output.engine} reports {told}; complete the file"
             )
 
     def cost(self) -> RelaxationCost:

@@ -1,9 +1,9 @@
 """The attempts whose files lie in a VASP directory.
 
-OSZICAR is what counts: VASP writes a line after each electronic step, while a killed run leaves vasprun.xml without an
-end and the last lines of OUTCAR in a buffer. pymatgen's Oszicar refuses a file cut within a line, and its Outcar reads
-the whole file for each of its patterns; so both are read line by line here. There is no falling back on vasprun.xml
-without an OSZICAR: atomate2 copies vasprun.xml and OUTCAR from the previous job, which would be counted twice.
+Only OSZICAR counts, since VASP writes its line after each electronic step. A killed run leaves vasprun.xml without an
+end and loses the last lines of OUTCAR in a buffer. Both files are read line by line here. pymatgen's Oszicar refuses a
+file cut within a line, and its Outcar reads the whole file for each pattern. Without an OSZICAR nothing is counted:
+atomate2 copies vasprun.xml and OUTCAR from the previous job, whose steps would count twice.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NUMBERED = re.compile(r"\.(?:relax)?(\d+)")
 ARCHIVE = re.compile(r"(error|prev_run)\.(\d+)(\.tar|\.tar\.gz)?")
 LEFT_BY_VASP = re.compile(r"(OSZICAR|OUTCAR|vasprun\.xml|INCAR)(\..*)?")
 
-# Where people keep VASP's standard output.
+# Usual names of VASP's standard output.
 LOGS = ("vasp.out", "job.log")
 
 
@@ -69,7 +69,7 @@ class _Copy(NamedTuple):
         return bool(self.label) and self.label != FIRST and not NUMBERED.fullmatch(self.label) and not self.head
 
     def is_same_attempt(self, other: _Copy) -> bool:
-        """Whether the other's files are of the same attempt, perhaps copied at another moment of it."""
+        """Check that both copies are of one attempt, perhaps made at different moments."""
         if self.head and other.head:
             shorter, longer = sorted((self.oszicar, other.oszicar), key=len)
             return self.head == other.head and longer.startswith(shorter)
@@ -77,14 +77,14 @@ class _Copy(NamedTuple):
 
 
 class Memory:
-    """What earlier looks into a directory have read, so that the next one reads only what is new."""
+    """The files of a directory that earlier calls have read, so that the next call reads only new lines."""
 
     def __init__(self) -> None:
         self._archives: dict[tuple[Path, int, int], list[_Copy]] = {}
         self._outcars: dict[Path, tuple[Outcar, int]] = {}
 
     def read_copies(self, place: Path, discarded: bool) -> list[_Copy]:
-        """Read the copies in a directory, or in an archive unless that is known as it is now."""
+        """Read the copies in a directory, or in an archive that is new or has changed."""
         if place.is_dir():
             return list(_read_copies(place, discarded, self))
         status = place.stat()
@@ -94,7 +94,7 @@ class Memory:
         return self._archives[key]
 
     def read_outcar(self, file: _File) -> Outcar:
-        """Read an OUTCAR; of one that has grown since the last time the new lines."""
+        """Read an OUTCAR; only its new lines if it has grown since the last call."""
         with file.open() as lines:
             if file.path is None or file.path.suffix in ENDINGS:
                 outcar = Outcar()
@@ -130,7 +130,7 @@ def read_attempts(directory: Path | str, memory: Memory | None = None) -> list[A
     directory : Path or str
         The directory.
     memory : Memory, optional
-        What earlier calls have read.
+        The files that earlier calls have read.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def _find_copies(directory: Path, memory: Memory) -> Iterator[_Copy]:
         [copy for _, path in sorted(paths) for copy in memory.read_copies(path, discarded=kind == "error")]
         for kind, paths in archives.items()
     ]
-    # Each group is in order by itself; times, which do not survive all ways of copying, say how they go together.
+    # Each group is in order. Times of files, which some ways of copying lose, order the groups among each other.
     yield from merge(*groups, key=lambda copy: copy.modified)
     yield from latest
 
@@ -222,7 +222,7 @@ def _order(match: re.Match[str]) -> tuple[int, int, str]:
 
 @contextmanager
 def _open_files(place: Path) -> Iterator[dict[str, _File]]:
-    """Files by name, of a folder or an archive."""
+    """Yield the files of a folder or an archive by name."""
     if place.is_dir():
         paths = [path for path in place.iterdir() if path.is_file()]
         for path in place.iterdir():
@@ -261,7 +261,7 @@ def _read_mesh(file: _File) -> int | None:
 
 
 def _converged_without_outcar(files: dict[str, _File], suffix: str, zipped: str, last_loop: Loop) -> bool | None:
-    """Whether a run without OUTCAR converged, by vasprun.xml or by VASP's standard output; None if neither says."""
+    """Read the convergence of a run without OUTCAR from vasprun.xml or VASP's standard output; None if in neither."""
     from pymatgen.io.vasp import Incar, Vasprun
 
     vasprun = _pick(files, f"vasprun.xml{suffix}", zipped)
@@ -282,7 +282,7 @@ def _converged_without_outcar(files: dict[str, _File], suffix: str, zipped: str,
                 return False
             if b"reached required accuracy" in printed or tags.get("NSW", 0) == 0:
                 return last_loop.converged(tags.get("NELM", 60), tags.get("EDIFF", 1e-4))
-            # A log of something else says nothing.
+            # The log of another program does not count.
             return False if any(map(IONIC_STEP.match, printed.splitlines())) else None
     return None
 
@@ -292,8 +292,8 @@ def _attempt(copy: _Copy) -> Attempt:
     told = copy.outcar_steps
     if copy.wall_time is not None and told and told != [step for step in steps if step]:
         raise CountingError(
-            f"{copy.place}: {sum(steps)} electronic steps in {len(steps)} ionic steps, but OUTCAR beside it tells "
-            f"{sum(told)} in {len(told)}; are they of different runs?"
+            f"{copy.place}: {sum(steps)} electronic steps in {len(steps)} ionic steps, but OUTCAR beside it reports "
+            f"{sum(told)} in {len(told)}; remove the file that is of another run"
         )
     return Attempt(
         attempt_id=sha256(copy.head).hexdigest()[:16] if copy.head else None,

@@ -278,14 +278,14 @@ def test_real_outcar(tmp_path):
     cost = count_steps(tmp_path)
     assert (cost.electronic_steps, cost.n_kpoints, cost.wall_time, cost.converged) == ([63], 1, 124.967, True)
     write(tmp_path / "OSZICAR", oszicar([62]))
-    with pytest.raises(CountingError, match="tells 63 in 1"):
+    with pytest.raises(CountingError, match="reports 63 in 1"):
         count_steps(tmp_path)
 
 
 def test_counts_that_contradict_each_other(tmp_path):
     write_run(tmp_path, [9, 5])
     write(tmp_path / "OUTCAR", outcar([9, 4]))
-    with pytest.raises(CountingError, match=r"OSZICAR: 14 electronic steps in 2 .* OUTCAR beside it tells 13 in 2"):
+    with pytest.raises(CountingError, match=r"OSZICAR: 14 electronic steps in 2 .* OUTCAR beside it reports 13 in 2"):
         count_steps(tmp_path)
 
 
@@ -406,7 +406,7 @@ def test_a_record_with_trouble_leaves_counts_unknown(tmp_path):
 
 def test_a_record_of_another_run_is_refused(tmp_path):
     write_run(tmp_path, [3])
-    with pytest.raises(CountingError, match="tells 3 electronic steps in all attempts, calcs_reversed 14"):
+    with pytest.raises(CountingError, match="reports 3 electronic steps in all attempts, calcs_reversed 14"):
         count_steps(vasp_document([14], additional_json=recorded(tmp_path)))
 
 

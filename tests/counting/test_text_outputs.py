@@ -82,7 +82,7 @@ def test_ionic_steps_must_agree_too(tmp_path, name, told):
     path = tmp_path / name
     count = text.partition(told)[2].split()[0].strip(",")
     path.write_text(text.replace(f"{told}   {count}", f"{told}   {int(count) + 1}"))
-    with pytest.raises(CountingError, match=r"\d ionic steps counted, but .* tells \d"):
+    with pytest.raises(CountingError, match=r"\d ionic steps counted, but .* reports \d"):
         count_steps(path)
 
 

@@ -142,7 +142,7 @@ def test_abinit_5_counts_from_0(tmp_path):
     path = write_abinit(tmp_path / "run.abo", steps + end.format(1), "5.8.4")
     assert (count_steps(path).electronic_steps, count_steps(path).converged) == ([4, 3], True)
     write_abinit(path, steps + end.format(2), "5.8.4")
-    with pytest.raises(CountingError, match="1 ionic steps counted, but ABINIT tells 2"):
+    with pytest.raises(CountingError, match="1 ionic steps counted, but ABINIT reports 2"):
         count_steps(path)
 
 
