@@ -1,4 +1,4 @@
-"""Formation energies from the energies of an engine, to be held against predicted ones."""
+"""Formation energies from the energies of an engine, for comparison with predicted ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cryslator_flows.documents.relaxations import RelaxationComparison
 
-# Candidates that a fit of elements' energies must have beyond what it fits.
+# Candidates that a fit of elements' energies must have beyond the number of fitted energies.
 LEAST_BEYOND_FIT = 3
 # A candidate that alone decides about an element's energy has a leverage of 1.
 LEVERAGE_NOISE = 1e-6
@@ -30,7 +30,7 @@ class FormationEnergies:
     energies : dict
         By candidate, in eV/atom.
     fitted : bool
-        Whether the elements' energies were fitted to the predictions, with the candidate itself left out.
+        True if the elements' energies were fitted to the predictions, without the candidate itself.
     """
 
     energies: dict[str, float]
@@ -51,12 +51,12 @@ def relaxed_energies(comparisons: list[RelaxationComparison]) -> dict[str, float
 def formation_energies(
     comparisons: list[RelaxationComparison], element_energies: dict[str, float]
 ) -> FormationEnergies | None:
-    """Formation energies of the relaxed candidates by the engine that relaxed them.
+    """Compute formation energies of the relaxed candidates by the engine that relaxed them.
 
-    With the energies of the elements by the same engine, a formation energy is the difference. Without, the energies of
-    the elements are fitted to the predictions by least squares, and each candidate is held against a fit that it has
-    no part in. Such a fit takes up every error that is linear in the composition: it tests the spread of the
-    predictions, not an offset that they have in common.
+    With the energies of the elements by the same engine, a formation energy is the difference. Without them, the
+    energies of the elements are fitted to the predictions by least squares. Each candidate is compared with a fit to
+    the other candidates. Such a fit takes up every error that is linear in the composition. So it tests the spread of
+    the predictions, not an offset that all have in common.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def formation_energies(
     Returns
     -------
     FormationEnergies or None
-        None if there is no relaxed candidate, or too few to fit. A candidate that alone decides about the energy of an
-        element is left out of fitted ones.
+        None without a relaxed candidate, or with too few to fit. A fit leaves out a candidate that alone decides about
+        the energy of an element.
     """
     relaxed = relaxed_energies(comparisons)
     chosen = [item for item in comparisons if item.candidate_id in relaxed]
@@ -93,7 +93,7 @@ def formation_energies(
 
 
 def _left_out_residuals(shares: NDArray[np.floating], energies: NDArray[np.floating]) -> NDArray[np.floating] | None:
-    """Residual of each row by the least-squares fit to the other rows; NaN where these do not determine it."""
+    """Return the residual of each row by the fit to the other rows; NaN where these do not determine it."""
     vectors, values, _ = np.linalg.svd(shares, full_matrices=False)
     basis = vectors[:, values > values[0] * max(shares.shape) * np.finfo(float).eps]
     if len(shares) < basis.shape[1] + LEAST_BEYOND_FIT:

@@ -1,4 +1,4 @@
-"""How far a structure and its electrons are from those of the relaxed structure."""
+"""Differences of a structure and its electrons from the relaxed structure and its electrons."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ DOS_DEPTH = 10.0
 
 
 def structure_errors(structure: Structure, relaxed: Structure) -> PropertyErrors:
-    """Compare the geometry of a structure with that of the relaxed one.
+    """Compare the geometry of a structure with the relaxed structure.
 
     Both hold the same atoms in the same setting of the cell. Sites of the relaxed structure are in the order of
-    `structure` or in that by electronegativity, into which the Materials Project's input sets for VASP bring them.
-    Neither the choice of the origin nor periodic images nor a rotation of a crystal as a whole matter.
+    `structure` or sorted by electronegativity, as the Materials Project's input sets for VASP sort them. The choice of
+    the origin, periodic images and a rotation of a whole crystal do not matter.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def structure_errors(structure: Structure, relaxed: Structure) -> PropertyErrors
     if not orders:
         raise StructureError(
             f"structure of {structure.formula} cannot be compared with relaxed structure of {relaxed.formula}: "
-            "other atoms, or sites in another order; give both as one and the same engine had them"
+            "other atoms, or sites in another order; give both as one engine had them"
         )
     fractional, cartesian = min((_coordinate_errors(order, relaxed) for order in orders), key=lambda errors: errors[1])
     start, end = structure.lattice, relaxed.lattice
@@ -74,7 +74,7 @@ def structure_errors(structure: Structure, relaxed: Structure) -> PropertyErrors
 
 
 def _coordinate_errors(structure: Structure, relaxed: Structure) -> tuple[float, float]:
-    """Mean absolute difference of fractional coordinates, and mean distance in angstrom."""
+    """Return the mean absolute difference of fractional coordinates, and the mean distance in angstrom."""
     shift = displacements(relaxed.frac_coords, structure.frac_coords)
     # In a skewed cell another image can be nearer.
     vectors, _ = find_mic(shift @ relaxed.lattice.matrix, relaxed.lattice.matrix)
@@ -82,14 +82,14 @@ def _coordinate_errors(structure: Structure, relaxed: Structure) -> tuple[float,
 
 
 def broaden_levels(levels: ArrayLike, states: ArrayLike, n_atoms: int) -> DensityOfStates:
-    """Density of states from energy levels.
+    """Broaden energy levels to a density of states.
 
     Parameters
     ----------
     levels : array of float
         Energies above the highest occupied level, in eV.
     states : array of float
-        States of the cell at each of them, both spins.
+        States of the cell at each level, both spins.
     n_atoms : int
         Atoms of the cell.
 
@@ -108,28 +108,28 @@ def broaden_levels(levels: ArrayLike, states: ArrayLike, n_atoms: int) -> Densit
 
 
 def dos_distance(one: DensityOfStates, other: DensityOfStates) -> float:
-    """Distance of two densities of occupied states.
+    """Return the distance of two densities of occupied states.
 
-    The integral of ``|one - other|`` over that of ``one + other``, from `DOS_DEPTH` eV below the highest occupied
-    level up to it: the share of the electrons in that window that have other energies. Energies count from the
-    highest occupied level (valence band maximum; Fermi level of a metal), since codes put the Fermi level of an
-    insulator anywhere in its gap. Empty states are left out, since engines calculate only as many as they are asked
-    for; what lies deeper are cores that each pseudopotential has or has not.
+    The distance is the integral of ``|one - other|`` over the integral of ``one + other``. Both run from `DOS_DEPTH` eV
+    below the highest occupied level up to it. So it is the share of the electrons in this window that have other
+    energies. Energies count from the highest occupied level: the valence band maximum, or the Fermi level of a metal.
+    Codes put the Fermi level of an insulator anywhere in its gap. Empty states do not count, since the settings of an
+    engine limit their number. Deeper states are cores, which not every pseudopotential has.
 
     Parameters
     ----------
     one, other : DensityOfStates
-        To compare.
+        Densities of states to compare.
 
     Returns
     -------
     float
-        From 0, equal, to 1, nothing in common.
+        0 for equal densities, 1 for densities with nothing in common.
 
     Raises
     ------
     DataError
-        Unequal grids, or no occupied states.
+        The grids are unequal, or a density of states has no occupied states.
     """
     energies = np.asarray(one.energies)
     if not np.array_equal(energies, other.energies):
@@ -159,7 +159,7 @@ def property_errors(
     Returns
     -------
     PropertyErrors
-        What is unknown is None.
+        Unknown fields are None.
 
     Raises
     ------
@@ -179,18 +179,18 @@ def property_errors(
 
 
 def read_electronic(document: Any) -> ElectronicProperties:
-    """Electronic properties from the document of a static calculation.
+    """Read electronic properties from the document of a static calculation.
 
     Parameters
     ----------
     document : object
-        emmet's VASP ``TaskDoc``, as an object or a dict, with the density of states in it where `parse_dos` was on;
-        or an `ElectronicProperties`, as makers of other engines return it.
+        emmet's VASP ``TaskDoc``, as an object or a dict; it holds the density of states if `parse_dos` was on.
+        Makers of other engines return an `ElectronicProperties`.
 
     Returns
     -------
     ElectronicProperties
-        Where the density of states cannot be had, its `dos_error` says why.
+        Without a density of states, `dos_error` holds the reason.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def _read_vasp(document: Any, calculation: Any) -> ElectronicProperties:
     place = f"static calculation in {get(document, 'dir_name')}"
     converged = has_converged(document, calculation)
     if not converged:
-        words = "not converged" if converged is False else "nothing says that it converged"
+        words = "not converged" if converged is False else "convergence unknown"
         raise DataError(f"{place}: {words} (state {get(document, 'state')}); see its OUTCAR")
     gap, efermi, vbm, cbm = (get(calculation, f"output.{name}") for name in ("bandgap", "efermi", "vbm", "cbm"))
     if gap is None or efermi is None:
@@ -238,7 +238,7 @@ def _read_vasp(document: Any, calculation: Any) -> ElectronicProperties:
 
 
 def _read_dos(dos: Any, highest_occupied: float, n_atoms: int) -> DensityOfStates:
-    """From pymatgen's or emmet's density of states of VASP, as an object or a dict."""
+    """Read pymatgen's or emmet's density of states of VASP, an object or a dict."""
     if dos is None:
         raise DataError("density of states not parsed; set parse_dos in task_document_kwargs")
     if isinstance(dos, dict) and {"efermi", "energies", "densities"} <= dos.keys():

@@ -1,4 +1,4 @@
-"""Did two starts of one candidate end in the same minimum?"""
+"""Comparison of the minima in which the relaxations of one candidate ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def compare_ends(relaxations: list[Relaxation], energy_tolerance: float) -> list[Ending]:
-    """Classify where the relaxations of one candidate ended, each against that from the unrelaxed structure.
+    """Compare the end of each relaxation of one candidate with the end from the unrelaxed structure.
 
     Two ends are the same minimum if their energies agree and StructureMatcher, volumes not scaled, finds the
     structures equal.

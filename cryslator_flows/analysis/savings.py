@@ -24,13 +24,13 @@ BATCH_STEPS = 2_000_000
 
 
 def compared_starts(comparisons: Iterable[RelaxationComparison]) -> list[Start]:
-    """The starts that occur in `comparisons` beside the unrelaxed one, in the order of `STARTS`."""
+    """List the starts in `comparisons` beside the unrelaxed one, in the order of `STARTS`."""
     found = {item.start for comparison in comparisons for item in comparison.relaxations}
     return [start for start in STARTS if start in found and start != "unrelaxed"]
 
 
 def count_outcomes(comparisons: list[RelaxationComparison]) -> dict[Start, dict[Outcome, int]]:
-    """For each start beside the unrelaxed one, how many relaxations ended how."""
+    """Count the outcomes of relaxations for each start beside the unrelaxed one."""
     return {
         start: dict(Counter(ending.outcome for comparison in comparisons if (ending := comparison.ending(start))))
         for start in compared_starts(comparisons)
@@ -38,7 +38,7 @@ def count_outcomes(comparisons: list[RelaxationComparison]) -> dict[Start, dict[
 
 
 def count_prerelaxations(comparisons: list[RelaxationComparison]) -> list[Prerelaxations]:
-    """For each start that an interatomic potential made, what that took."""
+    """Count steps and time of the interatomic potential for each start that it made."""
     found = []
     for start in STARTS:
         relaxations = [relaxation for item in comparisons if (relaxation := item.relaxation(start))]
@@ -67,22 +67,22 @@ def _known_mean(values: Sequence[float | None]) -> float | None:
 def paired_steps(
     comparisons: Iterable[RelaxationComparison], quantity: Quantity, start: Start = "translated"
 ) -> list[tuple[int, int]]:
-    """Steps from the unrelaxed and from another start of every candidate that ended in the same minimum.
+    """Pair the steps from the unrelaxed and from another start of each candidate that ended in the same minimum.
 
     Parameters
     ----------
     comparisons : iterable of RelaxationComparison
         All comparisons of a campaign.
     quantity : str
-        Which steps.
+        The kind of steps.
     start : str
         The other start.
 
     Returns
     -------
     list of (unrelaxed, other)
-        Candidates whose steps are unknown for either start are left out, and so are those of test doubles and those
-        whose starts were relaxed by different engines.
+        Candidates whose steps are unknown for either start are left out. Candidates of test doubles, and candidates
+        whose starts different engines relaxed, are left out too.
     """
     pairs = []
     for comparison in comparisons:
@@ -105,23 +105,23 @@ def _steps(relaxation: Relaxation | None, quantity: Quantity) -> int | None:
         "electronic steps": cost.total_electronic_steps,
         "electronic steps x k-points": cost.electronic_steps_times_kpoints,
     }[quantity]
-    # No relaxation takes 0 steps: whoever counted 0 did not know.
+    # No relaxation takes 0 steps: a count of 0 means unknown.
     return steps or None
 
 
 def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Start = "translated") -> Savings | None:
-    """Saving of another start over the unrelaxed one.
+    """Measure the saving of another start over the unrelaxed one.
 
-    The interval comes from 9,999 paired bootstrap resamples with a fixed seed, by percentiles that are widened for
-    few pairs as T. Hesterberg proposes (The American Statistician 69, 371 (2015), "expanded percentiles"): on
-    lognormal samples of 8 to 20 pairs plain percentiles hold the truth in 85 to 90 % of the cases, these in 92 to 94 %.
+    The interval comes from percentiles of 9,999 paired bootstrap resamples with a fixed seed. The percentiles are
+    widened for few pairs: "expanded percentiles", T. Hesterberg, The American Statistician 69, 371 (2015). On lognormal
+    samples of 8 to 20 pairs plain percentiles hold the truth in 85 to 90 % of cases, expanded ones in 92 to 94 %.
 
     Parameters
     ----------
     pairs : list of (unrelaxed, other)
         Steps of each candidate, see `paired_steps`.
     quantity : str
-        Which steps they are.
+        The kind of steps.
     start : str
         The other start.
 
@@ -164,12 +164,12 @@ def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Sta
 
 
 def _expanded_level(count: int) -> float:
-    """Level of the percentiles that make a 95 % interval of `count` pairs."""
+    """Return the level of the percentiles that make a 95 % interval of `count` pairs."""
     return float(1 - 2 * norm.cdf(-np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)))
 
 
 def measure_all_savings(comparisons: list[RelaxationComparison]) -> list[Savings]:
-    """Savings of every start over the unrelaxed one, for each kind of step that is known.
+    """Measure the savings of every start over the unrelaxed one, for each known kind of step.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def measure_all_savings(comparisons: list[RelaxationComparison]) -> list[Savings
     Returns
     -------
     list of Savings
-        Ordered by kind of step, then by start; nothing for a start or a kind of step without a pair.
+        Ordered by kind of step, then by start. Starts and kinds of step without a pair are left out.
     """
     savings = [
         measure_savings(paired_steps(comparisons, quantity, start), quantity, start)
