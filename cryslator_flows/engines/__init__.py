@@ -1,1 +1,1 @@
-"""Makers that relax structures, and what is added to them."""
+"""Makers that relax structures, and their additions: guard, recorder, pinned k-points."""

@@ -33,7 +33,7 @@ def check_argument_kinds(maker_class: type, kwargs: dict[str, Any], key: str) ->
     kwargs : dict
         Its arguments.
     key : str
-        Where they stand in the campaign file.
+        Their key in the campaign file.
 
     Raises
     ------
@@ -81,14 +81,14 @@ def check_kinds(annotations: Mapping[str, str], given: Mapping[str, Any], key: s
 
 
 def check_ase_arguments(maker: Maker, key: str) -> None:
-    """Refuse arguments of the optimizer that every relaxation of an ASE maker would fail at.
+    """Refuse arguments of the optimizer that make every relaxation of an ASE maker fail.
 
     Parameters
     ----------
     maker : Maker
-        Any relax maker; those of other codes pass.
+        Any relax maker; makers of other codes pass.
     key : str
-        Where its arguments stand in the campaign file.
+        The key of its arguments in the campaign file.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def check_ase_arguments(maker: Maker, key: str) -> None:
                 f"{key}.optimizer_kwargs.optimizer: {optimizer!r} is unknown; {nearest(str(optimizer), OPTIMIZERS)}"
             )
         optimizer = OPTIMIZERS[optimizer]
-    # What the relaxer does not know it passes on to the optimizer.
+    # The relaxer passes unknown arguments on to the optimizer.
     known = {name for base in optimizer.__mro__[:-1] for name in signature(base).parameters}
     known |= signature(AseRelaxer.relax).parameters.keys() - {"self", "atoms", "steps"}
     _check_known(maker.relax_kwargs, known, f"{key}.relax_kwargs")

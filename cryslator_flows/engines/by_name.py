@@ -43,7 +43,7 @@ DFT_MAKERS = (
     "atomate2.abinit.", "atomate2.aims.", "atomate2.cp2k.", "atomate2.vasp.", "cryslator_flows.engines.gpaw.",
 )  # fmt: skip
 
-# What pip installs for a module that a maker needs.
+# The package that pip installs for a module that a maker needs.
 PACKAGES = {
     "calorine": "calorine",
     "chgnet": "'cryslator-flows[chgnet]'",
@@ -58,7 +58,7 @@ PACKAGES = {
     "torch_sim": "'atomate2[torchsim]' (Python 3.12 or later)",
     "upet": "upet",
 }
-# Modules of atomate2's force fields, by the beginning of the names of `MLFF`.
+# Modules of atomate2's force fields, by the first part of the names of `MLFF`.
 FORCE_FIELDS = {
     "Allegro": "nequip", "CHGNet": "chgnet", "DeepMD": "deepmd", "FAIRChem": "fairchem", "GAP": "quippy",
     "M3GNet": "matgl", "MACE": "mace", "MatPES": "matgl", "MatterSim": "mattersim", "NEP": "calorine",
@@ -79,7 +79,7 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
     kwargs : dict
         Arguments of the maker; they replace the preset's.
     key : str
-        Where both stand in the campaign file, for errors.
+        The key of both in the campaign file, for errors.
 
     Returns
     -------
@@ -89,7 +89,8 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
     Raises
     ------
     CampaignError
-        Unknown name, wrong arguments, or not such a maker. What is no Maker is neither built nor called.
+        The name is unknown, arguments are wrong, or the class makes no relaxation. A class that is not a Maker is
+        neither built nor called.
     NotInstalledError
         The package of the maker is not installed.
     """
@@ -117,7 +118,7 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
         raise CampaignError(f"{key}.kwargs: {one_line(error)}; {hint}") from error
     if make is None or "prev_dir" not in inspect.signature(make).parameters:
         raise CampaignError(f"{key}.maker {name!r}: has no make(structure, prev_dir=None); give a relax maker")
-    # So atomate2 calls its makers of other calculations.
+    # atomate2 gives these names to its makers of other calculations.
     if any(kind in maker_class.__name__ for kind in ("Static", "MDMaker", "Integrate")):
         raise CampaignError(f"{key}.maker {name!r}: relaxes nothing; give a relax maker")
     if path == FORCE_FIELD_MAKER and str(getattr(maker, "calculator_meta", None)) == "MLFF.Forcefield":
@@ -132,7 +133,7 @@ def _maker_class(name: str, path: str, key: str) -> type[Maker]:
     module, _, attribute = path.rpartition(".")
     try:
         maker_class = getattr(import_module(module), attribute)
-    # A module of the user's own may do anything while it is imported.
+    # The user's module may do anything while it is imported.
     except (Exception, SystemExit) as error:
         missing = str(error.name).partition(".")[0] if isinstance(error, ImportError) else ""
         if missing in PACKAGES:
@@ -152,7 +153,7 @@ def _maker_class(name: str, path: str, key: str) -> type[Maker]:
 
 
 def make_importable(name: str, folder: Path, key: str = "relaxation") -> None:
-    """Let a maker be imported from a module that lies beside the campaign file.
+    """Make a module beside the campaign file importable, so that its maker can be built.
 
     Parameters
     ----------
@@ -161,19 +162,19 @@ def make_importable(name: str, folder: Path, key: str = "relaxation") -> None:
     folder : Path
         The folder of the campaign file.
     key : str
-        Where the maker stands in the campaign file, for errors.
+        The key of the maker in the campaign file, for errors.
 
     Raises
     ------
     CampaignError
-        Another module of this name comes first.
+        Another module of this name hides it.
     """
     top = name.partition(".")[0]
     beside = [path for path in (folder / f"{top}.py", folder / top / "__init__.py") if path.is_file()]
     if not beside:
         return
     if str(folder) not in sys.path:
-        # Last, so that no file of the folder stands in for an installed package.
+        # Last, so that no file of the folder hides an installed package.
         sys.path.append(str(folder))
     found = find_spec(top)
     if found is None or found.origin is None or not Path(found.origin).samefile(beside[0]):
@@ -192,38 +193,38 @@ def build_potential_maker(name: str, kwargs: dict[str, Any]) -> Maker:
     Raises
     ------
     CampaignError
-        As from `build_relax_maker`, or it is the maker of a DFT code.
+        As from `build_relax_maker`, or the maker is of a DFT code.
     """
     key = "relaxation.mlip"
     if PRESETS.get(name, (name,))[0].startswith(DFT_MAKERS):
         raise CampaignError(
-            f"{key}.maker {name!r}: runs DFT, where an interatomic potential is wanted; give 'chgnet', or "
+            f"{key}.maker {name!r}: runs DFT, but this key needs an interatomic potential; give 'chgnet', or "
             f"{FORCE_FIELD_MAKER} with kwargs: {{force_field_name: MACE-MP-0}}, say"
         )
     return build_relax_maker(name, kwargs, key)
 
 
 def chgnet_maker() -> Maker:
-    """The preset ``chgnet``, also where CHGNet is not installed and its jobs cannot run."""
+    """Build the preset ``chgnet``, also where CHGNet is not installed and its jobs cannot run."""
     module, _, attribute = FORCE_FIELD_MAKER.rpartition(".")
     maker: Maker = getattr(import_module(module), attribute)(**CHGNET_DEFAULTS)
     return maker
 
 
 def check_installed(maker: Maker, key: str = "relaxation") -> None:
-    """Refuse a maker whose interatomic potential cannot be imported here, before its first job fails.
+    """Refuse a maker whose interatomic potential cannot be imported here, before its first job runs.
 
     Parameters
     ----------
     maker : Maker
         From `build_relax_maker`.
     key : str
-        Where it stands in the campaign file.
+        Its key in the campaign file.
 
     Raises
     ------
     NotInstalledError
-        Its package is not installed; the message has the command that installs it.
+        The package of the potential is not installed; the message has the command that installs it.
     """
     model, module = "torch-sim", "torch_sim"
     if not isinstance(maker, TorchSimRelaxMaker):
@@ -236,7 +237,7 @@ def check_installed(maker: Maker, key: str = "relaxation") -> None:
 
 
 def _torch_sim_maker(settings: dict[str, Any], key: str) -> TorchSimRelaxMaker:
-    """A submit node can do without torch-sim; where it is installed, the settings are checked."""
+    """Build the maker; check its settings where torch-sim is installed, which a submit node does not need."""
     maker = TorchSimRelaxMaker(settings=settings)
     if find_spec("torch_sim") is not None:
         try:

@@ -36,7 +36,7 @@ LOG = "gpaw.txt"
 
 
 class GpawTaskDoc(AseStructureTaskDoc):
-    """Task document of a GPAW relaxation, with what it cost."""
+    """Task document of a GPAW relaxation, with its cost."""
 
     cost: RelaxationCost = Field(description="Ionic and electronic steps, read from GPAW's log")
 
@@ -45,8 +45,8 @@ class GpawTaskDoc(AseStructureTaskDoc):
 class GpawRelaxMaker(AseRelaxMaker):
     """Relax cell and positions with GPAW in plane waves.
 
-    GPAW is an optional extra under the GPL: ``pip install 'cryslator-flows[gpaw]'``. Plane waves below some
-    700 eV leave a Pulay stress of several GPa in oxides, which is another minimum than a converged calculation has.
+    GPAW is an optional extra under the GPL: ``pip install 'cryslator-flows[gpaw]'``. Plane waves below about 700 eV
+    leave a Pulay stress of several GPa in oxides. The relaxation then ends in another minimum than a converged one.
 
     Parameters
     ----------
@@ -56,11 +56,11 @@ class GpawRelaxMaker(AseRelaxMaker):
         Largest distance of k-points, in 1/angstrom, as VASP's KSPACING; the mesh is Gamma-centred. Not used where
         ``calculator_kwargs`` holds ``kpts``.
     provenance : dict
-        ``campaign``, ``candidate_id`` and ``start`` for the ledger, see `record_relax_maker`; without them nothing is
-        written there.
+        ``campaign``, ``candidate_id`` and ``start`` for the ledger, see `record_relax_maker`. Without them no line goes
+        to the ledger.
     magnetic_moments : dict
-        Initial magnetic moments of elements, in Bohr magnetons, for structures that do not bring their own as site
-        property ``magmom``. The calculation is spin-polarized if any moment is not zero.
+        Initial magnetic moments of elements, in Bohr magnetons, for structures without the site property ``magmom``.
+        The calculation is spin-polarized if any moment is not zero.
     """
 
     name: str = "GPAW relax"
@@ -91,9 +91,9 @@ class GpawRelaxMaker(AseRelaxMaker):
         Parameters
         ----------
         structure : Structure
-            What to relax.
+            The structure to relax.
         prev_dir : str or Path or None
-            Not used; the signature of all relax makers.
+            Not used; part of the signature of all relax makers.
 
         Returns
         -------
@@ -103,7 +103,7 @@ class GpawRelaxMaker(AseRelaxMaker):
         try:
             document = undecorated(AseRelaxMaker.make)(self, structure, prev_dir=prev_dir)
         finally:
-            # An error of GPAW is what the user must see, not one of the counting after it.
+            # The user must see an error of GPAW, not a later error of the counting.
             try:
                 self._record(Path.cwd())
             except Exception:
@@ -121,7 +121,7 @@ class GpawRelaxMaker(AseRelaxMaker):
         return GpawTaskDoc(**dict(document), cost=cost.model_copy(update=known))
 
     def _record(self, directory: Path) -> None:
-        """Write to the ledger what was spent, also by a run that fails or cannot be counted."""
+        """Write the cost to the ledger, also of a run that fails or cannot be counted."""
         if not self.provenance or not (directory / LOG).exists():
             return
         cost = error = None

@@ -32,7 +32,7 @@ def gpaw_electronic(calculator: ASECalculator) -> ElectronicProperties:
     Returns
     -------
     ElectronicProperties
-        The density of states is that of the calculator's own k-points, every band broadened.
+        The density of states is broadened from every band at the calculator's k-points.
     """
     weights = np.asarray(calculator.get_k_point_weights())
     spins = calculator.get_number_of_spins()
@@ -48,7 +48,7 @@ def gpaw_electronic(calculator: ASECalculator) -> ElectronicProperties:
         engine="GPAW",
         energy_per_atom=calculator.get_potential_energy(atoms) / len(atoms),
         band_gap=gap,
-        # The occupations leave it anywhere in the gap.
+        # The occupations leave the Fermi level anywhere in the gap.
         efermi=(levels[top] + levels[bottom]) / 2 if gap > 0 else efermi,
         dos=broaden_levels(levels - highest_occupied, states, len(atoms)),
     )
@@ -58,8 +58,8 @@ def gpaw_electronic(calculator: ASECalculator) -> ElectronicProperties:
 class GpawStaticMaker(GpawRelaxMaker):
     """Static GPAW calculation of the electronic properties of one structure.
 
-    Settings, magnetic moments among them, are those of `GpawRelaxMaker`; unless ``calculator_kwargs`` say otherwise,
-    the lowest empty band is converged too.
+    It takes the settings of `GpawRelaxMaker`, magnetic moments included. The lowest empty band is converged too, unless
+    ``calculator_kwargs`` set another convergence.
     """
 
     name: str = "GPAW static"
@@ -67,20 +67,20 @@ class GpawStaticMaker(GpawRelaxMaker):
 
     @job(output_schema=ElectronicProperties)
     def make(self, structure: Structure, prev_dir: str | Path | None = None) -> ElectronicProperties:
-        """Calculate.
+        """Calculate the electronic properties of a structure.
 
         Parameters
         ----------
         structure : Structure
             The structure.
         prev_dir : str or Path or None
-            Not used; other makers have it.
+            Not used; part of the signature of other makers.
         """
         self.run_ase(structure, prev_dir=prev_dir)
         return gpaw_electronic(cast("ASECalculator", self.calculator))
 
     def _get_calculator(self, **kwargs: Any) -> Calculator:
-        # GPAW stops where no band lies above those it has to converge; its own number of empty bands can be too small.
+        # GPAW stops where no band lies above the bands to converge; its default number of empty bands can be too small.
         nbands = self.calculator_kwargs.get("nbands", "180%")
         convergence = {"bands": "CBM+0.2", **self.calculator_kwargs.get("convergence", {})}
         return super()._get_calculator(nbands=nbands, convergence=convergence, **kwargs)

@@ -1,4 +1,4 @@
-"""The guard: a relaxation that starts badly from the translated structure goes back to the unrelaxed one."""
+"""The guard, which restarts a relaxation with a bad translated structure from the unrelaxed one."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from jobflow import Job
 
 GUARD_FILE = "cryslator_guard.json"
-# What the stopped attempt left. The archive keeps what tells its steps; no other handler should correct it once more.
+# Files of the stopped attempt. The archive keeps them for counting; no other handler should correct the attempt again.
 LEFTOVERS = ("WAVECAR", "CHGCAR", "CHG", "CONTCAR", "OUTCAR", "OSZICAR", "vasprun.xml", "vaspout.h5", "vaspwave.h5")
 LOGS = ("vasp.out", "std_err.txt")
-# custodian's own default, 30, looks every five minutes: small cells would be done by then.
+# custodian's default of 30 checks every five minutes; small cells finish earlier.
 MONITOR_FREQUENCY = 3
 
 
@@ -45,7 +45,7 @@ class FirstStep:
     nelm: int
 
     def faults(self, limits: GuardLimits) -> list[str]:
-        """What is beyond the limits, in words."""
+        """Describe in words the quantities beyond the limits."""
         found = []
         if self.max_force > limits.max_force:
             found.append(f"largest force {self.max_force:.2f} eV/A is above {limits.max_force:g}")
@@ -59,19 +59,19 @@ class FirstStep:
 class TranslatedStartGuard(ErrorHandler):
     """Restart VASP from the unrelaxed structure if the first ionic step from the translated one is bad.
 
-    It looks at the first ionic step of the first attempt only, acts once, and not on a relaxation that has already
-    converged. The stopped attempt is archived as ``error.N.tar.gz``, so its steps are counted; ``cryslator_guard.json``
-    tells why, atomate2 puts it into ``TaskDoc.additional_json["cryslator_guard"]``. Nothing but POSCAR changes.
+    It checks only the first ionic step of the first attempt, acts once, and leaves a converged relaxation alone. The
+    stopped attempt is archived as ``error.N.tar.gz``, so its steps count. ``cryslator_guard.json`` has the reason;
+    atomate2 copies it to ``TaskDoc.additional_json["cryslator_guard"]``. Of the inputs only POSCAR changes.
 
-    A bad translation costs its first ionic step and what VASP does until custodian looks, ``polling_time_step`` times
-    ``monitor_freq`` seconds later (custodian's defaults: 300 s). See `look_often`.
+    A bad translation costs its first ionic step and the work of VASP until custodian's next check. Checks are
+    ``polling_time_step`` times ``monitor_freq`` seconds apart (custodian's defaults: 300 s). See `look_often`.
 
     Parameters
     ----------
     unrelaxed : Structure
-        The structure to go back to, sites of each element in the order of the translated structure.
-    limits : GuardLimits or dict, optional
-        When to do so.
+        The structure to restart from; sites of each element in the order of the translated structure.
+        limits : GuardLimits or dict, optional
+            Limits of a good first step.
     """
 
     is_monitor = True
@@ -82,11 +82,11 @@ class TranslatedStartGuard(ErrorHandler):
         self.limits = GuardLimits.model_validate(limits or {})
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-serialisable form; the base class leaves pydantic models as they are."""
+        """Return the JSON-serialisable form; the base class leaves pydantic models as they are."""
         return {**super().as_dict(), "limits": self.limits.model_dump()}
 
     def check(self, directory: str = "./") -> bool:
-        """Whether the first attempt began badly.
+        """Return True if the first ionic step of the first attempt is beyond the limits.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class TranslatedStartGuard(ErrorHandler):
         return {"errors": faults, "actions": ["restart from the unrelaxed structure"]}
 
     def _unrelaxed_poscar(self, path: Path) -> Poscar:
-        """The unrelaxed structure with its sites in the order of POSCAR, which MAGMOM and POTCAR follow."""
+        """Return the unrelaxed structure with its sites in the order of POSCAR, which MAGMOM and POTCAR follow."""
         current = Poscar.from_file(path / "POSCAR").structure
         if current.composition.element_composition != self.unrelaxed.composition.element_composition:
             raise StructureError(
@@ -139,12 +139,12 @@ class TranslatedStartGuard(ErrorHandler):
 
 
 def read_first_step(path: Path) -> FirstStep | None:
-    """Read the first ionic step of a run that may still be going on.
+    """Read the first ionic step of a run that may still be running.
 
     Parameters
     ----------
     path : Path
-        Directory of a VASP run.
+        Directory of the VASP run.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def read_first_step(path: Path) -> FirstStep | None:
     """
     incar = Incar.from_file(path / "INCAR")
     try:
-        # OSZICAR first: atomate2 copies the OUTCAR of an earlier job, which VASP replaces when it makes this file.
+        # OSZICAR first: atomate2 copies the OUTCAR of an earlier job, and VASP replaces it when it makes OSZICAR.
         electronic_steps = len(Oszicar(path / "OSZICAR").electronic_steps[0])
         atoms = cast("Atoms", read(path / "OUTCAR", index=0, format="vasp-out"))
         forces = atoms.get_forces(apply_constraint=False)
@@ -172,19 +172,19 @@ def read_first_step(path: Path) -> FirstStep | None:
 
 @dataclass(kw_only=True)
 class GuardedRelaxMaker(Maker):
-    """Relax a structure with the guard on the VASP jobs that are given it as it is.
+    """Relax a structure, with the guard on the VASP jobs that start from this structure.
 
-    Later jobs, the second of a double relaxation, start from an earlier one's result and are left alone. Handlers stay:
-    those that the job's maker has, else atomate2's; the guard comes first, since it looks at first attempts only.
+    Later jobs, the second of a double relaxation for instance, start from an earlier result and have no guard. The
+    handlers of the job's maker, else of atomate2, stay. The guard comes first, since it checks first attempts only.
 
     Parameters
     ----------
     relax_maker : Maker
         Makes the relaxation.
     unrelaxed : Structure
-        The structure to go back to.
-    limits : GuardLimits
-        When to do so.
+        The structure to restart from.
+        limits : GuardLimits
+            Limits of a good first step.
     name : str
         Name of the maker.
     """
@@ -218,9 +218,9 @@ def guard_relax_maker(maker: Maker, unrelaxed: Structure, limits: GuardLimits | 
     maker : Maker
         Any maker with ``make(structure, prev_dir=None)``.
     unrelaxed : Structure
-        The structure to go back to.
-    limits : GuardLimits, optional
-        When to do so.
+        The structure to restart from.
+        limits : GuardLimits, optional
+            Limits of a good first step.
 
     Returns
     -------
@@ -233,10 +233,10 @@ def guard_relax_maker(maker: Maker, unrelaxed: Structure, limits: GuardLimits | 
 
 
 def look_often(maker: Maker) -> Maker:
-    """Let custodian look at the VASP jobs of a maker every 30 s, unless the maker says how often.
+    """Let custodian check the VASP jobs of a maker every 30 s, unless the maker sets the interval.
 
-    Give this to the relaxations from all starts of a candidate: monitors that look more often at one start than at
-    another stop failing runs earlier, which would pass for a saving.
+    Use this for the relaxations from all starts of a candidate. More frequent checks stop a failing run earlier. At one
+    start alone they would seem to be a saving.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def _add_handler(job: Job, handler: ErrorHandler) -> None:
 def _is_first_attempt(path: Path) -> bool:
     if (path / GUARD_FILE).exists() or any(path.glob("error.*.tar*")) or any(path.glob("prev_run.*.tar*")):
         return False
-    # Results with a suffix: an earlier one of several jobs that custodian runs in this directory.
+    # Results with a suffix are of an earlier job that custodian ran in this directory.
     if any(path.glob("OUTCAR.*")):
         return False
     # Some of custodian's corrections leave no archive.

@@ -1,4 +1,4 @@
-"""Put custodian handlers into the VASP makers of any maker."""
+"""Handlers of custodian in the VASP makers of any maker."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 
 
 def add_handlers(maker: Maker, handlers: Sequence[ErrorHandler], first: bool = True) -> Maker:
-    """Add handlers to those of every VASP maker inside a maker.
+    """Add handlers to every VASP maker inside a maker.
 
     Parameters
     ----------
     maker : Maker
-        Any maker. A VASP maker whose ``run_vasp_kwargs`` name no handlers has atomate2's default ones, and keeps them.
+        Any maker. A VASP maker whose ``run_vasp_kwargs`` name no handlers has atomate2's default handlers and keeps
+        them.
     handlers : sequence of ErrorHandler
-        The handlers. Those of a job of type ``direct`` are never called, since it runs without custodian.
+        The handlers. A job of type ``direct`` never calls them, since it runs without custodian.
     first : bool
-        Whether custodian asks them before the others, or after.
+        True to call them before the other handlers, False to call them after.
 
     Returns
     -------
     Maker
-        A copy, or the same maker if there is no VASP maker inside it.
+        A copy, or the same maker if it holds no VASP maker.
     """
 
     def add(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
@@ -55,7 +56,7 @@ def update_vasp_makers(maker: Maker, update: Callable[[BaseVaspMaker], BaseVaspM
     Returns
     -------
     Maker
-        A copy, or the same maker if there is no VASP maker inside it.
+        A copy, or the same maker if it holds no VASP maker.
     """
     updated: list[BaseVaspMaker] = []
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def mesh(structure: Structure, spacing: float) -> tuple[int, int, int]:
-    """Divisions of the reciprocal cell, as VASP's KSPACING makes them.
+    """Compute divisions of the reciprocal cell, as VASP's KSPACING makes them.
 
     Parameters
     ----------

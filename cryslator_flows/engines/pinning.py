@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from jobflow import Maker
     from pymatgen.core import Structure
 
-# VASP's own defaults of the tags.
+# VASP's defaults of the tags.
 KSPACING, KGAMMA = 0.5, True
 
 
 def pin_kpoints(maker: Maker, unrelaxed: Structure) -> Maker:
-    """A relax maker whose k-points are those of the unrelaxed cell, whatever structure it starts from.
+    """Return a relax maker that uses the k-points of the unrelaxed cell for every start.
 
-    Codes derive the k-point mesh from the cell. Where the translated cell is a little smaller or larger it may get
-    another mesh, and with it a saving or a loss that has nothing to do with the start.
+    Codes derive the k-point mesh from the cell. A translated cell that is a little smaller or larger may get another
+    mesh. The other mesh would cause a saving or a loss that has nothing to do with the start.
 
     Parameters
     ----------
     maker : Maker
-        Any relax maker. VASP makers inside get an explicit mesh, also in place of KSPACING; a maker without k-points
-        comes back as it is.
+        Any relax maker. VASP makers inside get an explicit mesh, also in place of KSPACING. A maker without k-points
+        is returned as it is.
     unrelaxed : Structure
         The unrelaxed structure of the candidate.
 

@@ -1,4 +1,4 @@
-"""Record what a run of VASP spends, while it runs."""
+"""Recorder of the steps of a VASP run, while it runs."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ RECORD_NAME = "cryslator_cost.json"
 
 
 class RunRecord(LedgerEntry):
-    """What the recorder knows of a run, kept in its folder."""
+    """The recorder's state of a run, kept in the folder of the run."""
 
     attempts: list[Attempt] = Field(description="All attempts that were seen, also those whose files are gone")
 
 
 class StepRecorder(ErrorHandler):
-    """Counts the steps of a run of VASP at every poll of custodian, and never finds an error.
+    """A handler that counts the steps of a VASP run at every poll of custodian, and never finds an error.
 
-    The count goes to ``cryslator_cost.json`` in the folder of the run, which emmet takes into the ``additional_json``
-    of the TaskDoc, and to a ledger outside of it: ``CRYSLATOR_LEDGER``, or ``cryslator_ledger.jsonl`` beside the
-    folder (set the former if custodian runs in a scratch directory). An attempt that was seen once stays counted, even
-    if a handler starts VASP again without an archive or a stopped job is started again in the same folder. Trouble of
-    the recorder itself is written down and stops nothing.
+    The count goes to ``cryslator_cost.json`` in the folder of the run, which emmet copies to the ``additional_json`` of
+    the TaskDoc. It also goes to a ledger outside the folder: ``CRYSLATOR_LEDGER``, else ``cryslator_ledger.jsonl``
+    beside the folder. Set ``CRYSLATOR_LEDGER`` if custodian runs in a scratch directory. A seen attempt stays counted,
+    even if a handler restarts VASP without an archive or a stopped job restarts in the same folder. Errors of the
+    recorder itself are logged and stop nothing.
 
-    Custodian does not ask monitors again when one of them has ended an attempt: `FinalStepRecorder` must go with it.
+    Custodian does not call monitors again after one of them has ended an attempt. So use it with `FinalStepRecorder`.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class StepRecorder(ErrorHandler):
     candidate_id : str
         The candidate.
     start : str
-        Which structure the relaxation starts from.
+        The structure from which the relaxation starts.
     """
 
     is_monitor = True
@@ -74,7 +74,7 @@ class StepRecorder(ErrorHandler):
         return Memory()
 
     def check(self, directory: str = "./") -> bool:
-        """Record what was spent so far; always False."""
+        """Record the cost so far and return False."""
         try:
             self._record(Path(directory).resolve())
         except Exception:
@@ -82,13 +82,13 @@ class StepRecorder(ErrorHandler):
         return False
 
     def correct(self, directory: str = "./") -> dict[str, Any]:
-        """Never called, since there is never an error."""
+        """Raise, since there is never an error to correct."""
         raise NotImplementedError(f"{type(self).__name__} finds no errors in {directory}")
 
     def _record(self, directory: Path) -> None:
         previous = _read_record(directory / RECORD_NAME)
         record = self._count(directory, previous)
-        # Until VASP has finished an electronic step nothing was spent.
+        # Before the first finished electronic step the cost is zero.
         if record.error is None and not any(attempt.electronic_steps for attempt in record.attempts):
             return
         if previous is not None and previous.model_copy(update={"time": record.time}) == record:
@@ -115,21 +115,21 @@ class StepRecorder(ErrorHandler):
             attempts = [*_gone(record.attempts, present), *present]
             cost = sum_attempts(attempts, engine="VASP", dir_name=str(directory), guard=read_guard(directory))
         except Exception as error:
-            # Perhaps the files are no longer those that were read: the next time they are read anew.
+            # Perhaps the files have changed since they were read, so they are read again the next time.
             self._memory = Memory()
             return record.model_copy(update={"error": f"{type(error).__name__}: {error}"})
         return record.model_copy(update={"attempts": attempts, "cost": cost})
 
 
 class FinalStepRecorder(StepRecorder):
-    """A `StepRecorder` that custodian asks after each attempt, however it ended."""
+    """A `StepRecorder` that custodian calls after each attempt, successful or not."""
 
     is_monitor = False
     ended = True
 
 
 def _gone(seen: list[Attempt], present: list[Attempt]) -> list[Attempt]:
-    """Attempts that were seen, but whose files were overwritten since."""
+    """List the seen attempts whose files were overwritten since."""
     return [
         attempt.model_copy(update={"discarded": True})
         for attempt in seen
@@ -138,7 +138,7 @@ def _gone(seen: list[Attempt], present: list[Attempt]) -> list[Attempt]:
 
 
 def _is_later(attempt: Attempt, seen: Attempt) -> bool:
-    """Whether this is the attempt that was seen, at a later moment."""
+    """Check that an attempt is a later state of the seen attempt."""
     if attempt.attempt_id and seen.attempt_id:
         return attempt.attempt_id == seen.attempt_id
     *whole, last = seen.electronic_steps or [0]
@@ -151,7 +151,7 @@ def _read_record(path: Path) -> RunRecord | None:
 
 
 def record_relax_maker(maker: Maker, campaign: str, candidate_id: str, start: Start) -> Maker:
-    """Let every VASP maker inside a maker, or a GPAW maker, record what it spends, and for which candidate.
+    """Let every VASP maker inside a maker, or a GPAW maker, record its steps with the candidate.
 
     Parameters
     ----------
@@ -162,14 +162,14 @@ def record_relax_maker(maker: Maker, campaign: str, candidate_id: str, start: St
     candidate_id : str
         The candidate.
     start : str
-        Which structure the relaxation starts from.
+        The structure from which the relaxation starts.
 
     Returns
     -------
     Maker
-        A copy whose VASP makers have `StepRecorder` and `FinalStepRecorder` before their other handlers and write
-        campaign, candidate and start to ``cryslator.json``, which comes back in the ``additional_json`` of the TaskDoc
-        as ``cryslator``. `GpawRelaxMaker` writes to the ledger when it ends. Other makers are returned as they are.
+        A copy whose VASP makers have `StepRecorder` and `FinalStepRecorder` before their other handlers. They write
+        campaign, candidate and start to ``cryslator.json``, which is ``cryslator`` in the ``additional_json`` of the
+        TaskDoc. `GpawRelaxMaker` writes to the ledger when it ends. Other makers are returned as they are.
     """
     provenance = {"campaign": campaign, "candidate_id": candidate_id, "start": start}
     if isinstance(maker, GpawRelaxMaker):

@@ -1,4 +1,4 @@
-"""Relaxation of one structure with torch-sim, with a document that tells its steps."""
+"""Relaxation of one structure with torch-sim, with a document that holds its steps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class TorchSimOutput(BaseModel):
-    """What a relaxation with torch-sim found."""
+    """The results of a relaxation with torch-sim."""
 
     energy: float = Field(description="Final energy of the cell, in eV")
 
@@ -43,16 +43,16 @@ class TorchSimRelaxation(BaseModel):
 
     structure: Crystal = Field(description="The relaxed structure")
     output: TorchSimOutput = Field(description="Its energy")
-    cost: RelaxationCost = Field(description="What the relaxation cost")
+    cost: RelaxationCost = Field(description="Steps and time of the relaxation")
 
 
 @dataclass
 class TorchSimRelaxMaker(Maker):
     """Relax one structure with atomate2's ``TorchSimOptimizeMaker``.
 
-    The document of that maker tells neither steps nor convergence, its cell filter does not outlive a JobStore or a
-    campaign file, and it cannot be imported where torch-sim is not installed, on a submit node for instance. This one
-    makes the same relaxation, and counts how often the model was evaluated.
+    The document of atomate2's maker has neither steps nor convergence. Its cell filter does not survive a JobStore or a
+    campaign file. It cannot be imported where torch-sim is not installed, on a submit node for instance. This maker
+    makes the same relaxation and counts the evaluations of the model.
 
     Parameters
     ----------
@@ -96,14 +96,14 @@ class TorchSimRelaxMaker(Maker):
 
     @job(output_schema=TorchSimRelaxation)
     def make(self, structure: Structure, prev_dir: str | Path | None = None) -> TorchSimRelaxation:
-        """Relax.
+        """Relax a structure.
 
         Parameters
         ----------
         structure : Structure
-            What to relax.
+            The structure to relax.
         prev_dir : str or Path or None
-            Handed to atomate2, which does not use it.
+            Passed to atomate2, which does not use it.
         """
         maker = self.optimize_maker()
         with _counted_evaluations() as evaluations:
@@ -137,7 +137,7 @@ def _member(kind: type[AnyEnum], key: str, name: Any) -> AnyEnum:
 
 @contextmanager
 def _counted_evaluations() -> Iterator[list[None]]:
-    """A list that gets an item for each evaluation of a torch-sim model in this process."""
+    """Yield a list that gets an item for each evaluation of a torch-sim model in this process."""
     from torch.nn.modules.module import register_module_forward_hook
     from torch_sim.models.interface import ModelInterface
 

@@ -1,4 +1,4 @@
-"""What a campaign file may change about the VASP jobs of its relax maker."""
+"""Changes that a campaign file may make to the VASP jobs of its relax maker."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class VaspSettings(StrictModel):
 
 
 class GuardLimits(StrictModel):
-    """When the first ionic step from a translated structure is too bad to go on.
+    """Limits of the first ionic step from a translated structure; beyond them it is too bad to continue.
 
-    The defaults are for oxides. Of 200 validation pairs of cryslator-oxides, with CHGNet's forces and stresses, 27 % of
-    the unrelaxed structures are beyond one of them (median 1.1 eV/angstrom, 13 GPa) and 2 % of the translated ones
-    (median 0.5 eV/angstrom, 1 GPa): what is beyond them starts no better than substitution alone.
+    The defaults are for oxides, from CHGNet's forces and stresses of 200 validation pairs of cryslator-oxides. Beyond a
+    limit are 27 % of the unrelaxed structures (median 1.1 eV/angstrom, 13 GPa). Of the translated structures 2 % are
+    (median 0.5 eV/angstrom, 1 GPa). A structure beyond a limit starts no better than substitution alone.
     """
 
-    max_force: float = Field(5.0, gt=0, description="Largest force on an atom that is still good, in eV/angstrom")
+    max_force: float = Field(5.0, gt=0, description="Largest force on an atom of a good start, in eV/angstrom")
     max_pressure: float = Field(
-        30.0, gt=0, description="Largest pressure or tension that is still good where the cell relaxes, in GPa"
+        30.0, gt=0, description="Largest pressure or tension of a good start where the cell relaxes, in GPa"
     )
     electronic_convergence: bool = Field(
-        True, description="Whether the first ionic step must converge in fewer electronic steps than NELM allows"
+        True, description="True if the first ionic step must converge in fewer electronic steps than NELM allows"
     )
 
 
@@ -67,7 +67,7 @@ def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
     maker : Maker
         A relax maker with at least one VASP maker in it.
     settings : VaspSettings
-        What to change.
+        The changes.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
     Raises
     ------
     CampaignError
-        There is no VASP maker in `maker`, or a field, powerup or argument does not exist.
+        `maker` holds no VASP maker, or a field, powerup or argument does not exist.
     """
     from atomate2.vasp import powerups
     from atomate2.vasp.run import run_vasp
