@@ -1,4 +1,4 @@
-"""Which candidates a round of active learning relaxes."""
+"""Choice of the candidates that a round of active learning relaxes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class Acquisition(MSONable):
-    """Choose candidates that are promising or uncertain: the lowest confidence bounds of the formation energy.
+    """Choice of promising or uncertain candidates, by the lowest confidence bounds of the formation energy.
 
-    The lowest `formation energy - exploration * uncertainty`, with the uncertainty that holds 68 % of the validation
-    energies. D. D. Cox and S. John, "A statistical method for global optimization", IEEE Int. Conf. Syst. Man Cybern.,
-    1241 (1992). The cuts of the selection do not count: what is uncertain or out of domain is what there is to learn.
-    Candidates whose translated atoms nearly coincide are left out.
+    The bound is `formation energy - exploration * uncertainty`; the uncertainty holds 68 % of the validation energies.
+    D. D. Cox and S. John, "A statistical method for global optimization", IEEE Int. Conf. Syst. Man Cybern.,
+    1241 (1992). The cuts of the selection do not count: the model learns from candidates that are uncertain or out of
+    domain. Candidates whose translated atoms nearly coincide are left out.
 
     Parameters
     ----------
     size : int
         Candidates in a batch.
     exploration : float
-        Weight of the uncertainty; 0 relaxes what seems most stable.
+        Weight of the uncertainty; 0 chooses the candidates of lowest predicted formation energy.
     per_composition : int or None
-        At most this many of one reduced formula in a batch.
+        Maximum number of candidates of one reduced formula in a batch.
     excluded : list of str
-        Candidates that are not chosen: those that earlier rounds relaxed.
+        Candidates to leave out, since earlier rounds relaxed them.
     """
 
     size: int
@@ -41,23 +41,23 @@ class Acquisition(MSONable):
     excluded: list[str] = field(default_factory=list)
 
     def excluding(self, candidate_ids: list[str]) -> Acquisition:
-        """The same without some more candidates."""
+        """Return the same acquisition with more candidates excluded."""
         return replace(self, excluded=[*self.excluded, *candidate_ids])
 
     def choose(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
         """Choose a batch.
 
-        The choice from the choices of several parts is that from all candidates.
+        The choice from the choices of several parts equals the choice from all candidates.
 
         Parameters
         ----------
         candidates : TranslatedCandidates
-            What there is to choose from.
+            Candidates to choose from.
 
         Returns
         -------
         TranslatedCandidates
-            Lowest bound first; fewer than `size` where there are no more.
+            Lowest bound first; fewer than `size` if there are not enough.
         """
         columns = candidates.arrays()
         bounds = columns["formation_energy_per_atom"] - self.exploration * columns["formation_energy_uncertainty"]

@@ -1,4 +1,4 @@
-"""Which translated candidates are worth a relaxation: plain functions behind the select job."""
+"""Cuts and hulls that select translated candidates for relaxation: plain functions behind the select job."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from cryslator_flows.crystals.columns import Arrays
     from cryslator_flows.crystals.packing import TranslatedCandidates
 
-# Energies that differ by less are equal for the hull, in eV/atom.
+# The hull takes energies as equal that differ by less, in eV/atom.
 HULL_NOISE = 1e-8
 
 
 class Cuts(StrictModel):
     """Cuts that select translated candidates, the most stable first.
 
-    Candidates whose translated atoms nearly coincide are always dropped. Candidates that the cuts on uncertainty and
-    domain exclude are no part of the hull.
+    Candidates whose translated atoms nearly coincide are always dropped. The hull leaves out the candidates that the
+    cuts on uncertainty and domain exclude.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class Cuts(StrictModel):
         None, ge=0, description="Drop candidates further above the hull of campaign and references, in eV/atom"
     )
     max_uncertainty: float | None = Field(
-        None, gt=0, description="Drop candidates whose formation energy is less certain, in eV/atom"
+        None, gt=0, description="Drop candidates whose formation energy has a larger uncertainty, in eV/atom"
     )
     in_domain_only: bool = Field(False, description="Drop candidates unlike the model's training data")
     per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
@@ -54,11 +54,11 @@ class Cuts(StrictModel):
     )
 
     def shortlist(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
-        """Drop what `select` would drop, whichever candidates are added.
+        """Drop the candidates that `select` drops for any further candidates.
 
-        The selection from several shortlists is that from all candidates. For a hull of more candidates is never
-        higher and a rank among more candidates never better. The best k can be told before the hull of all candidates
-        is known only where the others cannot be part of it, see `PackedCandidates.whole_systems`.
+        The selection from several shortlists equals the selection from all candidates: with more candidates the hull
+        never rises and a rank never improves. The best k are certain before the hull of all candidates is known only if
+        the others cannot be part of it, see `PackedCandidates.whole_systems`.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class Cuts(StrictModel):
         Returns
         -------
         TranslatedCandidates
-            Those that may be selected, most stable first.
+            Candidates that may be selected, most stable first.
         """
         settled = self.max_energy_above_hull is None or candidates.whole_systems
         return self._keep(candidates, self.top_k if settled else None)
@@ -84,12 +84,12 @@ class Cuts(StrictModel):
         Returns
         -------
         TranslatedCandidates
-            Those that are kept, by predicted formation energy, then by identifier.
+            Kept candidates, by predicted formation energy, then by identifier.
         """
         return self._keep(candidates, self.top_k)
 
     def trusted(self, columns: Arrays) -> NDArray[np.bool_]:
-        """Which candidates the cuts on uncertainty and domain leave: those that the hull is made of.
+        """Mark the candidates that the cuts on uncertainty and domain keep; the hull consists of them.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Cuts(StrictModel):
         Returns
         -------
         array of bool
-            One for each candidate; never those whose atoms nearly coincide.
+            One for each candidate; False if atoms nearly coincide.
         """
         good = ~columns["atoms_too_close"]
         if self.in_domain_only:
@@ -124,7 +124,7 @@ class Cuts(StrictModel):
 
 
 def number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:
-    """How many equal values come before each."""
+    """Count the equal values before each value."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     positions = np.arange(len(values))
@@ -137,7 +137,7 @@ def number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:
 def energies_above_hull(
     formulas: Sequence[str], energies: NDArray[np.floating] | Sequence[float], references: dict[str, float]
 ) -> NDArray[np.floating]:
-    """Energy of each crystal above the convex hull of all of them and of known phases.
+    """Compute the energy of each crystal above the convex hull of all crystals and known phases.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def energies_above_hull(
 
 
 def hull_energies(formulas: Iterable[str], entries: dict[frozenset[str], list[PDEntry]]) -> dict[str, float]:
-    """Energy of the convex hull at some formulas, in eV/atom.
+    """Compute the energy of the convex hull at some formulas, in eV/atom.
 
     Parameters
     ----------
@@ -183,19 +183,19 @@ def hull_energies(formulas: Iterable[str], entries: dict[frozenset[str], list[PD
 
 
 def hull_entries(lowest: dict[str, float], references: dict[str, float]) -> dict[frozenset[str], list[PDEntry]]:
-    """What the convex hulls of a campaign are made of, but for the elements.
+    """Collect the entries of the convex hulls of a campaign, without the elements.
 
     Parameters
     ----------
     lowest : dict
-        Formula to the lowest formation energy of the crystals that have it, in eV/atom.
+        Formula to the lowest formation energy of its crystals, in eV/atom.
     references : dict
         Formula to formation energy of known phases, in eV/atom.
 
     Returns
     -------
     dict
-        By the symbols of their elements, known phases first.
+        Entries by the symbols of their elements, known phases first.
     """
     entries: dict[frozenset[str], list[PDEntry]] = defaultdict(list)
     for formula, energy in [*references.items(), *lowest.items()]:
@@ -209,7 +209,7 @@ def _system(composition: Composition) -> frozenset[str]:
 
 
 def phase_diagram(entries: dict[frozenset[str], list[PDEntry]], system: frozenset[str]) -> PhaseDiagram:
-    """Phase diagram of one chemical system, elements at zero.
+    """Build the phase diagram of one chemical system, elements at zero.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def phase_diagram(entries: dict[frozenset[str], list[PDEntry]], system: frozense
 
 
 def is_control(candidate_id: str, share: float) -> bool:
-    """Whether a candidate belongs to the control share, decided by its identifier alone.
+    """Check by the identifier alone that a candidate belongs to the control share.
 
     Parameters
     ----------
