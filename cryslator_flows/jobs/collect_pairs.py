@@ -1,4 +1,4 @@
-"""Collect the pairs of a chunk of relaxed candidates."""
+"""Job that collects the pairs of a chunk of relaxed candidates."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from cryslator_flows.training.records import PairRecord
 
 @dataclass
 class CollectPairsMaker(Maker):
-    """Make pairs of the candidates of a chunk and of what they relaxed to.
+    """Make pairs of the unrelaxed and the relaxed structures of a chunk of candidates.
 
-    Runs also when relaxations failed, and then says so.
+    The job runs also when relaxations failed, and then records the failures.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class CollectPairsMaker(Maker):
     element_energies : dict
         Energies of the elements by the engine that relaxes, in eV/atom, for formation energies.
     intermediates : int
-        How many evenly spaced ionic steps are further unrelaxed crystals of each target.
+        Number of evenly spaced ionic steps that are further unrelaxed crystals of each target.
     """
 
     name: str = "collect pairs"
@@ -41,16 +41,16 @@ class CollectPairsMaker(Maker):
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE), data=["pairs"], output_schema=PairsChunk)
     def make(self, packed: PackedCandidates, documents: list[list[Any]], job_uuids: list[list[str]]) -> PairsChunk:
-        """Collect.
+        """Collect the pairs of a chunk.
 
         Parameters
         ----------
         packed : PackedCandidates
             The candidates.
         documents : list
-            For each of them the task documents of its jobs in the order they ran; None for a job that failed.
+            For each candidate the task documents of its jobs in the order they ran; None for a failed job.
         job_uuids : list
-            For each of them the uuids of those jobs.
+            For each candidate the uuids of these jobs.
         """
         pairs: list[PairRecord] = []
         rejections, engines, n_pairs = [], set(), 0
@@ -76,7 +76,7 @@ class CollectPairsMaker(Maker):
         return PairsChunk(counts=counts, rejections=rejections, pairs=rows)
 
     def _align(self, pair: RawPair, documents: list[Any]) -> list[PairRecord | Dropped]:
-        """Align a pair, which comes first, and its intermediates."""
+        """Align a pair and its intermediates; the pair comes first."""
         steps = [step for document in documents for step in ionic_structures(document)] if self.intermediates else []
         frames = trajectory_pairs(pair.name, pair.unrelaxed, pair.relaxed, steps, self.intermediates, pair.columns)
         return [align(frame) for frame in frames]

@@ -20,9 +20,9 @@ from cryslator_flows.settings import SETTINGS
 
 @dataclass
 class CompareMaker(Maker):
-    """Compare where the relaxations of one candidate ended and what they cost.
+    """Compare the ends and the costs of the relaxations of one candidate.
 
-    Runs also when a relaxation failed, and then records that.
+    The job runs also when a relaxation failed, and then records the failure.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class CompareMaker(Maker):
         settings: str = "",
         potentials: dict[Start, list[Any]] | None = None,
     ) -> RelaxationComparison:
-        """Compare.
+        """Compare the relaxations of a candidate.
 
         Parameters
         ----------
@@ -55,15 +55,15 @@ class CompareMaker(Maker):
         translation : Translation
             Its translation.
         documents : dict
-            For each start the task documents of its jobs in the order they ran; None for a job that failed.
+            For each start the task documents of its jobs in the order they ran; None for a failed job.
         job_uuids : dict
-            For each start the uuids of those jobs.
+            For each start the uuids of these jobs.
         campaign : str
             Name of the campaign, to find the runs in the ledger.
         settings : str
             Hash of the settings of the relaxations.
         potentials : dict or None
-            For each start that an interatomic potential made the documents of its jobs; None for a job that failed.
+            For each start that an interatomic potential made the documents of its jobs; None for a failed job.
         """
         relaxations = []
         for start in documents:
@@ -90,16 +90,16 @@ class CompareMaker(Maker):
 
 
 def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Relaxation:
-    """Read where a relaxation ended and what it cost.
+    """Read the end and the cost of a relaxation.
 
     Parameters
     ----------
     start : str
-        What it started from.
+        The start of the relaxation.
     documents : list
-        The task documents of its jobs in the order they ran; None for a job that failed.
-    uuids : list of str
-        The uuids of those jobs.
+        The task documents of its jobs in the order they ran; None for a failed job.
+        uuids : list of str
+            The uuids of these jobs.
     """
     if not documents or any(document is None for document in documents):
         return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")
@@ -122,7 +122,7 @@ def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Rel
 
 
 def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:
-    """Write down what the potential spent, and that the relaxation failed where the potential did."""
+    """Add the cost of the potential; the relaxation failed if the potential failed."""
     if any(document is None for document in documents):
         return relaxation.model_copy(update={"error": "the pre-relaxation with the potential failed"})
     try:
@@ -132,7 +132,7 @@ def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:
 
 
 def _spent(campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
-    """What the ledger tells, if there is one within reach."""
+    """Read the cost from the ledger, if one is within reach."""
     try:
         return ledger_cost(SETTINGS.ledger or Path.cwd().parent, campaign, candidate_id, start)
     except CountingError:
@@ -140,9 +140,9 @@ def _spent(campaign: str, candidate_id: str, start: Start) -> RelaxationCost | N
 
 
 def _with_all_runs(relaxation: Relaxation, spent: RelaxationCost) -> Relaxation:
-    """Count failed jobs and runs whose folders are gone too; the documents know of the last runs only.
+    """Count failed jobs and runs whose folders are gone too; the documents hold the last runs only.
 
-    One run that could not be counted leaves the sum unknown, whatever the documents know.
+    One run that could not be counted leaves the sum unknown, also if the documents hold steps.
     """
     known = relaxation.cost
     if known is None:

@@ -18,7 +18,7 @@ from cryslator_flows.errors import DataError, StructureError
 class ComparePropertiesMaker(Maker):
     """Compare the starts of one candidate and their electronic properties with the relaxed structure.
 
-    Runs also when static calculations failed: the geometry is compared all the same.
+    The job runs also when static calculations failed; it then compares the geometry alone.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class ComparePropertiesMaker(Maker):
         structures: dict[Calculated, Structure | None],
         documents: dict[Calculated, Any],
     ) -> PropertyComparison:
-        """Compare.
+        """Compare the starts of a candidate.
 
         Parameters
         ----------
@@ -45,9 +45,9 @@ class ComparePropertiesMaker(Maker):
         reduced_formula : str
             Its formula.
         structures : dict
-            The starts and the ``relaxed`` structure; None for one whose job failed.
+            The starts and the ``relaxed`` structure; None if its job failed.
         documents : dict
-            For each of them the document of its static calculation; None for one that failed.
+            For each structure the document of its static calculation; None if it failed.
         """
         electronic: dict[Calculated, ElectronicProperties] = {}
         missing: dict[Calculated, str] = {}
@@ -62,7 +62,7 @@ class ComparePropertiesMaker(Maker):
         relaxed = structures["relaxed"]
         for name, structure in structures.items():
             if structure is None:
-                missing[name] = "there is no such structure, since its job failed"
+                missing[name] = "no such structure: its job failed"
         for start in STARTS:
             structure = structures.get(start)
             if structure is None or relaxed is None:

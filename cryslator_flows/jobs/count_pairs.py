@@ -1,4 +1,4 @@
-"""Count the pairs of several chunks."""
+"""Job that counts the pairs of several chunks."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class CountPairsMaker(Maker):
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE), output_schema=PairCounts)
     def make(self, parts: list[PairCounts | None]) -> PairCounts:
-        """Count.
+        """Add counts up.
 
         Parameters
         ----------
         parts : list of PairCounts or None
-            Of chunks, or of other jobs that count; None for one that failed.
+            Counts of chunks, or of other jobs that count; None for a failed job.
         """
         return PairCounts.add(part for part in parts if part is not None)

@@ -1,4 +1,4 @@
-"""Job that enumerates candidates and sends them on in chunks."""
+"""Job that enumerates candidates and passes them on in chunks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jobflow import Job, OutputReference
 
-# Documents that one job reads at most: some 20 MB of shortlists.
+# Maximum number of documents that one job reads: about 20 MB of shortlists.
 PARTS_PER_JOB = 25
 
 
@@ -31,10 +31,11 @@ PARTS_PER_JOB = 25
 class EnumerateMaker(Maker):
     """Substitute the elements of templates and translate the candidates, chunk by chunk.
 
-    The job replaces itself by one translation job for each chunk and, beyond 25 chunks, by jobs that gather the
+    The job replaces itself by one translation job for each chunk. Beyond 25 chunks it adds jobs that gather the
     shortlists of 25 others. Its output holds the `EnumerationCounts` under ``counts``, stored before the first
-    translation starts, under ``parts`` the `Shortlist` documents that hold all that may be selected, and for rounds of
-    active learning under ``part_uuids`` the uuids of their jobs and under ``chunks`` what is translated again.
+    translation starts. The `Shortlist` documents under ``parts`` hold all candidates that may be selected. Rounds of
+    active learning use the uuids of their jobs under ``part_uuids`` and the candidates to translate again under
+    ``chunks``.
 
     Parameters
     ----------
@@ -45,13 +46,14 @@ class EnumerateMaker(Maker):
     rescale_volume : bool
         Scale candidates isotropically to the volume that pymatgen's DLSVolumePredictor expects.
     chunk_size : int
-        Candidates in a translation job, about; see `Enumeration.chunks`.
+        Approximate number of candidates in a translation job; see `Enumeration.chunks`.
     translate_maker : TranslateMaker
         Maker of the translation jobs.
     gather_maker : GatherMaker
         Maker of the jobs that gather shortlists.
     elements : list of str or None
-        Elements whose energy by the engine is known, where rounds of active learning need it for all; None otherwise.
+        Elements whose energy by the engine is known, for rounds of active learning, which need all; None without
+        rounds.
     stage_configs : dict
         For each stage the ``manager_config`` of its jobs, see `place`.
     """
@@ -83,11 +85,11 @@ class EnumerateMaker(Maker):
         substitutions : list
             Substitution spaces, see `cryslator_flows.crystals.substitution`.
         cuts : Cuts
-            What may be selected, for the shortlists.
+            Cuts of the selection, for the shortlists.
         acquisition : Acquisition or None
-            What the first round of active learning may relax; None without rounds.
+            Choice of the first round of active learning; None without rounds.
         made : dict or None
-            What this job stored before: its translations are made of that, and nothing is enumerated.
+            Output that this job stored before. The job then makes translations of it and enumerates nothing.
 
         Raises
         ------
@@ -127,7 +129,7 @@ class EnumerateMaker(Maker):
             "part_uuids": [part.uuid for part in parts],
         }
         return Response(
-            # Each chunk is an object of its own in the additional store.
+            # Each chunk is a separate object in the additional store.
             output={"counts": counts, "enumerated": [{"packed": packed} for packed in chunks]},
             replace=Flow([*jobs, *gathers], output=output, name="translate chunks"),
         )
@@ -144,19 +146,19 @@ class EnumerateMaker(Maker):
 
 
 def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidates]:
-    """The chunks of an enumeration that must not be empty.
+    """Yield the chunks of an enumeration, at least one.
 
     Parameters
     ----------
     enumeration : Enumeration
         The candidates.
     size : int
-        Candidates in a chunk, about.
+        Approximate number of candidates in a chunk.
 
     Raises
     ------
     StructureError
-        No candidate is left; the message says which keys of a campaign file to mend.
+        No candidate is left; the message names the keys of a campaign file to change.
     """
     yield from enumeration.chunks(size)
     counts = enumeration.counts
@@ -168,7 +170,7 @@ def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidate
     elif not counts.enumerated:
         reason = (
             f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
-            "cations are others; mend one of the two"
+            "cations differ; change 'templates' or 'substitutions'"
         )
     else:
         reason = (
@@ -181,19 +183,19 @@ def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidate
 def gather_in_tree(
     outputs: list[OutputReference], gather: Callable[[list[OutputReference]], Job]
 ) -> tuple[list[OutputReference], list[Job]]:
-    """Gather the outputs of many jobs by jobs that read 25 each, until there are no more than 25.
+    """Gather the outputs of many jobs by jobs that read 25 each, until at most 25 are left.
 
     Parameters
     ----------
     outputs : list of OutputReference
         The outputs.
     gather : callable
-        Makes the job that gathers some of them, or some of what such jobs gathered.
+        Function that makes the job that gathers some outputs, of the given jobs or of jobs that gather.
 
     Returns
     -------
     tuple
-        The outputs that hold all, and the jobs that gather.
+        Outputs that together hold all, and the jobs that gather.
     """
     gathers: list[Job] = []
     while len(outputs) > PARTS_PER_JOB:

@@ -1,4 +1,4 @@
-"""Later jobs of a relaxation, which fail where the job before them failed, instead of waiting for ever."""
+"""Later jobs of a relaxation, which fail if the job before them failed, instead of waiting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FollowingRelaxMaker(Maker):
-    """Runs another maker's job where there is a structure for it.
+    """Run another maker's job if there is a structure for it.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ class FollowingRelaxMaker(Maker):
         Parameters
         ----------
         structure : Structure or None
-            What the job before this one left; None if it failed.
+            Structure from the job before this one; None if it failed.
         *args, **kwargs
-            Handed on.
+            Passed on.
 
         Raises
         ------
         StructureError
-            There is no structure.
+            The structure is None.
         """
         if structure is None:
             raise StructureError("no structure to relax: the job before this one failed")
@@ -53,10 +53,10 @@ class FollowingRelaxMaker(Maker):
 
 
 def end_with_first_failure(relaxation: Sequence[Job]) -> None:
-    """Let later jobs of a relaxation start, and fail, where the job that should hand them the structure failed.
+    """Let later jobs of a relaxation start, and fail, if the job that makes their structure failed.
 
-    Else jobflow-remote would have them wait for ever, and the wave of their candidate with them. A job that takes
-    anything from two others is left as it is, since it might go on with what one of them left.
+    Otherwise they would wait in jobflow-remote without end, and the wave of their candidate with them. A job that takes
+    outputs of two other jobs stays as it is, since it may be able to run with one of them.
 
     Parameters
     ----------

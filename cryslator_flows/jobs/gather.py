@@ -26,16 +26,16 @@ class GatherMaker(Maker):
 
     @job(data=["shortlist", "batch"], output_schema=Shortlist)
     def make(self, parts: list[Shortlist], cuts: Cuts, acquisition: Acquisition | None = None) -> Shortlist:
-        """Gather.
+        """Gather shortlists.
 
         Parameters
         ----------
         parts : list of Shortlist
             Outputs of translation jobs or of other gather jobs.
         cuts : Cuts
-            What may be selected.
+            Cuts of the selection.
         acquisition : Acquisition or None
-            What the next round of active learning may relax; None without rounds.
+            Choice of the next round of active learning; None without rounds.
         """
         joined = TranslatedCandidates.join([part.shortlist for part in parts])
         return Shortlist(
@@ -46,12 +46,12 @@ class GatherMaker(Maker):
 
 
 def join_batches(parts: list[Shortlist]) -> TranslatedCandidates:
-    """What the next round may relax, of several parts."""
+    """Join the candidates that the next round may relax, from several parts."""
     return TranslatedCandidates.join([part.batch for part in parts if part.batch is not None])
 
 
 def add_stats(parts: list[TranslationStats]) -> TranslationStats:
-    """Sum of counts, mean of times over the candidates whose time is known."""
+    """Sum the counts, and average the times over the candidates whose time is known."""
     timed = [(item.n_translated + item.n_rejected, item.seconds) for item in parts if item.seconds is not None]
     known = sum(number for number, _ in timed)
     return TranslationStats(

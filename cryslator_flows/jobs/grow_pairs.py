@@ -1,4 +1,4 @@
-"""Grow training pairs: relax substituted templates, chunk by chunk."""
+"""Job that grows training pairs: it relaxes substituted templates, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from cryslator_flows.jobs.summarize_pairs import SummarizePairsMaker
 class GrowPairsMaker(Maker):
     """Substitute the elements of templates, relax the candidates chunk by chunk and keep the pairs.
 
-    The job replaces itself by a job for each chunk, four of which run beside each other: the others wait. Its output is
-    that of the last one, a `GrownPairs`; the pairs are in the documents of the chunks, `PairsChunk`.
+    The job replaces itself by a job for each chunk. Four of them run side by side, the others wait. Its output is the
+    `GrownPairs` of the last job. The pairs are in the documents of the chunks, `PairsChunk`.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ class GrowPairsMaker(Maker):
     rescale_volume : bool
         Scale candidates isotropically to the volume that pymatgen's DLSVolumePredictor expects.
     chunk_size : int
-        Candidates in a chunk, about; see `Enumeration.chunks`.
+        Approximate number of candidates in a chunk; see `Enumeration.chunks`.
     chunk_maker : RelaxChunkMaker
         Maker of the jobs of the chunks.
     count_maker : CountPairsMaker
-        Maker of the jobs that sum up the counts of 25 others.
+        Maker of the jobs that add up the counts of 25 others.
     summarize_maker : SummarizePairsMaker
         Maker of the last job.
     stage_configs : dict

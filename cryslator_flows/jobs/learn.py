@@ -1,4 +1,4 @@
-"""Job that fine-tunes the model of a campaign on what its rounds relaxed."""
+"""Job that fine-tunes the model of a campaign on the relaxations of its rounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cryslator_flows.training.records import PairRecord
     from cryslator_flows.translator.model_folder import ModelFolder
 
-# A pair or two teach their own energy and little else.
+# From one or two pairs a model learns only their energies.
 LEAST_PAIRS = 3
 
 
@@ -30,10 +30,9 @@ LEAST_PAIRS = 3
 class LearnMaker(Maker):
     """Fine-tune the campaign's model on the pairs of all rounds so far.
 
-    Each round starts from the campaign's own model, not from the last tuned one, so that what was learnt from early
-    rounds is not learnt several times over. All pairs are trained on; none are held out to select an epoch by, since
-    the next batch is predicted before it is relaxed, and says how good the model is. How it is calibrated:
-    `track_calibration`.
+    Each round starts from the campaign's own model, not from the last tuned one. So the pairs of early rounds do not
+    count several times. All pairs are training pairs; none is held out to select an epoch. The next batch tests the
+    model instead, since it is predicted before it is relaxed. `track_calibration` calibrates the model.
 
     Parameters
     ----------
@@ -44,9 +43,9 @@ class LearnMaker(Maker):
     element_energies : dict
         Energies of the elements by the engine, in eV/atom.
     replay : str or None
-        File of old pairs that are seen again, where the job runs.
+        File of old pairs for training, on the machine where the job runs.
     replay_share : float
-        Share of old pairs in a step, if there are any.
+        Share of old pairs in a training step, 0 to 1.
     fine_tune : FineTuning
         Settings of the fit.
     """
@@ -66,23 +65,23 @@ class LearnMaker(Maker):
     def make(
         self, campaign: str, batch: list[str], comparisons: list[RelaxationComparison | None], before: Learned | None
     ) -> Learned:
-        """Learn.
+        """Fine-tune the model.
 
         Parameters
         ----------
         campaign : str
             Name of the campaign.
         batch : list of str
-            The candidates of this round.
+            Candidates of this round.
         comparisons : list of RelaxationComparison or None
-            Of this round; None where the comparison itself failed.
+            Comparisons of this round; None if the comparison itself failed.
         before : Learned or None
-            From the round before, whose model predicted this batch; None for the first round.
+            Output of the round before, whose model predicted this batch; None for the first round.
 
         Returns
         -------
         Learned
-            With the fine-tuned model, or with the one before and the reason.
+            The fine-tuned model, or the model before and the reason.
 
         Raises
         ------
@@ -134,7 +133,7 @@ class LearnMaker(Maker):
         )
 
     def _lowest(self, comparisons: list[RelaxationComparison], before: Learned) -> dict[str, Any]:
-        """The most stable candidate so far, as fields of `RoundOutcome`."""
+        """Return the most stable candidate so far, as fields of `RoundOutcome`."""
         energies, formulas = (
             self._energies(comparisons),
             {item.candidate_id: item.reduced_formula for item in comparisons},
@@ -148,12 +147,12 @@ class LearnMaker(Maker):
         return dict(zip(("lowest_energy", "lowest", "lowest_formula"), min(found, default=(None,) * 3), strict=True))
 
     def _energies(self, comparisons: list[RelaxationComparison]) -> dict[str, float]:
-        """Formation energies by the engine of all that converged."""
+        """Compute formation energies by the engine of all converged candidates, in eV/atom."""
         found = formation_energies(comparisons, self.element_energies)
         return {} if found is None else found.energies
 
     def _errors(self, comparisons: list[RelaxationComparison]) -> list[tuple[float, float | None]]:
-        """Absolute errors of what was predicted, each with the uncertainty that was stated, both in eV/atom."""
+        """Compute absolute errors of predictions, each with its stated uncertainty, both in eV/atom."""
         energies = self._energies(comparisons)
         return [
             (abs(item.formation_energy_per_atom - energies[item.candidate_id]), item.formation_energy_uncertainty)
@@ -164,7 +163,7 @@ class LearnMaker(Maker):
     def _tune(
         self, name: str, base: ModelFolder, last: ModelFolder, records: list[PairRecord], ratios: list[float]
     ) -> ModelFolder:
-        """Fine-tune in the folder of the job; if it was stopped there, go on."""
+        """Fine-tune in the folder of the job; continue there after an interruption."""
         from cryslator_flows.training.recipe import TuneConfig
         from cryslator_flows.training.replay import read_replay
         from cryslator_flows.training.splits import Split
@@ -182,7 +181,7 @@ class LearnMaker(Maker):
 
 
 def _metrics(tuned: ModelFolder, base: ModelFolder) -> dict[str, float]:
-    """What tells how the fine-tuning went."""
+    """Return the metrics of the fine-tuning."""
     training = tuned.metrics()["training"]
     widths = tuned.calibration().quantiles / base.calibration().quantiles
     return {

@@ -25,25 +25,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class RoundMaker(Maker):
-    """Relax a batch, learn from it, translate all candidates again, and make the next round.
+    """Relax a batch, fine-tune on it, translate all candidates again, and make the next round.
 
-    The job replaces itself by the relaxations of its batch, a job that fine-tunes, one translation job for each chunk
-    of candidates, and the next round. The job after the last round, or the first that finds no candidate left, ends
-    them. Its output is that of all: under ``parts`` the newest `Shortlist` documents that hold all that may be
-    selected, under ``digests`` the `Digests` and under ``outcomes`` the `RoundOutcome` of each round.
+    The job replaces itself by relaxations of its batch, a job that fine-tunes, translation jobs for all chunks of
+    candidates, and the next round. The job after the last round, or the first without a candidate left, ends the
+    rounds. Its output is the output of all rounds. ``parts`` has the newest `Shortlist` documents, which hold all
+    candidates that may be selected. ``digests`` and ``outcomes`` have the `Digests` and the `RoundOutcome` of each
+    round.
 
     Parameters
     ----------
     relax_maker : RelaxSelectedMaker
-        Relaxes the batches, each all at once; its control share counts here too.
+        Relaxes each batch in one wave; its control share counts here too.
     name : str
         The job name.
     rounds : int
-        How many rounds.
+        Number of rounds.
     acquisition : Acquisition
         Chooses the batches.
     cuts : Cuts
-        What may be selected when the rounds are over, for the shortlists.
+        Cuts of the selection after the rounds, for the shortlists.
     learn_maker : LearnMaker
         Maker of the jobs that fine-tune.
     translate_maker : TranslateMaker
@@ -79,17 +80,17 @@ class RoundMaker(Maker):
         Parameters
         ----------
         parts : list of Shortlist
-            What it may relax.
+            Candidates that the round may relax.
         part_uuids : list of str
-            Uuids of the jobs that they are from.
+            Uuids of the jobs that made `parts`.
         chunks : list of PackedCandidates
             All candidates.
         campaign : str
             Name of the campaign.
         known : list of RelaxationComparison
-            Relaxations of other campaigns; what one of them has is not relaxed again.
+            Relaxations of other campaigns, which are not repeated.
         learned : Learned or None
-            From the round before; None for the first one.
+            Output of the round before; None for the first round.
         """
         number = 1 + (len(learned.outcomes) if learned else 0)
         batch = self.acquisition.choose(join_batches(parts)) if number <= self.rounds else None
@@ -115,7 +116,7 @@ class RoundMaker(Maker):
         following = replace(self, acquisition=acquisition).make(
             newest,
             [part.uuid for part in newest],
-            # Not `chunks`: references stay small. jobflow-remote has none to jobs of earlier rounds.
+            # Not `chunks`: references stay small. jobflow-remote has no references to jobs of earlier rounds.
             [translation.output.packed for translation in translations],
             campaign,
             known,
@@ -140,7 +141,7 @@ class RoundMaker(Maker):
 
 
 def _ended(part_uuids: list[str], learned: Learned | None) -> dict[str, Any]:
-    """The output of all rounds; shortlists are references, so that they are not copied."""
+    """Return the output of all rounds; shortlists are references, so that they are not copied."""
     return {
         "parts": [OutputReference(uuid) for uuid in part_uuids],
         "digests": [learned.digests] if learned else [],

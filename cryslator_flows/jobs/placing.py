@@ -1,4 +1,4 @@
-"""Which stage of a campaign a job belongs to, and where the jobs of a stage run."""
+"""Marks of jobs: their stage of a campaign, and the manager configuration of the stage."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ StageConfigs = dict[str, dict[str, Any]]
 
 
 def jobs_of(work: Job | Flow) -> list[Job]:
-    """The jobs of a job or flow in the order they run."""
+    """List the jobs of a job or flow in the order they run."""
     return [work] if isinstance(work, Job) else [job for job, _ in work.iterflow()]
 
 
 def place(work: Job | Flow, stage: Stage, configs: Mapping[str, dict[str, Any]], **metadata: Any) -> None:
-    """Mark jobs with their stage and give them the manager configuration of that stage.
+    """Mark jobs with their stage and give them its manager configuration.
 
-    Jobs that a relax maker makes while it runs inherit both; the jobs that other stages make are placed when they
-    are made.
+    Jobs that a relax maker makes while it runs inherit both. Jobs that other stages make are placed when they are made.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Job that has selected candidates relaxed, a wave at a time."""
+"""Job that makes the relaxations of selected candidates, one wave at a time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class RelaxSelectedMaker(Maker):
-    """Relax candidates in waves: the next wave is made when the last relaxation of a wave has ended or failed.
+    """Relax candidates in waves; the next wave is made when the last relaxation of a wave has ended or failed.
 
-    The output of the last wave are the `Digests` of all.
+    The output of the last wave is the `Digests` of all waves.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class RelaxSelectedMaker(Maker):
     wave_size : int
         Candidates in a wave.
     control_share : float
-        Share of the candidates that are relaxed from all starts, to measure the saving.
+        Share of the candidates that are relaxed from all starts, to measure the saving, 0 to 1.
     control_starts : tuple of str
-        The starts of that share; the other candidates are relaxed from `other_start` alone.
+        The starts of the control share; the other candidates are relaxed from `other_start` alone.
     stage_configs : dict
         For each stage the ``manager_config`` of its jobs, see `place`.
     """
@@ -53,7 +53,7 @@ class RelaxSelectedMaker(Maker):
 
     @property
     def other_start(self) -> Start:
-        """The start of the candidates beside the control share: ``translated`` if it is one, else the last one."""
+        """Start of candidates outside the control share: ``translated`` if a control start, else the last one."""
         return "translated" if "translated" in self.control_starts else self.control_starts[-1]
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
@@ -70,15 +70,15 @@ class RelaxSelectedMaker(Maker):
         Parameters
         ----------
         selected : TranslatedCandidates
-            What is still to be relaxed.
+            Candidates still to relax.
         campaign : str
             Name of the campaign.
         known : list of RelaxationComparison
-            Relaxations of other campaigns; what one of them has is not relaxed again.
-        ended : list of RelaxationComparison or None
+            Relaxations of other campaigns, which are not repeated.
+            ended : list of RelaxationComparison or None
             The wave before this one.
         digests : Digests
-            Of the waves before that one.
+            Digests of the waves before `ended`.
         """
         latest = [comparison.digest() for comparison in ended if comparison is not None]
         so_far = Digests(comparisons=[*digests.comparisons, *latest])
@@ -94,7 +94,7 @@ class RelaxSelectedMaker(Maker):
     def comparisons(
         self, chosen: TranslatedCandidates, campaign: str, known: list[RelaxationComparison]
     ) -> list[Flow | Job]:
-        """What relaxes candidates and compares their starts; each has a `RelaxationComparison` as its output.
+        """Make the flows or jobs that compare the starts of candidates; each output is a `RelaxationComparison`.
 
         Parameters
         ----------

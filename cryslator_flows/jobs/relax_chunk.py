@@ -1,4 +1,4 @@
-"""Relax a chunk of candidates."""
+"""Job that relaxes a chunk of candidates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RelaxChunkMaker(Maker):
         packed : PackedCandidates
             The candidates.
         before : PairCounts or None
-            Of the chunk that has to end before this one begins, if there is one; nothing else is done with it.
+            Counts of the chunk that must end before this one begins; they have no other use.
         """
         relaxations: list[Flow | Job] = []
         uuids: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""Job that takes the relaxations of a candidate over from another campaign."""
+"""Job that copies the relaxations of a candidate from another campaign."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAME_STRUCTURE = StructureMatcher(ltol=0.005, stol=0.01, angle_tol=0.1, primitiv
 
 @dataclass
 class ReuseMaker(Maker):
-    """Write what another campaign relaxed as a comparison of this one.
+    """Write a relaxation of another campaign as a comparison of this campaign.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class ReuseMaker(Maker):
         starts: list[Start],
         campaign: str,
     ) -> RelaxationComparison:
-        """Reuse.
+        """Reuse a comparison.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class ReuseMaker(Maker):
         translation : Translation
             Its translation.
         starts : list of str
-            The starts that this campaign asks for.
+            The starts of this campaign.
         campaign : str
             Name of this campaign.
         """
@@ -82,17 +82,16 @@ def find_known(
     candidate : Candidate
         The candidate.
     starts : sequence of str
-        The starts that are needed; a comparison without one of them, or where one failed or did not converge, does
-        not count.
+        The required starts. A comparison counts only if it has all of them and all converged.
     settings : str
         Hash of the settings, see `RelaxationComparisonFlowMaker.settings_key`.
     known : iterable of RelaxationComparison
-        What was relaxed before.
+        Earlier relaxations.
 
     Returns
     -------
     RelaxationComparison or None
-        The first that fits.
+        The first match; None without one.
     """
     for comparison in known:
         before = comparison.unrelaxed_structure

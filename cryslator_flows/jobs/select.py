@@ -1,4 +1,4 @@
-"""Job that selects translated candidates and has them relaxed."""
+"""Job that selects translated candidates and passes them on to relaxation."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from cryslator_flows.screening.cuts import Cuts
 if TYPE_CHECKING:
     from jobflow import Job
 
-# Chains of waves that run beside each other: one slow relaxation holds up one of them only.
+# Chains of waves that run side by side: one slow relaxation delays only its chain.
 LANES = 4
 
 
 @dataclass
 class SelectMaker(Maker):
-    """Keep the most stable translated candidates and send them to relaxation.
+    """Keep the most stable translated candidates and pass them on to relaxation.
 
-    The job's output is a `Selection`, stored before the first relaxation starts. It then replaces itself by chains of
-    relaxations in waves, and its output holds ``n_selected``, ``stats`` and, for each chain, its `Digests` under
-    ``comparisons``.
+    The job's output is a `Selection`, stored before the first relaxation starts. The job then replaces itself by chains
+    of relaxations in waves. The output then holds ``n_selected``, ``stats`` and under ``comparisons`` the `Digests` of
+    each chain.
 
     Parameters
     ----------
     name : str
         The job name.
     cuts : Cuts
-        What is kept.
+        Cuts that select candidates.
     max_relaxed : int or None
-        Relax at most this many in the same flow; the others are left in `Selection.remaining`.
+        Maximum number of candidates to relax in the same flow; `Selection.remaining` holds the others.
     relax_maker : RelaxSelectedMaker or None
         Relaxes the selected candidates in waves; None stops after the selection.
     """
@@ -60,13 +60,13 @@ class SelectMaker(Maker):
         Parameters
         ----------
         parts : list of Shortlist
-            What may be selected, of all candidates.
+            Shortlists of all candidates.
         campaign : str
             Name of the campaign.
         known : list of RelaxationComparison
-            Relaxations of other campaigns; what one of them has is not relaxed again.
+            Relaxations of other campaigns, which are not repeated.
         before : list of Digests or None
-            What rounds of active learning relaxed: selected whatever the cuts say now, and not relaxed again.
+            Relaxations of rounds of active learning. Their candidates are selected for any cuts and not relaxed again.
         """
         chosen = self.cuts.select(TranslatedCandidates.join([part.shortlist for part in parts]))
         names = chosen.arrays()["candidate_id"].tolist()

@@ -1,4 +1,4 @@
-"""Job that sums a campaign up."""
+"""Job that summarizes a campaign."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = ("cryslator-flows", "atomate2", "jobflow", "pymatgen", "torch", "cust
 
 @dataclass
 class SummarizeMaker(Maker):
-    """Write the funnel of a campaign and what translation saved.
+    """Summarize a campaign: its funnel and the saving by translation.
 
     Parameters
     ----------
@@ -44,22 +44,22 @@ class SummarizeMaker(Maker):
         comparisons: list[Digests | None] | None,
         rounds: list[RoundOutcome] | None = None,
     ) -> CampaignSummary:
-        """Summarize.
+        """Summarize the campaign.
 
         Parameters
         ----------
         campaign : str
             Name of the campaign.
         counts : EnumerationCounts
-            Of the enumeration.
+            Counts of the enumeration.
         stats : TranslationStats
-            Of the translation.
+            Counts and times of the translation.
         n_selected : int
             Number of candidates selected.
         comparisons : list of Digests
-            One for each chain of waves; empty if nothing was relaxed.
+            One for each chain of waves; empty without relaxations.
         rounds : list of RoundOutcome or None
-            Of the rounds of active learning; None without.
+            Outcomes of the rounds of active learning; None without rounds.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class SummarizeMaker(Maker):
             A stage before the relaxations failed.
         """
         if counts is None or stats is None or n_selected is None or comparisons is None:
-            raise CampaignError("nothing to summarize: enumeration, translation or selection failed, see there")
+            raise CampaignError("nothing to summarize: enumeration, translation or selection failed; see its error")
         done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
         return summarize(campaign, counts, stats, n_selected, done, rounds or ())
 
@@ -80,9 +80,9 @@ def summarize(
     comparisons: list[RelaxationComparison],
     rounds: Sequence[RoundOutcome] = (),
 ) -> CampaignSummary:
-    """Funnel, outcomes and savings of a campaign.
+    """Summarize funnel, outcomes and savings of a campaign.
 
-    Parameters as in `SummarizeMaker.make`, but for the comparisons, which are in one list here.
+    Parameters are as in `SummarizeMaker.make`, except that the comparisons are in one list here.
     """
     relaxations = [item for comparison in comparisons for item in comparison.relaxations]
     costs = [item.cost for item in relaxations if item.cost]

@@ -1,4 +1,4 @@
-"""Summarize grown pairs."""
+"""Job that summarizes grown pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryslator_flows.documents.grown_pairs import GrownPairs, PairCounts
 
 @dataclass
 class SummarizePairsMaker(Maker):
-    """Say what became of the candidates of a flow of pairs.
+    """Summarize the outcomes of the candidates of a flow of pairs.
 
     Parameters
     ----------
@@ -24,16 +24,16 @@ class SummarizePairsMaker(Maker):
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE), output_schema=GrownPairs)
     def make(self, flow_name: str, enumeration: EnumerationCounts, parts: list[PairCounts | None]) -> GrownPairs:
-        """Summarize.
+        """Summarize the flow.
 
         Parameters
         ----------
         flow_name : str
             Name of the flow.
         enumeration : EnumerationCounts
-            What became of the substitutions.
+            Counts of the enumeration.
         parts : list of PairCounts or None
-            Of all chunks; None for one that failed.
+            Counts of all chunks; None for a failed chunk.
         """
         counts = PairCounts.add(part for part in parts if part is not None)
         lost = enumeration.unique - counts.n_candidates

@@ -1,4 +1,4 @@
-"""Job that gives a relaxed structure back the symmetry of the one it came from."""
+"""Job that restores in a relaxed structure the symmetry of its start."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class SymmetrizeMaker(Maker):
-    """Project a structure on the symmetry of the one it was made of, see `symmetrize_like`.
+    """Project a relaxed structure on the symmetry of its start, see `symmetrize_like`.
 
-    Starts, and fails, also where there is no structure, so that what comes after it need not wait for ever.
+    Without a structure the job starts and fails, so that later jobs do not wait without end.
 
     Parameters
     ----------
@@ -30,19 +30,19 @@ class SymmetrizeMaker(Maker):
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def make(self, structure: Structure | None, before: Structure) -> Structure:
-        """Symmetrize.
+        """Symmetrize a structure.
 
         Parameters
         ----------
         structure : Structure or None
-            What an interatomic potential made of `before`; None if it failed.
+            Structure that an interatomic potential relaxed from `before`; None if it failed.
         before : Structure
             The unrelaxed or the translated structure.
 
         Raises
         ------
         StructureError
-            There is no structure.
+            `structure` is None.
         """
         if structure is None:
             raise StructureError("no structure to start from: the pre-relaxation with the potential failed")

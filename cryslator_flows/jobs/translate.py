@@ -52,18 +52,18 @@ class TranslateMaker(Maker):
         Parameters
         ----------
         packed : PackedCandidates
-            What to translate.
+            Candidates to translate.
         cuts : Cuts
-            What may be selected, for the shortlist.
+            Cuts of the selection, for the shortlist.
         acquisition : Acquisition or None
-            What the next round of active learning may relax; None without rounds.
+            Choice of the next round of active learning; None without rounds.
         model : TunedModel or None
-            Translates instead of `model_name`; it is written to the job's own folder.
+            Model that translates instead of `model_name`; it is written to the job's folder.
 
         Returns
         -------
         TranslatedChunk
-            Candidates and translations; what could not be translated is listed with its reason.
+            Candidates and translations; a candidate that could not be translated is listed with the reason.
 
         Raises
         ------

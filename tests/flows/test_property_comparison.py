@@ -69,7 +69,7 @@ def test_structures_of_other_jobs(rutile, tmp_path, fails):
     found = run(Flow([relaxation, flow], output=flow.output), tmp_path)
     if fails:
         assert found.errors == {}
-        assert found.missing == {"relaxed": "there is no such structure, since its job failed"}
+        assert found.missing == {"relaxed": "no such structure: its job failed"}
         assert set(found.electronic) == {"unrelaxed"}
     else:
         assert found.errors["unrelaxed"].volume == pytest.approx(0.2)
