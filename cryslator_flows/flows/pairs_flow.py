@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 class PairsFlowMaker(Maker):
     """Substitute the elements of templates and relax all candidates, to train from the pairs.
 
-    Nothing is translated and nothing is selected. `grown_pairs` reads the pairs from the JobStore, also while the flow
-    runs. A pair holds the unrelaxed and the relaxed crystal (`PairRecord`), its
-    ``template``, ``template_formula`` and ``substitution``, the ``energy_per_atom`` of the engine and, where the
-    energies of the elements are known, the ``formation_energy_per_atom``.
+    The flow translates and selects nothing. `grown_pairs` reads the pairs from the JobStore, also while the flow runs.
+    A pair holds the unrelaxed and the relaxed crystal (`PairRecord`), its ``template``, ``template_formula`` and
+    ``substitution``. It has the ``energy_per_atom`` of the engine. With known energies of the elements it has the
+    ``formation_energy_per_atom`` too.
 
     Parameters
     ----------
     name : str
         The flow name.
     relax_maker : Maker
-        Any atomate2 maker with ``make(structure, prev_dir=None)``; CHGNet if left out.
+        Any atomate2 maker with ``make(structure, prev_dir=None)``; default CHGNet.
     element_energies : dict
         Energies of the elements by the same engine and settings, in eV/atom.
     intermediates : int
-        How many evenly spaced ionic steps are further unrelaxed crystals of each target. Documents of the relax maker
-        must hold their structures: ``ionic_step_data`` of atomate2's force fields needs ``"mol_or_struct"``.
+        Number of evenly spaced ionic steps that are further unrelaxed crystals of each target. Documents of the relax
+        maker must hold their structures: ``ionic_step_data`` of atomate2's force fields needs ``"mol_or_struct"``.
     grow_maker : GrowPairsMaker
-        Enumerates the candidates and has them relaxed in chunks; it gets a maker of chunks with the three above.
+        Enumerates the candidates and makes the jobs that relax them in chunks. `relax_maker`, `element_energies` and
+        `intermediates` go to its maker of chunks.
     stage_configs : dict
         For each stage (enumerate, select, relax, compare, summarize) the ``manager_config`` of its jobs: worker,
         resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.

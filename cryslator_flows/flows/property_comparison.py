@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def vasp_static_maker() -> StaticMaker:
-    """atomate2's static VASP calculation, with energies of the density of states close enough to each other."""
+    """Return atomate2's static VASP maker, with a dense enough energy grid of the density of states."""
     return StaticMaker(input_set_generator=StaticSetGenerator(user_incar_settings={"NEDOS": 1001}))
 
 
@@ -32,7 +32,7 @@ class PropertyComparisonFlowMaker(Maker):
         The flow name.
     static_maker : Maker
         Maker of static calculations with ``make(structure, prev_dir=None)``, of atomate2 for VASP or
-        `GpawStaticMaker`; all structures get the same. Makers of VASP jobs are made to parse the density of states.
+        `GpawStaticMaker`; the same for all structures. VASP makers are set to parse the density of states.
     compare_maker : ComparePropertiesMaker
         Maker of the comparison job.
     """
@@ -51,8 +51,8 @@ class PropertyComparisonFlowMaker(Maker):
         reduced_formula : str
             Its formula.
         structures : dict
-            The ``relaxed`` structure and one or several of ``unrelaxed``, ``translated`` and ``mlip``; outputs of
-            other jobs will do.
+            The ``relaxed`` structure and one or several of ``unrelaxed``, ``translated`` and ``mlip``; structures or
+            outputs of other jobs.
 
         Returns
         -------
@@ -62,7 +62,7 @@ class PropertyComparisonFlowMaker(Maker):
         Raises
         ------
         ValueError
-            No relaxed structure, nothing to compare with it, or a structure of another name.
+            `structures` lacks the relaxed structure or a start, or has another name.
         """
         unknown = set(structures) - set(get_args(Calculated))
         if unknown or "relaxed" not in structures or len(structures) == 1:

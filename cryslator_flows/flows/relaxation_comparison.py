@@ -28,31 +28,31 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.candidates import Candidate, Translation
     from cryslator_flows.documents.relaxations import Start
 
-# Starts that an interatomic potential makes, and of what.
+# Starts that an interatomic potential makes, and the structure that each is made from.
 PRERELAXED: dict[Start, Start] = {"mlip": "unrelaxed", "translated_mlip": "translated"}
 
 
 @dataclass
 class RelaxationComparisonFlowMaker(Maker):
-    """Relax a candidate from its unrelaxed, its translated and perhaps potential-relaxed structures and compare.
+    """Relax a candidate from its unrelaxed, translated or potential-relaxed structures, and compare.
 
-    All starts are relaxed by the same maker with the k-points of the unrelaxed cell. The starts ``mlip`` and
-    ``translated_mlip`` are the unrelaxed and the translated structure, each relaxed with an interatomic potential
-    first; where that fails, the relaxation from that start alone has failed.
+    The same maker relaxes all starts, with the k-points of the unrelaxed cell. The starts ``mlip`` and
+    ``translated_mlip`` are the unrelaxed and the translated structure, relaxed with an interatomic potential first. If
+    the potential fails, only the relaxation from this start fails.
 
     Parameters
     ----------
     name : str
         The flow name.
     relax_maker : Maker
-        Any atomate2 maker with ``make(structure, prev_dir=None)``; all starts get the same.
+        Any atomate2 maker with ``make(structure, prev_dir=None)``, the same for all starts.
     guard : GuardLimits or None
-        When VASP goes back from another start to the unrelaxed structure, see `TranslatedStartGuard`; None for never.
+        Limits beyond which VASP restarts from the unrelaxed structure, see `TranslatedStartGuard`; None for no guard.
     mlip_maker : Maker
-        Relaxes with an interatomic potential, for the starts ``mlip`` and ``translated_mlip``; like `relax_maker` any
-        maker with ``make(structure, prev_dir=None)``. CHGNet if left out.
+        Relaxes with an interatomic potential, for the starts ``mlip`` and ``translated_mlip``. Any maker with
+        ``make(structure, prev_dir=None)``; default CHGNet.
     symmetrize_maker : SymmetrizeMaker
-        Takes the numerical noise of that relaxation out again.
+        Removes the numerical noise of the potential's relaxation.
     compare_maker : CompareMaker
         Maker of the comparison job.
     """
@@ -65,7 +65,7 @@ class RelaxationComparisonFlowMaker(Maker):
     compare_maker: CompareMaker = field(default_factory=CompareMaker)
 
     def settings_key(self, model_name: str, model_version: str, starts: Sequence[Start] = ("translated",)) -> str:
-        """Hash of everything but the candidate that decides how a relaxation goes.
+        """Hash all that decides about a relaxation, except the candidate.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class RelaxationComparisonFlowMaker(Maker):
         model_version : str
             Its version.
         starts : sequence of str
-            The starts. Where none of them is or comes from the translated structure, the model does not count.
+            The starts. The model counts only if a start is the translated structure or comes from it.
 
         Returns
         -------
@@ -105,7 +105,7 @@ class RelaxationComparisonFlowMaker(Maker):
         starts : sequence of str
             Structures to start from: ``unrelaxed``, ``translated``, ``mlip``, ``translated_mlip``.
         campaign : str
-            Name of the campaign, which the records of the runs carry.
+            Name of the campaign, for the records of the runs.
         stage_configs : dict or None
             For the stages ``relax`` and ``compare`` the ``manager_config`` of their jobs, see `place`.
 
@@ -165,7 +165,7 @@ class RelaxationComparisonFlowMaker(Maker):
 
 
 def _without_versions(content: Any) -> Any:
-    """JSON content without the versions of packages that monty writes into it."""
+    """Return JSON content without the versions of packages that monty writes into it."""
     if isinstance(content, dict):
         return {key: _without_versions(value) for key, value in content.items() if key != "@version"}
     return [_without_versions(item) for item in content] if isinstance(content, list) else content

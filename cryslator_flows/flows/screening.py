@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class ScreeningFlowMaker(Maker):
-    """Screen the substitutions of templates: enumerate, translate, perhaps learn in rounds, select, relax, summarize.
+    """Screen the substitutions of templates: enumerate, translate, learn in rounds, select, relax, summarize.
 
-    The relaxations are made by ``select_maker.relax_maker.comparison_maker.relax_maker``, so atomate2's powerups reach
-    it through this maker like through any other.
+    ``select_maker.relax_maker.comparison_maker.relax_maker`` makes the relaxations. atomate2's powerups on this maker
+    reach it, as with any other maker.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ class ScreeningFlowMaker(Maker):
     enumerate_maker : EnumerateMaker
         Enumerates the candidates and translates them in chunks.
     select_maker : SelectMaker
-        Selects candidates and has them relaxed.
+        Selects candidates and makes the jobs that relax them.
     summarize_maker : SummarizeMaker
-        Sums the campaign up.
+        Summarizes the campaign.
     round_maker : RoundMaker or None
-        Makes rounds of active learning between translation and selection; None for none. Its cuts, its relax maker and
-        its stage configurations are those of this maker.
+        Makes rounds of active learning between translation and selection; None for no rounds. This maker sets its
+        cuts, its relax maker and its stage configurations.
     stage_configs : dict
         For each stage (enumerate, translate, select, relax, compare, learn, summarize) the ``manager_config`` of its
         jobs: worker, resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
@@ -76,7 +76,7 @@ class ScreeningFlowMaker(Maker):
         substitutions : list
             Substitution spaces, see `cryslator_flows.crystals.substitution`.
         known : sequence of RelaxationComparison or OutputReference
-            Relaxations of other campaigns; what one of them has is not relaxed again.
+            Relaxations of other campaigns, which are not repeated.
 
         Returns
         -------
@@ -115,14 +115,14 @@ class ScreeningFlowMaker(Maker):
         return flow
 
     def make_relaxations(self, selected: TranslatedCandidates, known: Sequence[RelaxationComparison] = ()) -> Flow:
-        """Make a flow that relaxes candidates which `make` left in `Selection.remaining`.
+        """Make a flow that relaxes candidates from `Selection.remaining` of `make`.
 
         Parameters
         ----------
         selected : TranslatedCandidates
-            All of them or some.
+            All remaining candidates or some.
         known : sequence of RelaxationComparison
-            Relaxations of other campaigns; what one of them has is not relaxed again.
+            Relaxations of other campaigns, which are not repeated.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class ScreeningFlowMaker(Maker):
         return flow
 
     def settings_key(self) -> str | None:
-        """Hash of all that decides how candidates are relaxed; None if they are not.
+        """Hash all that decides about the relaxation of candidates; None without relaxations.
 
         Raises
         ------
