@@ -1,1 +1,1 @@
-"""From a campaign file to a flow, its store and its report."""
+"""Settings of a campaign: from a campaign file to a flow."""

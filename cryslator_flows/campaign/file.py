@@ -1,4 +1,4 @@
-"""The campaign file: everything about a campaign in one YAML file."""
+"""The campaign file: all settings of a campaign in one YAML file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _elements_at_zero(references: dict[str, float]) -> dict[str, float]:
     for formula, energy in references.items():
         if energy < 0 and len(Composition(formula)) == 1:
             raise ValueError(
-                f"{formula}: {energy} eV/atom is no formation energy, which is zero for an element; give formation "
+                f"{formula}: {energy} eV/atom is not a formation energy, which is zero for an element; give formation "
                 "energies, not total ones"
             )
     return references
@@ -47,7 +47,7 @@ References = Annotated[dict[Formula, FiniteFloat], AfterValidator(_elements_at_z
 
 
 class EnumerationSettings(StrictModel):
-    """How candidates are enumerated."""
+    """Settings of the enumeration of candidates."""
 
     charge_balanced: bool = Field(
         EnumerateMaker.charge_balanced, description="Drop candidates without charge-balanced oxidation states"
@@ -55,7 +55,7 @@ class EnumerationSettings(StrictModel):
     rescale_volume: bool = Field(
         EnumerateMaker.rescale_volume, description="Scale candidates to the volume of pymatgen's DLSVolumePredictor"
     )
-    chunk_size: int = Field(EnumerateMaker.chunk_size, ge=1, description="Candidates in one translation job")
+    chunk_size: int = Field(EnumerateMaker.chunk_size, ge=1, description="Number of candidates in one translation job")
 
 
 class SelectionSettings(Cuts):
@@ -65,12 +65,12 @@ class SelectionSettings(Cuts):
         RelaxSelectedMaker.control_share,
         ge=0,
         le=1,
-        description="Share of the selected that is relaxed from all starts to measure the saving",
+        description="Share of the selected candidates that are relaxed from all starts to measure the saving, 0 to 1",
     )
-    # `from_file` reads the file that may stand here.
+    # A path is allowed here; `from_file` reads the file.
     references: References | Path = Field(  # type: ignore[assignment]
         default_factory=dict,
-        description="Known phases for the hull: formula to formation energy in eV/atom, or a YAML or JSON file of that",
+        description="Known phases for the hull: formula to formation energy in eV/atom, or a YAML or JSON file of it",
     )
 
     def cuts(self) -> Cuts:
@@ -82,55 +82,57 @@ class CampaignSettings(StrictModel):
     """Settings of a screening campaign; `cryslator_flows.Campaign` runs it."""
 
     name: str = Field(description="Name of the campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
-    templates: list[AnyTemplateSource] = Field(min_length=1, description="Where templates come from")
-    substitutions: list[AnySubstitutionSpace] = Field(min_length=1, description="Which elements become which")
+    templates: list[AnyTemplateSource] = Field(min_length=1, description="Sources of templates")
+    substitutions: list[AnySubstitutionSpace] = Field(min_length=1, description="Elements and their substitutes")
     enumeration: EnumerationSettings = Field(
-        default_factory=lambda: EnumerationSettings(), description="How candidates are enumerated"
+        default_factory=lambda: EnumerationSettings(), description="Settings of the enumeration"
     )
     model: str = Field(
-        DEFAULT_MODEL, description="Translator model, by name, or by its folder counted from the campaign file"
+        DEFAULT_MODEL, description="Translator model: its name, or its folder relative to the campaign file"
     )
     selection: SelectionSettings = Field(
         default_factory=lambda: SelectionSettings(top_k=10),
-        description="Which translated candidates are relaxed; the best 10 without this key, all with an empty one",
+        description="Cuts that select the candidates to relax; the best 10 without this key, all with an empty one",
     )
     relaxation: RelaxationSettings | None = Field(
-        default_factory=lambda: RelaxationSettings(), description="How the selected are relaxed; null to stop before"
+        default_factory=lambda: RelaxationSettings(),
+        description="Settings of the relaxation of selected candidates; null to stop before it",
     )
     rounds: RoundSettings | None = Field(
         None,
         description="Rounds of active learning before the selection: relax a batch, fine-tune the model on it, "
-        "translate again; null for none",
+        "translate again; null for no rounds",
     )
     jobflow_remote: RemoteSettings = Field(
-        default_factory=lambda: RemoteSettings(), description="Where `cryslator submit` has the stages run"
+        default_factory=lambda: RemoteSettings(), description="Project and workers of the stages for `cryslator submit`"
     )
 
     @model_validator(mode="after")
     def _rounds_learn_formation_energies(self) -> Self:
         if self.rounds is not None and self.relaxation is None:
-            raise ValueError("rounds: they relax and learn, so there must be a `relaxation`; remove one of the two")
+            raise ValueError("rounds: they need a `relaxation` to learn from; add `relaxation` or remove `rounds`")
         if self.rounds is not None and not self.element_energies:
             raise ValueError(
-                "rounds: need relaxation.element_energies, the energy of every element by the same engine, in eV/atom"
+                "rounds: relaxation.element_energies is missing; give the energy of every element by the same engine, "
+                "in eV/atom"
             )
         return self
 
     @classmethod
     def from_file(cls, path: Path | str) -> Self:
-        """Read a campaign file and check all that it names; relative paths in it count from its folder.
+        """Read a campaign file and check everything that it names; its paths are relative to its folder.
 
-        Makers are imported and built, so trust a campaign file like a script. They may be of a module beside the file.
+        Makers are imported and built, so trust a campaign file like a script. They may be in a module beside the file.
 
         Raises
         ------
         CampaignError
-            The file cannot be read, a value is wrong, or what a value names does not exist; the message names file,
-            line and key.
+            The file cannot be read, a value is wrong, or a named file, model or maker does not exist. The message names
+            file, line and key.
         """
         file = YamlFile(path, CampaignError)
         campaign = file.parse(cls)
-        # Absolute, because every job runs in a folder of its own.
+        # Absolute, because every job runs in a separate folder.
         folder = file.path.absolute().parent
         try:
             campaign._find_files(folder)
@@ -156,11 +158,11 @@ class CampaignSettings(StrictModel):
 
     @property
     def element_energies(self) -> dict[str, float]:
-        """Energies of the elements by the engine, in eV/atom, as far as they are given."""
+        """Return the given energies of the elements by the engine, in eV/atom."""
         return {} if self.relaxation is None else self.relaxation.element_energies
 
     def content(self) -> str:
-        """All that decides about the results of the campaign, as JSON; where it runs does not.
+        """Return all settings that decide about the results, as JSON; `jobflow_remote` does not.
 
         Raises
         ------
@@ -172,27 +174,27 @@ class CampaignSettings(StrictModel):
         return json.dumps({**self.model_dump(mode="json", exclude={"jobflow_remote"}), DIGESTS: found})
 
     def changed_keys(self, content: str) -> list[str]:
-        """Keys of the campaign file that are not what they were when `content` was taken, but for what reports use."""
+        """List the keys of the campaign file that changed since `content` was taken, without those for reports."""
         before, now = json.loads(content), json.loads(self.content())
         before, now = comparable(before), comparable(now)
-        # Rounds learn from the energies of the elements, else they are for reports only.
+        # Rounds learn from the energies of the elements; otherwise only reports use them.
         for settings in (before.get("relaxation"), now["relaxation"]) if self.rounds is None else ():
             if settings is not None:
                 settings.pop("element_energies", None)
         return [key for key in now if now[key] != before.get(key)]
 
     def to_flow(self, known: Sequence[RelaxationComparison] = ()) -> Flow:
-        """The campaign as a jobflow Flow; raises what `to_maker` raises.
+        """Make the campaign's jobflow Flow; raises the errors of `to_maker`.
 
         Parameters
         ----------
         known : sequence of RelaxationComparison
-            Relaxations of other campaigns; what one of them has is not relaxed again.
+            Relaxations of other campaigns, which are not repeated.
         """
         return self.to_maker().make(self.templates, self.substitutions, known)
 
     def to_maker(self) -> ScreeningFlowMaker:
-        """The maker of the campaign's flow.
+        """Build the maker of the campaign's flow.
 
         Raises
         ------

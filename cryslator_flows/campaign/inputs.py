@@ -1,4 +1,4 @@
-"""Files that a campaign file names: where they are, and whether they are still what they were."""
+"""Files that a campaign file names: their paths, and checks for changes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
     from cryslator_flows.crystals.templates import TemplateSource
 
-# Where `Campaign.content` has the digests of the files; models pass over keys that begin so.
+# Key of `Campaign.content` for the digests of the files; models ignore keys that begin with this character.
 DIGESTS = "@digests"
 
 
 def find_templates(templates: Sequence[TemplateSource], folder: Path) -> None:
-    """Count the paths of sources of templates from `folder`, and check that there is something to read.
+    """Make the paths of sources of templates absolute, relative to `folder`, and check that they exist.
 
     Raises
     ------
     CampaignError
         A file is missing; the message begins with its key.
     StoreError
-        There is no such store.
+        The store does not exist.
     """
-    import cryslator_flows.system.sqlite_store  # noqa: F401  a store that maggma then finds by the name of its class
+    import cryslator_flows.system.sqlite_store  # noqa: F401  maggma finds this store by the name of its class
 
     for number, source in enumerate(templates):
         if isinstance(source, FileTemplates):
@@ -58,13 +58,13 @@ def check_exists(path: Path | str, key: str) -> None:
     CampaignError
         The message begins with `key`.
     """
-    # Unlike Path.exists, false for names that are too long for the system.
+    # Unlike Path.exists, False for names that are too long for the system.
     if not os.path.exists(path):  # noqa: PTH110
         raise CampaignError(f"{key}: {path} does not exist; correct the path")
 
 
 def digests(templates: Sequence[TemplateSource], model: str, replay: Path | None) -> dict[str, str | None]:
-    """Return what tells whether the files of a campaign are the same, wherever they lie; None for missing ones.
+    """Return digests of the files of a campaign, which do not depend on their folders; None for missing files.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ def comparable(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(paths: Sequence[Path]) -> str | None:
-    """SHA-256 of names and contents of files and folders."""
+    """Compute the SHA-256 of names and contents of files and folders."""
     digest = hashlib.sha256()
     for path in paths:
         if not path.exists():
             return None
         files = structure_files(path)
-        # Where templates lie beside the campaign file, neither this nor the folders of campaigns are templates.
+        # Beside templates the campaign file and the folders of campaigns may lie; they are not templates.
         runs = {file.parent for file in files if file.name == "campaign.sqlite"}
         for file in files:
             if not runs.isdisjoint(file.parents) or file.suffix in (".yaml", ".yml"):
@@ -135,7 +135,7 @@ def _digest(paths: Sequence[Path]) -> str | None:
                     raise OSError
                 with file.open("rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
-            # The enumeration says so.
+            # The enumeration reports it.
             except OSError:
                 digest.update(b"unreadable")
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""How selected candidates are relaxed: the key ``relaxation`` of a campaign file."""
+"""Settings of relaxations: the key ``relaxation`` of a campaign file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MlipSettings(StrictModel):
-    """The interatomic potential that relaxes structures before they are starts."""
+    """The interatomic potential that relaxes the starts ``mlip`` and ``translated_mlip``."""
 
     maker: str = Field(
         "chgnet",
@@ -35,7 +35,7 @@ class MlipSettings(StrictModel):
 
 
 class RelaxationSettings(StrictModel):
-    """How selected candidates are relaxed."""
+    """Settings of the relaxation of selected candidates."""
 
     maker: str = Field(
         "chgnet",
@@ -46,19 +46,19 @@ class RelaxationSettings(StrictModel):
     vasp: VaspSettings | None = Field(None, description="Changes to the VASP jobs of the maker")
     guard: GuardLimits | None = Field(
         default_factory=lambda: GuardLimits(),
-        description="When VASP goes back from a translated start to the unrelaxed structure; null for never",
+        description="Limits beyond which VASP restarts from the unrelaxed structure; null for no guard",
     )
     energy_tolerance: float = Field(
         CompareMaker.energy_tolerance,
         gt=0,
-        description="Energies that differ by less count as the same minimum, in eV/atom",
+        description="Largest difference of energies that counts as the same minimum, in eV/atom",
     )
     starts: tuple[Start, ...] = Field(
         RelaxSelectedMaker.control_starts,
         min_length=1,
-        description="What the control share starts from: unrelaxed, translated, and these two relaxed with an "
-        "interatomic potential first, mlip and translated_mlip. The other candidates start from the translated "
-        "structure, or from the last of the starts if that is none of them",
+        description="Starts of the control share: unrelaxed, translated, and both relaxed with an interatomic "
+        "potential first, mlip and translated_mlip. The other candidates start from the translated structure, or "
+        "from the last start in this list if it lacks translated",
     )
     mlip: MlipSettings = Field(
         default_factory=lambda: MlipSettings(),
@@ -66,19 +66,19 @@ class RelaxationSettings(StrictModel):
     )
     element_energies: dict[Symbol, float] = Field(
         default_factory=dict,
-        description="Energies of the elements by the same engine and settings, in eV/atom, from which reports make "
-        "formation energies; may be added when the campaign has ended, but where there are `rounds`, which learn them",
+        description="Energies of the elements by the same engine and settings, in eV/atom. Reports compute formation "
+        "energies from them. Add them before the start with `rounds`, which learn from them; otherwise at any time",
     )
 
     @field_validator("starts")
     @classmethod
     def _each_start_once(cls, starts: tuple[Start, ...]) -> tuple[Start, ...]:
         if len(set(starts)) < len(starts):
-            raise ValueError("a start stands here twice; remove one of the two")
+            raise ValueError("a start occurs twice; remove one of the two")
         return starts
 
     def comparison_maker(self) -> RelaxationComparisonFlowMaker:
-        """Maker of the flow that relaxes one candidate.
+        """Build the maker of the flow that relaxes one candidate.
 
         Raises
         ------
@@ -106,18 +106,18 @@ class RelaxationSettings(StrictModel):
         Parameters
         ----------
         folder : Path
-            The folder of the campaign file, whose modules makers may be of.
+            The folder of the campaign file; makers may come from its modules.
 
         Raises
         ------
         CampaignError
-            A maker is wrong, also that of a potential which no start uses; the message begins with its key.
+            A maker is wrong, also the maker of a potential that no start uses. The message begins with its key.
         """
         from cryslator_flows.engines.by_name import build_potential_maker, make_importable
 
         make_importable(self.maker, folder)
         make_importable(self.mlip.maker, folder, "relaxation.mlip")
-        # Results can be read where the packages are not; a run checks for them.
+        # Results can be read without the packages; a run checks for them.
         with suppress(NotInstalledError):
             self.comparison_maker()
         with suppress(NotInstalledError):

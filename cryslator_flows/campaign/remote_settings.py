@@ -1,4 +1,4 @@
-"""Where each stage of a campaign runs: the key ``jobflow_remote`` of a campaign file."""
+"""Workers and resources of each stage: the key ``jobflow_remote`` of a campaign file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DEFAULT = "default"
 
 
 class StageSettings(StrictModel):
-    """What jobflow-remote gives the jobs of a stage."""
+    """Worker, environment, resources and priority of the jobs of a stage in jobflow-remote."""
 
     worker: str | None = Field(None, description="Worker of the project")
     exec_config: str | None = Field(None, description="Execution configuration of the project")
     resources: dict[str, Any] | None = Field(
-        None, description="Resources asked of the scheduler; those of the worker if left out"
+        None, description="Resources to request from the scheduler; default: the resources of the worker"
     )
     priority: int | None = Field(None, description="Jobs of a higher priority start earlier")
 
@@ -30,12 +30,12 @@ class StageSettings(StrictModel):
 class RemoteSettings(StrictModel):
     """The jobflow-remote project of a campaign, and the worker, environment and resources of each stage."""
 
-    project: str | None = Field(None, description="Project; jobflow-remote's own default if left out")
+    project: str | None = Field(None, description="Project; default: jobflow-remote's default project")
     default: StageSettings = Field(
-        default_factory=lambda: StageSettings(), description="For every stage, where `stages` says nothing else"
+        default_factory=lambda: StageSettings(), description="Settings of every stage, unless `stages` has others"
     )
     stages: dict[Stage, StageSettings] = Field(
-        default_factory=dict, description=f"For one stage, of {', '.join(STAGES)}"
+        default_factory=dict, description=f"Settings of single stages, of {', '.join(STAGES)}"
     )
 
     @model_validator(mode="before")
@@ -48,7 +48,7 @@ class RemoteSettings(StrictModel):
         return data
 
     def stage(self, stage: Stage) -> StageSettings:
-        """The settings of a stage, what it leaves out taken from `default`."""
+        """Return the settings of a stage; missing ones come from `default`."""
         own = self.stages.get(stage, StageSettings()).model_dump(exclude_none=True)
         return StageSettings.model_validate({**self.default.model_dump(), **own})
 
@@ -59,7 +59,7 @@ class RemoteSettings(StrictModel):
         exec_config: Sequence[str] = (),
         priority: Sequence[str] = (),
     ) -> RemoteSettings:
-        """Settings with some replaced by options of the command line.
+        """Replace settings by options of the command line.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class RemoteSettings(StrictModel):
         Raises
         ------
         CampaignError
-            An option has another form, an unknown stage, or a priority that is no number.
+            An option has another form, an unknown stage, or a priority that is not a number.
         """
         changed = self.model_dump()
         if project is not None:
@@ -87,7 +87,7 @@ class RemoteSettings(StrictModel):
                 settings = changed[DEFAULT] if stage == DEFAULT else changed["stages"].setdefault(stage, {})
                 settings[key] = value
                 if key == "priority" and not value.lstrip("-").isdigit():
-                    raise CampaignError(f"--priority {option}: {value!r} is no whole number; give one, as in relax=5")
+                    raise CampaignError(f"--priority {option}: {value!r} is not a whole number; give one, as relax=5")
         return RemoteSettings.model_validate(changed)
 
 

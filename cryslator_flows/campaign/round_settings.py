@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 class RoundSettings(StrictModel):
     """Rounds of active learning between translation and selection."""
 
-    number: int = Field(3, ge=1, le=100, description="How many rounds")
-    batch: int = Field(8, ge=1, le=500, description="Candidates that are relaxed in each")
+    number: int = Field(3, ge=1, le=100, description="Number of rounds")
+    batch: int = Field(8, ge=1, le=500, description="Number of candidates that each round relaxes")
     exploration: float = Field(
         1.0,
         ge=0,
-        description="A batch are the lowest `formation energy - exploration * uncertainty`; 0 trusts the predictions",
+        description="A batch has the lowest `formation energy - exploration * uncertainty`; 0 trusts the predictions",
     )
-    per_composition: int | None = Field(2, ge=1, description="At most this many of one reduced formula in a batch")
-    fine_tune: FineTuning = Field(default_factory=lambda: FineTuning(), description="How the model learns")
+    per_composition: int | None = Field(2, ge=1, description="Candidates of one reduced formula in a batch, at most")
+    fine_tune: FineTuning = Field(default_factory=lambda: FineTuning(), description="Settings of the fine-tuning")
     replay: Path | None = Field(
         None,
-        description="Old pairs, .jsonl or .jsonl.gz, seen again so that old knowledge is kept, see `cryslator train "
-        "--from`; read where the stage learn runs",
+        description="Old pairs, .jsonl or .jsonl.gz, for training so that the model does not forget them, see "
+        "`cryslator train --from`; the stage learn reads the file where it runs",
     )
-    replay_share: float = Field(REPLAY_SHARE, ge=0, lt=1, description="Share of old pairs in a step, if there are any")
+    replay_share: float = Field(REPLAY_SHARE, ge=0, lt=1, description="Share of old pairs in a training step, 0 to 1")
 
     def acquisition(self) -> Acquisition:
-        """What chooses the batches."""
+        """Build the acquisition that chooses the batches."""
         from cryslator_flows.screening.acquisition import Acquisition
 
         return Acquisition(self.batch, self.exploration, self.per_composition)
 
     def to_maker(self, model: str, relax_maker: RelaxSelectedMaker, element_energies: dict[str, float]) -> RoundMaker:
-        """Maker of the rounds.
+        """Build the maker of the rounds.
 
         Parameters
         ----------

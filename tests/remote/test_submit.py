@@ -127,7 +127,7 @@ def test_two_processes_cannot_submit_the_same_at_the_same_moment(jfr_project, tm
         (["--exec-config", "relax=vasp"], "exec_config 'vasp': unknown in project"),
         (["--worker", "relx=gpu"], "--worker relx=gpu: unknown stage 'relx'; did you mean 'relax'?"),
         (["--worker", "gpu"], "--worker gpu: expected STAGE=VALUE, as in --worker relax=gpu"),
-        (["--priority", "relax=high"], "'high' is no whole number"),
+        (["--priority", "relax=high"], "'high' is not a whole number"),
         (["--project", "cryslator_tset"], "did you mean 'cryslator_test'?"),
     ],
 )

@@ -40,8 +40,8 @@ def content(model, maker="PairPotentialRelaxMaker", rounds=ROUNDS, selection=Non
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"relaxation": None}, "there must be a `relaxation`"),
-        ({"relaxation": {"maker": "chgnet"}}, "rounds: need relaxation.element_energies"),
+        ({"relaxation": None}, "they need a `relaxation`"),
+        ({"relaxation": {"maker": "chgnet"}}, "rounds: relaxation.element_energies is missing"),
         ({"rounds": {"batches": 3}}, "did you mean 'batch'"),
         ({"rounds": {"number": 0}}, "rounds.number: "),
         ({"rounds": {"exploration": -1}}, "rounds.exploration: "),
