@@ -1,9 +1,9 @@
-"""maggma builders: from the documents of a JobStore to collections that answer questions about campaigns.
+"""maggma builders, which make collections about campaigns from the documents of a JobStore.
 
-`RelaxationComparisonBuilder` fills ``relaxation_comparisons``, one document for each candidate of each campaign, and
-`CampaignSummaryBuilder` fills ``campaign_summaries``, one for each campaign, also while it runs. Both look only at
-what is new or changed since they ran last, so they may run every few minutes beside a campaign. Give them the JobStore
-that the jobs write to, here that of a campaign folder, and any maggma stores as targets:
+`RelaxationComparisonBuilder` fills ``relaxation_comparisons``, one document for each candidate of each campaign.
+`CampaignSummaryBuilder` fills ``campaign_summaries``, one for each campaign, also while it runs. Both read only
+new or changed documents, so they may run every few minutes beside a campaign. Give them the JobStore of the jobs, here
+the store of a campaign folder, and any maggma stores as targets:
 
 >>> from pathlib import Path
 >>> from tempfile import mkdtemp
@@ -20,15 +20,15 @@ that the jobs write to, here that of a campaign folder, and any maggma stores as
 >>> for builder in builders:
 ...     builder.run(log_level="WARNING")
 
-For maggma's runner, which takes several processes with ``-n``, write them to files and call
+For maggma's runner, which uses several processes with ``-n``, write them to files and run
 ``mrun comparisons.json summaries.json``:
 
 >>> from monty.serialization import dumpfn
 >>> dumpfn(builders[0], folder / "comparisons.json")
 >>> dumpfn(builders[1], folder / "summaries.json")
 
-A document that cannot be read stops nothing: it is logged, counted in ``n_broken`` of the builder, and stands in the
-target with ``state: failed`` and its ``error``, as with maggma's own builders. Remove it there to have it tried again.
+A document that cannot be read stops nothing. It is logged and counted in ``n_broken`` of the builder. The target holds
+it with ``state: failed`` and its ``error``, as with maggma's own builders. Remove it there to try it again.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ Document = dict[str, Any]
 
 
 class _IncrementalBuilder(Builder):
-    """What both builders share: a document of the target for each item, whether it could be built or not.
+    """Base of both builders: one document in the target for each item, built or failed.
 
-    After a run `n_built` and `n_broken` tell how many documents were built and how many could not be.
+    After a run `n_built` and `n_broken` are the numbers of documents that were built and that failed.
     """
 
     keys: tuple[str, ...]
@@ -70,18 +70,18 @@ class _IncrementalBuilder(Builder):
 
     @abstractmethod
     def _find_items(self) -> list[Document]:
-        """What to build; each item holds the fields `keys` of its target document."""
+        """List the items to build; each holds the fields `keys` of its target document."""
 
     @abstractmethod
     def _build(self, item: Document) -> Document:
-        """The content of the target document, beside `keys`."""
+        """Return the content of the target document, without `keys`."""
 
     def _read(self, item: Document) -> Document:
-        """Add to an item what is read only if it is built."""
+        """Add to an item the fields that are read only if it is built."""
         return item
 
     def get_items(self) -> Iterator[Document]:
-        """What is new or changed since the last build."""
+        """Yield the items that are new or changed since the last build."""
         self.n_built = self.n_broken = 0
         for key in self.keys:
             self._target.ensure_index(key)
@@ -91,7 +91,7 @@ class _IncrementalBuilder(Builder):
             yield self._read(item)
 
     def process_item(self, item: Document) -> Document:
-        """Build one target document; one that cannot be built has ``state: failed`` and an ``error``."""
+        """Build one target document; a failed document has ``state: failed`` and an ``error``."""
         try:
             content = {**self._build(item), "state": "successful"}
         except Exception as error:
@@ -111,23 +111,23 @@ class _IncrementalBuilder(Builder):
             self._target.update(items, key=list(self.keys))
 
     def finalize(self) -> None:
-        """Say what was done. The stores stay open: a MemoryStore that was closed cannot be opened again."""
+        """Log the counts. The stores stay open: a closed MemoryStore cannot be opened again."""
         self.logger.info("%d built, %d broken", self.n_built, self.n_broken)
 
 
 class RelaxationComparisonBuilder(_IncrementalBuilder):
     """Collect the `RelaxationComparison` of every candidate.
 
-    Of several jobs that compared one candidate in one campaign the latest counts. A document has the fields of
-    `RelaxationComparison`, ``campaign`` (from the job's metadata, None without), ``source`` (``uuid``, ``index`` and
-    ``completed_at`` of the job), ``state`` and ``last_updated``.
+    If several jobs compared one candidate in one campaign, the latest counts. A document has the fields of
+    `RelaxationComparison`. It also has ``campaign`` (from the job's metadata, else None), ``source`` (``uuid``,
+    ``index`` and ``completed_at`` of the job), ``state`` and ``last_updated``.
 
     Parameters
     ----------
     job_store : JobStore
-        Where the jobs of the campaigns leave their outputs.
-    comparisons : Store
-        The collection to fill, keyed by ``campaign`` and ``candidate_id``.
+        The store with the outputs of the campaigns' jobs.
+        comparisons : Store
+            The collection to fill, keyed by ``campaign`` and ``candidate_id``.
     chunk_size : int
         Documents written at once.
     """
@@ -161,7 +161,7 @@ class RelaxationComparisonBuilder(_IncrementalBuilder):
         try:
             row = self.job_store.query_one(source, ["output"], load=True)
         except Exception as error:
-            # An additional store may lack what the document refers to; jobflow raises what that store raises.
+            # An additional store may lack an object of the document; jobflow raises the error of this store.
             return {**item, "unreadable": f"additional stores: {type(error).__name__}: {error}"}
         if row is None:
             return {**item, "unreadable": "the job was removed while it was read; build again"}
@@ -176,18 +176,17 @@ class RelaxationComparisonBuilder(_IncrementalBuilder):
 class CampaignSummaryBuilder(_IncrementalBuilder):
     """Sum up every campaign, finished or not.
 
-    A campaign has a summary from the moment its enumeration is done; it tells what happened so far. All comparisons of
-    the campaign enter, whichever flow made them; if several flows enumerated under its name, the numbers before
-    relaxation are those of the last one. A document has the fields of `CampaignSummary`, ``finished``,
-    ``n_broken_comparisons`` (left out of all other numbers), ``source`` (a hash of all that it was made from),
-    ``state`` and ``last_updated``.
+    A campaign has a summary as soon as its enumeration is done; it covers the campaign so far. All comparisons of the
+    campaign count, from all its flows. If several flows enumerated under its name, the numbers before relaxation come
+    from the last flow. A document has the fields of `CampaignSummary`. It also has ``finished``,
+    ``n_broken_comparisons`` (in no other number), ``source`` (a hash of its sources), ``state`` and ``last_updated``.
 
     Parameters
     ----------
     job_store : JobStore
-        Where the jobs of the campaigns leave their outputs.
-    comparisons : Store
-        The collection that `RelaxationComparisonBuilder` fills; let that one run first.
+        The store with the outputs of the campaigns' jobs.
+        comparisons : Store
+            The collection that `RelaxationComparisonBuilder` fills; run this builder first.
     summaries : Store
         The collection to fill, keyed by ``campaign``.
     chunk_size : int

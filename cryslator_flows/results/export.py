@@ -1,4 +1,4 @@
-"""A campaign as plain files."""
+"""Export of a campaign as plain files."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def export_campaign(results: CampaignResults, folder: Path | str) -> dict[Path, 
     Parameters
     ----------
     results : CampaignResults
-        What the campaign left.
-    folder : Path or str
-        Where to; made if missing.
+        The results of the campaign.
+        folder : Path or str
+            The folder to write to; it is made if missing.
 
     Returns
     -------
     dict
-        How many there are in ``candidates`` (translated candidates, lowest predicted formation energy first) and
-        ``relaxations`` (a row for each candidate and start), each as ``.csv`` and as ``.jsonl``, in
-        ``comparisons.jsonl`` (a `RelaxationComparison` in each line) and in the folders ``selected`` (a CIF of the
-        translated structure of each selected candidate) and ``relaxed`` (a CIF of its lowest converged end).
+        Number of entries in each file or folder. ``candidates`` has the translated candidates, lowest predicted
+        formation energy first. ``relaxations`` has a row for each candidate and start. Both are written as ``.csv`` and
+        as ``.jsonl``. ``comparisons.jsonl`` has a `RelaxationComparison` in each line. The folder ``selected`` has a
+        CIF of the translated structure of each selected candidate, ``relaxed`` a CIF of its lowest converged end.
 
     Raises
     ------
     CampaignError
-        Enumeration has not ended, or there is no such campaign.
+        Enumeration has not ended, or the campaign does not exist.
     StoreError
         The folder cannot be written.
     """
@@ -74,7 +74,7 @@ def export_campaign(results: CampaignResults, folder: Path | str) -> dict[Path, 
 
 
 def cell(value: Any) -> Any:
-    """Return what a spreadsheet shows as it is: text that it would take for a formula gets an apostrophe in front.
+    """Return a value that a spreadsheet shows unchanged: text that looks like a formula gets a leading apostrophe.
 
     >>> cell("=HYPERLINK(1)"), cell("-1.5"), cell(-1.5), cell("CaTiO3")
     ("'=HYPERLINK(1)", '-1.5', -1.5, 'CaTiO3')
@@ -89,15 +89,14 @@ def cell(value: Any) -> Any:
 
 
 def cif_name(formula: str, candidate_id: str) -> str:
-    """Return the name of a candidate's CIF, which leads out of no folder whatever the formula is."""
+    """Return the name of a candidate's CIF; for every formula it stays in the folder."""
     return re.sub(r"[^\w().+-]", "_", f"{formula}-{candidate_id}.cif")
 
 
 def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: Path | None = None) -> int:
     """Write a table of the translated candidates, lowest predicted formation energy first.
 
-    The rows are sorted in a temporary SQLite database that SQLite moves to the disk when it grows, so that memory does
-    not.
+    A temporary SQLite database sorts the rows. SQLite moves it to the disk when it grows, so memory does not grow.
 
     Parameters
     ----------
@@ -106,12 +105,12 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: 
     chunks : iterable of TranslatedChunk
         The translated candidates.
     json_lines : Path or None
-        File for the same as JSON, an object in each line.
+        File for the same rows as JSON, an object in each line.
 
     Returns
     -------
     int
-        How many there are.
+        Number of candidates.
     """
     energy = CANDIDATE_COLUMNS.index("formation_energy_per_atom")
     with ExitStack() as stack:
@@ -148,7 +147,7 @@ def _sorting(path: Path) -> Iterator[None]:
 
 
 def _write_selected(folder: Path, chosen: set[str], chunks: Iterable[TranslatedChunk]) -> Iterator[TranslatedChunk]:
-    """Hand chunks on, and write a CIF of the translated structure of each candidate chosen."""
+    """Yield the chunks again, and write a CIF of the translated structure of each chosen candidate."""
     for chunk in chunks:
         names = chunk.translated.arrays()["candidate_id"]
         for candidate, translation in chunk.translated.take(np.flatnonzero(np.isin(names, [*chosen]))).rows():
@@ -163,14 +162,14 @@ def write_relaxed(folder: Path, comparisons: list[RelaxationComparison]) -> int:
     Parameters
     ----------
     folder : Path
-        Where to; made if there is one to write.
+        The folder to write to; it is made if there is a CIF to write.
     comparisons : list of RelaxationComparison
         The relaxed candidates.
 
     Returns
     -------
     int
-        How many there are.
+        Number of files.
     """
     number = 0
     for comparison in comparisons:

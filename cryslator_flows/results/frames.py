@@ -1,4 +1,4 @@
-"""What a campaign left so far, as pandas DataFrames."""
+"""Results of a campaign so far, as pandas DataFrames."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROUND_COLUMNS = [name for name in RoundOutcome.model_fields if name not in ("rou
 # Columns in which many candidates have the same text.
 SHARED_TEXTS = ("formula", "template_id", "substitution", "unknown_elements", "model_name", "model_version")
 FUNNEL = ["enumerated", "unique", "translated", "selected", "relaxed"]
-# Columns that would otherwise lose their whole numbers or their truth where one is unknown.
+# Columns of whole numbers or booleans, which a missing value would otherwise turn into floats or objects.
 RELAXATION_TYPES = {
     "ionic_steps": "Int64",
     "electronic_steps": "Int64",
@@ -52,27 +52,28 @@ RELAXATION_TYPES = {
 
 @dataclass(frozen=True)
 class CampaignFrames:
-    """The results of a campaign, read at once: nothing stays open, and a campaign that runs goes on meanwhile.
+    """The results of a campaign, read at once: no store stays open, and a running campaign continues.
 
     Parameters
     ----------
     summary : CampaignSummary
         Funnel, savings and versions.
     candidates : DataFrame
-        The translated candidates by ``candidate_id``, lowest predicted formation energy first; energies in eV/atom,
-        columns as the fields of `Translation`, and whether a relaxation of it is known to have converged (``relaxed``).
+        The translated candidates by ``candidate_id``, lowest predicted formation energy first. Columns are the fields
+        of `Translation`, energies in eV/atom. ``relaxed`` is True if a relaxation is known to have converged.
     relaxations : DataFrame
         See `relaxations_frame`.
     savings : DataFrame
-        A row for each kind of step and start, columns as the fields of `Savings`.
+        A row for each kind of step and start; columns are the fields of `Savings`.
     rounds : DataFrame
-        A row for each ``round`` of active learning, columns as the fields of `RoundOutcome`, and what the fine-tuning
-        says of itself; empty without rounds.
+        A row for each ``round`` of active learning; columns are the fields of `RoundOutcome` and the metrics of the
+        fine-tuning. Empty without rounds.
     funnel : Series
-        Number of candidates after each stage; missing for the selection and the relaxation before the selection.
+        Number of candidates after each stage. Before the selection, the values for selection and relaxation are
+        missing.
     comparisons : dict
-        What the relaxed candidates hold beside the numbers, by ``candidate_id``: the unrelaxed, the translated and the
-        relaxed structures.
+        The comparisons of relaxed candidates by ``candidate_id``, with the unrelaxed, translated and relaxed
+        structures.
     """
 
     summary: CampaignSummary
@@ -85,12 +86,12 @@ class CampaignFrames:
 
     @classmethod
     def read(cls, results: CampaignResults) -> CampaignFrames:
-        """Read all of a campaign that finished or still runs.
+        """Read all results of a finished or running campaign.
 
         Raises
         ------
         CampaignError
-            Enumeration has not ended, or there is no such campaign.
+            Enumeration has not ended, or the campaign does not exist.
         """
         comparisons = results.comparisons()
         summary = results.current_summary(comparisons)
@@ -119,21 +120,21 @@ def _rounds_frame(outcomes: list[RoundOutcome]) -> pd.DataFrame:
 
 
 def relaxations_frame(comparisons: list[RelaxationComparison], rounds: dict[str, int]) -> pd.DataFrame:
-    """A row for each relaxation of each candidate.
+    """Make a table with a row for each relaxation of each candidate.
 
     Parameters
     ----------
     comparisons : list of RelaxationComparison
         The relaxed candidates.
     rounds : dict
-        The round of active learning that relaxed a candidate, for those that one did.
+        The rounds of active learning by the candidates that they relaxed.
 
     Returns
     -------
     DataFrame
-        Candidate, start, how it ended compared with the unrelaxed start (``outcome``; None for the unrelaxed start
-        itself), energies in eV/atom, what it cost (as in `RelaxationCost`, electronic steps summed, wall time in s),
-        what a potential spent before (``prerelaxation_...``) and the jobs that ran it. What is unknown is missing,
+        Candidate, start and jobs, with energies in eV/atom. ``outcome`` compares the end with the end from the
+        unrelaxed start; it is None for the unrelaxed start. The cost is as in `RelaxationCost`, with electronic steps
+        summed and wall time in s. ``prerelaxation_...`` is the cost of a potential before. Unknown values are missing,
         never 0.
     """
     rows = [
@@ -164,13 +165,13 @@ def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any
 
 
 def candidate_rows(translated: TranslatedCandidates) -> Iterator[tuple[Any, ...]]:
-    """`CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
+    """Yield `CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
     columns = _candidate_columns(translated)
     return zip(*(columns[name].tolist() for name in CANDIDATE_COLUMNS), strict=True)
 
 
 def _candidate_columns(translated: TranslatedCandidates) -> dict[str, Any]:
-    """Arrays, and categoricals of what many candidates share: strings of their own would take most of the memory."""
+    """Return arrays, and categoricals for texts that many candidates share, since strings take most of the memory."""
     columns = translated.arrays()
     templates = np.array(list(translated.template_texts()), dtype=np.str_)
     columns["template_id"] = templates[columns["template"]]
@@ -194,7 +195,7 @@ def _arrows(symbols: str) -> str:
 
 
 def _candidates_frame(chunks: Iterable[TranslatedChunk]) -> pd.DataFrame:
-    # The empty one gives a campaign that has no chunk yet its columns.
+    # The empty frame gives columns to a campaign without a chunk.
     parts = [_candidate_columns(TranslatedCandidates.add(PackedCandidates.pack([]), [], []))]
     parts += [_candidate_columns(chunk.translated) for chunk in chunks]
     columns = {}

@@ -1,4 +1,4 @@
-"""What campaigns left in a JobStore so far, be it that of a campaign folder or of a jobflow-remote project."""
+"""Documents of campaigns in a JobStore, of a campaign folder or of a jobflow-remote project."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ StoredRow = dict[str, Any]
 
 
 def campaign_labels(job_store: JobStore) -> list[str]:
-    """The labels of all campaigns that left something in a connected JobStore, in alphabetical order."""
+    """List the labels of all campaigns with documents in a connected JobStore, in alphabetical order."""
     return sorted(job_store.docs_store.distinct("metadata.campaign", {"metadata.campaign": {"$ne": None}}))
 
 
 def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[StoredRow]]:
-    """Documents of enumeration, translation, selection, learning and summary, without their big objects.
+    """Read the documents of enumeration, translation, selection, learning and summary, without their big objects.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[
     Returns
     -------
     dict
-        For each campaign that was enumerated its documents, oldest first: of a job the one with the highest index,
-        of a campaign that ran in several flows those of the last flow that enumerated; of translations only those of
-        the last round of active learning that has translated all chunks again.
+        Documents of each enumerated campaign, oldest first. Of a job the document with the highest index counts. Of
+        several flows of a campaign the last flow that enumerated counts. Of translations the last round of active
+        learning that has translated all chunks counts.
     """
     criteria = {
         "metadata.campaign": {"$ne": None} if label is None else label,
@@ -72,19 +72,19 @@ def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[
 
 
 def _newest_translations(rows: list[StoredRow]) -> list[StoredRow]:
-    """Rows without the chunks that a later round translated again, and without those of a round that is not through."""
+    """Drop chunks that a later round translated again, and chunks of an unfinished round."""
     chunks = Counter(_round(row) for row in rows if _is(row, TranslatedChunk))
     newest = max((number for number in chunks if chunks[number] == chunks[0]), default=0)
     return [row for row in rows if not _is(row, TranslatedChunk) or _round(row) == newest]
 
 
 def _round(row: StoredRow) -> int:
-    """The round of active learning that a document is of; 0 before the first."""
+    """Return the round of active learning of a document; 0 before the first round."""
     return int(row["metadata"].get("round") or 0)
 
 
 def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[RelaxationComparison]) -> CampaignSummary:
-    """The summary of what is there by now.
+    """Summarize the documents so far.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[Relaxati
 
 
 def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
-    """Comparisons of other campaigns that were made with the same settings.
+    """Find comparisons of other campaigns with the same settings.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
     settings : str
         See `ScreeningFlowMaker.settings_key`.
     label : str
-        The campaign that wants to reuse them.
+        The campaign that reuses them.
 
     Returns
     -------
@@ -137,18 +137,18 @@ def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
 
 
 def load_comparisons(job_store: JobStore, uuids: list[str]) -> list[RelaxationComparison]:
-    """The comparisons of `relaxed_before`."""
+    """Load the comparisons of `relaxed_before`."""
     rows = job_store.query({"uuid": {"$in": uuids}}, ["output"], load=True)
     return [RelaxationComparison.model_validate(row["output"]) for row in rows]
 
 
 def age(row: StoredRow) -> tuple[str, int]:
-    """What documents of a JobStore are sorted by, oldest first."""
+    """Return the key that sorts documents of a JobStore, oldest first."""
     return str(row.get("completed_at") or ""), row["index"]
 
 
 def _flow_uuid(row: StoredRow) -> str | None:
-    """Uuid of the outermost flow that a job ran in."""
+    """Return the uuid of the outermost flow of a job."""
     return row["hosts"][-1] if row.get("hosts") else None
 
 
@@ -172,16 +172,16 @@ class CampaignResults:
         self.label = label
 
     def is_empty(self) -> bool:
-        """Whether no job of this campaign has left a document."""
+        """Return True if no job of this campaign has left a document."""
         return self.job_store.query_one({"metadata.campaign": self.label}, ["uuid"], load=False) is None
 
     def stages(self) -> list[StoredRow]:
-        """The documents of enumeration, translation, selection, learning and summary, see `stage_rows`.
+        """Read the documents of enumeration, translation, selection, learning and summary, see `stage_rows`.
 
         Raises
         ------
         CampaignError
-            Enumeration has not ended, or there is no such campaign.
+            Enumeration has not ended, or the campaign does not exist.
         """
         rows = stage_rows(self.job_store, self.label).get(self.label)
         if rows is None and self.is_empty():
@@ -192,7 +192,7 @@ class CampaignResults:
         return rows
 
     def comparisons(self) -> list[RelaxationComparison]:
-        """The latest comparison of each candidate, lowest predicted formation energy first."""
+        """Read the latest comparison of each candidate, lowest predicted formation energy first."""
         criteria = {
             "metadata.campaign": self.label,
             "metadata.stage": "compare",
@@ -203,13 +203,13 @@ class CampaignResults:
         return sorted(latest.values(), key=lambda item: (item.formation_energy_per_atom, item.candidate_id))
 
     def rounds_of(self) -> dict[str, int]:
-        """The round of active learning that relaxed a candidate, for those that one did, also if it is not through."""
+        """Return the round of active learning by the candidate that it relaxed, also for an unfinished round."""
         criteria = {"metadata.campaign": self.label, "metadata.stage": "compare", "metadata.round": {"$ne": None}}
         rows = self.job_store.query(criteria, ["metadata"], load=False)
         return {row["metadata"]["candidate_id"]: _round(row) for row in rows}
 
     def selection(self) -> Selection | None:
-        """What the campaign selected; None before."""
+        """Read the selection of the campaign; None before it."""
         criteria = {
             "metadata.campaign": self.label,
             "metadata.stage": "select",
@@ -219,28 +219,28 @@ class CampaignResults:
         return None if row is None else Selection.model_validate(row["output"])
 
     def remaining(self) -> TranslatedCandidates | None:
-        """Selected candidates that the campaign's first flow left to others.
+        """Read the selected candidates that the campaign's first flow left to other flows.
 
         Returns
         -------
         TranslatedCandidates or None
-            None if the first flow takes all, or if nothing is selected yet.
+            None if the first flow relaxes all, or before the selection.
         """
         selection = self.selection()
         return None if selection is None else selection.remaining
 
     def chunks(self) -> Iterator[TranslatedChunk]:
-        """The translated chunks, of the newest round of active learning, one in memory at a time."""
+        """Yield the translated chunks of the newest round of active learning, one in memory at a time."""
         return self._load([row for row in self.stages() if _is(row, TranslatedChunk)], TranslatedChunk)
 
     def stored_summary(self) -> CampaignSummary | None:
-        """What the campaign's last job wrote; None before."""
+        """Read the summary by the campaign's last job; None before it."""
         rows = stage_rows(self.job_store, self.label).get(self.label, [])
         stored = [row for row in rows if _is(row, CampaignSummary)]
         return CampaignSummary.model_validate(stored[-1]["output"]) if stored else None
 
     def current_summary(self, comparisons: list[RelaxationComparison]) -> CampaignSummary:
-        """The summary of what is there by now, also of a campaign that still runs.
+        """Summarize the campaign so far, also while it runs.
 
         Parameters
         ----------
@@ -250,12 +250,12 @@ class CampaignResults:
         Raises
         ------
         CampaignError
-            Enumeration has not ended, or there is no such campaign.
+            Enumeration has not ended, or the campaign does not exist.
         """
         return summarize_rows(self.label, self.stages(), comparisons)
 
     def _load(self, rows: list[StoredRow], kind: type[AnyDocument]) -> Iterator[AnyDocument]:
-        """Documents with their big objects, one by one: a cursor would time out on whoever takes long over each."""
+        """Yield documents with their big objects, one query each: a cursor would time out between slow uses."""
         for row in rows:
             found = self.job_store.query_one({"uuid": row["uuid"], "index": row["index"]}, ["output"], load=True)
             if found is not None:

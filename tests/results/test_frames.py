@@ -105,7 +105,7 @@ def test_results_of_another_name(tmp_path, monkeypatch):
     folder = start(tmp_path, monkeypatch, "select")
     campaign = Campaign.from_file(tmp_path / "campaign.yaml")
     monkeypatch.setattr("jobflow_remote.SETTINGS.projects_folder", str(tmp_path / "none"))
-    with pytest.raises(ProjectError, match=r"there is no campaign folder .*runs/mine-2 \(did you mean 'mine'\?\)"):
+    with pytest.raises(ProjectError, match=r"campaign folder .*runs/mine-2 does not exist \(did you mean 'mine'\?\)"):
         campaign.results(name="mine-2")
     with pytest.raises(CampaignError, match=r"campaign 'mine-2': .*runs/mine is the folder of campaign 'mine'"):
         campaign.results(folder.path, name="mine-2")
