@@ -1,1 +1,1 @@
-"""Campaigns that run, here or on a cluster."""
+"""Runs of campaigns, here or on a cluster."""

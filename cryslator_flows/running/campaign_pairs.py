@@ -1,4 +1,4 @@
-"""Training pairs from a campaign that was started."""
+"""Training pairs from a started campaign."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def campaign_pairs(target: str, project: str | None = None) -> Iterator[RawPair | Dropped]:
-    """Pairs from all candidates that a campaign has relaxed by now.
+    """Yield pairs from all candidates that a campaign has relaxed so far.
 
     Parameters
     ----------
@@ -30,15 +30,15 @@ def campaign_pairs(target: str, project: str | None = None) -> Iterator[RawPair 
     Yields
     ------
     RawPair or Dropped
-        One for each candidate, see `comparison_pairs`; formation energies by ``relaxation.element_energies`` of the
+        One for each candidate, see `comparison_pairs`. Formation energies use ``relaxation.element_energies`` of the
         campaign file.
 
     Raises
     ------
     CampaignError
-        There is no such campaign, or its enumeration has not ended.
-    ProjectError
-        There is no such folder, and the project cannot be opened.
+        The campaign does not exist, or its enumeration has not ended.
+        ProjectError
+            The folder does not exist, and the project cannot be opened.
     """
     with _opened(target, project) as started:
         comparisons = started.results.comparisons()

@@ -1,4 +1,4 @@
-"""Find the campaign that a user names, by its label or its file."""
+"""Search for the campaign that a user names, by its label or its file."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 def find_campaign(
     target: Path | str, project: str | None = None, folder: Path | str | None = None
 ) -> Iterator[StartedCampaign]:
-    """Find a campaign.
+    """Find a campaign by its label or its file.
 
     Parameters
     ----------
     target : Path or str
         Its label, or its campaign file.
     project : str or None
-        The jobflow-remote project. None for the campaign folder if there is one, else the project that the campaign
-        file names, else jobflow-remote's own default.
+        The jobflow-remote project. If None: the campaign folder if there is one, else the project in the campaign
+        file, else jobflow-remote's default project.
     folder : Path, str or None
         The campaign folder, ``runs/NAME`` if None.
 
@@ -39,9 +39,9 @@ def find_campaign(
     CampaignError
         The campaign file has a mistake.
     ProjectError
-        There is no campaign folder, and the project cannot be opened.
+        The campaign folder does not exist, and the project cannot be opened.
     """
-    # What the file names may be gone by now. Unlike Path.is_file, isfile is false for names that are too long.
+    # Files that the campaign file names may be gone. Unlike Path.is_file, isfile is False for names that are too long.
     is_file = os.path.isfile(target)  # noqa: PTH113
     campaign = YamlFile(target, CampaignError).parse(CampaignSettings) if is_file else None
     label = campaign.name if campaign else str(target)

@@ -1,4 +1,4 @@
-"""How fast a campaign that is watched goes on."""
+"""Rates and remaining times of a watched campaign."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cryslator_flows.running.status import ENDED
 if TYPE_CHECKING:
     from cryslator_flows.running.status import CampaignStatus
 
-# Fewer jobs than these tell nothing about how long the others take.
+# With fewer jobs the time of the others cannot be estimated.
 JOBS_FOR_ETA = 2
 
 
 class WatchedProgress:
-    """Rates and remaining times, from what finished since the first look."""
+    """Rates and remaining times, from the jobs that ended since the first look."""
 
     def __init__(self) -> None:
         self._began: float | None = None
@@ -25,14 +25,14 @@ class WatchedProgress:
         self._unfinished: dict[str, int] = {}
 
     def add(self, seconds: float, status: CampaignStatus) -> None:
-        """Take in a look at the campaign.
+        """Add a status of the campaign.
 
         Parameters
         ----------
         seconds : float
-            When, by any clock that only goes forward, in s.
-        status : CampaignStatus
-            What was seen.
+            Time of the status by a monotonic clock, in s.
+            status : CampaignStatus
+                The status.
         """
         ended = Counter({stage: sum(states[state] for state in ENDED) for stage, states in status.counts.items()})
         if self._began is None:
@@ -47,7 +47,7 @@ class WatchedProgress:
         return 60 * self._finished.total() / self._seconds if self._seconds > 0 else None
 
     def remaining(self) -> dict[str, float | None]:
-        """Seconds that the known jobs of each unfinished stage still take; None before two of them ended."""
+        """Estimate the remaining seconds of the known jobs of each unfinished stage; None before two of them ended."""
         return {
             stage: number * self._seconds / self._finished[stage] if self._finished[stage] >= JOBS_FOR_ETA else None
             for stage, number in self._unfinished.items()
@@ -55,7 +55,7 @@ class WatchedProgress:
         }
 
     def lines(self) -> list[str]:
-        """Rate and remaining times, for people to read."""
+        """Describe rate and remaining times in words."""
         rate = "unknown yet" if self.rate is None else f"{self.rate:.1f} jobs per minute"
         lines = [f"Rate while watching: {rate}"]
         for stage, seconds in self.remaining().items():

@@ -1,4 +1,4 @@
-"""Find a campaign that was started, be it on this machine or with jobflow-remote."""
+"""A started campaign, on this machine or on jobflow-remote."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class StartedCampaign:
-    """A campaign that runs or ran.
+    """A running or finished campaign.
 
     Parameters
     ----------
     label : str
         Its label.
-    folder : Path
-        Where reports of it are written.
-    place : CampaignFolder or RemoteProject
-        Where it runs.
-    given_energies : dict
-        Energies of the elements that its campaign file gives now, in eV/atom; empty where the file is not at hand.
+        folder : Path
+            Folder of its reports.
+        place : CampaignFolder or RemoteProject
+            Folder or project of its jobs.
+        given_energies : dict
+            Energies of the elements in its campaign file now, in eV/atom; empty without the file.
     """
 
     label: str
@@ -46,12 +46,12 @@ class StartedCampaign:
 
     @property
     def results(self) -> CampaignResults:
-        """What it left so far."""
+        """Results of the campaign so far."""
         return CampaignResults(self.place.job_store, self.label)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Its campaign file as it was when the campaign was started, see `Campaign.content`; empty if unknown."""
+        """Campaign file at the start of the campaign, see `Campaign.content`; empty if unknown."""
         if isinstance(self.place, CampaignFolder):
             content = self.place.content
         else:
@@ -63,30 +63,30 @@ class StartedCampaign:
 
     @property
     def element_energies(self) -> dict[str, float]:
-        """Energies of the elements by its engine, in eV/atom: those of its campaign file now, or when it started."""
+        """Energies of the elements by its engine, in eV/atom, from its campaign file now or at the start."""
         started_with = (self.settings.get("relaxation") or {}).get("element_energies", {})
         return self.given_energies or dict(started_with)
 
     @property
     def cuts(self) -> Cuts:
-        """The cuts of its selection."""
+        """Cuts of its selection."""
         selection = self.settings.get("selection", {})
         return Cuts(**{name: value for name, value in selection.items() if name != "control_share"})
 
     @property
     def job_command(self) -> str | None:
-        """The command that tells about a job when its uuid is added; None for a campaign folder."""
+        """Command that describes a job when its uuid is added; None for a campaign folder."""
         return f"{self.place.command} job info" if isinstance(self.place, RemoteProject) else None
 
     def status(self) -> CampaignStatus:
-        """How far it is.
+        """Return the jobs of the campaign by stage and state.
 
         Raises
         ------
         CampaignError
-            There is no such campaign in the project.
-        ProjectError
-            The project's database does not answer any more.
+            The project does not hold the campaign.
+            ProjectError
+                The project's database does not answer any more.
         """
         from pymongo.errors import PyMongoError
 
@@ -97,8 +97,8 @@ class StartedCampaign:
         except PyMongoError as error:
             reason = str(error).split(",")[0]
             raise ProjectError(
-                f"project {self.place.name!r}: its database does not answer any more ({reason}); what runs goes on "
-                "by itself; look again when the database is back"
+                f"project {self.place.name!r}: its database does not answer any more ({reason}); jobs continue "
+                "by themselves; try again when the database is back"
             ) from error
 
 
@@ -113,26 +113,26 @@ def find_started(
     label : str
         Its label.
     project : str or None
-        The jobflow-remote project. None for the campaign folder if there is one, else `own_project`, else
-        jobflow-remote's own default.
+        The jobflow-remote project. If None: the campaign folder if there is one, else `own_project`, else
+        jobflow-remote's default project.
     folder : Path, str or None
         The campaign folder, ``runs/NAME`` if None.
     own_project : str or None
-        The project that the campaign file names.
+        The project in the campaign file.
 
     Raises
     ------
     CampaignError
-        The campaign folder is that of another campaign.
-    ProjectError
-        There is no campaign folder, and the project cannot be opened.
+        The folder belongs to another campaign.
+        ProjectError
+            The campaign folder does not exist, and the project cannot be opened.
     """
     place = CampaignFolder(folder or Path("runs") / label, read_only=True)
     if project is None and place.exists:
         with place.opened():
             if place.label != label:
                 raise CampaignError(
-                    f"campaign {label!r}: {place.path} is the folder of campaign {place.label!r}; give that name, or "
+                    f"campaign {label!r}: {place.path} is the folder of campaign {place.label!r}; give this name, or "
                     "another folder"
                 )
             yield StartedCampaign(label, place.path, place)
@@ -146,7 +146,7 @@ def find_started(
         others = [path.parent.name for path in place.path.parent.glob(f"*/{STORE_FILE}")]
         known = f" ({nearest(place.path.name, others)})" if others else ""
         raise ProjectError(
-            f"campaign {label!r}: there is no campaign folder {place.path}{known}, and {error}"
+            f"campaign {label!r}: campaign folder {place.path} does not exist{known}, and {error}"
         ) from error
     with closing(opened):
         yield StartedCampaign(label, place.path, opened)

@@ -1,4 +1,4 @@
-"""How far a campaign is: how many jobs of each stage wait, run, are done or failed, and how to run the failed again."""
+"""Status of a campaign: jobs of each stage by state, and the commands that run failed jobs again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENDED: tuple[State, ...] = ("done", "failed", "skipped")
 OTHER = "other"
 SHOWN_FAILURES = 20
 
-# jobflow-remote's states; whatever is not here is on its way through a worker.
+# jobflow-remote's states; a job in any other state is with a worker.
 REMOTE_STATES: dict[str, State] = {
     "WAITING": "waiting",
     "READY": "ready",
@@ -53,7 +53,7 @@ LOCAL_STATES: dict[JobState, State] = {
 
 @dataclass(frozen=True)
 class FailedJob:
-    """A job that failed.
+    """A failed job.
 
     Parameters
     ----------
@@ -79,23 +79,23 @@ class CampaignStatus:
     label : str
         The campaign's label.
     place : str
-        Where it runs, for people to read.
+        Folder or project of its jobs, in words.
     counts : dict
         For each stage, and ``other``, the number of jobs in each state.
     rounds : dict
-        For each round of active learning that has begun, the same.
+        For each started round of active learning the number of jobs in each state.
     failed : list of FailedJob
-        The failed jobs, or the first of them.
+        The failed jobs, or the first ones.
     reruns : list of str
-        The commands that run them again, in order.
-    skips : list of str
-        The commands that have a campaign go on without relaxations that it waits for in vain: where a job takes more
-        than its structure from the jobs before it, and one of these failed.
-    remaining : int
-        Selected candidates whose relaxations are still to be submitted.
-    go_on : str or None
-        The command that goes on with a campaign folder that was stopped: it is not finished, and no process runs it.
-        None otherwise.
+        The commands that run failed jobs again, in order.
+        skips : list of str
+            The commands that let a campaign continue without some failed relaxations. A job needs them if it takes more
+            than its structure from the jobs before it, and one of these failed.
+        remaining : int
+            Number of selected candidates whose relaxations are not submitted yet.
+        go_on : str or None
+            The command that continues a stopped campaign folder, which is not finished and which no process runs; else
+            None.
     """
 
     label: str
@@ -120,12 +120,12 @@ class CampaignStatus:
 
     @property
     def is_finished(self) -> bool:
-        """Whether there are jobs and all have ended; a campaign that has just begun has none yet."""
+        """True if there are jobs and all have ended; a campaign that has just started has none yet."""
         return bool(self.counts) and not self.unfinished
 
 
 def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
-    """Status of a campaign that was submitted to jobflow-remote.
+    """Read the status of a campaign on jobflow-remote.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
     Raises
     ------
     CampaignError
-        There is no such campaign in the project.
+        The project does not hold the campaign.
     """
     jobs = project.controller.jobs
     pipeline = [
@@ -187,8 +187,8 @@ def _add_reruns(
 ) -> None:
     """Add the commands that run failed jobs again, and those that go on without them.
 
-    Some jobs run although a job before them failed, the comparison of a candidate for one. jobflow-remote refuses to
-    run a job again whose children have ended, unless they are paused: then they run again after it.
+    Some jobs run although a job before them failed, the comparison of a candidate for instance. jobflow-remote refuses
+    to run a job again whose children have ended, unless they are paused. Paused children run again after the job.
     """
     parents = [uuid for row in failed for uuid in row["parents"] or []]
     failed_parents = {row["uuid"] for row in jobs.find({"uuid": {"$in": parents}, "state": "FAILED"}, ["uuid"])}
@@ -226,14 +226,14 @@ def _last_line(traceback: str | None) -> str:
 
 
 def local_status(folder: CampaignFolder) -> CampaignStatus:
-    """Status of a campaign folder, from its journal.
+    """Read the status of a campaign folder from its journal.
 
     Parameters
     ----------
     folder : CampaignFolder
         The folder.
     """
-    # Asked before the journal is read: what runs now may have ended by then, and was not stopped.
+    # Checked before the journal is read: a process that runs now may end meanwhile, but was not stopped.
     is_running = folder.is_running
     journal = Journal(folder.journal)
     entries = journal.entries()
@@ -260,12 +260,12 @@ def local_status(folder: CampaignFolder) -> CampaignStatus:
 
 
 def status_report(status: CampaignStatus) -> Group:
-    """The status as tables."""
+    """Show the status as tables."""
     stages = {stage: status.counts[stage] for stage in (*STAGES, OTHER) if stage in status.counts}
     parts: list[Table | Text] = [_counts_table(f"Jobs of {status.label}, {status.place}", "stage", stages, status)]
     if status.rounds:
         rounds = {str(number): status.rounds[number] for number in sorted(status.rounds)}
-        parts.append(_counts_table("Those of the rounds of active learning", "round", rounds, status))
+        parts.append(_counts_table("Jobs of the rounds of active learning", "round", rounds, status))
     if status.remaining:
         words = f"{status.remaining} more candidates are selected; submit them with: cryslator submit CAMPAIGN_FILE"
         parts.append(Text(words))

@@ -159,7 +159,7 @@ def test_mistakes_in_the_campaign_file_are_named(tmp_path, settings, words):
     [
         ({"jobstore": {"additional_stores": {}}}, "has no additional store 'data', where structures go; add jobstore"),
         ({"workers": None}, "it has no worker; add one under workers in "),
-        ({"queue": None}, "is no project file (queue: Field required); mend it"),
+        ({"queue": None}, "is not a project file (queue: Field required); fix it"),
         ({"queue": {"store": {"type": "MongoStore", "uri": "mongodb://me:hunter2@127.0.0.1:9",
                               "database": "a", "collection_name": "jobs"}}}, "the database of its queue "),
     ],
@@ -216,7 +216,7 @@ def test_without_jobflow_remote(tmp_path):
     for arguments in (["--help"], ["screen", file, "-o", tmp_path / "run"], ["status", file, "-f", tmp_path / "run"]):
         subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
     unknown = subprocess.run([*command, "status", "nope"], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "there is no campaign folder" in unknown.stderr
+    assert "campaign folder" in unknown.stderr
 
 
 def remote_worker():

@@ -133,7 +133,7 @@ def test_killed_rounds_go_on_where_they_were(screen, tmp_path, tiny_model, run):
 
     code, out, _ = run("status", "mine", "--folder", tmp_path / "run")
     assert code == 0
-    assert "Those of the rounds of active learning" in out
+    assert "Jobs of the rounds of active learning" in out
     code, _, err = run("export", "mine", tmp_path / "exported", "--folder", tmp_path / "run")
     assert (code, err) == (0, "")
     exported = pd.read_csv(tmp_path / "exported/relaxations.csv")

@@ -160,7 +160,7 @@ def test_journal_holds_data_and_another_flow_in_it_is_refused(tmp_path):
         (wave,) = [row for row in rows if row.get("flows") and row["flows"][0][0]["name"] == "relax wave"]
         wave["flows"][0][-2]["name"] = "something else"
         folder.journal.update(wave, key="entry")
-    with pytest.raises(StoreError, match="is not what ran here before; undo what changed") as caught:
+    with pytest.raises(StoreError, match="differs from the job that ran here before; undo the change") as caught:
         run_counting(CampaignRun(made, tmp_path / "run"))
     assert str(folder.path) in str(caught.value)
 
@@ -298,7 +298,7 @@ def test_what_another_folder_has_is_reused(tmp_path):
     assert (summary.selected, summary.relaxed, summary.reused) == (2, 2, 1)
     with run.folder.opened() as folder:
         assert sorted(str(item.reused_from) for item in folder.results().comparisons()) == ["None", "one"]
-    with pytest.raises(CampaignError, match="nothing to reuse"):
+    with pytest.raises(CampaignError, match="no campaign was run in this folder"):
         CampaignRun(made("three", 2), tmp_path / "three", reuse=[tmp_path / "nowhere"]).run(lambda *_: None)
 
 

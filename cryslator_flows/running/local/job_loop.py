@@ -1,4 +1,4 @@
-"""Run a flow on this machine, one job after the other, and resume it after any stop."""
+"""The loop that runs a flow on this machine, one job after the other, and resumes it after any stop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 Happening = Literal["queued", "started", "reused", "done", "failed", "skipped"]
 # A process may die of a job twice, then the job has failed.
 DEATHS = 2
-KILLED = "killed: the process died twice while this ran, out of memory? With more of it, run it again"
+KILLED = "killed: the process died twice while this job ran, perhaps out of memory; run it again with more memory"
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class _Turn:
     job : Job
         The job.
     parents : list of str
-        Uuids of the jobs that must have ended before, with all that they made.
+        Uuids of the jobs that must end before, with all jobs that they made.
     makers : tuple of str
-        Uuids of the jobs that made this one, the first of them first.
+        Uuids of the jobs that made this job, outermost first.
     """
 
     job: Job
@@ -60,12 +60,12 @@ class _Turn:
 
 @dataclass
 class LocalRun:
-    """Runs a flow like `jobflow.run_locally`, but keeps a journal from which a stopped run continues.
+    """Runner of a flow like `jobflow.run_locally`, with a journal from which a stopped run continues.
 
-    The journal holds data and no functions: which jobs there are, which started, and how they ended. To continue, the
-    same flow is given once more. A job that ended is not run again, unless jobs that it made are still to run: then it
-    makes them again, from the same inputs, and they get the uuids that they had. A job whose function takes ``made``
-    gets its stored output there. A flow with other jobs than those in the journal is refused.
+    The journal holds data and no functions: the jobs, their starts and their ends. To continue, give the same flow
+    again. A job that ended does not run again, unless jobs that it made must still run. Then it makes them again from
+    the same inputs, and they get their former uuids. A job whose function takes ``made`` gets its stored output there.
+    A flow with other jobs than the journal is refused.
 
     A job fails alone: only jobs that cannot do without its output are skipped. A failed job of a single candidate
     stays failed, as its comparison says; any other failed job is run again by the next run, with all that came after
@@ -98,19 +98,19 @@ class LocalRun:
     _number: int = field(default=0, init=False)
 
     def run(self, flow: Flow, rerun_failed: bool = False) -> None:
-        """Run a flow, or continue with it.
+        """Run or continue a flow.
 
         Parameters
         ----------
         flow : Flow
-            The flow; to continue, the same one made again.
+            The flow; to continue, the same flow made again.
         rerun_failed : bool
-            Run candidates again of which a job failed before.
+            Run candidates again that have a failed job.
 
         Raises
         ------
         StoreError
-            The flow is not the one in the journal, or a store cannot be read or written.
+            The journal holds another flow, or a store cannot be read or written.
         """
         started = self._journal.flow()
         if started is None:
@@ -131,7 +131,7 @@ class LocalRun:
         return Journal(self.journal)
 
     def keep_first_job(self) -> None:
-        """Forget all jobs but the first one of the flow and the jobs that it made, and remove their outputs."""
+        """Forget all jobs except the first job of the flow and the jobs that it made, and remove their outputs."""
         self._entries = self._journal.entries()
         later = {row.uuid for row in (self._journal.flow() or ()) if row.index is not None} - {self._first_job()}
         first = min((entry.number for entry in self._entries.values() if entry.uuid in later), default=None)
@@ -144,7 +144,7 @@ class LocalRun:
         return next((row.uuid for row in self._journal.flow() or () if row.index is not None), None)
 
     def failures(self) -> dict[str, str]:
-        """Return why jobs failed, by uuid, in the order they did."""
+        """Return the reasons of failed jobs by uuid, in the order of failure."""
         failed = [entry for entry in self._entries.values() if entry.state == "failed"]
         return {entry.uuid: entry.reason for entry in sorted(failed, key=lambda entry: entry.number)}
 
@@ -153,7 +153,7 @@ class LocalRun:
         self._entries.update((entry.entry, entry) for entry in entries)
 
     def _forget(self, entries: list[JobEntry]) -> None:
-        # Kept in the journal: a job folder without an entry is the sign of a journal that lost some.
+        # Kept in the journal: a job folder without an entry shows that the journal lost entries.
         self._write(*(entry.model_copy(update={"state": "forgotten", "deaths": 0, "flows": []}) for entry in entries))
 
     def _forget_failed_stages(self) -> None:
@@ -175,7 +175,7 @@ class LocalRun:
             self._write(died)
 
     def _find_unfinished(self) -> set[str]:
-        """Return the keys of the jobs that ended, but made jobs that are still to run."""
+        """Return the keys of the jobs that ended but made jobs that must still run."""
         makers = {row.entry: key for key, entry in self._entries.items() for row in entry.rows}
         unfinished: set[str] = set()
         for made in makers:
@@ -188,9 +188,9 @@ class LocalRun:
         return unfinished
 
     def _run_all(self, flow: Flow) -> None:
-        """Run the jobs of a flow, each when its parents have ended, and in its place the jobs that it makes."""
+        """Run each job of a flow after its parents have ended, and in its place the jobs that it makes."""
         waiting = self._queue(flow, ())
-        # How many jobs wait that are, or were made by, a job of this uuid.
+        # Number of waiting jobs that have this uuid or were made by a job of this uuid.
         waits = Counter(uuid for turn in waiting for uuid in {turn.job.uuid, *turn.makers})
         while waiting:
             ready = (place for place, turn in enumerate(waiting) if not any(waits[uuid] for uuid in turn.parents))
@@ -216,7 +216,7 @@ class LocalRun:
         return entry is not None and not entry.has_ended and entry.deaths > 0 and entry.candidate_id is not None
 
     def _run_job(self, job: Job, parents: list[str]) -> list[Flow]:
-        """Run one job unless it has ended, and return the flows it asked for."""
+        """Run one job unless it has ended, and return the flows that it made."""
         entry = self._entries.get(f"{job.uuid}:{job.index}")
         if entry is not None and entry.has_ended:
             return self._reuse(job, entry)
@@ -228,7 +228,7 @@ class LocalRun:
         try:
             return self._run_started(job, started)
         except BaseException:
-            # The process does not die of the job: Ctrl-C, a full disk.
+            # This stop is not due to the job: Ctrl-C, a full disk.
             if self._entries[started.entry] is started:
                 with suppress(StoreError):
                     self._write(started.model_copy(update={"state": "forgotten"}))
@@ -285,7 +285,7 @@ class LocalRun:
             self.stopped.add(ended.uuid)
 
     def _reuse(self, job: Job, entry: JobEntry) -> list[Flow]:
-        """Return what a job that ended made, if not all of that has ended too."""
+        """Return the flows that an ended job made, if one of their jobs has not ended."""
         self._note(entry)
         self.report("reused", job)
         if entry.entry in self._unfinished:
@@ -304,7 +304,7 @@ class LocalRun:
             rows += self._entries[row.entry].rows
 
     def _make_again(self, job: Job, entry: JobEntry) -> list[Flow]:
-        """Return the flows that a job made, with nothing stored."""
+        """Return the flows that a job made, without storing anything."""
         store = self.job_store
         if "made" in signature(job.function).parameters:
             job.function_kwargs["made"] = store.get_output(job.uuid, which=job.index, load=True)

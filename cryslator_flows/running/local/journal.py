@@ -1,4 +1,4 @@
-"""The journal of a run: which jobs there are, which started and how they ended, as plain data."""
+"""The journal of a run: its jobs, their starts and their ends, as plain data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FLOW = "flow"
 
 
 class JobRow(BaseModel):
-    """A job in the outline of a flow, or a flow in it, which has no index."""
+    """A job in the outline of a flow; or a flow in it, which has no index."""
 
     uuid: str = Field(description="Its uuid")
     name: str = Field(description="Its name")
@@ -39,30 +39,30 @@ class JobRow(BaseModel):
 class JobEntry(BaseModel):
     """A job in the journal."""
 
-    entry: str = Field(description="Uuid and index of the job, with a colon between")
+    entry: str = Field(description="Uuid and index of the job, joined by a colon")
     uuid: str = Field(description="Uuid of the job")
-    number: int = Field(description="Number of the job, from 1 in the order they started")
+    number: int = Field(description="Number of the job, from 1 in the order of starts")
     candidate_id: str | None = Field(None, description="The job's candidate; None for a job of a whole stage")
-    state: JobState = Field(description="How far the job is; a forgotten job runs again")
-    deaths: int = Field(0, description="How often the process died while the job ran")
+    state: JobState = Field(description="State of the job; a forgotten job runs again")
+    deaths: int = Field(0, description="Number of times that the process died while the job ran")
     flows: list[list[JobRow]] = Field(default_factory=list, description="Outlines of the flows that the job made")
-    stop_children: bool = Field(False, description="The job wants no job to run that depends on it")
-    reason: str = Field("", description="Why the job failed, in one line")
+    stop_children: bool = Field(False, description="True if no job may run that depends on this job")
+    reason: str = Field("", description="Reason of the failure, in one line")
     traceback: str = Field("", description="The traceback of a failed job")
 
     @property
     def has_ended(self) -> bool:
-        """True if the job is not to run again."""
+        """True if the job must not run again."""
         return self.state in ("done", "failed", "skipped")
 
     @property
     def rows(self) -> Iterator[JobRow]:
-        """Return the jobs that the job made."""
+        """Yield the jobs that the job made."""
         return (row for outline in self.flows for row in outline if row.index is not None)
 
 
 class Journal:
-    """Reads and writes the journal of a run.
+    """Access to the journal of a run, to read and write it.
 
     Parameters
     ----------
@@ -74,49 +74,49 @@ class Journal:
         self.store = store
 
     def flow(self) -> list[JobRow] | None:
-        """Return the outline of the flow that was started; None before."""
+        """Return the outline of the started flow; None before a start."""
         row = self.store.query_one({"entry": FLOW})
         with _readable(self.store):
             return None if row is None else [JobRow.model_validate(part) for part in row["jobs"]]
 
     def start(self, flow: Flow) -> list[JobRow]:
-        """Write down the flow that starts."""
+        """Store the outline of the flow that starts."""
         rows = outline(flow)
         self.store.update({"entry": FLOW, "jobs": [row.model_dump() for row in rows]}, key="entry")
         return rows
 
     def restart(self) -> None:
         """Forget all jobs, and the flow."""
-        # Jobs stay in the journal: a job folder without an entry is the sign of a journal that lost some.
+        # Jobs stay in the journal: a job folder without an entry shows that the journal lost entries.
         self.write(entry.model_copy(update={"state": "forgotten", "flows": []}) for entry in self.entries().values())
         self.store.remove_docs({"state": {"$exists": False}})
 
     def entries(self) -> dict[str, JobEntry]:
-        """Return all jobs that started, by their key."""
+        """Return all started jobs by their key."""
         rows = list(self.store.query({"state": {"$exists": True}}))
         with _readable(self.store):
             return {row["entry"]: JobEntry.model_validate(row) for row in rows}
 
     def write(self, entries: Iterable[JobEntry]) -> None:
-        """Write down how far jobs are, all or none."""
+        """Store the states of jobs, all or none."""
         if rows := [entry.model_dump() for entry in entries]:
             self.store.update(rows, key="entry")
 
 
 @contextmanager
 def _readable(store: Store) -> Iterator[None]:
-    """Make one clear error of rows that this module does not write."""
+    """Raise one clear error for rows that this module did not write."""
     try:
         yield
     except (KeyError, TypeError, ValidationError) as error:
         raise StoreError(
             f"{store.name}: is not a journal of this version of cryslator-flows; start in another folder, and keep "
-            "what was relaxed with --reuse"
+            "its relaxations with --reuse"
         ) from error
 
 
 def outline(work: Flow | Job) -> list[JobRow]:
-    """Return the flows and jobs of a flow, each flow before what it holds.
+    """Return the flows and jobs of a flow, each flow before its content.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def outline(work: Flow | Job) -> list[JobRow]:
 
 
 def other_flow(name: str, where: str) -> StoreError:
-    """Return the error for a flow that is not the one in the journal.
+    """Return the error for a flow that differs from the flow in the journal.
 
     Parameters
     ----------
@@ -140,18 +140,18 @@ def other_flow(name: str, where: str) -> StoreError:
         The journal.
     """
     return StoreError(
-        f"{where}: job {name!r} is not what ran here before; undo what changed since (the packages, the relax maker, "
-        "the journal), or start in another folder and keep what was relaxed with --reuse"
+        f"{where}: job {name!r} differs from the job that ran here before; undo the change (packages, relax maker, "
+        "journal), or start in another folder and keep the relaxations with --reuse"
     )
 
 
 def with_uuids(made: Flow, before: list[JobRow], where: str) -> Flow:
-    """Return a flow that was made again, with the uuids it had before.
+    """Return a flow that was made again, with its former uuids.
 
     Parameters
     ----------
     made : Flow
-        The flow as it is made now.
+        The new flow.
     before : list of JobRow
         Its outline in the journal.
     where : str

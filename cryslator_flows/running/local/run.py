@@ -1,4 +1,4 @@
-"""Run a campaign on this machine in a folder that it can be resumed from."""
+"""The run of a campaign on this machine, in a folder from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class CampaignRun:
-    """One campaign and the folder that it runs in.
+    """One campaign and its folder.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class CampaignRun:
     path : Path or str
         Its folder.
     reuse : sequence of Path or str
-        Folders of other campaigns, whose relaxations are not made again. Looked at when the campaign starts.
+        Folders of other campaigns, whose relaxations are reused. They are read when the campaign starts.
     """
 
     def __init__(self, campaign: CampaignSettings, path: Path | str, reuse: Sequence[Path | str] = ()) -> None:
@@ -46,28 +46,27 @@ class CampaignRun:
         self.failures: dict[str, str] = {}
 
     def run(self, report: Report, rerun_failed: bool = False) -> CampaignSummary:
-        """Run the campaign, or what is left of it.
+        """Run the campaign, or its remaining jobs.
 
         Parameters
         ----------
         report : callable
-            Called with everything that happens and its job.
+            Called with each happening and its job.
         rerun_failed : bool
             Run candidates again whose relaxations failed before.
 
         Returns
         -------
         CampaignSummary
-            Also in the store.
+            The summary, which is also in the store.
 
         Raises
         ------
         CampaignError
-            The campaign file changed since the campaign was started, a potential is not installed, or enumeration or
-            translation failed.
-        StoreError
-            The folder cannot be written, another process runs there, or the flow of the campaign is not the one that
-            was started there.
+            The campaign file changed since the start, a potential is not installed, or enumeration or translation
+            failed.
+            StoreError
+                The folder cannot be written, another process runs there, or another flow was started there.
         """
         with sole_owner(self.folder.path), self.folder.opened() as folder:
             changed = self._start()
@@ -84,17 +83,17 @@ class CampaignRun:
         settings = self.campaign.to_maker().settings_key() if self.reuse else None
         for other in self.reuse:
             if not other.exists:
-                raise CampaignError(f"{other.path}: no campaign was run in this folder, there is nothing to reuse")
+                raise CampaignError(f"{other.path}: no campaign was run in this folder; give another")
             with other.opened():
                 yield from (item for item in other.results().comparisons() if item.settings == settings)
 
     def _start(self) -> bool:
-        """Start the campaign, or refuse one that changed if what is done depends on the change.
+        """Start the campaign; refuse a changed campaign if its finished jobs depend on the change.
 
         Returns
         -------
         bool
-            The campaign is to be made again from the selection on.
+            True if the jobs from the selection on must be made again.
         """
         content = self.folder.content
         if content is None or not self.folder.journal.count({"state": "done"}):
@@ -104,7 +103,7 @@ class CampaignRun:
         translated, relaxed = (
             self.folder.job_store.count({"metadata.stage": stage}) for stage in ("translate", "relax")
         )
-        # A model that was repaired where it is needs no other jobs.
+        # A model that was repaired in place needs no other jobs.
         repaired = changed == ["model"] and json.loads(content)["model"] == self.campaign.model
         if (changed == ["relaxation"] and not relaxed) or (repaired and not translated):
             return True
@@ -115,12 +114,12 @@ class CampaignRun:
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
                 f"{self.folder.path}; change it back, or give another folder with --output "
-                f"and, to keep what was relaxed with the same settings, --reuse {self.folder.path}"
+                f"and, to keep relaxations with the same settings, --reuse {self.folder.path}"
             )
         return False
 
     def _check_installed(self) -> None:
-        """Refuse a campaign whose interatomic potentials are not installed: all its relaxations would fail here."""
+        """Refuse a campaign if its interatomic potentials are not installed: all relaxations would fail here."""
         from cryslator_flows.engines.by_name import check_installed
         from cryslator_flows.flows.relaxation_comparison import PRERELAXED
 
@@ -138,18 +137,18 @@ class CampaignRun:
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: not finished ({reason}); fix that and give the same command again"
             )
-        # Of now: candidates may have run again since the summary was stored.
+        # The current one: candidates may have run again since the summary was stored.
         return results.current_summary(results.comparisons())
 
 
 @contextmanager
 def progress_bar() -> Iterator[Report]:
-    """Show one bar for all jobs known so far; the packages underneath stay silent meanwhile.
+    """Show one bar for all known jobs, and silence other packages meanwhile.
 
     Yields
     ------
     callable
-        What `LocalRun` reports to.
+        The `report` of `LocalRun`.
     """
     with warnings.catch_warnings(), progress_bars() as progress:
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""A jobflow-remote project, opened so that whatever it lacks is one clear error before anything is submitted."""
+"""A jobflow-remote project; each missing part is one clear error before anything is submitted."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from cryslator_flows.campaign.remote_settings import StageSettings
     from cryslator_flows.crystals.packing import TranslatedCandidates
 
-# Candidates that one flow relaxes: some thousands of jobs, where a flow of 80,000 no longer fits into a document.
+# Candidates that one flow relaxes, in some thousands of jobs. A flow of 80,000 jobs does not fit into a document.
 RELAXED_PER_FLOW = 500
-DATABASE_PATIENCE = 5000  # ms, instead of MongoDB's own 30 s
+DATABASE_PATIENCE = 5000  # ms, instead of MongoDB's default of 30 s
 
 
 @dataclass
@@ -33,7 +33,7 @@ class RemoteProject:
     project : jobflow_remote.config.base.Project
         Its configuration.
     path : Path
-        The file that holds it.
+        The file of the configuration.
     """
 
     project: Project
@@ -41,17 +41,17 @@ class RemoteProject:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the project."""
         return str(self.project.name)
 
     @property
     def command(self) -> str:
-        """How jobflow-remote's commands for this project begin."""
+        """First words of jobflow-remote's commands for this project."""
         return f"jf -p {self.name}"
 
     @cached_property
     def controller(self) -> JobController:
-        """Access to its jobs and flows.
+        """Access to the jobs and flows of the project.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class RemoteProject:
 
     @property
     def job_store(self) -> JobStore:
-        """Where the outputs of its jobs are, connected.
+        """Connected JobStore with the outputs of the project's jobs.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class RemoteProject:
         Raises
         ------
         ProjectError
-            It has not.
+            The additional store is missing.
         """
         stores = self._unconnected_job_store().additional_stores  # type: ignore[has-type]  # jobflow gives no type
         if "data" not in stores:
@@ -142,7 +142,7 @@ class RemoteProject:
                 )
 
     def runs_here(self, worker: str) -> bool:
-        """Whether a worker runs on the machine of the runner."""
+        """Return True if a worker runs on the machine of the runner."""
         return bool(self.project.workers[worker].is_local)
 
 
@@ -152,12 +152,12 @@ def open_project(name: str | None = None) -> RemoteProject:
     Parameters
     ----------
     name : str or None
-        Its name; None for the one that jobflow-remote itself takes: ``JFREMOTE_PROJECT``, or the only one.
+        Its name; None for jobflow-remote's default: ``JFREMOTE_PROJECT``, or the only project.
 
     Raises
     ------
     ProjectError
-        jobflow-remote is not installed, or there is no such project, or its file has a mistake, or it has no worker.
+        jobflow-remote is not installed, the project does not exist, its file has a mistake, or it has no worker.
     """
     try:
         from jobflow_remote.config.base import ConfigError, ProjectUndefinedError
@@ -181,12 +181,12 @@ def open_project(name: str | None = None) -> RemoteProject:
 
 
 def part_name(label: str, number: int) -> str:
-    """What the metadata of a further flow of a campaign call it; the first flow has the label itself."""
+    """Return the name of a further flow of a campaign in metadata; the first flow has the label itself."""
     return f"{label}-part-{number}"
 
 
 def remaining_parts(project: RemoteProject, label: str) -> dict[int, TranslatedCandidates]:
-    """Selected candidates of a campaign whose relaxations are still to be submitted.
+    """Read the selected candidates of a campaign whose relaxations are not submitted yet.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def remaining_parts(project: RemoteProject, label: str) -> dict[int, TranslatedC
     Returns
     -------
     dict
-        By the number of the flow that is to relax them.
+        Candidates by the number of the flow that will relax them.
     """
     left = CampaignResults(project.job_store, label).remaining()
     if left is None:
@@ -225,13 +225,13 @@ def _unknown(manager: ConfigManager, name: str | None) -> str:
     name = manager.select_project_name(name)
     for path in sorted(manager.projects_folder.glob(f"{name}.*")):
         if path.suffix.lstrip(".") in manager.projects_ext:
-            return f"project {name!r}: {path} is no project file ({_mistake(path)}); mend it"
+            return f"project {name!r}: {path} is not a project file ({_mistake(path)}); fix it"
     remedy = nearest(name, manager.projects)
     return f"project {name!r}: no such jobflow-remote project in {manager.projects_folder}; {remedy}"
 
 
 def _mistake(path: Path) -> str:
-    """What is wrong with a project file, in one line."""
+    """Describe the mistake in a project file in one line."""
     from jobflow_remote.config.base import Project
     from monty.serialization import loadfn
     from pydantic import ValidationError
@@ -241,9 +241,9 @@ def _mistake(path: Path) -> str:
         Project.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        # A store that cannot be built has its whole traceback in the message.
+        # The message for a store that cannot be built has a whole traceback.
         message = first["msg"].strip().splitlines()[-1]
         return f"{'.'.join(map(str, first['loc']))}: {message}"
     except Exception as error:
         return " ".join(f"{type(error).__name__}: {error}".split())
-    return "its name is another one"
+    return "it has another name"

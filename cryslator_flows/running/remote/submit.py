@@ -1,4 +1,4 @@
-"""Submit a campaign to jobflow-remote."""
+"""Submission of a campaign to jobflow-remote."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ NO_EXEC_CONFIG: dict[str, Any] = {"export": {}}
 
 @dataclass(frozen=True)
 class Submission:
-    """A campaign that was submitted.
+    """A submitted campaign.
 
     Parameters
     ----------
     label : str
-        What its jobs, documents and ledger entries carry: the campaign's name, or NAME-2 and so on.
+        The label of its jobs, documents and ledger entries: the campaign's name, or NAME-2 and so on.
     job_ids : list of str
-        jobflow-remote's identifiers of its first jobs; the others follow from them.
+        jobflow-remote's identifiers of its first jobs, which make the others.
     workers : dict
         The worker of each stage.
     notes : list of str
-        What the user should see to.
-    n_remaining : int or None
-        For a campaign that was submitted before: of how many more candidates the relaxations were submitted now.
+        Remarks that need the user's attention.
+        n_remaining : int or None
+            For a campaign that was submitted before: the number of further candidates submitted now.
     """
 
     label: str
@@ -64,32 +64,32 @@ class Submission:
 def submit_campaign(
     campaign: CampaignSettings, project: RemoteProject, settings: RemoteSettings, again: bool = False
 ) -> Submission:
-    """Submit a campaign, once, or the relaxations that its first flow left to others.
+    """Submit a campaign once, or the relaxations that its first flow left to other flows.
 
-    A flow relaxes 500 candidates at most. What else was selected is submitted, again by 500 in a flow, when this
-    function is called once more after the selection. Candidates that another campaign of the project relaxed with the
-    same settings are not relaxed again.
+    A flow relaxes 500 candidates at most. Call this function again after the selection to submit the other selected
+    candidates, again 500 in a flow. Candidates that another campaign of the project relaxed with the same settings are
+    not relaxed again.
 
     Parameters
     ----------
     campaign : CampaignSettings
         The campaign.
     project : RemoteProject
-        Where to.
-    settings : RemoteSettings
+        The project to submit to.
+        settings : RemoteSettings
         Worker, execution configuration, resources and priority of each stage.
     again : bool
-        Submit a campaign that was submitted before, under a label of its own.
+        Submit a campaign again under a new label.
 
     Returns
     -------
     Submission
-        With the label and what the user should see to.
+        The label, the jobs and notes for the user.
 
     Raises
     ------
     ProjectError
-        The project lacks something, or has this campaign already and `again` is not given.
+        The project lacks a part, or has this campaign already and `again` is False.
     CampaignError, ModelError
         The flow cannot be made.
     """
@@ -117,14 +117,14 @@ def submit_campaign(
             job_ids += _submit_flow(flow, part_name(label, number), label, campaign, project)
         return Submission(label, job_ids, workers, notes, sum(item.n_candidates for item in parts.values()))
     maker.name = label = _free_label(campaign, project, again)
-    # References, which the select job is given the documents of; without a schema they cost nothing.
+    # References; the select job gets their documents. Without a schema they cost nothing.
     known_later = [OutputReference(uuid) for uuid in _known(maker, project)]
     flow = maker.make(campaign.templates, campaign.substitutions, known_later)
     return Submission(label, _submit_flow(flow, label, label, campaign, project), workers, notes)
 
 
 def _known(maker: ScreeningFlowMaker, project: RemoteProject) -> list[str]:
-    """Uuids of what the project's campaigns relaxed with the same settings."""
+    """Return uuids of the relaxations with the same settings in other campaigns of the project."""
     settings = maker.settings_key()
     return [] if settings is None else relaxed_before(project.job_store, settings, maker.name)
 
@@ -132,7 +132,7 @@ def _known(maker: ScreeningFlowMaker, project: RemoteProject) -> list[str]:
 def _remaining(
     campaign: CampaignSettings, project: RemoteProject
 ) -> Iterator[tuple[str, dict[int, TranslatedCandidates]]]:
-    """Labels under which this very campaign was submitted, with the parts of the selection that were not yet."""
+    """Return the labels under which this campaign was submitted, with the parts of the selection to submit."""
     for flow in _submissions(campaign, project):
         label = flow.flow_metadata["campaign"]
         if not campaign.changed_keys(flow.flow_metadata["campaign_file"]) and (
@@ -142,25 +142,25 @@ def _remaining(
 
 
 def _submissions(campaign: CampaignSettings, project: RemoteProject) -> list[FlowInfo]:
-    """The first flow of each submission of a campaign of this name, the latest first."""
+    """Return the first flow of each submission of a campaign of this name, the latest first."""
     flows = project.controller.get_flows_info(metadata={"campaign_name": campaign.name}, sort=[("created_on", -1)])
     return [flow for flow in flows if flow.flow_metadata["part"] == flow.flow_metadata["campaign"]]
 
 
 def stage_configs(campaign: CampaignSettings, project: RemoteProject, settings: RemoteSettings) -> StageConfigs:
-    """The ``manager_config`` of the jobs of each stage.
+    """Make the ``manager_config`` of the jobs of each stage.
 
-    jobflow-remote hands worker, execution configuration and resources of a job on to the jobs it makes while running,
-    unless these say otherwise. So all of them do.
+    jobflow-remote passes worker, execution configuration and resources of a job on to the jobs that it makes, unless
+    these have settings. So all jobs get settings.
 
     Parameters
     ----------
     campaign : CampaignSettings
-        Where it reads files, enumeration runs on a worker of this machine unless the settings name one for it.
+        If it reads files, enumeration runs on a worker of this machine, unless the settings name a worker for it.
     project : RemoteProject
         The project.
     settings : RemoteSettings
-        What the user wants.
+        The user's settings.
     """
     workers = list(project.project.workers)
     configs: StageConfigs = {}
@@ -180,28 +180,28 @@ def stage_configs(campaign: CampaignSettings, project: RemoteProject, settings: 
 
 
 def _submit_flow(flow: Flow, part: str, label: str, campaign: CampaignSettings, project: RemoteProject) -> list[str]:
-    """Submit one of the flows of a campaign; `part` is the label itself for the first one."""
+    """Submit one of the flows of a campaign; `part` is the label itself for the first flow."""
     from jobflow_remote import submit_flow
 
     metadata = {"campaign": label, "part": part, "campaign_name": campaign.name, "campaign_file": campaign.content()}
-    # Two processes that submit one campaign at the same moment collide here, since the database has a uuid only once.
+    # Two processes that submit one campaign at the same moment collide here: the database accepts a uuid only once.
     whole = Flow([flow], output=flow.output, name=label, uuid=str(uuid5(NAMESPACE_URL, part)), metadata=metadata)
-    # Whatever looks for a campaign looks for these.
+    # All searches for a campaign use these.
     project.controller.jobs.create_index("job.metadata.campaign", background=True)
     project.job_store.ensure_index("metadata.campaign")
     try:
-        # What other campaigns relaxed comes from outside the flow.
+        # Relaxations of other campaigns come from outside the flow.
         return submit_flow(whole, project=project.name, allow_external_references=True)
     except ValueError as error:
         if "duplicate key" not in str(error):
             raise
         raise ProjectError(
-            f"campaign {campaign.name!r}: another process is submitting it to project {project.name!r}"
+            f"campaign {campaign.name!r}: another process is submitting it to project {project.name!r}; wait for it"
         ) from error
 
 
 def _free_label(campaign: CampaignSettings, project: RemoteProject, again: bool) -> str:
-    """The label to submit under; refuses a campaign that is there already, unless `again`."""
+    """Return the label to submit under; refuse an existing campaign unless `again`."""
     earlier = _submissions(campaign, project)
     if not _is_taken(campaign.name, project):
         return campaign.name
@@ -240,7 +240,7 @@ def _describe(flow: FlowInfo, project: RemoteProject) -> str:
 
 
 def _template_files(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
-    """Key and path of what the enumeration reads from the disk."""
+    """Yield key and path of the files that the enumeration reads."""
     for number, source in enumerate(campaign.templates):
         if isinstance(source, FileTemplates):
             yield f"templates.{number}.path", str(source.path)
@@ -250,14 +250,14 @@ def _template_files(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
 
 
 def _model_folder(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
-    """Key and path of a model that does not come with the package."""
+    """Yield key and path of a model that does not come with the package."""
     folder = find_model(campaign.model).path
     if folder == Path(campaign.model) or folder.parent in SETTINGS.model_dirs:
         yield "model", str(folder)
 
 
 def _learnt_from(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
-    """Key and path of what rounds of active learning read from the disk."""
+    """Yield key and path of the files that rounds of active learning read."""
     if campaign.rounds is not None:
         yield from _model_folder(campaign)
         if campaign.rounds.replay is not None:
@@ -265,7 +265,7 @@ def _learnt_from(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
 
 
 def _hidden_files(campaign: CampaignSettings, project: RemoteProject, configs: StageConfigs) -> Iterator[str]:
-    """Notes on files of this machine that workers on other machines need."""
+    """Yield notes on files of this machine that workers on other machines need."""
     needed: dict[str, Iterator[tuple[str, str]]] = {
         "enumerate": _template_files(campaign),
         "translate": _model_folder(campaign),
@@ -276,12 +276,12 @@ def _hidden_files(campaign: CampaignSettings, project: RemoteProject, configs: S
         for key, path in [] if project.runs_here(worker) else files:
             yield (
                 f"{key}: {path} is read by the {stage} stage, which worker {worker!r} runs on another machine; "
-                "it must be there under the same path"
+                "copy it there under the same path"
             )
 
 
 def missing_ledgers(maker: ScreeningFlowMaker, project: RemoteProject, configs: StageConfigs) -> Iterator[str]:
-    """Notes on stages whose jobs do not know the ledger of spent steps, if the relaxations write one."""
+    """Yield notes on stages whose jobs have no ledger of steps, if the relaxations write one."""
     if maker.select_maker.relax_maker is None:
         return
     relax_maker = maker.select_maker.relax_maker.comparison_maker.relax_maker
