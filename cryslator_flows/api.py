@@ -1,4 +1,4 @@
-"""The public interface beside the translator: a campaign from file to results."""
+"""The public interface of campaigns, from file to results."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Campaign(CampaignSettings):
     def run(
         self, folder: Path | str | None = None, rerun_failed: bool = False, reuse: Sequence[Path | str] = ()
     ) -> CampaignFrames:
-        """Run the campaign on this machine, or what is left of it, as ``cryslator screen`` does.
+        """Run the campaign, or its remaining jobs, on this machine, as ``cryslator screen`` does.
 
-        Interrupt it whenever you like: the next call goes on where it stopped. The folder then holds the files that
-        ``cryslator screen`` leaves, `report.html` to look at among them.
+        Interrupt it at any time; the next call continues where it stopped. The folder then holds the files of
+        ``cryslator screen``, with the page `report.html`.
 
         Parameters
         ----------
@@ -42,17 +42,17 @@ class Campaign(CampaignSettings):
         rerun_failed : bool
             Run candidates again whose relaxations failed before.
         reuse : sequence of Path or str
-            Folders of other campaigns: what they relaxed is not relaxed again.
+            Folders of other campaigns, whose relaxations are reused.
 
         Returns
         -------
         CampaignFrames
-            As from `results`.
+            The same as from `results`.
 
         Raises
         ------
         CampaignError
-            The campaign changed since it was started in this folder, or enumeration or translation failed.
+            The campaign changed since its start in this folder, or enumeration or translation failed.
         StoreError
             The folder cannot be written, or another process runs there.
         """
@@ -67,28 +67,28 @@ class Campaign(CampaignSettings):
     def results(
         self, folder: Path | str | None = None, project: str | None = None, name: str | None = None
     ) -> CampaignFrames:
-        """What the campaign left so far, as DataFrames, wherever it runs or ran.
+        """Return the results of the campaign so far as DataFrames, from any place where it runs or ran.
 
-        All translated candidates are read into memory, where 100,000 take 70 MB and a second
-        (``python -m tests.benchmarks.results`` measures it). Millions are better read in chunks of some thousands, one
-        in memory at a time, by `CampaignResults.chunks`, which `find_started` leads to.
+        All translated candidates are read into memory. 100,000 take 70 MB and one second
+        (``python -m tests.benchmarks.results`` measures it). For millions read `CampaignResults.chunks`, see
+        `find_started`: it holds one chunk of some thousands in memory at a time.
 
         Parameters
         ----------
         folder : Path, str or None
             The campaign folder, ``runs/NAME`` if None.
         project : str or None
-            The jobflow-remote project. None for the campaign folder if there is one, else the project that the
-            campaign file names, else jobflow-remote's own default.
+            The jobflow-remote project. If None: the campaign folder if there is one, else the project in the campaign
+            file, else jobflow-remote's default project.
         name : str or None
-            What ``cryslator submit --again`` called the run, NAME-2 and so on; the campaign's own name if None.
+            Name of the run by ``cryslator submit --again``, NAME-2 and so on; the campaign's name if None.
 
         Raises
         ------
         CampaignError
-            There are no results of that name yet; the message has the nearest name or all that there are.
-        ProjectError
-            There is no campaign folder, and the project cannot be opened.
+            No results of this name exist yet; the message has the nearest name or all names.
+            ProjectError
+                The campaign folder does not exist, and the project cannot be opened.
         """
         with find_started(name or self.name, project, folder, self.jobflow_remote.project) as started:
             return CampaignFrames.read(started.results)
