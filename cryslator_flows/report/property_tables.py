@@ -1,4 +1,4 @@
-"""Table and picture of how far starts and their electrons are from the relaxed structures."""
+"""Table and picture of the errors of starts and their electrons against the relaxed structures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLORS: dict[Start, str] = {
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """One kind of error: its name, its unit and its absolute value, None where unknown."""
+    """One kind of error: its name, its unit and its absolute value, None if unknown."""
 
     name: str
     unit: str
@@ -67,24 +67,24 @@ QUANTITIES = (
 
 
 def measured(comparisons: list[PropertyComparison]) -> list[PropertyComparison]:
-    """The comparisons in which no test double of an engine had a part."""
+    """Return the comparisons without a test double of an engine."""
     return [comparison for comparison in comparisons if not comparison.synthetic]
 
 
 def paired_errors(comparisons: list[PropertyComparison], quantity: ErrorKind) -> dict[Start, list[float]]:
-    """Absolute errors of the starts, over the candidates for which those of all starts are known.
+    """Collect absolute errors of the starts, over the candidates with known errors of all starts.
 
     Parameters
     ----------
     comparisons : list of PropertyComparison
-        Comparisons; those of test doubles are left out. Starts that occur in any of the others are starts.
+        Comparisons; comparisons of test doubles are left out. A start counts if it occurs in any other comparison.
     quantity : Quantity
-        Which errors.
+        The kind of errors.
 
     Returns
     -------
     dict
-        For each start the errors in the order of the candidates; empty lists where no candidate has all.
+        For each start the errors in the order of the candidates; empty lists if no candidate has all errors.
     """
     comparisons = measured(comparisons)
     starts = [start for start in STARTS if any(start in comparison.errors for comparison in comparisons)]
@@ -99,7 +99,7 @@ def paired_errors(comparisons: list[PropertyComparison], quantity: ErrorKind) ->
 
 
 def _cells(comparisons: list[PropertyComparison]) -> list[list[str]]:
-    """The lines of the table: its head, and for each quantity what the head says."""
+    """Return the lines of the table: its head, then one line for each quantity."""
     lines = []
     starts: list[Start] = []
     for quantity in QUANTITIES:
@@ -108,7 +108,7 @@ def _cells(comparisons: list[PropertyComparison]) -> list[list[str]]:
         means = [f"{np.mean(values):.{quantity.digits}f}" if values else "-" for values in errors.values()]
         nearer = farther = "-"
         if errors.get("unrelaxed") and errors.get("translated"):
-            # Atoms that symmetry holds in place differ by rounding errors.
+            # Atoms that symmetry keeps in place differ by rounding errors.
             gain = np.round(np.subtract(errors["unrelaxed"], errors["translated"]), quantity.digits + 2)
             nearer, farther = f"{np.mean(gain > 0):.0%}", f"{np.mean(gain < 0):.0%}"
         lines.append([quantity.label, str(len(next(iter(errors.values()), []))), *means, nearer, farther])
@@ -131,8 +131,8 @@ def _notes(comparisons: list[PropertyComparison]) -> list[str]:
         "the rest is equal."
     )
     about_fermi = (
-        "The Fermi level is on the engine's own zero of energy, which follows the volume of the cell; where there is a "
-        "gap it is its middle."
+        "The Fermi level is relative to the engine's zero of energy, which depends on the volume of the cell. With a "
+        "gap it is the middle of the gap."
     )
     notes = [
         f"Engine: {_engines(comparisons)}.",
@@ -155,17 +155,17 @@ def _notes(comparisons: list[PropertyComparison]) -> list[str]:
 
 
 def properties_table(comparisons: list[PropertyComparison]) -> Table:
-    """Mean absolute errors of each start against the relaxed structures.
+    """Make a table of mean absolute errors of each start against the relaxed structures.
 
     Parameters
     ----------
     comparisons : list of PropertyComparison
-        Comparisons; those of test doubles are left out and counted below the table.
+        Comparisons; comparisons of test doubles are left out and counted below the table.
 
     Returns
     -------
     Table
-        One row for each quantity, over the candidates for which the errors of all starts are known.
+        One row for each quantity, over the candidates with known errors of all starts.
     """
     head, *rows = _cells(comparisons)
     table = Table(title="Mean absolute errors against the relaxed structure", title_justify="left", box=box.SIMPLE_HEAD)
@@ -179,7 +179,7 @@ def properties_table(comparisons: list[PropertyComparison]) -> Table:
 
 
 def properties_markdown(comparisons: list[PropertyComparison]) -> str:
-    """The same table as `properties_table` in Markdown, its notes below."""
+    """Make the table of `properties_table` in Markdown, with its notes below."""
     head, *rows = _cells(comparisons)
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -194,7 +194,7 @@ def plot_properties(path: Path, comparisons: list[PropertyComparison]) -> Path:
     path : Path
         The picture to write.
     comparisons : list of PropertyComparison
-        Comparisons; those of test doubles are left out.
+        Comparisons; comparisons of test doubles are left out.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def plot_properties(path: Path, comparisons: list[PropertyComparison]) -> Path:
     Raises
     ------
     DataError
-        Nothing was measured.
+        No comparison is a measurement.
     """
     if not any(comparison.errors for comparison in measured(comparisons)):
         raise DataError(
@@ -226,7 +226,7 @@ def plot_properties(path: Path, comparisons: list[PropertyComparison]) -> Path:
 
 
 def _draw(axis: Any, quantity: ErrorKind, errors: dict[Start, list[float]]) -> None:
-    """Bars of the means with the candidates above them, those of one candidate joined by a line."""
+    """Draw bars of the means, with points of the candidates; a line joins the points of one candidate."""
     n_pairs = len(next(iter(errors.values())))
     axis.set_title(f"{quantity.name}, n = {n_pairs}", fontsize=10.5)
     axis.set_ylabel(quantity.unit.replace("A", "Å") or "fraction of the cell")

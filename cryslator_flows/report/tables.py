@@ -1,4 +1,4 @@
-"""Tables, files and the picture that a finished campaign leaves."""
+"""Tables of a campaign, and the picture of its savings."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 SHORT_OUTCOMES: dict[Outcome, str] = {
     "same minimum": "same", "ended lower": "lower", "ended higher": "higher", "unconverged": "unfinished",
 }  # fmt: skip
-# Colour, shape and diameter in points: later starts are drawn smaller, above those whose steps they share.
+# Colour, shape and diameter in points: later starts are smaller, above earlier starts with the same steps.
 MARKERS: dict[Start, tuple[str, str, float]] = {
     "translated": ("#2a9d8f", "o", 8), "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#9b5de5", "D", 4),
 }  # fmt: skip
-# Ends as signs, where words for all starts would not fit into a table.
+# Ends as signs, for tables in which words for all starts would not fit.
 ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Empty table; columns whose name begins with '>' are numbers."""
+    """Make an empty table; columns whose name begins with '>' are numbers."""
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
     table.pad_edge, table.collapse_padding = False, True
     for column in columns:
@@ -56,7 +56,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def funnel_table(summary: CampaignSummary) -> Table:
-    """How many candidates are left after each stage."""
+    """Make a table of the number of candidates after each stage."""
     counts = summary.counts
     table = _table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
@@ -76,7 +76,7 @@ def funnel_table(summary: CampaignSummary) -> Table:
 
 
 def rounds_table(summary: CampaignSummary) -> Table:
-    """What each round of active learning relaxed and learnt."""
+    """Make a table of the relaxations and the learning of each round of active learning."""
     table = _table(
         "Rounds of active learning", ">round", ">relaxed", ">converged", ">error (eV/atom)", ">pairs so far",
         ">lowest so far", "",
@@ -86,7 +86,7 @@ def rounds_table(summary: CampaignSummary) -> Table:
         table.add_row(
             str(item.round), str(len(item.batch)), str(item.relaxed), error, str(item.pairs), *describe_lowest(item)
         )
-    table.caption = "Error: mean absolute. Predicted, here and below: before a batch was relaxed and learnt."
+    table.caption = "Error: mean absolute. Predictions, here and below: before a batch was relaxed and learnt."
     for item in summary.rounds:
         if item.not_learnt is not None:
             table.caption += f"\nRound {item.round} learnt nothing: {item.not_learnt}."
@@ -94,14 +94,14 @@ def rounds_table(summary: CampaignSummary) -> Table:
 
 
 def describe_lowest(outcome: RoundOutcome) -> tuple[str, str]:
-    """Lowest formation energy by the engine up to a round, in eV/atom, and whose it is."""
+    """Return the lowest formation energy by the engine up to a round, in eV/atom, and its candidate."""
     if outcome.lowest_energy is None:
         return "-", ""
     return f"{outcome.lowest_energy:.3f}", outcome.lowest_formula or ""
 
 
 def ends_table(summary: CampaignSummary) -> Table:
-    """How many relaxations from each start ended how, beside those that enter the savings."""
+    """Make a table of the numbers of relaxations from each start by outcome."""
     names = [SHORT_OUTCOMES.get(outcome, outcome) for outcome in OUTCOMES]
     columns = ["start", *(f">{name}" for name in names), *([">guard"] if summary.guarded else [])]
     table = _table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
@@ -109,12 +109,12 @@ def ends_table(summary: CampaignSummary) -> Table:
         numbers = [outcomes.get(outcome, 0) for outcome in OUTCOMES]
         table.add_row(start, *map(str, [*numbers, summary.guarded.get(start, 0)][: len(columns) - 1]))
     if summary.guarded:
-        table.caption = "Guard: sent back to the unrelaxed structure after a bad first step."
+        table.caption = "Guard: restarted from the unrelaxed structure after a bad first step."
     return table
 
 
 def describe_interval(savings: Savings) -> str:
-    """The 95 % interval of a saving as text."""
+    """Return the 95 % interval of a saving as text."""
     if savings.interval is None:
         return f"needs {LEAST_PAIRS} pairs"
     low, high = savings.interval
@@ -126,7 +126,7 @@ def _mean(steps: float) -> str:
 
 
 def describe_prerelaxations(prerelaxations: list[Prerelaxations]) -> list[str]:
-    """A sentence for each start that an interatomic potential made: what that took."""
+    """Describe in a sentence the cost of each start that an interatomic potential made."""
     sentences = []
     for item in prerelaxations:
         steps = "?" if item.ionic_steps is None else f"{item.ionic_steps:.1f}"
@@ -147,13 +147,13 @@ def _p_value(savings: Savings) -> str:
 
 
 def savings_table(summary: CampaignSummary) -> Table:
-    """What other starts saved over the unrelaxed one."""
+    """Make a table of the savings of other starts over the unrelaxed start."""
     table = _table(
         f"Mean steps, unrelaxed -> other start, of pairs that reached the same minimum "
         f"({', '.join(summary.engines) or 'no engine'})",
         "steps, start", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
     )  # fmt: skip
-    # The only column that may take two lines.
+    # Only this column may take two lines.
     table.columns[0].no_wrap = False
     quantity = None
     for item in summary.savings:
@@ -195,20 +195,20 @@ def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def savings_markdown(comparisons: list[RelaxationComparison], translation_seconds: float | None = None) -> str:
-    """What other starts saved over the unrelaxed one, and how all relaxations ended, as two tables in Markdown.
+    """Make two tables in Markdown: savings over the unrelaxed start, and outcomes of all relaxations.
 
     Parameters
     ----------
     comparisons : list of RelaxationComparison
-        All that were made, whatever their end.
+        All comparisons, with any outcome.
     translation_seconds : float or None
-        What translating one candidate cost, in s, see `CampaignSummary`; None where unknown.
+        Time of the translation of one candidate, in s, see `CampaignSummary`; None if unknown.
 
     Returns
     -------
     str
-        A row for each kind of step and start, then a row for each start, then the costs of translation and of
-        potentials. Relaxations by a test double of an engine are in the second table only.
+        A row for each kind of step and start, then a row for each start, then the costs of translation and potentials.
+        Relaxations by a test double of an engine are in the second table only.
     """
     savings = [
         [
@@ -239,9 +239,9 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
 
 
 def describe_steps(comparison: RelaxationComparison, start: Start) -> str:
-    """Ionic and, where there are any, electronic steps from a start as text.
+    """Return ionic and electronic steps from a start as text; ionic steps alone without electronic ones.
 
-    ``+`` follows those of an unfinished relaxation, ``?`` those of one of which nothing says whether it converged.
+    ``+`` follows the steps of an unfinished relaxation, ``?`` the steps of a relaxation of unknown convergence.
     """
     relaxation = comparison.relaxation(start)
     if relaxation is None:
@@ -259,7 +259,7 @@ def describe_steps(comparison: RelaxationComparison, start: Start) -> str:
 
 
 def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
-    """The relaxed candidates, with the steps from every start that occurs."""
+    """Make a table of the relaxed candidates, with the steps from every start that occurs."""
     starts = compared_starts(comparisons)
     costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
     electronic = any(cost.total_electronic_steps is not None for cost in costs)
@@ -274,7 +274,7 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
     else:
         columns = [column for start in starts for column in (f">{start}", "ends")]
     table = _table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
-    # Too narrow a terminal takes from the templates first; one word stays on one line.
+    # In a narrow terminal the templates shrink first; one word stays on one line.
     table.columns[1].no_wrap = False
     for item in comparisons:
         if many:
@@ -300,7 +300,7 @@ def _sign(comparison: RelaxationComparison, start: Start) -> str:
 
 
 def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Group:
-    """All tables of a campaign."""
+    """Make all tables of a campaign."""
     tables = [funnel_table(summary), *([rounds_table(summary)] if summary.rounds else [])]
     if comparisons:
         tables += [candidates_table(comparisons), ends_table(summary)]
@@ -310,7 +310,7 @@ def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison
 def savings_panels(
     summary: CampaignSummary, comparisons: list[RelaxationComparison]
 ) -> dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]]:
-    """For each kind of step the savings and the pairs behind them, where there are pairs."""
+    """Return the savings and their pairs for each kind of step with pairs."""
     panels: dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]] = {}
     for item in summary.savings:
         if pairs := paired_steps(comparisons, item.quantity, item.start):
@@ -320,7 +320,7 @@ def savings_panels(
 
 def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Path:
     """Draw the steps from both starts of every pair: a panel for each kind of step, a colour for each start."""
-    # Not pyplot, which would change how the caller's own figures are shown.
+    # Not pyplot, which would change the display of the caller's figures.
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 

@@ -1,4 +1,4 @@
-"""All files that a campaign leaves for people to look at."""
+"""All files that a campaign leaves for its users."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def write_all(
     status: CampaignStatus,
     page: Path | None = None,
 ) -> list[Path]:
-    """Write the page, the tables, the relaxed structures and the picture of a campaign, as far as it is.
+    """Write the page, the tables, the relaxed structures and the picture of a campaign so far.
 
     Parameters
     ----------
     started : StartedCampaign
-        The campaign; the files go to its folder, if that can be written.
+        The campaign; the files go to its folder, if the folder can be written.
     summary : CampaignSummary
-        Its summary of now.
+        Its current summary.
     comparisons : list of RelaxationComparison
-        Its comparisons of now.
+        Its current comparisons.
     status : CampaignStatus
-        How far it is.
+        Its current status.
     page : Path or None
         The page, ``report.html`` in the folder if None.
 
     Returns
     -------
     list of Path
-        What was written, the page last; empty if the folder cannot be written and no other page is given.
+        The written files, the page last; empty if the folder cannot be written and no other page is given.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def write_files(
     Parameters
     ----------
     folder : Path
-        Where to; made if missing.
+        The folder to write to; it is made if missing.
     summary : CampaignSummary
         The summary.
     comparisons : list of RelaxationComparison
@@ -98,8 +98,8 @@ def write_files(
     Returns
     -------
     list of Path
-        ``summary.json``, ``candidates.csv``, the folder ``relaxed`` with a CIF of the lowest converged end of each
-        candidate and, where there are pairs to show, ``savings.png``.
+        ``summary.json``, ``candidates.csv`` and the folder ``relaxed``, with a CIF of the lowest converged end of each
+        candidate. If there are pairs, ``savings.png`` too.
     """
     paths = [folder / "summary.json", folder / "candidates.csv"]
     write_whole(paths[0], summary.model_dump_json(indent=2) + "\n")
@@ -112,6 +112,6 @@ def write_files(
 
 
 def _is_writable(folder: Path) -> bool:
-    """Return True if a folder, there or not, can be written and its disk has space."""
+    """Return True if a folder, existing or not, can be written and its disk has space."""
     above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     return os.access(above, os.W_OK) and not is_full(above)

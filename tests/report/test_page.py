@@ -163,7 +163,7 @@ def test_four_starts_are_told_apart(browser, rutile, template, tmp_path):
     check_quiet(browser)
     text = browser.find_element("tag name", "body").text
     assert "Before translated_mlip: MACE-MP-0 took 14.0 ionic steps, 2 s per candidate; 1 of 9 unfinished." in text
-    assert text.count("Steps of a potential are no part of the savings.") == 1
+    assert text.count("The savings do not include the steps of a potential.") == 1
     colors = browser.execute_script(
         "return [...document.querySelector('[data-figure=\"steps-ionic steps\"]').data].map(s => s.marker?.color)"
     )

@@ -1,4 +1,4 @@
-"""How well predicted formation energies hold against those of the engine."""
+"""Agreement of predicted formation energies with formation energies of the engine."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Agreement:
     fitted : bool
         See `FormationEnergies`.
     energies : dict
-        By candidate, by the engine, in eV/atom.
+        Formation energy by the engine for each candidate, in eV/atom.
     uncertainties : dict
-        By candidate, half widths of the predicted 68 % and 90 % intervals, in eV/atom.
-    mean_absolute_error : float
-        In eV/atom.
-    mean_error : float
+        Half widths of the predicted 68 % and 90 % intervals for each candidate, in eV/atom.
+        mean_absolute_error : float
+        Mean absolute error of predictions, in eV/atom.
+        mean_error : float
         Predicted minus engine, in eV/atom.
     held : int
         Candidates whose 90 % interval holds the engine's energy.
     left_out : int
-        Relaxed candidates that alone decide about the energy of an element, so that a fit says nothing about them.
+        Relaxed candidates that alone decide about the energy of an element; a fit cannot test them.
     """
 
     engine: str
@@ -52,23 +52,23 @@ class Agreement:
 
     @property
     def engine_label(self) -> str:
-        """The engine, and that it is a DFT code if it is one."""
+        """Name of the engine, marked if it is a DFT code."""
         return describe_engine(self.engine)
 
 
 def describe_engine(engine: str) -> str:
-    """Name of an engine, marked if it is a DFT code: an interatomic potential's energies are not DFT."""
+    """Return the name of an engine, marked if it is a DFT code: energies of an interatomic potential are not DFT."""
     return f"{engine} (DFT)" if engine in DFT_CODES else engine
 
 
 def measured_engines(comparisons: list[RelaxationComparison]) -> list[str]:
-    """The engines of the relaxations, test doubles apart."""
+    """List the engines of the relaxations, without test doubles."""
     costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
     return sorted({cost.engine for cost in costs if not cost.synthetic})
 
 
 def lacking_elements(comparisons: list[RelaxationComparison], element_energies: dict[str, float]) -> list[str]:
-    """Elements of the relaxed candidates whose energies are not given, where others are; empty where none are given."""
+    """List the elements of relaxed candidates without a given energy; empty if no energy is given."""
     occurring = {str(element) for item in comparisons for element in Composition(item.reduced_formula)}
     return sorted(occurring - set(element_energies)) if element_energies else []
 
@@ -78,25 +78,25 @@ def compare_energies(
     uncertainties: dict[str, tuple[float, float]],
     element_energies: dict[str, float],
 ) -> Agreement | None:
-    """Hold predicted formation energies against those of the engine.
+    """Compare predicted formation energies with formation energies of the engine.
 
     Parameters
     ----------
     comparisons : list of RelaxationComparison
         The relaxed candidates.
     uncertainties : dict
-        By candidate, half widths of the predicted 68 % and 90 % intervals, in eV/atom; for comparisons that do not
-        say themselves.
+        Half widths of the predicted 68 % and 90 % intervals for each candidate, in eV/atom. They are used for
+        comparisons without intervals.
     element_energies : dict
         Energies of the elements by the engine, in eV/atom.
 
     Returns
     -------
     Agreement or None
-        None where the engine's formation energies cannot be told, see `formation_energies`, or where several engines
-        relaxed the candidates.
+        None if the engine's formation energies are unknown, see `formation_energies`, or if several engines relaxed
+        the candidates.
     """
-    # What was stated before a candidate was relaxed counts: rounds of active learning translate again afterwards.
+    # The prediction before the relaxation counts: rounds of active learning translate again afterwards.
     uncertainties = uncertainties | {
         item.candidate_id: (item.formation_energy_uncertainty, item.formation_energy_uncertainty_90)
         for item in comparisons

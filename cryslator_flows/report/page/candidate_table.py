@@ -1,4 +1,4 @@
-"""What the page shows of the translated candidates, collected while their chunks are read."""
+"""Data of the translated candidates for the page, collected while their chunks are read."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ class TableRow(NamedTuple):
 
 @dataclass
 class CandidateTable:
-    """The candidates of lowest energy, and what figures need of the others.
+    """The candidates of lowest energy, and the data of all others for figures.
 
     Parameters
     ----------
     cuts : Cuts
-        Those of the campaign.
+        Cuts of the campaign.
     relaxed : set of str
-        Candidates whose uncertainties are wanted, wherever they stand.
+        Candidates whose uncertainties are collected, at any rank.
     rows : list of CandidateRow
         Lowest energy first, `MOST_ROWS` at most.
     lowest : dict
-        Formula to the lowest energy of the candidates that the hull is made of, see `Cuts.trusted`.
+        Formula to the lowest energy of the candidates in the hull, see `Cuts.trusted`, in eV/atom.
     elements : dict
-        Lowest energy, sum of energies and number of those by the element substituted in.
+        Lowest energy, sum of energies and number of energies by the substituted element, in eV/atom.
     uncertainties : dict
-        By candidate, half widths of the intervals that held 68 % and 90 % of the validation energies.
+        Half widths of the intervals with 68 % and 90 % of the validation energies for each candidate, in eV/atom.
     """
 
     cuts: Cuts
@@ -66,14 +66,14 @@ class CandidateTable:
     _templates: dict[str, str] = field(default_factory=dict)
 
     def read(self, chunks: Iterable[TranslatedChunk]) -> Iterator[TranslatedChunk]:
-        """Hand chunks on to whoever else wants them, and collect meanwhile."""
+        """Collect data from chunks and yield them again for other uses."""
         for chunk in chunks:
             self._templates.update(chunk.translated.template_texts())
             self.rows = heapq.nsmallest(MOST_ROWS, chain(self.rows, self._rows(chunk)))
             yield chunk
 
     def space_group(self, row: TableRow) -> str:
-        """Space group of a candidate: that of its template, which one-to-one substitution and translation keep."""
+        """Return the space group of a candidate: one-to-one substitution and translation keep its template's group."""
         new = [pair.split("->")[1] for pair in row.substitution.split()]
         return "" if len(set(new)) < len(new) else self._space_group(self._templates[row.template_id])
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 Figure = dict[str, Any]
 LINE = {"type": "scatter", "mode": "lines", "line": {"color": "gray", "width": 1}, "hoverinfo": "skip"}
 BLUE = "#457b9d"
-# What plotly calls the shapes of matplotlib.
+# Plotly's names of matplotlib's shapes.
 SYMBOLS = {"o": "circle", "s": "square", "D": "diamond"}
-# Above the plot there is room for a legend on the narrowest screen.
+# Above the plot a legend fits on the narrowest screen.
 LEGEND = {"showlegend": True, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}}
 
 
@@ -26,7 +26,7 @@ def _titled(text: str, **axis: Any) -> dict[str, Any]:
 
 
 def funnel(summary: CampaignSummary) -> Figure:
-    """Candidates left after each stage."""
+    """Draw the number of candidates after each stage."""
     counts = summary.counts
     stages = {
         "enumerated": counts.enumerated, "unique": counts.unique, "translated": summary.translated,
@@ -41,7 +41,7 @@ def funnel(summary: CampaignSummary) -> Figure:
 
 
 def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> dict[str, Figure]:
-    """Steps of each pair with the identity line: a figure for each kind of step that has pairs."""
+    """Draw the steps of each pair with the identity line: a figure for each kind of step with pairs."""
     figures: dict[str, Figure] = {}
     for item in summary.savings:
         pairs = [
@@ -64,7 +64,7 @@ def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> 
 
 
 def _paired_axes(quantity: str) -> Figure:
-    # Labels in full: plotly would write 2 for 20.
+    # Full labels: plotly would write 2 for 20.
     ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
     axis = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks]}
     return {
@@ -82,7 +82,7 @@ def _ends(values: list[Any]) -> list[Any]:
 
 
 def periodic_table(energies: dict[str, tuple[float, float]]) -> Figure:
-    """Lowest predicted formation energy by substituted element; values are lowest and mean, in eV/atom."""
+    """Draw the lowest predicted formation energy by substituted element; values are lowest and mean, in eV/atom."""
     from pymatgen.core import Element
 
     grid: list[list[float | None]] = [[None] * 18 for _ in range(9)]
@@ -90,7 +90,7 @@ def periodic_table(energies: dict[str, tuple[float, float]]) -> Figure:
     hints = [[""] * 18 for _ in range(9)]
     for symbol, (lowest, mean) in energies.items():
         element = Element(symbol)
-        # pymatgen puts lanthanides and actinides into group 3; they have rows of their own here.
+        # pymatgen puts lanthanides and actinides into group 3; here they have separate rows.
         inner = element.is_lanthanoid or element.is_actinoid
         row = element.row + (1 if inner else -1)
         column = (element.Z - (57 if element.is_lanthanoid else 89) + 2) if inner else element.group - 1
@@ -105,7 +105,7 @@ def periodic_table(energies: dict[str, tuple[float, float]]) -> Figure:
 
 
 def predicted(comparisons: list[RelaxationComparison], uncertainties: dict[str, tuple[float, float]]) -> Figure | None:
-    """Predicted formation energies of the relaxed candidates, with both intervals; None if there are none."""
+    """Draw predicted formation energies of the relaxed candidates with both intervals; None without candidates."""
     chosen = [item for item in comparisons if item.candidate_id in uncertainties]
     if not chosen:
         return None
@@ -127,7 +127,7 @@ def predicted(comparisons: list[RelaxationComparison], uncertainties: dict[str, 
 
 
 def agreement(found: Agreement, comparisons: list[RelaxationComparison]) -> Figure:
-    """Predicted formation energies with both intervals against those of the engine, with the identity line."""
+    """Draw predicted formation energies with both intervals against the engine's, with the identity line."""
     rows = {item.candidate_id: item for item in comparisons}
     predictions = [rows[name].formation_energy_per_atom for name in found.energies]
     engine = [*found.energies.values()]
@@ -152,7 +152,7 @@ def agreement(found: Agreement, comparisons: list[RelaxationComparison]) -> Figu
 
 
 def _with_intervals(axis: str, widths: list[tuple[float, float]], trace: dict[str, Any]) -> list[dict[str, Any]]:
-    """Dots with a thick bar for the 68 % interval, on a thin one for that of 90 %."""
+    """Draw dots with a thick bar for the 68 % interval, on a thin bar for the 90 % interval."""
     common = {"type": "scatter", "mode": "markers", **trace}
     bar = {"type": "data", "color": BLUE}
     return [

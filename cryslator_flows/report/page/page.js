@@ -200,7 +200,7 @@ function view(candidate) {
     const [name, structure] = items[index];
     caption.textContent = `${name}: ${structure.words}`;
     viewer.load(structure);
-    viewer.applySettings({}); // gives the new atoms their style
+    viewer.applySettings({}); // styles the new atoms
     viewer.resize(); // draws them
   });
   const link = document.getElementById("cif");
@@ -215,11 +215,11 @@ function prepareViewer() {
   open.onclick = async () => {
     open.disabled = true;
     open.textContent = "Opening ...";
-    // chemiscope's own controls are styled for its full page; here they stay away.
+    // chemiscope's controls are styled for its full page; here they are hidden.
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(".chemiscope-modal, .chsp-viewer-button, .chsp-cell-info { display: none !important; }");
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
-    // chemiscope brings a plotly of its own, and takes away the styles that bear the name of plotly's.
+    // chemiscope includes another plotly and removes styles with the id of plotly's styles.
     document.getElementById("plotly.js-style-global").removeAttribute("id");
     await run(await unpack("chemiscope"));
     open.hidden = true;

@@ -1,4 +1,4 @@
-"""Hulls of the page, the same as the selection's."""
+"""Hulls of the page, the same as in the selection."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MOST_SYSTEMS = 12
 
 
 def draw_hulls(formulas: Iterable[str], lowest: dict[str, float], references: dict[str, float]) -> dict[str, Figure]:
-    """Phase diagrams of the systems of the most stable candidates; elements are at 0.
+    """Draw phase diagrams of the systems of the most stable candidates; elements are at 0.
 
     Parameters
     ----------
     formulas : iterable of str
-        Of the candidates that the hull is made of, lowest energy first.
+        Formulas of the candidates in the hull, lowest energy first.
     lowest : dict
         Formula to the lowest predicted formation energy of all these candidates, in eV/atom.
     references : dict
@@ -58,14 +58,14 @@ def draw_hulls(formulas: Iterable[str], lowest: dict[str, float], references: di
 
 
 def symbols_of(formula: str) -> frozenset[str]:
-    """Symbols in a formula: a campaign of a million candidates has too many formulas to parse them all."""
+    """Return the symbols in a formula, without parsing it: a million candidates have too many formulas."""
     return frozenset(re.findall("[A-Z][a-z]?", formula))
 
 
 def entries_within(
     systems: Iterable[frozenset[str]], lowest: dict[str, float], references: dict[str, float]
 ) -> dict[frozenset[str], list[PDEntry]]:
-    """Entries of some systems and of those within them, see `hull_entries`.
+    """Return the entries of some systems and of the systems within them, see `hull_entries`.
 
     Parameters
     ----------

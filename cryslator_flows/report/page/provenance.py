@@ -1,4 +1,4 @@
-"""What the page tells about how its numbers were made."""
+"""Provenance of the page's numbers: settings, cuts and model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.screening.cuts import Cuts
 
-# Where a store is and who may read it is nobody's business but that of whoever runs the campaign.
+# The page shows only these keys of a store: its address and access stay private.
 STORE_KEYS = ("type", "collection_name")
 
 
 def describe_settings(settings: dict[str, Any]) -> str:
-    """The campaign file as YAML, without what belongs to one machine: folders of files and access to stores.
+    """Write the campaign file as YAML, without folders of files and access to stores.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def _portable(value: Any) -> Any:
 
 
 def describe_cuts(cuts: Cuts) -> list[str]:
-    """The cuts of a selection in words, in the order they are applied."""
+    """Describe the cuts of a selection in words, in the order of their application."""
     uncertain, above, energy = cuts.max_uncertainty, cuts.max_energy_above_hull, cuts.max_formation_energy
     known = f"{len(cuts.references)} known phases" if cuts.references else "no known phases"
     words = {
@@ -59,7 +59,7 @@ def describe_cuts(cuts: Cuts) -> list[str]:
 
 
 def describe_model(summary: CampaignSummary, model: str | None) -> dict[str, str]:
-    """What the model's own test said, if the very model that translated is installed here.
+    """Describe the test scores of the model that translated, if exactly this model is installed here.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def describe_model(summary: CampaignSummary, model: str | None) -> dict[str, str
     Returns
     -------
     dict
-        Words by name of the figure; empty where nothing is known.
+        Words by name of the score; empty if unknown.
     """
     try:
         folder = find_model(model or "")

@@ -29,13 +29,13 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("displacement, Å", "number", 3),
     ("volume change, %", "number", 1),
 )
-# What is printed of the first rows: what fits on paper.
+# Number of rows on paper.
 PRINTED_ROWS = 50
 PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6)
 
 
 def table_columns(comparisons: list[RelaxationComparison]) -> list[dict[str, Any]]:
-    """Title, kind and decimals of each column: steps from each start that occurs, and how they ended."""
+    """List title, kind and decimals of each column, with steps and ends for each start that occurs."""
     columns: list[tuple[str, str, int | None]] = [*COLUMNS]
     if comparisons:
         columns.append(("steps, unrelaxed", "steps", None))
@@ -49,16 +49,16 @@ def table_columns(comparisons: list[RelaxationComparison]) -> list[dict[str, Any
 def table_rows(
     candidates: CandidateTable, comparisons: list[RelaxationComparison], link: Callable[[str | None], str | None]
 ) -> list[list[Any]]:
-    """The cells of each candidate, lowest energy first; None where nothing is known.
+    """Return the cells of each candidate, lowest energy first; None for unknown values.
 
     Parameters
     ----------
     candidates : CandidateTable
         The candidates.
     comparisons : list of RelaxationComparison
-        Those that were relaxed.
+        Comparisons of the relaxed candidates.
     link : callable
-        Link to a directory, or None.
+        Function that returns the link to a directory, or None.
     """
     starts = compared_starts(comparisons)
     relaxed = {item.candidate_id: item for item in comparisons}
@@ -107,12 +107,12 @@ def _relaxed_cells(
 
 
 def _number(value: float) -> float | None:
-    """A number that JSON has, with the digits that anyone looks at."""
+    """Round a number for JSON; None if it is not finite."""
     return round(value, 5) if isfinite(value) else None
 
 
 def _steps(comparison: RelaxationComparison, start: Start) -> list[Any] | None:
-    """Text of the steps, and the number to sort by: electronic steps where the engine has them."""
+    """Return the text of the steps and the number to sort by: electronic steps, else ionic steps."""
     relaxation = comparison.relaxation(start)
     if relaxation is None:
         return None

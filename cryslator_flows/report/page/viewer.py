@@ -1,4 +1,4 @@
-"""Crystals as chemiscope's viewer takes them."""
+"""Crystals in the format of chemiscope's viewer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.relaxations import RelaxationComparison
 
 MOST_STRUCTURES = 200
-# Atoms that are nearer to a face of the cell are shown on the opposite face too, in fractional coordinates.
+# Atoms nearer than this to a face of the cell appear on the opposite face too, in fractional coordinates.
 FACE = 0.01
-# Seen a little from the right and from above, z up and x towards the eye: along an axis atoms would hide each other.
+# A view from the upper right, z up and x towards the eye: along an axis atoms would hide each other.
 VIEW = Rotation.from_euler("xy", (12, -25), degrees=True).as_matrix() @ np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
 
 
 def viewer_script() -> str:
-    """Chemiscope's JavaScript; its Python package, which would import ipywidgets, is not imported."""
+    """Read chemiscope's JavaScript without its Python package, which would import ipywidgets."""
     spec = find_spec("chemiscope")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("chemiscope is not installed; pip install chemiscope")
@@ -34,17 +34,17 @@ def viewer_script() -> str:
 
 
 def viewed(comparisons: list[RelaxationComparison]) -> dict[str, dict[str, Any]]:
-    """The structures of the first `MOST_STRUCTURES` relaxed candidates, by candidate and by start.
+    """Return the structures of the first `MOST_STRUCTURES` relaxed candidates, by candidate and by start.
 
     Parameters
     ----------
     comparisons : list of RelaxationComparison
-        The relaxed candidates; digests are passed over.
+        The relaxed candidates; digests are skipped.
 
     Returns
     -------
     dict
-        For each candidate its formula and its structures: unrelaxed, translated and the relaxed ones.
+        For each candidate its formula and its unrelaxed, translated and relaxed structures.
     """
     found = {}
     for item in comparisons[:MOST_STRUCTURES]:
@@ -58,13 +58,13 @@ def viewed(comparisons: list[RelaxationComparison]) -> dict[str, dict[str, Any]]
 
 @cache
 def _longest_bonds() -> dict[tuple[str, str], float]:
-    """Longest bond of each pair of elements in angstrom, as VESTA draws them."""
+    """Return the longest bond of each pair of elements, as VESTA draws them, in angstrom."""
     bonds = CutOffDictNN.from_preset("vesta_2019").cut_off_dict
     return {**bonds, **{(second, first): length for (first, second), length in bonds.items()}}
 
 
 def _describe(structure: Structure) -> dict[str, Any]:
-    """Atoms of one cell with those on all its faces, bonds, cell and words about it."""
+    """Describe one cell: atoms, also on all its faces, bonds, lattice and words."""
     symbols, fractional = _with_faces(structure)
     positions = structure.lattice.get_cartesian_coords(fractional)
     lengths = _longest_bonds()
@@ -85,7 +85,7 @@ def _describe(structure: Structure) -> dict[str, Any]:
 
 
 def _with_faces(structure: Structure) -> tuple[list[str], NDArray[np.floating]]:
-    """Symbols and fractional coordinates of the atoms of a cell, faces, edges and corners complete."""
+    """Return symbols and fractional coordinates of the atoms of a cell, with complete faces, edges and corners."""
     symbols, fractional = [], []
     for site in structure:
         inside = site.frac_coords % 1

@@ -1,4 +1,4 @@
-"""Write the page of a campaign."""
+"""The page of a campaign as one HTML file."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.report.page.candidate_table import CandidateTable
 
-# Files of a campaign that the page links to where they lie beside it.
+# Files of a campaign that the page links to if they lie beside it.
 BESIDE = ("candidates.csv", "summary.json", "savings.png")
 
 
 @dataclass
 class PageContent:
-    """All that the page of a campaign shows.
+    """Content of the page of a campaign.
 
     Parameters
     ----------
@@ -52,19 +52,19 @@ class PageContent:
     comparisons : list of RelaxationComparison
         The relaxed candidates.
     candidates : CandidateTable
-        The translated candidates, all chunks read.
+        The translated candidates, after all chunks are read.
     settings : dict
         See `StartedCampaign.settings`.
     element_energies : dict
         Energies of the elements by the engine, in eV/atom.
     unfinished : int
-        Jobs that wait or run.
+        Number of jobs that wait or run.
     failed : int
-        Jobs that failed.
+        Number of failed jobs.
     reasons : list of str
-        Why, each reason once.
+        Reasons of the failures, each once.
     job_command : str or None
-        Command that tells about a job when its uuid is added, as in ``jf -p PROJECT job info``.
+        Command that describes a job when its uuid is added, as in ``jf -p PROJECT job info``.
     """
 
     summary: CampaignSummary
@@ -86,7 +86,7 @@ def write_page(path: Path, content: PageContent) -> Path:
     path : Path
         File to write.
     content : PageContent
-        What it shows.
+        Its content.
 
     Returns
     -------
@@ -170,17 +170,17 @@ def write_page(path: Path, content: PageContent) -> Path:
 
 
 def _packed(script: str) -> str:
-    """A script as gzip in base64, which the page unpacks when it needs it; the same text for the same script."""
+    """Pack a script as gzip in base64, the same text for the same script; the page unpacks it on demand."""
     return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
 def _json(data: dict[str, Any]) -> str:
-    """JSON that no HTML parser takes for the end of a script."""
+    """Write JSON in which an HTML parser finds no end of a script."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _link(directory: str | None, folder: Path) -> str | None:
-    """Where the page finds a job's directory; None if it is not on this machine."""
+    """Return the page's link to a job's directory; None if it is not on this machine."""
     # atomate2 writes the host before the directory.
     path = Path((directory or "").rpartition(":")[2])
     if not directory or not path.is_dir():
@@ -190,7 +190,7 @@ def _link(directory: str | None, folder: Path) -> str | None:
 
 
 def _slower(comparisons: list[RelaxationComparison]) -> Iterator[dict[str, str]]:
-    """Pairs that took more steps of a kind than from the unrelaxed start, whatever their outcome."""
+    """Yield the relaxations with more steps of a kind than from the unrelaxed start, for any outcome."""
     for comparison in comparisons:
         first = comparison.relaxation("unrelaxed")
         before = first.cost if first else None
