@@ -56,7 +56,7 @@ def test_stopped_translation_leaves_nothing(run, tmp_path, perovskite, monkeypat
     monkeypatch.setattr("cryslator_flows.translator.translator.Translator.translate_labelled", stopped)
     code, _, err = run("translate", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert code == 130
-    assert "Stopped after 1 structures. Nothing was written; the same command restarts." in err
+    assert "Stopped after 1 structures. Nothing was written; run the same command to restart." in err
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
@@ -169,7 +169,7 @@ def test_a_command_that_is_stopped_says_so_in_one_line(run, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cryslator_flows.translator.model_folder.list_models", stopped)
-    assert run("models") == (130, "", "Stopped. The same command does it again.")
+    assert run("models") == (130, "", "Stopped. Run the same command to repeat it.")
 
 
 def test_damaged_pairs_are_named(run, tmp_path, perovskite):

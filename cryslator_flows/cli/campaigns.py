@@ -1,4 +1,4 @@
-"""The commands about campaigns that were started: ``cryslator submit | status | report | export``."""
+"""The commands about started campaigns: ``cryslator submit | status | report | export``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ app = typer.Typer()
 Target = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="Campaign by name, or its campaign file.")]
 Project = Annotated[
     str | None,
-    typer.Option(
-        "--project", "-p", help="jobflow-remote project that the campaign was submitted to.", show_default=False
-    ),
+    typer.Option("--project", "-p", help="jobflow-remote project of the campaign.", show_default=False),
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("--folder", "-f", help="Campaign folder; runs/NAME if left out.", show_default=False),
+    typer.Option("--folder", "-f", help="Campaign folder; default: runs/NAME.", show_default=False),
 ]
 
 
@@ -48,15 +46,15 @@ def submit(
         list[str] | None, typer.Option(metavar="STAGE=NUMBER", help="Priority of a stage.", show_default=False)
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Submit a campaign once more, under the name NAME-2, NAME-3 and so on.")
+        bool, typer.Option("--again", help="Submit a campaign again, under the name NAME-2, NAME-3 and so on.")
     ] = False,
 ) -> None:
     """Submit a campaign to jobflow-remote.
 
-    Stages are `enumerate`, `translate`, `select`, `relax`, `compare`, `summarize`, and `default` for all of them. What
-    the options leave out is taken from the key `jobflow_remote` of the campaign file. A campaign that was submitted
-    before is refused, unless `--again` is given. A flow relaxes 500 candidates at most: after the selection the same
-    command submits the others.
+    Stages are `enumerate`, `translate`, `select`, `relax`, `compare`, `summarize`, and `default` for all of them.
+    Missing options are taken from the key `jobflow_remote` of the campaign file. A campaign that was submitted before
+    is refused without `--again`. A flow relaxes 500 candidates at most: after the selection the same command submits
+    the others.
 
     Example: `cryslator submit campaign.yaml --project cluster --worker translate=gpu --worker relax=cpu`
     """
@@ -77,7 +75,7 @@ def submit(
     for remark in submission.notes:
         note("note:", remark)
     out.print(f"Jobs run while the runner does: {opened.command} runner start")
-    out.print(f"How far they are: cryslator status {submission.label} --project {opened.name}")
+    out.print(f"Show their status: cryslator status {submission.label} --project {opened.name}")
 
 
 @app.command()
@@ -86,13 +84,16 @@ def status(
     project: Project = None,
     folder: Folder = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Stay, with rates and times to go, until all is finished or stopped.")
+        bool,
+        typer.Option(
+            "--watch", "-w", help="Watch, with rates and remaining times, until the campaign is finished or stopped."
+        ),
     ] = False,
 ) -> None:
-    """Show how far a campaign is: its jobs by stage and state, and what failed.
+    """Show the jobs of a campaign by stage and state, and the failed jobs.
 
-    Looks at the campaign folder (`--folder`, or runs/NAME if there is one) or at the jobflow-remote project
-    (`--project`, else that of the campaign file, else jobflow-remote's own default).
+    Reads the campaign folder: `--folder`, or runs/NAME if it exists. Else it reads the jobflow-remote project:
+    `--project`, else the project in the campaign file, else jobflow-remote's default.
 
     Example: `cryslator status my-perovskites`
     """
@@ -113,15 +114,16 @@ def report(
     folder: Folder = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The page; report.html in the campaign folder if left out."),
+        typer.Option("--output", "-o", help="The page; default: report.html in the campaign folder."),
     ] = None,
 ) -> None:
-    """Report what a campaign found and saved so far, and write its files.
+    """Print the results and savings of a campaign so far, and write its files.
 
-    Looks where `cryslator status` does, and writes `report.html`, a page to look at that needs no network,
-    `summary.json`, `candidates.csv`, the relaxed structures as CIF files and a picture of the savings to the campaign
-    folder. With the campaign file, which may give `relaxation.element_energies` now, the page holds the predicted
-    formation energies against those of the engine.
+    Reads the same place as `cryslator status`. Writes files to the campaign folder: `report.html`, which needs no
+    network, `summary.json`, `candidates.csv`, relaxed structures as CIF files and a picture of the savings.
+
+    With `relaxation.element_energies` in the campaign file the page compares predicted formation energies with the
+    engine's. You may add them now.
 
     Example: `cryslator report my-perovskites`
     """
@@ -143,11 +145,12 @@ def export(
     project: Project = None,
     folder: Folder = None,
 ) -> None:
-    """Write what a campaign left as plain files: candidates and relaxations as CSV and JSON, comparisons, CIFs.
+    """Write the results of a campaign as plain files: candidates and relaxations as CSV and JSON, comparisons, CIFs.
 
-    Looks where `cryslator status` does. `relaxations` has a row for each candidate and start; each line of a `.jsonl`
-    file is one JSON object, which `pandas.read_json(file, lines=True)` reads, and each line of `comparisons.jsonl` a
-    `RelaxationComparison`. `selected` holds the translated structures, `relaxed` the lowest relaxed ones.
+    Reads the same place as `cryslator status`. `relaxations` has a row for each candidate and start. Each line of a
+    `.jsonl` file is one JSON object; read it with `pandas.read_json(file, lines=True)`. Each line of
+    `comparisons.jsonl` is a `RelaxationComparison`. `selected` holds the translated structures, `relaxed` the lowest
+    relaxed ones.
 
     Example: `cryslator export my-perovskites exported/`
     """
@@ -159,7 +162,7 @@ def export(
 
 
 def watch_status(started: StartedCampaign) -> None:
-    """Show how far a campaign is until it is finished, stopped or Ctrl-C is pressed; then how to go on with it."""
+    """Show the status of a campaign until it is finished or stopped, or until Ctrl-C; then show how to continue."""
     from rich.console import Group
     from rich.live import Live
 
@@ -184,7 +187,7 @@ def watch_status(started: StartedCampaign) -> None:
 
 
 def print_status(started: StartedCampaign) -> None:
-    """Print how far a campaign is, and the commands that run what failed again."""
+    """Print the status of a campaign, and the commands that run failed jobs again."""
     from cryslator_flows.running.status import status_report
 
     status = started.status()
@@ -194,14 +197,14 @@ def print_status(started: StartedCampaign) -> None:
 
 def _print_commands(status: CampaignStatus) -> None:
     for words, commands in (
-        ("Stopped: not finished, and no process runs it. To go on:", [status.go_on] if status.go_on else []),
+        ("Stopped: not finished, and no process runs it. To continue:", [status.go_on] if status.go_on else []),
         ("To run these again:", status.reruns),
-        ("To go on without them:", status.skips),
+        ("To continue without them:", status.skips),
     ):
         if commands:
             out.print(words)
         for command in commands:
-            # In one line however long, so that it can be copied.
+            # In one line of any length, so that it can be copied.
             out.print(f"  {command}", soft_wrap=True)
 
 
@@ -220,11 +223,11 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     for reason in sorted({job.reason for job in status.failed}):
         note("failed:", reason)
     if status.failed:
-        err.print(f"Mend that; then run them again, cryslator status {started.label} says how.")
+        err.print(f"Fix the cause; cryslator status {started.label} shows the commands to run them again.")
     if unfinished := status.unfinished:
-        note("Not finished:", f"{unfinished} jobs wait or run; this is what there is by now.")
+        note("Not finished:", f"{unfinished} jobs wait or run; these are the results so far.")
     if not any(path.is_relative_to(started.folder) for path in paths):
-        words = "cannot be written, or its disk is full; the tables are all, --output writes the page elsewhere"
+        words = "cannot be written, or its disk is full; only tables are shown; write the page elsewhere with --output"
         note(f"{started.folder}:", words)
     if paths:
         out.print("\nWritten: " + ", ".join(map(shown, paths)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cryslator_flows.running.started import StartedCampaign
 
-Label = Annotated[str, typer.Argument(metavar="NAME", help="Campaign, as `cryslator submit` named it.")]
+Label = Annotated[str, typer.Argument(metavar="NAME", help="Name of the campaign from `cryslator submit`.")]
 
 
 def setup_jf_plugin() -> None:
@@ -25,7 +25,7 @@ def setup_jf_plugin() -> None:
     from jobflow_remote.cli.jf import app
     from jobflow_remote.cli.jfr_typer import JFRTyper
 
-    # Jobs run under this command line too, and may read templates from a store that is named by its class alone.
+    # Jobs run under this command line too. They may read templates from a store that only its class names.
     import cryslator_flows.system.sqlite_store  # noqa: F401
 
     if any(group.name == "cryslator" for group in app.registered_groups):
@@ -37,7 +37,7 @@ def setup_jf_plugin() -> None:
 
 
 def status(name: Label) -> None:
-    """Show how far a campaign is: its jobs by stage and state, and what failed."""
+    """Show the jobs of a campaign by stage and state, and the failed jobs."""
     from cryslator_flows.cli.campaigns import print_status
 
     _with_campaign(name, None, print_status)
@@ -46,24 +46,24 @@ def status(name: Label) -> None:
 def report(
     name: Label,
     folder: Annotated[
-        Path | None, typer.Option("--folder", "-f", help="Folder for its files; runs/NAME if left out.")
+        Path | None, typer.Option("--folder", "-f", help="Folder for its files; default: runs/NAME.")
     ] = None,
 ) -> None:
-    """Report what a campaign found and saved so far, and write its files."""
+    """Print the results and savings of a campaign so far, and write its files."""
     from cryslator_flows.cli.campaigns import print_report
 
     _with_campaign(name, folder, print_report)
 
 
 def export(name: Label, folder: Annotated[Path, typer.Argument(help="Folder to write to.")]) -> None:
-    """Write what a campaign left as plain files."""
+    """Write the results of a campaign as plain files."""
     from cryslator_flows.cli.campaigns import print_export
 
     _with_campaign(name, None, lambda started: print_export(started, folder))
 
 
 def _with_campaign(label: str, folder: Path | None, act: Callable[[StartedCampaign], None]) -> None:
-    """Act on a campaign of the project that ``jf -p`` selected; an error that the user can mend is one line."""
+    """Act on a campaign of the project that ``jf -p`` selected; print an error that the user can fix as one line."""
     from jobflow_remote.cli.utils import exit_with_error_msg, get_config_manager
 
     from cryslator_flows.errors import CryslatorError

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 
 class _Commands(TyperGroup):
-    """The commands; one that is stopped says so."""
+    """The group of commands, which prints a line when a command is stopped."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            err.print("Stopped. The same command does it again.")
+            err.print("Stopped. Run the same command to repeat it.")
             raise typer.Exit(130) from None
 
 
@@ -49,7 +49,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Screen substituted crystals: enumerate, translate in one shot, select, relax, measure what it saved.",
+    help="Screen substituted crystals: enumerate, translate in one shot, select, relax, measure the saving.",
 )
 app.add_typer(campaigns_app)
 app.add_typer(models_app)
@@ -57,7 +57,7 @@ app.add_typer(pairs_app)
 
 
 def main() -> None:
-    """Run the command line; an error that the user can fix is one line and exit code 2."""
+    """Run the command line; an error that the user can fix gives one line and exit code 2."""
     _prepare_process()
     try:
         app()
@@ -82,7 +82,7 @@ def _fail(message: str) -> None:
 
 
 def _prepare_process() -> None:
-    """Let a terminal without some characters show escapes, and a user whom the machine does not know have a home."""
+    """Make a terminal show escapes for characters that it lacks, and give a user without an account a home."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -116,7 +116,7 @@ class _Stages:
         else:
             self.progress.update(bar, advance=1, note="")
         if happening == "failed":
-            remark = " (recorded; the campaign goes on)" if "candidate_id" in job.metadata else ""
+            remark = " (recorded; the campaign continues)" if "candidate_id" in job.metadata else ""
             note("failed:", f"{job.name}{remark}")
 
 
@@ -124,7 +124,7 @@ class _Stages:
 def screen(
     file: Annotated[Path, typer.Argument(help="Campaign file (YAML).")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Campaign folder; runs/NAME if left out.", show_default=False)
+        Path | None, typer.Option("--output", "-o", help="Campaign folder; default: runs/NAME.", show_default=False)
     ] = None,
     rerun_failed: Annotated[
         bool, typer.Option("--rerun-failed", help="Run candidates again whose relaxations failed before.")
@@ -133,7 +133,7 @@ def screen(
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder of another campaign: what it relaxed is not relaxed again; may be repeated.",
+            help="Folder of another campaign, whose relaxations are reused; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -142,15 +142,15 @@ def screen(
 
     Enumerates the substitutions of the templates, translates every candidate, selects the most stable ones, relaxes
     them and measures the steps that translation saved. Stop it at any time, with Ctrl-C or otherwise: the same
-    command goes on where it stopped, and what was finished is not done again.
+    command continues where it stopped, and finished jobs do not run again.
 
-    The campaign folder holds `report.html` to look at, the store (`campaign.sqlite`), `summary.json`,
-    `candidates.csv`, the relaxed structures as CIF files and a picture of the savings. The exit code is 1 if not one
-    of the relaxations converged.
+    The campaign folder holds the page `report.html`, the store (`campaign.sqlite`), `summary.json`,
+    `candidates.csv`, the relaxed structures as CIF files and a picture of the savings. The exit code is 1 if no
+    relaxation converged.
 
     Example: `cryslator screen workflows/mn-oxides-laptop.yaml`
     """
-    # Small cells gain nothing from more threads, and threads that wait for each other can cost a factor of 30.
+    # Small cells gain nothing from more threads, and waiting threads can cost a factor of 30.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     quiet()
     from cryslator_flows.api import Campaign
@@ -163,12 +163,12 @@ def screen(
         with progress_bars() as progress:
             summary = run.run(_Stages(progress), rerun_failed)
     except KeyboardInterrupt:
-        err.print("Stopped. The same command goes on from here.")
+        err.print("Stopped. Run the same command to continue from here.")
         raise typer.Exit(130) from None
     with run.folder.opened() as folder:
         print_report(StartedCampaign(campaign.name, folder.path, folder, campaign.element_energies))
     if campaign.relaxation is not None and summary.selected and not summary.relaxed:
-        err.print("Not one relaxation converged.")
+        err.print("No relaxation converged.")
         raise typer.Exit(1)
 
 
@@ -181,13 +181,13 @@ def translate(
     target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write, one line for each input.")],
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_MODEL,
 ) -> None:
-    """Translate structures into near-relaxed ones.
+    """Translate structures into near-relaxed structures.
 
-    Writes one JSON line for each input, in order, with `source`, `structure`, `formation_energy_per_atom` and
-    `formation_energy_uncertainty` in eV/atom, and what else the translator says; or with `source` and `error` for an
-    input that cannot be translated. A file of several structures gives a line for each. The exit code is 1 if some
-    inputs could not be translated, and 2 if none could. OUT takes its place when all is written: a run that is stopped
-    leaves it as it was.
+    Writes one JSON line for each input, in order. It holds `source`, `structure`, `formation_energy_per_atom` and
+    `formation_energy_uncertainty` in eV/atom, and the translator's other fields. For an input that cannot be
+    translated it holds `source` and `error`. A file of several structures gives a line for each structure. The exit
+    code is 1 if some inputs could not be translated, and 2 if none could. OUT is replaced when all lines are written;
+    a stopped run leaves it unchanged.
 
     Example: `cryslator translate candidates/ translated.jsonl`
     """
@@ -220,12 +220,12 @@ def translate(
             if not done:
                 raise StructureError(f"{source}: no structure in it; give structures as lines of Structure.as_dict()")
     except KeyboardInterrupt:
-        err.print(f"Stopped after {done} structures. Nothing was written; the same command restarts.")
+        err.print(f"Stopped after {done} structures. Nothing was written; run the same command to restart.")
         raise typer.Exit(130) from None
     failed = causes.total()
     if failed == done:
         if done > 1:
-            last = f"{source}: none of {done} structures could be translated, the last one because: {last}"
+            last = f"{source}: none of {done} structures could be translated; reason of the last one: {last}"
         raise StructureError(last)
     out.print(f"{done - failed} translated, {failed} failed: {target}")
     if failed:

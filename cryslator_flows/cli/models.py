@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.model_folder import ModelFolder
 
     class Report(Protocol):
-        """Says how an epoch of a variant went."""
+        """A function that reports an epoch of a variant."""
 
         def __call__(self, epoch: FitProgress | StageProgress, name: str = "") -> None:
-            """Report the epoch; `name` is the variant's."""
+            """Report the epoch; `name` is the name of the variant."""
 
 
 app = typer.Typer()
@@ -35,7 +35,7 @@ app = typer.Typer()
 PairsFile = Annotated[Path, typer.Argument(metavar="PAIRS.jsonl[.gz]", help="Pairs of unrelaxed and relaxed crystals.")]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder that paths in the recipe count from; the recipe's if left out.", show_default=False),
+    typer.Option(help="Folder of relative paths in the recipe; default: the recipe's folder.", show_default=False),
 ]
 
 
@@ -44,23 +44,23 @@ def evaluate(
     pairs: PairsFile,
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_MODEL,
     everything: Annotated[
-        bool, typer.Option("--all", help="All installed models of the same target, and all three kinds of input.")
+        bool, typer.Option("--all", help="Score all installed models of the same target, on all three kinds of input.")
     ] = False,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the scores to this JSON file as well.")] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the scores to this JSON file too.")] = None,
 ) -> None:
     """Score a model on pairs of unrelaxed and relaxed crystals.
 
-    Translates the first pair of every target and prints, beside the input copied and the input scaled to volumes of
-    the elements: the error of the formation energy, the volume error, the displacement (minimum image, drift removed,
-    mean over atoms), the share that StructureMatcher finds equal to the relaxed crystal with loose (0.2/0.3/5, scaled)
-    and strict (0.05/0.1/2, not scaled) tolerances, and the share that has no fewer symmetry operations than the input
-    (symprec 0.001). X-Mn-O targets are shown apart as well.
+    Translates the first pair of every target. Two baselines are the unchanged input, and the input scaled to volumes
+    of the elements. Prints the error of the formation energy, the volume error, and the displacement (minimum image,
+    drift removed, mean over atoms). Prints the share that StructureMatcher finds equal to the relaxed crystal, with
+    loose (0.2/0.3/5, scaled) and strict (0.05/0.1/2, not scaled) tolerances. Prints the share with at least as many
+    symmetry operations as the input (symprec 0.001). X-Mn-O targets have separate scores too.
 
-    With `--all`, inputs are the unrelaxed structure, an intermediate (a random point between unrelaxed and relaxed,
-    with noise, the same every time) and the relaxed structure, as in the paper's Figure 2.
+    With `--all`, inputs are the unrelaxed, an intermediate and the relaxed structure, as in the paper's Figure 2. The
+    intermediate is a random point between unrelaxed and relaxed, with noise, the same in every run.
 
-    A line of the file holds `target`, `species`, `unrelaxed` and `relaxed` (each `lattice`, rows in angstrom, and
-    `frac`) and, where known, `formation_energy_per_atom` of the relaxed crystal.
+    A line of the file holds `target`, `species`, `unrelaxed` and `relaxed`, each with `lattice` (rows in angstrom)
+    and `frac`. If known, it holds `formation_energy_per_atom` of the relaxed crystal (eV/atom).
 
     Example: `cryslator evaluate pairs.jsonl.gz --json scores.json`
     """
@@ -92,7 +92,7 @@ def evaluate(
 
 
 def _read_pairs(path: Path) -> list[PairRecord]:
-    """Read the pairs of a file; none at all are an error."""
+    """Read the pairs of a file; a file without pairs is an error."""
     from cryslator_flows.errors import DataError
     from cryslator_flows.training.records import PairRecord, read_records
 
@@ -134,13 +134,13 @@ def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train from, and how.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Pairs and settings of the training.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Model folder; models/NAME if left out.", show_default=False)
+        Path | None, typer.Option("--output", "-o", help="Model folder; default: models/NAME.", show_default=False)
     ] = None,
     data: Data = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of checkpoints; runs/train-NAME if left out.", show_default=False)
+        Path | None, typer.Option(help="Folder of checkpoints; default: runs/train-NAME.", show_default=False)
     ] = None,
     base: Annotated[
         str | None,
@@ -149,21 +149,21 @@ def train(
 ) -> None:
     """Train a model from a recipe, or fine-tune one.
 
-    Prepares one tensor file from the recipe's pairs, fits the network until the recipe's epochs are done,
-    calibrates its uncertainty on the validation pairs, and writes the model folder with its card. Stop it at any time:
-    the same command continues from there. A model that is there already stays until the new one is whole. A training
-    line that tells of the validation or test pairs is an error.
+    Prepares one tensor file from the recipe's pairs and fits the network for the recipe's epochs. Then calibrates its
+    uncertainty on the validation pairs, and writes the model folder with its card. Stop it at any time: the same
+    command continues from there. An existing model stays until the new one is whole. A training line that holds a
+    crystal of the validation or test pairs is an error.
 
-    The field `target` of a recipe names another column of the pairs to predict in place of the formation energy;
-    the field `reference` trains the system of the paper.
+    The field `target` of a recipe names another column of the pairs to predict in place of the formation energy.
+    The field `reference` trains the system of the paper.
 
-    The fit alone also runs on a machine that has nothing but torch and numpy:
-    `python -m cryslator_flows.training.fit RUN_DIR/prepared.npz RUN_DIR` (for the paper's system
-    `cryslator_flows.training.reference_fit`); bring the folder back and run this command again to write the model.
+    The fit alone also runs on a machine with only torch and numpy:
+    `python -m cryslator_flows.training.fit RUN_DIR/prepared.npz RUN_DIR`. For the paper's system use
+    `cryslator_flows.training.reference_fit`. Move the folder back and run this command again to write the model.
 
-    With `--from`, the new model starts from the weights of another, with its network, by the settings under `tune` of
-    the recipe. Old pairs (`replay`) keep old knowledge. The card compares both models on new and on old test pairs. A
-    recipe with another `target` and its `unit` makes a model of that property from the same weights.
+    With `--from`, the new model starts from the weights and the network of another model. The settings are under
+    `tune` in the recipe. Old pairs (`replay`) keep old knowledge. The card compares both models on new and on old test
+    pairs. A recipe with another `target` and its `unit` makes a model of this property from the same weights.
 
     Example: `cryslator train models/cryslator-universal/recipe.yaml --data pairs/`, or
     `cryslator train own.yaml --from cryslator-universal`
@@ -180,7 +180,7 @@ def train(
     work = run_dir or Path("runs") / f"train-{content.name}"
     if base is None and "tune" in content.model_fields_set:
         raise DataError(
-            f"{recipe}, tune: for fine-tuning alone; name the model to start from with --from, or leave it out"
+            f"{recipe}, tune: for fine-tuning alone; name the model to start from with --from, or remove the key"
         )
     with _fit_bar() as (report, report_step, progress):
         files = content, recipe, folder, work
@@ -197,8 +197,8 @@ def ablate(
 ) -> None:
     """Fit variants of a recipe with equal budgets and compare them on its test pairs.
 
-    Reads the `recipe.yaml` beside the plan, writes `ablations.json` there and the model card anew. Stop it at any time:
-    the same command continues from there.
+    Reads the `recipe.yaml` beside the plan, and writes `ablations.json` and a new model card there. Stop it at any
+    time: the same command continues from there.
 
     Example: `cryslator ablate models/cryslator-oxides/ablations.yaml --data pairs/`
     """
@@ -227,13 +227,13 @@ def draw_map(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder for picture and numbers; the model's if left out.", show_default=False
+            "--output", "-o", help="Folder for picture and numbers; default: the model's folder.", show_default=False
         ),
     ] = None,
 ) -> None:
     """Draw crystal features before and after translation, by t-SNE, as in the paper's Figure 3.
 
-    Writes `feature-map.png` and `feature-map.json`; in a model's own folder the card is written anew.
+    Writes `feature-map.png` and `feature-map.json`; in a model's folder also a new card.
 
     Example: `cryslator map pairs.jsonl.gz -o .`
     """
@@ -255,7 +255,7 @@ def draw_map(
 
 @app.command()
 def models() -> None:
-    """List the models that can be used by name, where they are and how they score."""
+    """List the models that can be used by name, with their folders and scores."""
     from rich.table import Table
 
     from cryslator_flows.errors import ModelError
@@ -301,7 +301,7 @@ def _describe(name: str, folder: ModelFolder) -> tuple[str, ...]:
 
 @contextmanager
 def _fit_bar() -> Iterator[tuple[Report, Callable[[float], None], Progress]]:
-    """Progress bar of a fit: a line for every epoch, and a bar where steps report how far they are."""
+    """Show the progress of a fit: a line for every epoch, and a bar if steps report their progress."""
     with progress_bars() as progress:
         bar = progress.add_task("fit", total=100, note="preparing")
 
@@ -315,12 +315,12 @@ def _fit_bar() -> Iterator[tuple[Report, Callable[[float], None], Progress]]:
         try:
             yield report, report_step, progress
         except KeyboardInterrupt:
-            err.print("Stopped. The same command continues from the last checkpoint.")
+            err.print("Stopped. Run the same command to continue from the last checkpoint.")
             raise typer.Exit(130) from None
 
 
 def _bar_per_name(progress: Progress) -> Callable[[str, int, int], None]:
-    """Progress of `evaluate`: a bar for each method and input."""
+    """Return a function that shows the progress of `evaluate`: a bar for each method and input."""
     bars: dict[str, TaskID] = {}
 
     def advance(name: str, done: int, total: int) -> None:

@@ -23,7 +23,7 @@ app = typer.Typer()
 @app.command()
 def pairs(
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"Kind of source: {', '.join(Kind)}.")],
-    source: Annotated[str, typer.Argument(metavar="PATH", help="Where it is; a campaign also by name.")],
+    source: Annotated[str, typer.Argument(metavar="PATH", help="Path of the source; a campaign also by name.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write to.")],
     element_energies: Annotated[
         Path | None,
@@ -35,9 +35,9 @@ def pairs(
     ] = None,
     split: Annotated[
         SplitRule,
-        typer.Option(help="By formula of the target, as given by the source, or none: one file."),
+        typer.Option(help="Split by formula of the target, as given by the source, or none: one file."),
     ] = SplitRule.FORMULA,
-    seed: Annotated[int, typer.Option(help="Another one gives another split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     intermediates: Annotated[
         int | None,
         typer.Option(
@@ -54,33 +54,31 @@ def pairs(
     ] = None,
     project: Annotated[
         str | None,
-        typer.Option(
-            "--project", "-p", help="jobflow-remote project that the campaign was submitted to.", show_default=False
-        ),
+        typer.Option("--project", "-p", help="jobflow-remote project of the campaign.", show_default=False),
     ] = None,
 ) -> None:
     """Make pairs of unrelaxed and relaxed crystals to train from.
 
-    PATH is for `campaign` its name, folder or file, for `vasp` a folder with `vasprun.xml` files in it or below, for
-    `store` a YAML file with `store` (type and arguments of a maggma store of task documents) and `criteria`, and for
-    `isostructural` files or lines of relaxed crystals, each of which is paired with isostructural ones. For published
-    data it is the folder or archive: for `xmno` the X-Mn-O pairs of the paper, for `deeprelax` data in the layout of
-    DeepRelax, for `mpf` MPF.2021.2.8.
+    PATH depends on KIND. For `campaign` it is the name, folder or file of the campaign. For `vasp` it is a folder with
+    `vasprun.xml` files in it or below. For `store` it is a YAML file with `store` (type and arguments of a maggma
+    store of task documents) and `criteria`. For `isostructural` it is files or lines of relaxed crystals; each is
+    paired with isostructural ones. For published data it is the folder or archive. `xmno` reads the X-Mn-O pairs of
+    the paper, `deeprelax` data in the layout of DeepRelax, `mpf` MPF.2021.2.8.
 
-    Of each pair the sites, axes, images and orientation are matched; what is too different to be one relaxation, or
-    broken, is dropped and counted by reason. `isostructural` works on all cores; stopped or killed, the same command
-    continues where it was. Pairs are shared out by reduced formula, 0.8 / 0.1 / 0.1, and training
-    pairs whose template has a formula of validation or test are dropped.
+    Sites, axes, images and orientation of each pair are matched. Broken pairs, and pairs too different to be one
+    relaxation, are dropped and counted by reason. `isostructural` uses all cores; after a stop the same command
+    continues. Pairs are split by reduced formula, 0.8 / 0.1 / 0.1. Training pairs whose template has a formula of
+    validation or test are dropped.
 
-    Writes `pairs-train.jsonl.gz`, `pairs-val.jsonl.gz` and `pairs-test.jsonl.gz` (`pairs.jsonl.gz` with
-    `--split none`), `pairs.json` with all counts, and `dropped.jsonl` with name and reason of what was dropped. The
-    exit code is 1 if no pair is left.
+    Writes `pairs-train.jsonl.gz`, `pairs-val.jsonl.gz` and `pairs-test.jsonl.gz`, or `pairs.jsonl.gz` with `--split
+    none`. Writes `pairs.json` with all counts, and `dropped.jsonl` with name and reason of each dropped pair. The exit
+    code is 1 if no pair is left.
 
     Example: `cryslator pairs campaign my-perovskites -o own/`
     """
     for name, value in {"intermediates": intermediates, "max-per-target": max_per_target, "project": project}.items():
         if value is not None and kind not in OPTIONS[name]:
-            raise typer.BadParameter(f"--{name} is for {' and '.join(OPTIONS[name])}, not for {kind}; leave it out")
+            raise typer.BadParameter(f"--{name} is for {' and '.join(OPTIONS[name])}, not for {kind}; remove it")
     quiet()
     from cryslator_flows.pairs.energies import read_element_energies
     from cryslator_flows.pairs.make import PairFolder
@@ -102,12 +100,12 @@ def pairs(
             summary = pair_folder.fill(read, kind.value, source, lambda: progress.update(bar, advance=1))
             progress.update(bar, total=summary.read, note="")
     except KeyboardInterrupt:
-        done = "The same command continues from here" if pair_folder.scratch.exists() else "Nothing was written"
+        done = "Run the same command to continue from here" if pair_folder.scratch.exists() else "Nothing was written"
         err.print(f"Stopped. {done}.")
         raise typer.Exit(130) from None
     _print_summary(summary)
     if not summary.kept:
-        err.print(f"No pair is left of {summary.read} in {source}: {shown(output / 'dropped.jsonl')} says why.")
+        err.print(f"No pair is left of {summary.read} in {source}: see {shown(output / 'dropped.jsonl')}.")
         raise typer.Exit(1)
     out.print("Written: " + ", ".join(shown(output / name) for name in summary.files), soft_wrap=True)
 
@@ -115,7 +113,7 @@ def pairs(
 def _read(
     kind: Kind, source: str, project: str | None, options: ReaderOptions
 ) -> Iterator[RawPair | PairRecord | Dropped]:
-    # By this import maggma knows the stores of campaigns by name as well.
+    # With this import maggma knows the stores of campaigns by name too.
     from cryslator_flows.pairs.readers import READERS
     from cryslator_flows.running.campaign_pairs import campaign_pairs
 

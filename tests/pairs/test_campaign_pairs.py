@@ -102,7 +102,7 @@ def test_no_pair_is_left(run, tmp_path, monkeypatch):
     start(tmp_path, monkeypatch, fails_with="O")
     code, out, err = run("pairs", "campaign", "mine", "-o", "own")
     assert code == 1
-    assert "No pair is left of 4 in mine: own/dropped.jsonl says why." in err
+    assert "No pair is left of 4 in mine: see own/dropped.jsonl." in err
     assert "dropped: relaxation failed 4" in out
     assert not [*(tmp_path / "own").glob("*.gz")]
 

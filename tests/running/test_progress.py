@@ -79,7 +79,7 @@ def test_watch_ends_when_the_campaign_is_killed(run, tmp_path, monkeypatch):
         code, out, _ = run("status", "mine", "--watch")
         assert process.wait() == -signal.SIGKILL
     command = f"cryslator screen CAMPAIGN_FILE --output {tmp_path / 'runs/mine'}"
-    stopped = f"Stopped: not finished, and no process runs it. To go on: {command}"
+    stopped = f"Stopped: not finished, and no process runs it. To continue: {command}"
     assert (code, stopped in out) == (0, True)
     assert stopped in run("status", "mine")[1]
     assert run(*command.replace("CAMPAIGN_FILE", "campaign.yaml").split()[1:])[0] == 0

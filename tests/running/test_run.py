@@ -251,7 +251,7 @@ def test_interrupted_campaign_says_how_to_go_on(screen, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert "The same command goes on from here." in errors
+    assert "Run the same command to continue from here." in errors
     assert "Traceback" not in errors
 
 
