@@ -1,1 +1,1 @@
-"""Training pairs of unrelaxed and relaxed crystals, from whatever holds them."""
+"""Training pairs of unrelaxed and relaxed crystals, from any source."""

@@ -1,4 +1,4 @@
-"""Bring the unrelaxed and the relaxed crystal of a pair to the same sites, axes, images and orientation."""
+"""Alignment of the two crystals of a pair: the same sites, axes, images and orientation."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from cryslator_flows.pairs.raw import RawPair
 
 
-# Sites and axes as given are not doubted where they differ less than this from the unrelaxed crystal's: strain, and
-# displacement over the cube root of the volume per atom.
+# Given sites and axes are kept if they differ by less than this from the unrelaxed crystal: strain, and displacement
+# over the cube root of the volume per atom.
 SURE = 0.02
-# Other axes are looked for among lattices of up to this much strain, the nearest first.
+# Other axes are searched among lattices of up to this strain, the nearest first.
 STRAINS = (0.1, 0.2, 0.4)
 DECIMALS = 8
 
 
 @dataclass(frozen=True)
 class PairLimits:
-    """How far apart an unrelaxed and a relaxed crystal may be to count as one relaxation.
+    """Largest differences of an unrelaxed and a relaxed crystal that count as one relaxation.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class PairLimits:
     max_volume : float
         Largest absolute logarithm of the ratio of volumes.
     max_shift : float
-        Farthest that an atom moves, strain and drift apart, in angstrom.
+        Largest displacement of an atom, without strain and drift, in angstrom.
     """
 
     max_strain: float = 0.35
@@ -51,7 +51,7 @@ class PairLimits:
     max_shift: float = 1.5
 
     def exceeded_by(self, alignment: Alignment) -> str | None:
-        """Return the limit that an alignment exceeds; None if none."""
+        """Return the limit that an alignment exceeds; None if it exceeds none."""
         principal = np.linalg.eigvalsh(alignment.strain)
         if abs(principal.sum()) > self.max_volume:
             return f"ln of the volume ratio over {self.max_volume:g}"
@@ -65,22 +65,22 @@ class PairLimits:
 def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropped:
     """Align the relaxed crystal of a pair with the unrelaxed one.
 
-    Of all choices of equivalent lattice vectors (mirrored ones included), orders of sites of one element, images and
-    origins, the relaxed crystal is described by those that deform the unrelaxed crystal least; what is given is kept
-    where nothing is nearer. With rows as lattice vectors F = L_u^-1 L_r = V R (polar decomposition), the relaxed cell
-    is written as L_u V: the unrelaxed one strained without rotation.
+    The relaxed crystal has many equivalent descriptions: choices of lattice vectors (also mirrored), orders of sites of
+    one element, images and origins. The description that deforms the unrelaxed crystal least is taken; the given one is
+    kept if none is nearer. Rows are lattice vectors, and F = L_u^-1 L_r = V R is the polar decomposition. The relaxed
+    cell is written as L_u V: the unrelaxed cell strained without rotation.
 
     Parameters
     ----------
     pair : RawPair
-        The pair as its source holds it.
+        The pair from its source.
     limits : PairLimits or None
-        How far apart the two may be.
+        Largest differences of the two crystals.
 
     Returns
     -------
     PairRecord or Dropped
-        The pair with the same atoms in the same order, sites as in the unrelaxed crystal; or why there is none.
+        The pair with the same atoms in the same order, sites as in the unrelaxed crystal; or the reason to drop it.
     """
     for which, structure in (("unrelaxed", pair.unrelaxed), ("relaxed", pair.relaxed)):
         try:
@@ -108,7 +108,7 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
 def align_all(
     pairs: Iterable[RawPair | PairRecord | Dropped], limits: PairLimits | None = None
 ) -> Iterator[PairRecord | Dropped]:
-    """Align pairs one by one; what a source aligned or dropped passes through."""
+    """Align pairs one by one; pairs that a source aligned or dropped pass through."""
     for pair in pairs:
         yield pair if isinstance(pair, PairRecord | Dropped) else align(pair, limits)
 
@@ -116,19 +116,19 @@ def align_all(
 def to_records(
     pairs: Iterable[RawPair | Dropped], limits: PairLimits | None = None
 ) -> tuple[list[PairRecord], Counter[str]]:
-    """Align pairs and count why others are none.
+    """Align pairs and count dropped ones by reason.
 
     Parameters
     ----------
     pairs : iterable of RawPair or Dropped
-        What a source yields.
+        Pairs of a source.
     limits : PairLimits or None
-        How far apart an unrelaxed and a relaxed crystal may be.
+        Largest differences of an unrelaxed and a relaxed crystal.
 
     Returns
     -------
     tuple
-        The records, and how many were dropped for which reason.
+        The records, and the number of dropped pairs for each reason.
     """
     records: list[PairRecord] = []
     reasons: Counter[str] = Counter()
@@ -141,7 +141,7 @@ def to_records(
 
 
 def best_alignment(unrelaxed: Structure, relaxed: Structure) -> Alignment:
-    """The alignment that deforms the unrelaxed crystal least.
+    """Find the alignment that deforms the unrelaxed crystal least.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def best_alignment(unrelaxed: Structure, relaxed: Structure) -> Alignment:
 
 
 def _elements_only(structure: Structure) -> Structure:
-    """The structure without oxidation states, properties and labels."""
+    """Return the structure without oxidation states, properties and labels."""
     symbols = [Element.from_Z(site.specie.Z).symbol for site in structure]
     return Structure(structure.lattice, symbols, structure.frac_coords)
 
@@ -190,11 +190,11 @@ def geometries(matrix: Array, frac: Array, strain: Array, shift: Array) -> dict[
 
 
 def _given_order(start: SitesOfCell, end: SitesOfCell) -> Alignment | None:
-    """Sites and axes as they are given; None if the elements are in another order."""
+    """Align sites and axes as given; None if the elements are in another order."""
     if not np.array_equal(start.numbers, end.numbers):
         return None
     change = end.frac - start.frac
-    # As if each atom in turn stood still: one of them stands nearly still in the right images.
+    # Fix each atom in turn: in the right images one of them hardly moves.
     shifts = (without_drift(change, change[atom]) for atom in range(len(change)))
     strain = strains_between(start.matrix, end.matrix)
     return min((start.moved_by(strain, shift) for shift in shifts), key=lambda item: item.cost)

@@ -1,4 +1,4 @@
-"""Find the lattice vectors, origin and order of sites that deform one crystal into another least, on arrays."""
+"""Search on arrays for the lattice vectors, origin and order of sites that deform one crystal into another least."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     Array = NDArray[np.floating]
     Integers = NDArray[np.integer]
 
-# What is nearer by less than this is not worth another choice: rounding of files.
+# Another choice must be nearer by more than this, since files are rounded.
 NOISE = 1e-6
-# Distances between atoms that are computed at once: more would be for nothing where the first choices are the best.
+# Distances between atoms that are computed at once; more are useless if the first choices are the best.
 AT_ONCE = 5000
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A way to read the relaxed crystal in terms of the unrelaxed one.
+    """A description of the relaxed crystal by the unrelaxed crystal.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ class Alignment:
     shift : array
         Fractional displacements of the sites of the unrelaxed crystal, drift removed, [atoms, 3].
     distances : array
-        How far each atom moves in the unrelaxed cell, [atoms] in angstrom.
+        Displacement of each atom in the unrelaxed cell, [atoms] in angstrom.
     length : float
         Cube root of the unrelaxed volume per atom, in angstrom.
     labels : int
-        Which of several labels the sites have, see `least_deformation`.
+        Index of the labels of the sites, see `least_deformation`.
     """
 
     strain: Array
@@ -49,7 +49,7 @@ class Alignment:
 
     @property
     def cost(self) -> float:
-        """Squared deformation: of the cell, and of the sites in units of `length`."""
+        """Squared deformation of the cell, plus the squared displacement of the sites in units of `length`."""
         return float((self.strain**2).sum() + (self.distances**2).mean() / self.length**2)
 
 
@@ -73,7 +73,7 @@ class SitesOfCell:
 
     @classmethod
     def of(cls, structure: Structure) -> SitesOfCell:
-        """Read them off a structure."""
+        """Make the arrays from a structure."""
         return cls(structure.lattice.matrix, structure.frac_coords, np.array(structure.atomic_numbers))
 
     @property
@@ -87,29 +87,29 @@ class SitesOfCell:
 
 
 def strains_between(start: Array, ends: Array) -> Array:
-    """H = log V of F = L_start^-1 L_end = V R for one or many cells, [..., 3, 3]."""
+    """Compute H = log V of F = L_start^-1 L_end = V R for one or many cells, [..., 3, 3]."""
     gradients = np.linalg.solve(start, ends)
     values, vectors = np.linalg.eigh(gradients @ np.swapaxes(gradients, -1, -2))
     return np.asarray((vectors * (0.5 * np.log(values))[..., None, :]) @ np.swapaxes(vectors, -1, -2))
 
 
 def lattices_near(start: Array, end: Array, longer: float, wider: float) -> tuple[Array, Array]:
-    """Return the choices of lattice vectors of a cell that are like those of another one of the same volume.
+    """Return the choices of lattice vectors of a cell that resemble the vectors of another cell of the same volume.
 
     Parameters
     ----------
     start, end : array
-        The cells, [3, 3] in angstrom; lattice vectors of `end` are chosen like those of `start`.
-    longer : float
-        By which share each may be longer, or the other one's be.
-    wider : float
-        By how many degrees each angle may differ.
+        The cells, [3, 3] in angstrom; lattice vectors of `end` are chosen to resemble the vectors of `start`.
+        longer : float
+            Largest relative difference of lengths.
+        wider : float
+            Largest difference of angles, in degrees.
 
     Returns
     -------
     tuple of arrays
-        The chosen vectors, [choices, 3, 3] in angstrom, and the strains that lead from `start` to them, of the same
-        shape, the least first.
+        The chosen vectors, [choices, 3, 3] in angstrom, and the strains from `start` to them, of the same shape. The
+        least strain comes first.
     """
     wanted = start * abs(np.linalg.det(end) / np.linalg.det(start)) ** (1 / 3)
     lengths = np.linalg.norm(wanted, axis=1)
@@ -151,23 +151,23 @@ def least_deformation(
     lattices, strains : array
         Choices of lattice vectors of `end`, see `lattices_near`.
     labels : array
-        Atomic numbers of `end` that the sites of `start` may have, [labels, atoms]: one row, or all orders of elements
-        that may stand for each other. Of rows that deform equally the first one is taken.
-    best : Alignment or None
-        One that is known.
-    most : float
-        How far atoms may move, root mean square in units of `Alignment.length`.
+        Atomic numbers of `end` that the sites of `start` may have, [labels, atoms]. One row, or all orders of
+        elements that may replace each other. Of rows that deform equally the first is taken.
+        best : Alignment or None
+            A known alignment.
+        most : float
+            Largest root mean square displacement, in units of `Alignment.length`.
 
     Returns
     -------
     Alignment or None
-        The one of least cost; `best` if none is better.
+        The alignment of least cost; `best` if none is better.
     """
     search = _SiteSearch(start, end.numbers, labels, most**2)
     floors = (strains**2).sum(axis=(1, 2))
     for place in range(0, len(lattices), search.at_once):
         least = math.inf if best is None else best.cost
-        # What deforms equally may have labels that come first.
+        # An alignment of equal deformation may have earlier labels.
         if floors[place] > least + (NOISE if best and best.labels else -NOISE):
             break
         some = slice(place, place + search.at_once)
@@ -187,18 +187,18 @@ def least_deformation(
 
 
 class _SiteSearch:
-    """Search for the sites of one crystal that are near to those of another one.
+    """Search for the sites of one crystal that are near to the sites of another crystal.
 
     Parameters
     ----------
     start : SitesOfCell
         The crystal.
     numbers : array
-        Atomic numbers of the other one.
+        Atomic numbers of the other crystal.
     labels : array
         See `least_deformation`.
     most : float
-        Squared displacement that is too far, see `least_deformation`.
+        Squared displacement that is too large, see `least_deformation`.
     """
 
     def __init__(self, start: SitesOfCell, numbers: Integers, labels: Integers, most: float) -> None:
@@ -208,7 +208,7 @@ class _SiteSearch:
         self.into = np.linalg.inv(self.back)
         self.frac, self.scale = start.frac @ self.into, len(start.frac) * start.length**2
         self.numbers, self.labels, self.most = numbers, labels, most
-        # Sites that may have the same atomic numbers, and the sites of the other crystal that do.
+        # Sites that may have the same atomic numbers, and the sites of the other crystal that have them.
         groups: dict[tuple[int, ...], list[int]] = {}
         for site, some in enumerate(np.sort(labels, axis=0).T.tolist()):
             groups.setdefault(tuple(some), []).append(site)
@@ -221,7 +221,7 @@ class _SiteSearch:
         self.at_once = max(1, AT_ONCE // distances)
 
     def nearest(self, frac: Array, floors: Array, best: float) -> tuple[Array, Integers, Array, Integers]:
-        """Match sites, for each origin that puts one atom of the rarest ones upon another.
+        """Match sites, for each origin that puts one of the rarest atoms on another.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class _SiteSearch:
         floors : array
             Squared strain of each choice, [choices].
         best : float
-            The cost that is too much.
+            The cost that is too large.
 
         Returns
         -------
@@ -250,12 +250,12 @@ class _SiteSearch:
         return (floors[choices] + squares)[near], choices[near], (change - drift)[near] @ self.back, labelled[near]
 
     def _assign(self, moved: Array, floors: Array, best: float) -> tuple[Integers, Array, Integers]:
-        """Give each site of each match a site of the other crystal, squared distances least in total.
+        """Assign to each site of each match a site of the other crystal, with the least sum of squared distances.
 
         Returns
         -------
         tuple of arrays
-            Which matches can be the best, their fractional displacements, and the numbers of their labels.
+            Indices of the matches that can be the best, their fractional displacements and their numbers of labels.
         """
         matches, sites = moved.shape[:2]
         change, order = np.empty_like(moved), np.empty((matches, sites), dtype=int)
@@ -273,7 +273,7 @@ class _SiteSearch:
         fits = (self.numbers[order][:, None] == self.labels).all(axis=2)  # [matches, labels]
         labelled = fits.argmax(axis=1)
         whole = fits.any(axis=1) & (np.sort(order, axis=1) == np.arange(sites)).all(axis=1)
-        # Where two atoms have the same nearest site this is too little as a rule, and tells what is not worth a search.
+        # With two atoms on one nearest site this sum is usually too small. So it shows which matches need no search.
         least = self._squares(change)
         costs = floors + least
         best = min(best, costs[whole].min(initial=math.inf) + NOISE)
@@ -288,7 +288,7 @@ class _SiteSearch:
         return kept, change[kept], labelled[kept]
 
     def _assign_one(self, match: int, tables: list[tuple[Integers, Integers, Array, Array]]) -> tuple[Array, int]:
-        """Assign the sites of one match, two of which have the same nearest site."""
+        """Assign the sites of one match in which two sites have the same nearest site."""
         found, least = [], []
         for numbers in self.labels:
             change = np.empty_like(self.frac)
@@ -304,6 +304,6 @@ class _SiteSearch:
         return found[first], first
 
     def _squares(self, change: Array) -> Array:
-        """Squared displacements without drift, in units of `Alignment.length`, averaged over the atoms."""
+        """Compute mean squared displacements of the atoms without drift, in units of `Alignment.length`."""
         far = (change - change.mean(axis=-2, keepdims=True)).reshape(-1, 3) @ self.matrix
         return np.asarray(np.einsum("ij,ij->i", far, far).reshape(change.shape[:-1]).sum(axis=-1) / self.scale)

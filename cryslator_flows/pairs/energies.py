@@ -22,7 +22,7 @@ def read_element_energies(path: Path | str) -> dict[str, float]:
     Raises
     ------
     DataError
-        The file cannot be read, or it is no such map; the message names file and line.
+        The file cannot be read, or does not hold such a map. The message names file and line.
     """
     path = Path(path)
     return read_strict(path, dict[Symbol, FiniteFloat])
@@ -31,12 +31,12 @@ def read_element_energies(path: Path | str) -> dict[str, float]:
 def formation_energy_per_atom(
     composition: Composition, energy_per_atom: float | None, element_energies: dict[str, float]
 ) -> float | None:
-    """Formation energy in eV/atom: the energy minus those of the elements, all by one engine with one setting.
+    """Compute the formation energy in eV/atom: the energy minus the elements' energies, all by one engine and setting.
 
     Parameters
     ----------
     composition : Composition
-        Of the crystal.
+        Composition of the crystal.
     energy_per_atom : float or None
         Its energy, in eV/atom.
     element_energies : dict
@@ -45,7 +45,7 @@ def formation_energy_per_atom(
     Returns
     -------
     float or None
-        None where the energy, or that of an element, is not known.
+        None if the energy, or the energy of an element, is unknown.
     """
     shares = composition.fractional_composition.get_el_amt_dict()
     if energy_per_atom is None or not set(shares) <= set(element_energies):
@@ -54,7 +54,7 @@ def formation_energy_per_atom(
 
 
 def add_formation_energy(record: PairRecord, element_energies: dict[str, float]) -> None:
-    """Add the formation energy to a pair with an ``energy_per_atom``, where the energies of all elements are known."""
+    """Add the formation energy to a pair with an ``energy_per_atom``, if the energies of all elements are known."""
     energy_per_atom = (record.model_extra or {}).get("energy_per_atom")
     energy = formation_energy_per_atom(Composition(Counter(record.species)), energy_per_atom, element_energies)
     if energy is not None:

@@ -1,4 +1,4 @@
-"""The kinds of sources that training pairs are made from, and how pairs are shared out. Names only."""
+"""Names of the kinds of sources of training pairs, and of the rules of the split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Kind(StrEnum):
     MPF = "mpf"
 
 
-# Options that are for some kinds only.
+# Options of some kinds only.
 OPTIONS = {
     "intermediates": (Kind.STORE, Kind.VASP, Kind.MPF),
     "max-per-target": (Kind.ISOSTRUCTURAL,),
@@ -32,7 +32,7 @@ OPTIONS = {
 
 
 class SplitRule(StrEnum):
-    """How pairs are shared out to training, validation and test."""
+    """Rule of the split into training, validation and test."""
 
     FORMULA = "formula"
     GIVEN = "given"
@@ -41,22 +41,22 @@ class SplitRule(StrEnum):
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """What some kinds of sources may be asked for.
+    """Options of some kinds of sources.
 
     Parameters
     ----------
     intermediates : int
-        How many ionic steps of a trajectory are further unrelaxed crystals of its target.
+        Number of ionic steps of a trajectory that are further unrelaxed crystals of its target.
     max_per_target : int
-        How many templates a relaxed crystal is paired with.
+        Number of templates for each relaxed crystal.
     seed : int
         Decides between equally near templates; seed of the split.
     split : Split
-        How pairs will be shared out.
-    scratch : Path
-        Folder for what a reader wants to find again when it was stopped.
-    report : callable
-        Called with what a reader is at, where it takes long before the first pair.
+        Rule of the split.
+        scratch : Path
+            Folder for results that a stopped reader continues from.
+        report : callable
+            Called with the stage of a reader that takes long before the first pair.
     """
 
     intermediates: int

@@ -1,4 +1,4 @@
-"""From what a source holds to files of pairs."""
+"""Files of pairs from the content of a source."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PairFolder:
     element_energies : dict or None
         Energies of the elements by the engine that relaxed, in eV/atom, for formation energies.
     limits : PairLimits or None
-        How far apart an unrelaxed and a relaxed crystal may be.
+        Largest differences of an unrelaxed and a relaxed crystal.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class PairFolder:
 
     @property
     def scratch(self) -> Path:
-        """A folder for what a source wants to find again when it was stopped; removed once the pairs are written."""
+        """Folder for results that a stopped source continues from; removed after the pairs are written."""
         return self.folder / "unfinished"
 
     def fill(
@@ -73,15 +73,15 @@ class PairFolder:
         source: str,
         report: Callable[[], None] = lambda: None,
     ) -> PairsSummary:
-        """Align pairs, share them out and write them, with ``pairs.json`` and ``dropped.jsonl``.
+        """Align pairs, split them and write them, with ``pairs.json`` and ``dropped.jsonl``.
 
-        Pairs wait on the disk, not in memory, until all are read. Files of pairs that are there are left as they are if
-        not one pair is left.
+        Pairs wait on the disk, not in memory, until all are read. Existing files of pairs stay unchanged if no pair
+        is left.
 
         Parameters
         ----------
         pairs : iterable of RawPair, PairRecord or Dropped
-            What the source holds; records are aligned already.
+            Pairs of the source; records are aligned already.
         kind : str
             Kind of source, for the summary.
         source : str
@@ -92,12 +92,12 @@ class PairFolder:
         Returns
         -------
         PairsSummary
-            What became of them.
+            Counts of the pairs.
 
         Raises
         ------
         DataError
-            The split of the source is asked for, and it brings none.
+            The split of the source is requested, but the source has none.
         StoreError
             The folder holds the pairs of another source, or cannot be written.
         """
@@ -148,7 +148,7 @@ class PairFolder:
     def _share_out(
         self, rows: Spool, formulas: Sequence[str], given: Sequence[str | None]
     ) -> tuple[list[str | None], list[Dropped]]:
-        """Return the part of each row, None for those that are left out, and these with the reason."""
+        """Return the part of each row, None for dropped rows, and the dropped rows with their reason."""
         if self.split is SplitRule.NONE:
             return [""] * len(rows), []
         if self.split is SplitRule.FORMULA:
@@ -157,9 +157,7 @@ class PairFolder:
         else:
             parts = [value if value in PARTS else None for value in given]
             if parts and not any(parts):
-                raise DataError(
-                    "--split given: the source brings no split into train, val and test; use --split formula"
-                )
+                raise DataError("--split given: the source has no split into train, val and test; use --split formula")
 
         def records(part: str) -> Iterator[PairRecord]:
             for row, of_row in zip(rows, parts, strict=True):
@@ -171,7 +169,7 @@ class PairFolder:
         for number, row in enumerate(rows):
             if parts[number] is None:
                 left_out.append(Dropped(row["target"], NO_PART))
-            # The targets of a split that the source brings are the source's own choice.
+            # In a split of the source the source has chosen the targets.
             elif parts[number] == "train" and held_out.template_leak(PairRecord.model_validate(row)) is not None:
                 parts[number] = None
                 left_out.append(Dropped(row["target"], LEAKAGE))

@@ -1,4 +1,4 @@
-"""What a source of training pairs yields, before sites, axes and images are aligned."""
+"""Items that a source of training pairs yields, before sites, axes and images are aligned."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RawPair:
-    """An unrelaxed crystal and what became of it, as a source holds them.
+    """An unrelaxed crystal and its relaxed crystal, as in their source.
 
     Parameters
     ----------
     name : str
-        What the pair is called where it comes from: a file, a folder, an identifier.
+        Name of the pair in its source: a file, a folder, an identifier.
     target : str
         Identifier of the relaxed crystal; pairs of one target share it.
     unrelaxed, relaxed : Structure
@@ -35,16 +35,16 @@ class RawPair:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Something that makes no pair.
+    """An item of a source that makes no pair.
 
     Parameters
     ----------
     name : str
-        What it is called where it comes from.
-    reason : str
-        Why, in words that are equal for equal reasons: they are counted.
-    detail : str
-        What this one's error says.
+        Its name in its source.
+        reason : str
+            The reason, in equal words for equal reasons, since reasons are counted.
+        detail : str
+            The error of this item.
     """
 
     name: str

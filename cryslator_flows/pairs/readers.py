@@ -17,7 +17,7 @@ from cryslator_flows.training.records import PairRecord
 
 Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | PairRecord | Dropped]]
 
-# Campaigns are read by `campaign.pairs`.
+# `running.campaign_pairs` reads campaigns.
 READERS: dict[Kind, Reader] = {
     Kind.STORE: lambda path, options: read_store(path, options.intermediates),
     Kind.VASP: lambda path, options: read_vasp_runs(path, options.intermediates),

@@ -1,4 +1,4 @@
-"""Share pairs out to training, validation and test so that no relative of a test crystal is trained on."""
+"""Split of pairs into training, validation and test, in which no relative of a test crystal is a training pair."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def share_out(formulas: Iterable[str], seed: int = 0) -> dict[str, str]:
     formulas : iterable of str
         The reduced formulas of the targets.
     seed : int
-        Another one gives another split.
+        Seed of the split.
 
     Returns
     -------
     dict
-        Formula to part; all are for training where there are fewer formulas than parts.
+        Formula to part; all are for training if there are fewer formulas than parts.
     """
     distinct = set(formulas)
     if len(distinct) < len(PARTS):

@@ -1,4 +1,4 @@
-"""Rows that wait until all are there, in bounded memory."""
+"""Rows that wait for the last row, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Beyond this the rows are on the disk, in a file without a name that vanishes with the process.
+# Beyond this size the rows are on the disk, in an unnamed file that ends with the process.
 IN_MEMORY = 16 * 2**20
 
 
@@ -20,7 +20,7 @@ class Spool:
     Parameters
     ----------
     folder : Path
-        Where a file may be: this folder, or the nearest one above it that exists.
+        Folder for a file; if it does not exist, the nearest existing folder above it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,11 +42,11 @@ class Spool:
             yield json.loads(line)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one more row."""
+        """Write a further row."""
         self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
         self._number += 1
 
     def lines(self) -> Iterator[bytes]:
-        """Read the rows as they are written, line by line."""
+        """Yield the written rows, line by line."""
         self._file.seek(0)
         yield from self._file

@@ -1,4 +1,4 @@
-"""Write pairs as files that models are trained from, and what they were made of."""
+"""Files of pairs for training, and the summary of their source."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
 
 SUMMARY_FILE = "pairs.json"
 DROPPED_FILE = "dropped.jsonl"
-# A column that says what the files say.
+# A column with the part, which the names of the files hold too.
 SPLIT = "split"
 
 
 class PartCounts(BaseModel):
-    """What is in one file of pairs."""
+    """Counts of one file of pairs."""
 
-    pairs: int = Field(description="Pairs in it")
-    targets: int = Field(description="Relaxed crystals that they lead to")
-    formulas: int = Field(description="Reduced formulas of these")
-    formation_energies: int = Field(description="Pairs whose formation energy is known")
-    energies: int = Field(description="Pairs whose energy by the engine is known")
+    pairs: int = Field(description="Number of pairs")
+    targets: int = Field(description="Number of their relaxed crystals")
+    formulas: int = Field(description="Number of reduced formulas of the relaxed crystals")
+    formation_energies: int = Field(description="Number of pairs with a formation energy")
+    energies: int = Field(description="Number of pairs with an energy by the engine")
 
 
 class PairsSummary(BaseModel):
-    """What a source held and what became of it; the file ``pairs.json``."""
+    """Summary of a source and its pairs; the file ``pairs.json``."""
 
     kind: str = Field(description="Kind of source")
-    source: str = Field(description="Where it was read from")
-    split: str = Field(description="How pairs were shared out: 'formula', 'given' or 'none'")
+    source: str = Field(description="Path or name of the source")
+    split: str = Field(description="Rule of the split: 'formula', 'given' or 'none'")
     seed: int = Field(description="Seed of the split")
-    read: int = Field(description="What the source held: pairs, and what makes none")
+    read: int = Field(description="Number of items in the source, with and without a pair")
     kept: int = Field(description="Pairs written")
-    dropped: dict[str, int] = Field(description="How many were dropped for which reason, most frequent first")
-    files: dict[str, PartCounts] = Field(description="What is in each file")
+    dropped: dict[str, int] = Field(description="Number of dropped items by reason, most frequent first")
+    files: dict[str, PartCounts] = Field(description="Counts of each file")
     elements_without_energy: list[str] = Field(
         default_factory=list, description="Elements of the pairs that the given energies of the elements lack"
     )
 
 
 def check_owner(folder: Path, kind: str, source: str) -> None:
-    """Keep pairs of one source from taking the place of another's.
+    """Refuse to replace pairs of another source.
 
     Raises
     ------
@@ -73,12 +73,12 @@ def check_owner(folder: Path, kind: str, source: str) -> None:
 class PartFiles:
     """A file ``pairs-PART.jsonl.gz`` for each part, ``pairs.jsonl.gz`` for the part without a name.
 
-    Each takes its place as a whole when the context ends, and is the same again for the same pairs.
+    Each file is replaced as a whole when the context ends. The same pairs give the same file.
 
     Parameters
     ----------
     folder : Path
-        Where to; made if missing.
+        The folder to write to; it is made if missing.
     parts : iterable of str
         Names of the parts.
 
@@ -101,7 +101,7 @@ class PartFiles:
             self._files = {}
             for part, path in self._parts.items():
                 file = opening.enter_context(whole_file(path))
-                # Neither name nor time in the header.
+                # No name and no time in the header.
                 self._files[part] = opening.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0))
             self._open = opening.pop_all()
         return self
@@ -134,14 +134,14 @@ class PartFiles:
         self._formulas[part].add(formula)
 
     def counts(self) -> dict[str, PartCounts]:
-        """Return the name of each file and what is in it."""
+        """Return the counts of each file by its name."""
         for part, counts in self._counts.items():
             counts.targets, counts.formulas = len(self._targets[part]), len(self._formulas[part])
         return {path.name: self._counts[part] for part, path in self._parts.items()}
 
 
 def write_summary(folder: Path, summary: PairsSummary, dropped: Spool) -> None:
-    """Write ``pairs.json``, and ``dropped.jsonl`` with name and reason of all that was dropped.
+    """Write ``pairs.json``, and ``dropped.jsonl`` with name and reason of all dropped items.
 
     Raises
     ------
@@ -154,5 +154,5 @@ def write_summary(folder: Path, summary: PairsSummary, dropped: Spool) -> None:
 
 
 def most_frequent_first(counts: Counter[str]) -> dict[str, int]:
-    """Return how many were dropped for which reason, most frequent first."""
+    """Sort numbers of dropped items by reason, most frequent first."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -86,5 +86,5 @@ def test_clear_errors(custom, tmp_path):
     with pytest.raises(DataError, match=r"several folders with tables in it \(custom and other\); give one of them"):
         list(read_deeprelax(tmp_path))
     write_rows(custom / "val.csv", [("identifier",), ("a",)])
-    with pytest.raises(DataError, match=r"val\.csv: no column atoms_id but identifier; name it so"):
+    with pytest.raises(DataError, match=r"val\.csv: no column atoms_id but identifier; rename the column"):
         list(read_deeprelax(custom))

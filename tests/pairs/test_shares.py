@@ -83,7 +83,7 @@ def test_the_split_of_the_source(tmp_path):
     PairFolder(tmp_path, SplitRule.GIVEN).fill(items, "mine", "there")
     assert [targets(tmp_path, part) for part in PARTS] == [["LiO"], [], ["NaO"]]
     assert left_out(tmp_path) == [("KO", NO_PART), ("RbO", NO_PART)]
-    with pytest.raises(DataError, match="brings no split"):
+    with pytest.raises(DataError, match="has no split"):
         PairFolder(tmp_path, SplitRule.GIVEN).fill(items[2:], "mine", "there")
     assert targets(tmp_path, "train") == ["LiO"]
 

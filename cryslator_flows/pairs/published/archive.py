@@ -1,4 +1,4 @@
-"""Sources that come as one archive: unpacked into a temporary folder, nothing outside of it touched."""
+"""Sources that come as one archive, which is unpacked into a temporary folder and changes nothing outside it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-# Text is packed to a tenth or so; what grows far more, beyond some MB, is made to fill a disk.
+# Text is packed to about a tenth. A file that grows far more, beyond some MB, is made to fill a disk.
 MOST_GROWTH, FREE_BYTES = 100, 64 * 2**20
 
 
 @contextmanager
 def unpacked(source: Path, suffixes: Iterable[str], report: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
-    """A folder as it is, or what an archive holds in a temporary folder that lives as long as the context.
+    """Yield a folder, or a temporary folder with the content of an archive, which exists during the context.
 
     Parameters
     ----------
     source : Path
         A folder, or a ``.zip`` or ``.tar[.gz|.bz2|.xz]`` file.
     suffixes : iterable of str
-        Only members with these endings are unpacked, whatever the case of their letters.
+        Only members with these endings are unpacked, in any case of letters.
     report : callable
-        Called with what takes a while.
+        Called with a step that takes long.
 
     Yields
     ------
@@ -40,8 +40,8 @@ def unpacked(source: Path, suffixes: Iterable[str], report: Callable[[str], None
     Raises
     ------
     DataError
-        There is no such folder or archive, it is damaged, it unpacks to over a hundred times its size, or a member
-        would be written outside of the folder.
+        The folder or archive does not exist or is damaged. Or it unpacks to over a hundred times its size, or a member
+        would be written outside the folder.
     """
     if source.is_dir():
         yield source
@@ -61,7 +61,7 @@ def unpacked(source: Path, suffixes: Iterable[str], report: Callable[[str], None
                 _unpack_tar(source, folder, endings)
         except DataError:
             raise
-        # Bytes that are no archive can raise anything.
+        # Damaged bytes can raise any error.
         except Exception as error:
             raise DataError(f"{source}: cannot be unpacked ({one_line(error)}); download it again") from error
         report("")
@@ -77,7 +77,7 @@ def _unpack_zip(source: Path, folder: Path, endings: tuple[str, ...]) -> None:
     with zipfile.ZipFile(source) as archive:
         _check_size(source, sum(member.file_size for member in archive.infolist()))
         for member in archive.infolist():
-            # zipfile itself would put such members somewhere inside the folder.
+            # zipfile would put such members somewhere inside the folder.
             path = PurePosixPath(member.filename.replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts:
                 raise DataError(f"{source}, {member.filename}: leads out of the archive; do not trust this file")

@@ -26,16 +26,16 @@ class CifPair:
     Parameters
     ----------
     name : str
-        What the files are called without ``_unrelaxed.cif`` and ``_relaxed.cif``.
-    files : dict
-        Files by what they hold, ``unrelaxed`` or ``relaxed``: one each, if all is well.
+        Name of the files without ``_unrelaxed.cif`` and ``_relaxed.cif``.
+        files : dict
+            Files by their content, ``unrelaxed`` or ``relaxed``: one each in a complete pair.
     """
 
     name: str
     files: dict[str, list[Path]] = field(default_factory=lambda: {"unrelaxed": [], "relaxed": []})
 
     def read(self, columns: dict[str, Any]) -> RawPair | Dropped:
-        """Read both files; `columns` become those of the pair."""
+        """Read both files; `columns` become the columns of the pair."""
         structures: dict[str, Structure] = {}
         for which, files in self.files.items():
             if not files:
@@ -50,7 +50,7 @@ class CifPair:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """All files under a folder, in order, without hidden ones and what macOS adds to archives."""
+    """List all files under a folder in order, without hidden files and the files that macOS adds to archives."""
     found = []
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -60,7 +60,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def find_pairs(files: list[Path], pattern: re.Pattern[str] = LONG) -> dict[str, CifPair]:
-    """Pairs among files by their name in small letters, in alphabetical order; other files are left out."""
+    """Find pairs among files by their name in small letters, in alphabetical order; skip other files."""
     pairs: dict[str, CifPair] = {}
     for path in files:
         if match := pattern.fullmatch(path.name):

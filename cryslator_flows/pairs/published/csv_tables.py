@@ -1,4 +1,4 @@
-"""Tables that come beside structures: CSV files."""
+"""CSV tables beside structures."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 
 def read_rows(table: Path) -> list[list[str]]:
-    """Rows of a CSV file, a header among them, without empty ones and without spaces around cells.
+    """Read the rows of a CSV file, with the header, without empty rows and without spaces around cells.
 
     Raises
     ------
     DataError
-        The file is no text.
+        The file is not text.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
             rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read as a table ({one_line(error)}); mend or remove it") from error
+        raise DataError(f"{table}: cannot be read as a table ({one_line(error)}); fix or remove it") from error
     return [row for row in rows if any(row)]
 
 
 def to_number(cell: str) -> float | None:
-    """A finite number, or None."""
+    """Return a finite number, or None."""
     try:
         value = float(cell)
     except ValueError:

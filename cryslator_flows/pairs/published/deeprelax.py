@@ -1,11 +1,10 @@
 """Data in the layout of DeepRelax, which E3Relax shares.
 
-Z. Yang et al., arXiv:2404.00865. The layout is that of the README and ``preprocess_custom.py`` of
-github.com/guaguabujianle/DeepRelax: a folder with ``train.csv``, ``val.csv`` and ``test.csv``, each with a column
-``atoms_id``, and a folder ``CIF`` with ``ID_unrelaxed.cif`` and ``ID_relaxed.cif``. Crystals of the test set may lack
-the relaxed one. Its ``preprocess_mp.py`` reads the same layout with the column ``mp_id`` and files ``ID_U.cif`` and
-``ID_R.cif``. Energies have no place in it; here, columns of the tables that are called as those of pairs are taken
-over.
+Z. Yang et al., arXiv:2404.00865. README and ``preprocess_custom.py`` of github.com/guaguabujianle/DeepRelax describe
+the layout. A folder holds ``train.csv``, ``val.csv`` and ``test.csv``, each with a column ``atoms_id``. Beside them a
+folder ``CIF`` holds ``ID_unrelaxed.cif`` and ``ID_relaxed.cif``. The test set may lack relaxed crystals. Its
+``preprocess_mp.py`` reads the same layout with the column ``mp_id`` and files ``ID_U.cif`` and ``ID_R.cif``. The
+layout has no energies. Here, columns of the tables with names of columns of pairs are read too.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ def read_deeprelax(path: Path | str, report: Callable[[str], None] = lambda _: N
     Yields
     ------
     RawPair or Dropped
-        Pairs in the order of the tables. Columns: ``split`` (train, val or test) by the table;
-        ``formation_energy_per_atom`` and ``energy_per_atom`` in eV/atom, where a table has columns of that name.
+        Pairs in the order of the tables. The column ``split`` (train, val or test) comes from the table. The columns
+        ``formation_energy_per_atom`` and ``energy_per_atom``, in eV/atom, come from columns of the same name.
 
     Raises
     ------
     DataError
-        There are no such tables, or a table lacks the column of identifiers.
+        The tables are missing, or a table lacks the column of identifiers.
     """
     path = Path(path)
     with unpacked(path, (".cif", ".csv"), report) as folder:
@@ -72,13 +71,13 @@ def read_deeprelax(path: Path | str, report: Callable[[str], None] = lambda _: N
 
 
 class Table:
-    """One of the tables: its split, and the rows by identifier."""
+    """One table: its split, and its rows by identifier."""
 
     def __init__(self, file: Path) -> None:
         header, *rows = read_rows(file) or [[]]
         found = [name for name in PATTERNS if name in header]
         if not found:
-            raise DataError(f"{file}: no column atoms_id but {', '.join(header) or 'nothing'}; name it so")
+            raise DataError(f"{file}: no column atoms_id but {', '.join(header) or 'nothing'}; rename the column")
         self.file = file
         self.split = TABLES[file.name.lower()]
         self.pattern = PATTERNS[found[0]]
@@ -86,13 +85,13 @@ class Table:
         self.rows = {row[column]: dict(zip(header, row, strict=False)) for row in rows if len(row) > column}
 
     def energies(self, row: dict[str, str]) -> dict[str, float]:
-        """Energies in a row."""
+        """Read the energies in a row, in eV/atom."""
         numbers = {column: to_number(row.get(column, "")) for column in ENERGIES}
         return {column: number for column, number in numbers.items() if number is not None}
 
 
 def find_tables(files: list[Path], source: Path) -> list[Path]:
-    """Tables of the outermost folder that has any, in the order train, val, test."""
+    """Find the tables of the outermost folder with tables, in the order train, val, test."""
     tables = [file for file in files if file.name.lower() in TABLES]
     if not tables:
         raise DataError(f"{source}: none of {', '.join(TABLES)} in it; give the folder with these tables and CIF/")

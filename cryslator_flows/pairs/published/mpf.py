@@ -1,15 +1,15 @@
-"""MPF.2021.2.8, the relaxations of the Materials Project that M3GNet was trained on.
+"""MPF.2021.2.8, the relaxations of the Materials Project on which M3GNet was trained.
 
 C. Chen and S. P. Ong, Nat. Comput. Sci. 2, 718 (2022); data at figshare, article 19470599: ``block_0.p`` and
 ``block_1.p``.
 
-The files themselves could not be had when this was written. By the text of that article, each is a pickled dictionary
-from an identifier of the Materials Project to a dictionary of lists, one item for each frame: ``structure``
-(pymatgen), ``energy`` (of the cell, in eV), ``force`` (eV/angstrom), ``stress`` (kbar) and ``id``, of the form
-``IDENTIFIER-CALCULATION-STEP``, where the calculation is 1 for the first and 0 for the second of a double relaxation.
-By the paper, frames are the first and middle ionic steps of the first relaxation and the last step of the second:
-187,687 frames of 62,783 crystals. Their structures are from a pymatgen of before August 2022, which today's cannot
-use without mending (issues 20 and 51 of materialyzeai/m3gnet).
+The files were not available when this was written. By the text of the article, each file is a pickled dictionary. It
+maps an identifier of the Materials Project to a dictionary of lists, with one item for each frame. The lists are
+``structure`` (pymatgen), ``energy`` (of the cell, in eV), ``force`` (eV/angstrom), ``stress`` (kbar) and ``id``. An
+``id`` is ``IDENTIFIER-CALCULATION-STEP``; the calculation is 1 for the first and 0 for the second of a double
+relaxation. By the paper, frames are the first and middle ionic steps of the first relaxation and the last step of the
+second. There are 187,687 frames of 62,783 crystals. Their structures are from a pymatgen before August 2022, which
+today's pymatgen cannot use unchanged (issues 20 and 51 of materialyzeai/m3gnet).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FRAME = re.compile(r".*-(?P<calculation>\d+)-(?P<step>\d+)")
 
 @dataclass(frozen=True)
 class Frame:
-    """One ionic step; `energy` is that of the cell, in eV."""
+    """One ionic step; `energy` is the energy of the cell, in eV."""
 
     structure: Structure
     energy: float
@@ -48,7 +48,7 @@ class Frame:
 def read_mpf(
     path: Path | str, intermediates: int = 0, report: Callable[[str], None] = lambda _: None
 ) -> Iterator[RawPair | Dropped]:
-    """Pairs of the first and last frame of each relaxation in MPF.2021.2.8.
+    """Yield pairs of the first and last frame of each relaxation in MPF.2021.2.8.
 
     Parameters
     ----------
@@ -64,12 +64,13 @@ def read_mpf(
     ------
     RawPair or Dropped
         The column ``energy_per_atom``, in eV/atom, is the energy of the last frame without the corrections of the
-        Materials Project. There are no formation energies.
+        Materials Project. The data have no formation energies.
 
     Raises
     ------
     DataError
-        There is no block, a block is damaged or no such dictionary, or it names a class that is no structure or array.
+        A block is missing, is damaged or does not hold such a dictionary. Or it names a class that is not a structure
+        or array.
     """
     path = Path(path)
     if path.is_file() and not path.name.lower().endswith(ARCHIVES):
@@ -84,18 +85,18 @@ def read_mpf(
 
 
 def read_block(block: Path, intermediates: int, report: Callable[[str], None]) -> Iterator[RawPair | Dropped]:
-    """Pairs of one pickle."""
+    """Yield the pairs of one pickle."""
     report(f"reading {block.name}")
     content = read_pickle(block)
     report("")
     if not isinstance(content, dict):
         raise DataError(f"{block}: holds a {type(content).__name__}, not a dictionary by identifier; give block_0.p")
     for key in list(content):
-        # What was used is given back, so that memory does not grow.
+        # Used items are freed, so that memory does not grow.
         name, entry = str(key), content.pop(key)
         try:
             frames = in_order(entry)
-        # A pickle can hold anything.
+        # A pickle can hold any object.
         except Exception:
             yield Dropped(name, "frames are damaged or incomplete")
             continue
@@ -110,12 +111,12 @@ def read_block(block: Path, intermediates: int, report: Callable[[str], None]) -
 
 
 def in_order(entry: dict[str, list[Any]]) -> list[Frame]:
-    """Frames from the first to the last step, by their identifiers; as they are where these are of another form.
+    """Sort frames from the first to the last step by identifier; keep the order if identifiers have another form.
 
     Raises
     ------
     Exception
-        Lists are missing or of unequal length, or a frame is no structure and energy.
+        Lists are missing or of unequal length, or a frame lacks a structure or an energy.
     """
     frames = []
     for structure, energy in zip(entry["structure"], entry["energy"], strict=True):

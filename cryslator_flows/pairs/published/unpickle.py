@@ -1,4 +1,4 @@
-"""Pickles of other people, read without running anything that they name."""
+"""Safe reading of foreign pickles, without running code that they name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class PickledObject:
-    """Stands for an object of pymatgen: its attributes as pickled, and no behaviour of its own."""
+    """A stand-in for an object of pymatgen: its pickled attributes, without its behaviour."""
 
     __slots__ = ("arguments", "state")
     arguments: tuple[Any, ...]
     state: dict[str, Any]
 
     def __new__(cls, *arguments: Any) -> PickledObject:
-        """Keep what the object is made from."""
+        """Keep the arguments of the object."""
         record = super().__new__(cls)
         record.arguments = arguments
         return record
@@ -33,17 +33,17 @@ class PickledObject:
 
 
 class StructureRecord(PickledObject):
-    """Stands for a `Structure`."""
+    """A stand-in for a `Structure`."""
 
     __slots__ = ()
 
     def build(self) -> Structure:
-        """The structure.
+        """Build the structure.
 
         Raises
         ------
         Exception
-            Something is missing or of another kind: what was pickled can hold anything.
+            An attribute is missing or of another kind: a pickle can hold any object.
         """
         sites = [site.state for site in self.state["_sites"]]
         species = [
@@ -54,17 +54,17 @@ class StructureRecord(PickledObject):
 
 
 class SpecieRecord(PickledObject):
-    """Stands for an `Element`, which is made from its symbol, or for a `Species`, which has one."""
+    """A stand-in for an `Element`, which is made from its symbol, or for a `Species`, which has a symbol."""
 
     __slots__ = ()
 
     def symbol(self) -> str:
-        """Symbol of the element; oxidation states are left out."""
+        """Symbol of the element, without oxidation state."""
         return str(self.arguments[0] if self.arguments else self.state["_el"].arguments[0])
 
 
 def number_type(code: str, *flags: bool) -> np.dtype[Any]:
-    """`numpy.dtype` for numbers alone."""
+    """Return a `numpy.dtype`; refuse types other than numbers."""
     kind = np.dtype(code, *flags)
     if kind.kind not in "biuf":
         raise pickle.UnpicklingError(f"it wants an array of the type {code!r}")
@@ -72,7 +72,7 @@ def number_type(code: str, *flags: bool) -> np.dtype[Any]:
 
 
 def latin1(text: str, encoding: str) -> bytes:
-    """How numbers of an array are written in old protocols."""
+    """Encode text to bytes, as old protocols write numbers of arrays."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it wants the encoding {encoding!r}")
     return text.encode(encoding)
@@ -88,7 +88,7 @@ PYMATGEN = {
     "Species": SpecieRecord,
     "Specie": SpecieRecord,
 }
-# What makes arrays and numbers of pickles lies in private modules of NumPy, under other names in each version.
+# The functions that make arrays and numbers lie in private modules of NumPy, with other names in each version.
 NUMPY = {
     "_reconstruct": np.zeros(1).__reduce__()[0],
     "_frombuffer": np.zeros(1).__reduce_ex__(5)[0],
@@ -106,18 +106,18 @@ PYTHON = {
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """An unpickler that knows structures, arrays, containers and numbers, and refuses all else.
+    """An unpickler that accepts structures, arrays, containers and numbers, and refuses all else.
 
-    An object of pymatgen comes as a `Record`: no code of pymatgen runs, and pickles of all its versions can be read.
+    An object of pymatgen becomes a `PickledObject`: no code of pymatgen runs, and pickles of all its versions work.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a class or function that the pickle names.
+        """Return the stand-in for a class or function that the pickle names.
 
         Raises
         ------
         pickle.UnpicklingError
-            It is not among those that are allowed.
+            The class or function is not allowed.
         """
         package = module.split(".")[0]
         found: Any = PYTHON.get((module, name))
@@ -131,7 +131,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """Read a pickle of structures and numbers; anything else in it is refused.
+    """Read a pickle of structures and numbers; refuse all else.
 
     Parameters
     ----------
@@ -141,12 +141,12 @@ def read_pickle(path: Path) -> Any:
     Returns
     -------
     Any
-        What it holds, with a `StructureRecord` for each `Structure`.
+        Its content, with a `StructureRecord` for each `Structure`.
 
     Raises
     ------
     DataError
-        The file is no pickle or damaged, or names a class or function that is not allowed.
+        The file is not a pickle or is damaged, or it names a class or function that is not allowed.
     """
     try:
         with path.open("rb") as file:
@@ -156,6 +156,6 @@ def read_pickle(path: Path) -> Any:
             f"{path}: refused as a pickle ({one_line(error)}), nothing in it was run; only structures of pymatgen, "
             "arrays and numbers are read, so download the file from its source again"
         ) from error
-    # Bytes that are no pickle can raise anything.
+    # Damaged bytes can raise any error.
     except Exception as error:
         raise DataError(f"{path}: cannot be read as a pickle ({one_line(error)}); download it again") from error

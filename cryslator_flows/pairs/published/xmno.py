@@ -1,22 +1,21 @@
-"""The X-Mn-O pairs that were published with the paper.
+"""The X-Mn-O pairs published with the paper.
 
 S. Kim, J. Noh, T. Jin, J. Lee and Y. Jung, npj Comput. Mater. 9, 142 (2023); data at Zenodo, record 8081655.
 
-The archive itself could not be had when this was written. What is known of it is what code reads from it, that of the
-paper (github.com/kaist-amsg/Cryslator: ``source/data_GCN_xmno.py``, ``source/data_cell.py``,
-``4-3.combine_cell_pos.py``) and of two successors (github.com/guaguabujianle/DeepRelax: ``preprocess_xmno.py``;
-github.com/ShbYu/HotRelax: ``read_xmno.py``):
+The archive was not available when this was written. Its layout is known from code that reads it:
+``source/data_GCN_xmno.py``, ``source/data_cell.py`` and ``4-3.combine_cell_pos.py`` of the paper
+(github.com/kaist-amsg/Cryslator), ``preprocess_xmno.py`` of github.com/guaguabujianle/DeepRelax, and
+``read_xmno.py`` of github.com/ShbYu/HotRelax.
 
-- a folder ``cifs_xmno`` of 28,579 pairs ``ID_unrelaxed.cif`` and ``ID_relaxed.cif``. Identifiers are of the kind
-  ``mp-9600_pox_cu_ba``: it seems that they name a template by its identifier in the Materials Project, and what was
-  substituted;
-- tables without a header, ``id_prop_relaxed.csv`` and ``id_prop_train_all.csv``, ``id_prop_val_all.csv``,
-  ``id_prop_test_all.csv``, in that folder or in ``jsons_xmno_rcut6`` beside it: rows of ``ID_relaxed`` and the
-  formation energy in eV/atom. The tables of the split also have rows of ``ID_unrelaxed``. HotRelax calls them
-  ``train.txt``, ``valid.txt`` and ``test.txt``;
-- graphs and coordinates as JSON and NumPy files, which are not needed here.
+- A folder ``cifs_xmno`` of 28,579 pairs ``ID_unrelaxed.cif`` and ``ID_relaxed.cif``. An example of an identifier is
+  ``mp-9600_pox_cu_ba``. It seems to name a template by its identifier in the Materials Project, and the substitution.
+- Tables without a header, in this folder or in ``jsons_xmno_rcut6`` beside it. ``id_prop_relaxed.csv`` has rows of
+  ``ID_relaxed`` and the formation energy in eV/atom. The tables of the split, ``id_prop_train_all.csv``,
+  ``id_prop_val_all.csv`` and ``id_prop_test_all.csv``, also have rows of ``ID_unrelaxed``. HotRelax calls them
+  ``train.txt``, ``valid.txt`` and ``test.txt``.
+- Graphs and coordinates as JSON and NumPy files, which are not needed here.
 
-The tables of the split are those of the structure predictors. The generator's is drawn by the code from
+The tables hold the split of the structure predictors. The paper's code draws the split of the generator from
 ``id_prop_relaxed.csv``: shuffled, 80/10/10.
 """
 
@@ -51,7 +50,7 @@ SUFFIXES = (".cif", ".csv", ".txt", *ARCHIVES)
 
 @dataclass
 class Known:
-    """What the tables say of one pair."""
+    """The energies and splits of one pair in the tables."""
 
     energies: list[float] = field(default_factory=list)
     splits: set[str] = field(default_factory=set)
@@ -60,9 +59,9 @@ class Known:
 def read_xmno(path: Path | str, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
     """Pairs of the paper's X-Mn-O release.
 
-    Folders may be nested, letters large or small; tables may have a header and further columns. The formation energy
-    is that of rows of the relaxed crystal. A pair without one is kept without. If no table tells the split, it is drawn
-    as the paper's code does for its generator, see `draw_splits`.
+    Folders may be nested, and names may have large or small letters. Tables may have a header and further columns. The
+    formation energy comes from rows of the relaxed crystal. A pair without a formation energy is kept. If no table
+    holds the split, it is drawn as in the paper's code for its generator, see `draw_splits`.
 
     Parameters
     ----------
@@ -75,12 +74,12 @@ def read_xmno(path: Path | str, report: Callable[[str], None] = lambda _: None) 
     ------
     RawPair or Dropped
         Pairs in alphabetical order. Columns: ``formation_energy_per_atom`` in eV/atom; ``split`` (train, val or test);
-        ``template``, its identifier in the Materials Project, if the name begins with one.
+        ``template``, the identifier of the template in the Materials Project, if the name begins with one.
 
     Raises
     ------
     DataError
-        The archive is damaged, a table cannot be read, or there are no pairs.
+        The archive is damaged, a table cannot be read, or no pair is found.
     """
     path = Path(path)
     with unpacked(path, SUFFIXES, report) as folder:
@@ -107,7 +106,7 @@ def read_xmno(path: Path | str, report: Callable[[str], None] = lambda _: None) 
 
 
 def columns_of(name: str, known: Known) -> dict[str, Any]:
-    """Columns of a pair; what is not known is left out."""
+    """Return the known columns of a pair."""
     template = TEMPLATE.match(name)
     columns = {
         "formation_energy_per_atom": known.energies[0] if known.energies else None,
@@ -118,7 +117,7 @@ def columns_of(name: str, known: Known) -> dict[str, Any]:
 
 
 def read_tables(tables: Iterable[Path]) -> dict[str, Known]:
-    """Formation energies and splits from the ``id_prop`` tables, by the pair's name in small letters.
+    """Read formation energies and splits from the ``id_prop`` tables, by the pair's name in small letters.
 
     Raises
     ------
@@ -138,7 +137,7 @@ def read_tables(tables: Iterable[Path]) -> dict[str, Known]:
             if split is not None:
                 entry.splits.add(split[1])
             energy = to_number(row[column]) if len(row) > column else None
-            # A row of the unrelaxed crystal might hold the energy of that one.
+            # A row of the unrelaxed crystal may hold the energy of the unrelaxed crystal.
             if energy is not None and (match["which"] or "relaxed").lower() == "relaxed":
                 entry.energies.append(energy)
     return known
@@ -147,8 +146,8 @@ def read_tables(tables: Iterable[Path]) -> dict[str, Known]:
 def draw_splits(table: Path, known: dict[str, Known]) -> None:
     """Add to `known` the split that the paper's code draws for its generator.
 
-    The rows of the table are shuffled by NumPy's legacy generator with the seed 1234; of N rows, the first int(0.8 N)
-    are train, the next int(0.1 N) val, the others test.
+    NumPy's legacy generator with the seed 1234 shuffles the rows of the table. Of N rows, the first int(0.8 N) are
+    train, the next int(0.1 N) val, the others test.
     """
     matches = [ROW.fullmatch(row[0]) for row in read_rows(table)]
     names = [match["name"].casefold() for match in matches if match and match["which"]]
@@ -159,6 +158,6 @@ def draw_splits(table: Path, known: dict[str, Known]) -> None:
 
 
 def energy_column(first: list[str]) -> int:
-    """Column of the formation energy: the second, unless a header names another one."""
+    """Return the column of the formation energy: the second, unless a header names another column."""
     named = [index for index, cell in enumerate(first) if "formation" in cell.lower()]
     return named[0] if named else 1

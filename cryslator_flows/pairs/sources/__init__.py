@@ -1,1 +1,1 @@
-"""Pairs from relaxations and crystals of one's own."""
+"""Pairs from the user's relaxations and crystals."""

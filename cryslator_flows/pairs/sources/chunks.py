@@ -1,4 +1,4 @@
-"""Work in chunks on several processes; a chunk that is done outlives a process that is killed."""
+"""Work in chunks on several processes; finished chunks survive a killed process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PairRow = dict[str, Any]
 
-# Each takes some 250 MiB.
+# Each takes about 250 MiB.
 MOST_PROCESSES = 16
 
 
@@ -29,23 +29,23 @@ def in_chunks(
 ) -> Iterator[tuple[Path, Task]]:
     """Run a function on each task, and keep the rows that it returns in a file for each task.
 
-    A file is there as a whole or not at all. What is there is not made again.
+    A file exists whole or not at all. Existing files are not made again.
 
     Parameters
     ----------
     tasks : iterable
-        The tasks, always the same ones in the same order; a few at a time are held in memory.
+        The tasks, always the same in the same order; a few at a time are in memory.
     work : callable
-        Returns the rows of a task. Other processes import it by name.
+        Function that returns the rows of a task. Other processes import it by name.
     folder : Path
-        Where the files are, ``NAME-00000000.jsonl`` and so on.
-    name : str
-        How they begin.
+        Folder of the files, ``NAME-00000000.jsonl`` and so on.
+        name : str
+            First part of the names of files.
 
     Yields
     ------
     (Path, task)
-        The file of each task, in order, as soon as it is there.
+        The file of each task, in order, as soon as it exists.
     """
     workers = min(cpu_count(), MOST_PROCESSES)
     ahead: deque[tuple[Path, Task, Future[None] | None]] = deque()
@@ -57,7 +57,7 @@ def in_chunks(
             try:
                 waiting.result()
             except BrokenProcessPool:
-                # Another process was killed, for want of memory most likely: this one goes on alone.
+                # Another process was killed, most likely for lack of memory: this process continues alone.
                 alone = True
         if not path.exists():
             _write_rows(path, work, task)
@@ -81,7 +81,7 @@ def in_chunks(
 
 
 def in_batches(items: Iterable[Task], size: int) -> Iterator[list[Task]]:
-    """Gather items in lists of a size; the last one may be shorter."""
+    """Gather items in lists of a size; the last list may be shorter."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch

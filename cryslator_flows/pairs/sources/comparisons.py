@@ -31,22 +31,22 @@ def comparison_pairs(
     element_energies: dict[str, float],
     limits: PairLimits | None = None,
 ) -> Iterator[RawPair | Dropped]:
-    """Pair each unrelaxed structure with the lowest relaxed one that can be aligned with it, whatever its start.
+    """Pair each unrelaxed structure with the lowest relaxed structure from any start that can be aligned with it.
 
     Parameters
     ----------
     comparisons : iterable of RelaxationComparison
         The relaxed candidates, all by one engine with one setting.
     element_energies : dict
-        Energies of the elements by that engine, in eV/atom; formation energies are left out where one is missing.
-    limits : PairLimits or None
-        How far apart the two structures may be.
+        Energies of the elements by this engine, in eV/atom; without one of them the formation energy is left out.
+        limits : PairLimits or None
+            Largest differences of the two structures.
 
     Yields
     ------
     RawPair or Dropped
-        One for each comparison. Relaxations that failed, did not converge or were made by a test double of an engine
-        make no pair.
+        One for each comparison. A relaxation that failed, did not converge or is by a test double of an engine makes no
+        pair.
     """
     for comparison in comparisons:
         yield _pair(comparison, element_energies, limits)
@@ -72,7 +72,7 @@ def relaxed_pair(
     element_energies: dict[str, float],
     limits: PairLimits | None = None,
 ) -> RawPair | Dropped:
-    """Pair the unrelaxed structure of a candidate with the lowest relaxed one that can be aligned with it.
+    """Pair the unrelaxed structure of a candidate with the lowest relaxed structure that can be aligned with it.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def relaxed_pair(
     element_energies : dict
         Energies of the elements by the same engine, in eV/atom.
     limits : PairLimits or None
-        How far apart the two structures may be.
+        Largest differences of the two structures.
     """
     name, unrelaxed = candidate.candidate_id, candidate.structure
     ends = [(item, item.structure) for item in converged_ends(relaxations) if item.structure is not None]
     if not ends:
-        # The reason of the start that came farthest.
+        # The reason of the start that got farthest.
         reasons = {FAILED if item.structure is None else why_no_end(item) for item in relaxations}
         order = (NOT_CONVERGED, CONVERGENCE_UNKNOWN, TEST_DOUBLE)
         return Dropped(name, next((reason for reason in order if reason in reasons), FAILED))
@@ -111,19 +111,19 @@ def relaxed_pair(
 
 
 def template_formula(composition: Composition, substitution: dict[str, str]) -> str | None:
-    """Reduced formula of the template that a substitution made a crystal from.
+    """Return the reduced formula of the template from which a substitution made a crystal.
 
     Parameters
     ----------
     composition : Composition
-        Of the substituted crystal.
+        Composition of the substituted crystal.
     substitution : dict
         Template element to new element.
 
     Returns
     -------
     str or None
-        None where two elements of the template became one, since it cannot be told apart any more.
+        None if two elements of the template became one, since they cannot be separated any more.
     """
     before = {new: old for old, new in substitution.items()}
     amounts = composition.get_el_amt_dict()

@@ -1,4 +1,4 @@
-"""Read pairs that a flow has grown."""
+"""Pairs that a flow has grown, read from a store."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 def grown_pairs(job_store: JobStore, name: str) -> Iterator[RawPair | Dropped]:
-    """The pairs that flows of `PairsFlowMaker` left in a JobStore so far, and what made none.
+    """Yield the pairs, and the dropped candidates, of flows of `PairsFlowMaker` in a JobStore so far.
 
     Parameters
     ----------
     job_store : JobStore
         A connected JobStore.
     name : str
-        Name of the flows. Of a candidate that several of them had, each pair is yielded.
+        Name of the flows. If several flows have a candidate, each of its pairs is yielded.
 
     Yields
     ------
     RawPair or Dropped
-        One for each candidate of the chunks that have ended and for each of its intermediates, as
-        `cryslator_flows.pairs.make.PairFolder` takes them.
+        One for each candidate of finished chunks and for each of its intermediates, the input of
+        `cryslator_flows.pairs.make.PairFolder`.
     """
-    # Not just "pairs": jobflow would move metadata of that name to the additional store with the pairs of a chunk.
+    # Not just "pairs": jobflow would move metadata of this name to the additional store with the pairs of a chunk.
     found = job_store.query({"metadata.pairs_flow": name, "output.@class": PairsChunk.__name__}, ["uuid", "index"])
     for row in sorted(found, key=lambda row: row["uuid"]):
-        # One by one: a chunk may be large, and a cursor would time out on whoever takes long.
+        # One by one: a chunk may be large, and a cursor would time out during slow use.
         document = job_store.query_one({"uuid": row["uuid"], "index": row["index"]}, ["output"], load=True)
         if document is None:
             raise DataError(f"{name!r}: job {row['uuid']} was removed while its pairs were read; read them again")

@@ -1,4 +1,4 @@
-"""Pairs from relaxed crystals alone: the cell of one with the elements of another, and the other."""
+"""Pairs from relaxed crystals alone: one crystal with the elements of another, and the other crystal."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ if TYPE_CHECKING:
 NO_TEMPLATE = "no isostructural crystal of another formula"
 SAME_NAME = "an earlier crystal has the same identifier"
 CRYSTALS, PAIRS, JOB = "crystals", "pairs", "job.json"
-# Crystals that are described, and targets that are paired, between two moments at which nothing is lost.
+# Numbers of crystals and of targets in a chunk; a stop loses at most the current chunks.
 CRYSTALS_AT_ONCE, TARGETS_AT_ONCE = 200, 50
-# Templates that are tried for each pair that is wanted: a third of them are no match.
+# Templates that are tried for each pair: a third of them do not match.
 TRIES = 4
-# The tolerances of pymatgen's StructureMatcher, at equal volumes: share by which axes differ in length, and angles
-# between them in degrees; root mean square displacement in units of the cube root of the volume per atom.
+# The tolerances of pymatgen's StructureMatcher, at equal volumes: relative difference of axes, difference of angles in
+# degrees, root mean square displacement in units of the cube root of the volume per atom.
 LONGER, WIDER, FARTHER = 0.2, 5.0, 0.3
 
 
 @dataclass(frozen=True)
 class PairingTask:
-    """Targets with the templates to try for each, by their places in the chunks of crystals.
+    """Targets and the templates to try for each, by their places in the chunks of crystals.
 
     Parameters
     ----------
     folder : Path
         Folder of the chunks.
     targets : list
-        For each target its number of chunk and byte, and those of its templates, the nearest first.
-    max_per_target : int
-        How many pairs of each target are wanted.
-    limits : PairLimits
-        How far apart the crystals of a pair may be.
+        For each target its chunk and byte, and the chunks and bytes of its templates, the nearest first.
+        max_per_target : int
+            Number of pairs for each target.
+        limits : PairLimits
+            Largest differences of the crystals of a pair.
     """
 
     folder: Path
@@ -80,19 +80,20 @@ def read_isostructural(
     limits: PairLimits | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> Iterator[PairRecord | Dropped]:
-    """Pair each relaxed crystal of a source with isostructural ones whose elements are swapped for its own.
+    """Pair each relaxed crystal of a source with isostructural crystals that get its elements.
 
-    Two crystals are isostructural if they have the same anonymous formula, number of atoms, space group and sizes of
-    orbits, and one can be deformed into the other within the tolerances of pymatgen's StructureMatcher: see `LONGER`,
-    `WIDER` and `FARTHER`. A substitution puts elements on orbits of the sizes that they have in the target. Of several
-    ones the one of least deformation is taken, and of equal ones that of the least change of electronegativity. The
-    unrelaxed crystal is the cell of the template with its elements swapped, not rescaled. Both the pairs and the
-    substitutions are found with the relaxed crystal known: templates that are no longer like it are left out, a
-    selection to state beside any number.
+    Isostructural crystals have the same anonymous formula, number of atoms, space group and sizes of orbits. One can be
+    deformed into the other within the tolerances of pymatgen's StructureMatcher, see `LONGER`, `WIDER` and `FARTHER`. A
+    substitution puts elements on orbits of the sizes that they have in the target. Of several substitutions the one of
+    least deformation is taken, then the one of least change of electronegativity. The unrelaxed crystal is the cell of
+    the template with swapped elements, not rescaled.
 
-    Crystals are described, and targets paired, in chunks on several processes. What is done is kept in `scratch`: a
-    command that was stopped or killed continues from there, with the same result. Time grows with the number of
-    crystals, not with its square: for each target the nearest templates alone are tried, `TRIES` for each pair wanted.
+    The search for pairs and substitutions uses the relaxed crystal: templates that no longer resemble it are left out.
+    State this selection beside any number from such pairs.
+
+    Crystals are described, and targets paired, in chunks on several processes. `scratch` keeps finished chunks: a
+    stopped or killed command continues from there, with the same result. Time grows with the number of crystals, not
+    with its square: for each target only the nearest templates are tried, `TRIES` for each pair.
 
     Parameters
     ----------
@@ -106,22 +107,22 @@ def read_isostructural(
     seed : int
         Decides between equally near templates; seed of the split.
     split : Split
-        How the pairs will be shared out: crystals to train on get no template that would leak.
-    limits : PairLimits or None
-        How far apart the crystals of a pair may be.
-    report : callable
-        Called with the stage and how far it is.
+        Rule of the split: training crystals get no template that would leak.
+        limits : PairLimits or None
+            Largest differences of the crystals of a pair.
+        report : callable
+            Called with the stage and its progress.
 
     Yields
     ------
     PairRecord or Dropped
-        Crystals that cannot be used, and why: the second one of an identifier, for instance. Then the pairs of each
-        crystal, the nearest template first, or why it has none.
+        Crystals that cannot be used, with the reason: the second one of an identifier, for instance. Then the pairs of
+        each crystal, the nearest template first, or the reason for no pair.
 
     Raises
     ------
     CryslatorError
-        There is nothing to read, or another process works in the folder.
+        The source is empty, or another process works in the folder.
     """
     path, scratch = Path(path), Path(scratch)
     limits = limits or PairLimits()
@@ -164,21 +165,21 @@ def read_isostructural(
 
 
 def _files(path: Path, scratch: Path) -> list[Path]:
-    """Return the files of a source, without those of an output folder in it."""
+    """Return the files of a source, without the files of an output folder in it."""
     output, source = scratch.parent.resolve(), path.resolve()
     written = output if source in output.parents else scratch.resolve()
     return [file for file in structure_files(path) if not file.resolve().is_relative_to(written)]
 
 
 def _state(files: list[Path]) -> str:
-    """Return a digest that changes with some files."""
+    """Return a digest that changes when some files change."""
     found = [(file, file.stat() if file.exists() else file.lstat()) for file in files]
     states = [(str(file), state.st_size, state.st_mtime_ns) for file, state in found]
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 
 def _continue_or_restart(scratch: Path, job: dict[str, Any], path: Path) -> None:
-    """Remove what is there of another job, or of documents that may have come in another order."""
+    """Remove chunks of another job, or of documents that may be in another order."""
     try:
         same = json.loads((scratch / JOB).read_text()) == job
     except (OSError, ValueError):
@@ -189,12 +190,12 @@ def _continue_or_restart(scratch: Path, job: dict[str, Any], path: Path) -> None
 
 
 def _all_read(scratch: Path) -> Path:
-    """Return the file that says how many chunks of crystals there are, once that is known."""
+    """Return the file with the number of chunks of crystals, which exists once all are read."""
     return scratch / "all-read.json"
 
 
 def _crystal_chunks(items: Iterable[Unread | RelaxedCrystal | Dropped], scratch: Path) -> Iterator[tuple[Path, int]]:
-    """Describe the crystals of a source, and return their chunks with their numbers."""
+    """Describe the crystals of a source, and yield their chunks with their numbers."""
     if _all_read(scratch).exists():
         for number in range(json.loads(_all_read(scratch).read_text())):
             yield _chunk(scratch, number), number
@@ -217,7 +218,7 @@ def _entry(row: dict[str, Any], file: int, place: int) -> Entry:
 
 
 def _held_out(kinds: dict[str, list[Entry]], split: SplitRule, seed: int) -> Set[str]:
-    """Return the formulas that will be validated or tested on, as far as that is known before there are pairs."""
+    """Return the formulas of validation and test, as far as they are known before the pairs."""
     entries = [entry for group in kinds.values() for entry in group]
     if split is SplitRule.GIVEN:
         return {entry.formula for entry in entries if entry.part in ("val", "test")}
@@ -259,7 +260,7 @@ def pair_targets(task: PairingTask) -> Iterator[dict[str, Any]]:
     Yields
     ------
     dict
-        Pairs with the fields of `PairRecord`; name and reason of those that are dropped, and of targets without a pair.
+        Pairs with the fields of `PairRecord`; name and reason of dropped pairs and of targets without a pair.
     """
     crystal_at = lru_cache(maxsize=500)(partial(_read_crystal, task.folder))
     for place, templates in task.targets:
@@ -344,7 +345,7 @@ def deform(template: SitesOfCell, target: SitesOfCell, labels: NDArray[np.intege
     Alignment or None
         The least deformation; None if the two are not isostructural.
     """
-    # StructureMatcher looks for axes of the first crystal that are like the reduced ones of the second.
+    # StructureMatcher searches for axes of the first crystal that resemble the reduced axes of the second.
     axes, _ = lattices_near(target.matrix, template.matrix, LONGER, WIDER)
     lattices = template.matrix @ np.linalg.solve(axes, target.matrix)
     strains = strains_between(template.matrix, lattices)
@@ -380,7 +381,7 @@ def find_substitutions(template: dict[str, list[int]], target: dict[str, list[in
 
 @cache
 def _negativity(symbol: str) -> float:
-    """Electronegativity of Pauling; 0 where there is none."""
+    """Return Pauling's electronegativity; 0 if it is unknown."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return float(np.nan_to_num(Element(symbol).X))

@@ -1,4 +1,4 @@
-"""Templates whose elements are near to those of a target, from a sorted index."""
+"""Index of templates, sorted to find the templates with elements near to a target's elements."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 # Axes of reduced cells of equal volume that StructureMatcher can map on each other differ by less than this factor.
 ALIKE = 1.25
-# How many templates are looked at for each that is wanted, and how many formulas are looked at at most.
+# Number of templates that are checked for each result, and maximum number of formulas that are checked.
 LOOK_AT, FORMULAS = 8, 512
 DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A relaxed crystal as the index holds it.
+    """A relaxed crystal in the index.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class Entry:
     axes : tuple of float
         Lengths of the reduced cell over the cube root of its volume, shortest first.
     file, place : int
-        Number of the chunk that holds it, and the byte where it begins there.
-    part : str or None
-        The part of the split that its source puts it into.
+        Number of its chunk, and the byte where it begins there.
+        part : str or None
+            Its part of the split in its source.
     """
 
     name: str
@@ -57,10 +57,10 @@ def reduced_axes(cell: NDArray[np.floating]) -> tuple[float, ...]:
 
 
 class NearestTemplates:
-    """Crystals of one kind, searched for those whose elements are near to a target's.
+    """Crystals of one kind, to search for crystals with elements near to a target's elements.
 
     Nearness is the difference of Mendeleev numbers (D. G. Pettifor, Solid State Commun. 51, 31 (1984)), averaged over
-    the atoms. A search takes a time that hardly grows with the number of crystals.
+    the atoms. The time of a search hardly grows with the number of crystals.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class NearestTemplates:
     seed : int
         Decides between equally near templates.
     held_out : set of str
-        Formulas that are validated or tested on: their crystals are templates for each other alone.
+        Formulas of validation and test: their crystals are templates for each other alone.
     """
 
     def __init__(self, entries: Iterable[Entry], seed: int, held_out: Set[str] = frozenset()) -> None:
@@ -86,14 +86,14 @@ class NearestTemplates:
     def near(self, target: Entry, most: int) -> list[Entry]:
         """Return templates of other formulas for a target, the nearest first.
 
-        Templates whose reduced cell is too unlike the target's to be mapped on it are left out.
+        Templates whose reduced cell cannot be mapped on the target's reduced cell are left out.
 
         Parameters
         ----------
         target : Entry
             The target.
         most : int
-            How many at most.
+            Maximum number of templates.
         """
         found: list[Entry] = []
         looked_at = 0
@@ -113,13 +113,13 @@ class NearestTemplates:
         return found
 
     def _rows_by_distance(self, target: Entry) -> Iterator[int]:
-        """Return rows of `points`, the nearest first; a draw decides between equally near ones."""
+        """Yield rows of `points`, the nearest first; a draw decides between equally near ones."""
         number, total, done = 16, len(self.points), 0
         while done < min(total, FORMULAS):
             number = min(number, total)
             distances, rows = self.tree.query(target.elements, number, p=1)
             distances, rows = np.atleast_1d(distances).round(DECIMALS), np.atleast_1d(rows)
-            # Of those as far away as the last one, others may be beyond it.
+            # Beyond the last row there may be other rows at the same distance.
             whole = number if number == total or number >= FORMULAS else int((distances < distances[-1]).sum())
             ties = [draw(self.seed, target.name, self.formulas[row]) for row in rows[:whole]]
             order = sorted(range(whole), key=lambda index: (distances[index], ties[index]))
@@ -128,7 +128,7 @@ class NearestTemplates:
 
 
 def draw(seed: int, *names: str) -> str:
-    """Return a number, as text, that depends on nothing but a seed and some names."""
+    """Return a number, as text, that depends only on a seed and some names."""
     return hashlib.sha256("\n".join((str(seed), *names)).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Relaxed crystals alone: read from files, lines and stores, and described for the search of isostructural ones."""
+"""Relaxed crystals from files, lines and stores, and their descriptions for the search of isostructural ones."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class RelaxedCrystal:
 
 @dataclass(frozen=True)
 class Unread:
-    """A crystal as a source holds it, to be read in another process.
+    """A crystal in its source, to be read in another process.
 
     Parameters
     ----------
     name : str
-        Name of the crystal, unless it has an identifier.
+        Name of the crystal, if it has no identifier.
     content : Path or bytes
         A structure file, or a line of `Structure.as_dict()` or of `RelaxedRecord`.
     """
@@ -67,7 +67,7 @@ class Unread:
     content: Path | bytes
 
     def read(self) -> RelaxedCrystal | Dropped:
-        """Read the crystal; what is wrong with it is a reason to drop it."""
+        """Read the crystal; a mistake in it is a reason to drop it."""
         try:
             if isinstance(self.content, Path):
                 return RelaxedCrystal(self.name, read_structure(self.content))
@@ -82,7 +82,7 @@ class Unread:
             return Dropped(self.name, f"{where} is missing or wrong")
         except StructureError as error:
             return Dropped(self.name, error.cause)
-        # Lines and files of anything can raise anything.
+        # Foreign lines and files can raise any error.
         except Exception:
             return Dropped(self.name, UNREADABLE)
 
@@ -118,7 +118,7 @@ def read_relaxed(path: Path | str, files: Iterable[Path]) -> Iterator[Unread | R
     Raises
     ------
     CryslatorError
-        There is nothing to read.
+        The source is empty.
     """
     path = Path(path)
     if describes_a_store(path):
@@ -134,7 +134,7 @@ def read_relaxed(path: Path | str, files: Iterable[Path]) -> Iterator[Unread | R
 
 
 def describes_a_store(path: Path) -> bool:
-    """Return whether a file is a `StoreSource`."""
+    """Return True if a file is a `StoreSource`."""
     if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
         return False
     try:
@@ -158,13 +158,13 @@ def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Ite
     Parameters
     ----------
     items : iterable of Unread, RelaxedCrystal or Dropped
-        Of `read_relaxed`.
+        Crystals from `read_relaxed`.
 
     Yields
     ------
     dict
-        ``name`` and ``reason`` of a crystal that is dropped; else its ``name``, ``source`` (the file or line that held
-        it), ``columns``, ``species``, ``lattice`` and ``frac``, reduced ``formula``, ``kind`` (equal for isostructural
+        ``name`` and ``reason`` of a dropped crystal. Of others ``name``, ``source`` (its file or line), ``columns``,
+        ``species``, ``lattice``, ``frac`` and the reduced ``formula``. Further ``kind`` (equal for isostructural
         crystals), ``orbits`` (see `find_orbits`), ``elements`` (see `ranked_elements`) and ``reduced`` (the Niggli
         cell).
     """
@@ -181,7 +181,7 @@ def describe_crystals(items: Iterable[Unread | RelaxedCrystal | Dropped]) -> Ite
             reduced, _ = niggli_reduce(structure.lattice.matrix.tolist())
         except StructureError as error:
             yield {"name": crystal.name, "reason": f"relaxed crystal: {error.cause}"}
-        # moyopy gives up on some cells in ways of its own.
+        # moyopy fails on some cells with its own errors.
         except Exception as error:
             yield {"name": crystal.name, "reason": f"relaxed crystal: no reduced cell ({type(error).__name__})"}
         else:
@@ -210,7 +210,7 @@ def find_orbits(structure: Structure, species: list[str]) -> tuple[int, dict[str
         No space group is found.
     """
     kinds = {symbol: number for number, symbol in enumerate(dict.fromkeys(species))}
-    # It reports what is expected here: coordinates rounded in files.
+    # Its warning is expected here: coordinates in files are rounded.
     logging.getLogger("moyo").setLevel(logging.ERROR)
     try:
         cell = Cell(

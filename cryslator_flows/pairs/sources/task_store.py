@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 NO_DOCUMENT = "no task document of a relaxation"
 NO_STRUCTURE = "no structure before, or none after relaxation"
-# Where documents of VASP (emmet, newer and older) and of ASE and force fields (atomate2) have the first structure:
-# custodian's copy of the input comes first, since what it restarts goes on from a later one.
+# Keys of the first structure in documents of VASP (emmet, newer and older), ASE and force fields (atomate2).
+# Custodian's copy of the input comes first, since a restart continues from a later structure.
 FIRST = ("orig_inputs.structure", "orig_inputs.poscar.structure", "input.structure", "input.mol_or_struct")
 LAST = ("structure", "output.structure", "output.mol_or_struct")
 
 
 class StoreSource(StrictModel):
-    """A file that says which documents of which store to read."""
+    """A file that names a store and the documents to read from it."""
 
     store: dict[str, Any] = Field(description="Store as in a jobflow.yaml: 'type' and its arguments")
     criteria: dict[str, Any] = Field(default_factory=dict, description="MongoDB query for the documents")
@@ -49,7 +49,7 @@ def read_store(path: Path | str, intermediates: int = 0) -> Iterator[RawPair | D
     """Pair the first with the last structure of every relaxation that a store has a task document of.
 
     Documents may be emmet's for VASP or atomate2's for ASE and force fields, alone or as ``output`` in a JobStore. Two
-    relaxations of one crystal, one after the other, are two pairs where they have a document each.
+    successive relaxations of one crystal with separate documents are two pairs.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def read_store(path: Path | str, intermediates: int = 0) -> Iterator[RawPair | D
     Raises
     ------
     DataError
-        The file has a mistake in it, or no document matches.
+        The file has a mistake, or no document matches.
     StoreError
         The store cannot be opened.
     """
@@ -114,7 +114,7 @@ def _read_document(row: dict[str, Any], intermediates: int) -> Iterator[RawPair 
 
 
 def _not_relaxed(document: dict[str, Any]) -> str | None:
-    """Why a calculation is no relaxation of all of a crystal; what a document does not tell is taken for granted."""
+    """Return the reason why a calculation does not relax a whole crystal; missing settings count as a relaxation."""
     if get(document, "ase_calculator_name") is not None:
         steps = get(document, "input.steps")
         if steps is not None and steps <= 1:

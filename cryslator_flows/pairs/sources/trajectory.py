@@ -1,4 +1,4 @@
-"""Pairs from one relaxation whose ionic steps are known."""
+"""Pairs from one relaxation with known ionic steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IONIC_STEP = ("structure", "mol_or_struct")
 
 
 def held_by_isif(isif: int | None) -> str | None:
-    """Return what VASP's ISIF keeps from relaxing; None where atoms, shape and volume all relax."""
+    """Return the part that VASP's ISIF keeps from relaxing; None if atoms, shape and volume all relax."""
     if isif == 3:
         return None
     held = {4: FIXED_VOLUME, 5: FIXED_ATOMS, 6: FIXED_ATOMS, 7: FIXED_ATOMS, 8: FIXED_SHAPE}
@@ -31,7 +31,7 @@ def held_by_isif(isif: int | None) -> str | None:
 
 
 def has_fixed_atoms(structure: Structure) -> bool:
-    """Return whether selective dynamics holds a coordinate of an atom."""
+    """Return True if selective dynamics holds a coordinate of an atom."""
     return not np.all(structure.site_properties.get("selective_dynamics", True))
 
 
@@ -43,25 +43,25 @@ def trajectory_pairs(
     intermediates: int,
     columns: dict[str, Any],
 ) -> Iterator[RawPair]:
-    """The pair of a relaxation, and its intermediates: ionic steps as further unrelaxed crystals of the same target.
+    """Yield the pair of a relaxation, then ionic steps as further unrelaxed crystals of the same target.
 
     Parameters
     ----------
     name : str
         Name of the relaxation, the identifier of its target.
     unrelaxed, relaxed : Structure
-        Where it began and ended.
+        Its first and last structure.
     steps : sequence of Structure
         The crystals of all ionic steps.
     intermediates : int
-        How many of them to take, evenly spaced, first and last step apart.
+        Number of evenly spaced steps to take, without the first and last step.
     columns : dict
-        Further columns of the records. Intermediates have ``ionic_step`` as well, counted from 1.
+        Further columns of the records. Intermediates also have ``ionic_step``, counted from 1.
 
     Yields
     ------
     RawPair
-        The pair from the unrelaxed crystal first.
+        The pair of the unrelaxed crystal comes first.
     """
     yield RawPair(name, name, unrelaxed, relaxed, columns)
     for number in evenly_spaced(len(steps), intermediates):
@@ -71,7 +71,7 @@ def trajectory_pairs(
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
-    """At most `count` evenly spaced indices of a sequence, neither the first nor the last one.
+    """Return at most `count` evenly spaced indices of a sequence, without the first and the last.
 
     >>> evenly_spaced(11, 4)
     [2, 4, 6, 8]
@@ -88,7 +88,7 @@ def ionic_structures(document: Any) -> list[Structure]:
     Parameters
     ----------
     document : dict or BaseModel
-        Of VASP (emmet), ASE or a force field (atomate2). Steps without a structure are left out.
+        A document of VASP (emmet), ASE or a force field (atomate2). Steps without a structure are left out.
     """
     calculations = [*reversed(get(document, "calcs_reversed") or []), document]
     rows = [step for calculation in calculations for step in get(calculation, "output.ionic_steps") or []]
@@ -97,7 +97,7 @@ def ionic_structures(document: Any) -> list[Structure]:
 
 
 def structure_at(document: Any, places: tuple[str, ...]) -> Structure | None:
-    """Return the structure at the first of some places of a document that has one; None if no place has one."""
+    """Return the first structure among some places of a document; None without a structure."""
     for place in places:
         value = get(document, place)
         try:

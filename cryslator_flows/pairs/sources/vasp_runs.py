@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # IBRION of quasi-Newton, conjugate gradients and damped dynamics.
 RELAXES = (1, 2, 3)
 BROKEN = "vasprun.xml cannot be read"
-# Of the parts of one job, and packed: vasprun.xml, vasprun.xml.relax1.gz, vasprun.xml.static.
+# Names for the parts of one job, also packed: vasprun.xml, vasprun.xml.relax1.gz, vasprun.xml.static.
 FILE = re.compile(r"vasprun\.xml(?:\.(?!(?:gz|bz2|xz|lzma|Z|zst)$)([\w-]+))?(?:\.(?:gz|bz2|xz|lzma|Z|zst))?")
 NUMBERED = re.compile(r"relax(\d+)")
 
@@ -37,37 +37,38 @@ NUMBERED = re.compile(r"relax(\d+)")
 def read_vasp_runs(path: Path | str, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
     """Pair the first with the last structure of every VASP relaxation in a folder and the folders in it.
 
-    Relaxations in one folder (``vasprun.xml.relax1``, ``vasprun.xml.relax2``, and ``vasprun.xml`` beside them) are one
-    that continues. Files with other endings (``vasprun.xml.static``) stand for themselves. A ``POSCAR.orig``, which
-    custodian leaves, is where it began.
+    Relaxations in one folder (``vasprun.xml.relax1``, ``vasprun.xml.relax2``, and ``vasprun.xml`` beside them) are
+    parts of one relaxation. Files with other endings (``vasprun.xml.static``) are separate. A ``POSCAR.orig``, which
+    custodian leaves, is the first structure.
 
     Parameters
     ----------
     path : Path or str
         A folder, or a file ``vasprun.xml``.
     intermediates : int
-        How many evenly spaced ionic steps are further unrelaxed crystals of the same target.
+        Number of evenly spaced ionic steps that are further unrelaxed crystals of the same target.
 
     Yields
     ------
     RawPair or Dropped
-        One for each folder and its intermediates; ``energy_per_atom`` is that of the last ionic step, without entropy.
+        One for each folder, and its intermediates. ``energy_per_atom`` is the energy of the last ionic step without
+        entropy, in eV/atom.
 
     Raises
     ------
     DataError
-        There is no such folder, or no ``vasprun.xml`` in it.
+        The folder does not exist, or holds no ``vasprun.xml``.
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: there is no such folder; give one of VASP relaxations")
+        raise DataError(f"{path}: does not exist; give a folder of VASP relaxations")
     if path.is_file() and not path.name.startswith("vasprun"):
-        raise DataError(f"{path}: is a file, and no vasprun.xml; give a folder of VASP relaxations")
+        raise DataError(f"{path}: is a file, but not a vasprun.xml; give a folder of VASP relaxations")
     found = [path] if path.is_file() else sorted(file for file in path.rglob("vasprun.xml*") if file.is_file())
     runs: dict[Path, dict[str, Path]] = {}
     for file in found:
         if (match := FILE.fullmatch(file.name)) is not None or path.is_file():
-            # Of a file and its archive the archive, whose name sorts last.
+            # Of a file and its archive the archive is taken; its name sorts last.
             runs.setdefault(file.parent, {})[match[1] or "" if match else ""] = file
     if not runs:
         raise DataError(f"{path}: no vasprun.xml in it; give a folder of VASP relaxations")
@@ -92,7 +93,7 @@ def _read_folder(name: str, folder: Path, files: dict[str, Path], intermediates:
 
 
 def _cannot_follow(file: Path) -> Dropped | None:
-    """Why this file does not continue the relaxations beside it."""
+    """Return the reason why this file does not continue the relaxations beside it; None if it does."""
     try:
         reason = _unusable(_read_file(file))
     except Exception as error:
@@ -109,7 +110,7 @@ def _read_run(
 ) -> Iterator[RawPair | Dropped]:
     try:
         runs = [_read_file(file) for file in files]
-        # custodian leaves vasprun.xml as it copied it to vasprun.xml.relax1, until VASP begins the next one.
+        # After its copy to vasprun.xml.relax1, custodian leaves vasprun.xml until VASP begins the next one.
         if len(runs) > 1 and _structures(runs[-1]) == _structures(runs[-2]):
             runs.pop()
         relaxed, energy = runs[-1].final_structure, float(runs[-1].final_energy)
@@ -148,7 +149,7 @@ def _unusable(run: Any) -> str | None:
 
 
 def _original(folder: Path) -> Structure | None:
-    """What custodian found before it changed anything, if it can be read."""
+    """Read the structure before custodian changed it, if it can be read."""
     from pymatgen.io.vasp import Poscar
 
     for name in ("POSCAR.orig", "POSCAR.orig.gz"):
