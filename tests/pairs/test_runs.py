@@ -360,7 +360,7 @@ def test_the_command(run, double, tmp_path):
     assert (code, "dropped: vasprun.xml cannot be read 1" in out) == (0, True)
     assert "0 of 2 pairs have a formation energy" in err
     code, _, err = run("pairs", "vasp", tmp_path / "none", "-o", tmp_path / "other")
-    assert (code, "none: there is no such folder" in err) == (2, True)
+    assert (code, "none: does not exist" in err) == (2, True)
 
 
 def test_the_command_with_a_store(double, tmp_path):

@@ -164,7 +164,7 @@ class CampaignFolder:
         return str(json.loads(self.content)["name"])
 
     def results(self) -> CampaignResults:
-        """Results of the campaign so far."""
+        """Return the results of the campaign so far."""
         return CampaignResults(self.job_store, self.label)
 
     @property
