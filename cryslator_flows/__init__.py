@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.translator import Translator
 
 __all__ = ["Campaign", "Translation", "Translator"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Campaign": "cryslator_flows.api",
