@@ -105,7 +105,7 @@ def test_order_in_which_vasp_writes_sites():
 
 def test_other_atoms_are_refused(rutile, perovskite):
     for other in (perovskite, rutile * [1, 1, 2]):
-        with pytest.raises(StructureError, match=r"Ti2 O4.*same"):
+        with pytest.raises(StructureError, match=r"Ti2 O4.*other atoms"):
             structure_errors(other, rutile)
 
 

@@ -18,7 +18,7 @@ def broken_lattice(row):
     ("structure", "word"),
     [
         (Structure(CUBE, [{"Fe": 0.5, "Mn": 0.5}], [[0, 0, 0]]), "disordered"),
-        (Structure(CUBE, [DummySpecies("Xa")], [[0, 0, 0]]), "no element"),
+        (Structure(CUBE, [DummySpecies("Xa")], [[0, 0, 0]]), "not an element"),
         (Structure(CUBE, ["Fe", "O"], [[0, 0, 0], [0.01, 0, 0]]), "apart"),
         (Structure(CUBE, ["Fe", "O"], [[0, 0, 0], [np.nan, 0, 0]]), "not a number"),
         (Structure(broken_lattice([0, np.nan, 4]), ["Fe"], [[0, 0, 0]]), "not a number"),

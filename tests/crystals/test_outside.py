@@ -96,5 +96,5 @@ def test_too_many_atoms_are_counted_before_they_are_read(perovskite):
 
 def test_dummy_species(perovskite):
     perovskite.replace(0, DummySpecies("Xa"))
-    with pytest.raises(StructureError, match="no element"):
+    with pytest.raises(StructureError, match="not an element"):
         structure_from_dict(perovskite.as_dict())

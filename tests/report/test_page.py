@@ -397,7 +397,19 @@ def test_settings_tell_neither_folders_nor_access_to_stores():
 
 def test_cuts_in_words():
     assert describe_cuts(Cuts()) == ["translated atoms do not nearly coincide"]
-    words = "; ".join(describe_cuts(Cuts(-1.0, 0.1, 0.2, True, 1, 5, {"CaO": -3.3})))
+    words = "; ".join(
+        describe_cuts(
+            Cuts(
+                max_formation_energy=-1.0,
+                max_energy_above_hull=0.1,
+                max_uncertainty=0.2,
+                in_domain_only=True,
+                per_composition=1,
+                top_k=5,
+                references={"CaO": -3.3},
+            )
+        )
+    )
     for part in (
         "model's domain",
         "0.2 eV/atom",

@@ -247,7 +247,7 @@ def test_guard_is_counted():
     text = printed(rows)
     assert cells(text, "translated", "6", "1")[-1] == "2"
     assert cells(text, "mlip", "6", "1")[-1] == "0"
-    assert "sent back to the unrelaxed structure" in text
+    assert "restarted from the unrelaxed structure" in text
 
 
 @pytest.mark.parametrize(
