@@ -64,8 +64,8 @@ def test_running_in_python_is_what_the_command_does(run, tmp_path, monkeypatch, 
     campaign = Campaign.from_file(tmp_path / "campaign.yaml")
     found = campaign.run()
     captured = capfd.readouterr()
-    assert captured.out.count("failed: pair potential relax Sr") == 4
-    ended, known = re.findall(r"(\d+) of (\d+) jobs", captured.err)[-1]
+    assert captured.err.count("failed: pair potential relax Sr") == 4
+    ended, known = re.findall(r"(\d+)/(\d+)", captured.err)[-1]
     assert ended == known
     assert "Warning" not in captured.err
     assert (found.funnel["relaxed"], len(found.relaxations)) == (2, 8)
