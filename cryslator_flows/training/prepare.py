@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -76,7 +77,7 @@ def with_symmetry(pairs: Pairs) -> Pairs:
     strain, shift = strain_between(found.lattices, relaxed.lattices), shift_between(found, relaxed)
     off = (shift - orbits.keep_sites(shift[orbits.shown])).norm(dim=-1)
     broken = (strain - orbits.keep_cells(strain)).abs().amax(dim=(1, 2)) > RELAXED_STRAIN
-    broken |= torch.zeros(len(pairs), dtype=torch.double).index_reduce_(0, owner, off, "amax") > RELAXED_SHIFT
+    broken |= torch.zeros(len(pairs), dtype=torch.double).scatter_reduce_(0, owner, off, "amax") > RELAXED_SHIFT
     alone, there = Symmetry.none(pairs.n_atoms, torch.float64), vars(found.symmetry)
 
     def kept(name: str) -> torch.Tensor:
@@ -139,11 +140,19 @@ def relaxed_row(record: RelaxedRecord, target: str) -> TensorRow:
     return numbers, *geometry, *geometry, target_value(record, target), record.geometry == "PBE"
 
 
+def element_property(element: Element, name: str) -> float | None:
+    """Return a property of an element by pymatgen's name, None where pymatgen has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        value: float | None = getattr(element, name)
+    return value
+
+
 def element_radius(element: Element) -> float:
     """Return the mean ionic radius if pymatgen has one, else the atomic radius, in angstrom."""
-    ionic = float(element.average_ionic_radius)
-    atomic = float(element.atomic_radius or element.atomic_radius_calculated or 1.5)
-    return ionic if ionic > 0 else atomic
+    names = "average_ionic_radius", "atomic_radius", "atomic_radius_calculated"
+    radii = (element_property(element, name) for name in names)
+    return next((float(radius) for radius in radii if radius), 1.5)
 
 
 def element_table() -> NDArray[np.float32]:
@@ -152,14 +161,12 @@ def element_table() -> NDArray[np.float32]:
     The columns are electronegativity, mean ionic radius, atomic radius, group, row, Mendeleev number and molar volume.
     An unknown property counts as the mean.
     """
-    elements = [Element.from_Z(number) for number in range(1, MAX_ATOMIC_NUMBER + 1)]
-    rows = [
-        [
-            element.X, element_radius(element), element.atomic_radius or np.nan, element.group, element.row,
-            element.mendeleev_no, element.molar_volume or np.nan,
-        ]
-        for element in elements
-    ]  # fmt: skip
+    rows = []
+    for number in range(1, MAX_ATOMIC_NUMBER + 1):
+        element = Element.from_Z(number)
+        names = "X", "atomic_radius", "group", "row", "mendeleev_no", "molar_volume"
+        known, atomic, *others = (element_property(element, name) for name in names)
+        rows.append([known, element_radius(element), atomic or np.nan, *others[:3], others[3] or np.nan])
     table = np.asarray(rows, dtype=np.float64)
     table = (table - np.nanmean(table, axis=0)) / np.nanstd(table, axis=0)
     return np.vstack([np.zeros(table.shape[1]), np.nan_to_num(table)]).astype(np.float32)
