@@ -206,7 +206,7 @@ def test_dummy_species_in_a_row(run, tmp_path):
     (tmp_path / "in.jsonl").write_text(json.dumps(odd.as_dict()))
     code, _, err = run("translate", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert code == 2
-    assert "no element" in err
+    assert "not an element" in err
 
 
 def write_pairs(path, perovskite, count=12, cation="Ca"):

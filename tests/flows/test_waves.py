@@ -108,7 +108,8 @@ def test_what_another_campaign_relaxed_is_reused(store, tmp_path, tiny_model):
     before = run(maker, store, tmp_path)
     known = comparisons(store)
     again = replace(maker, name="second")
-    again.select_maker = maker.select_maker, cuts=replace(maker.select_maker.cuts.model_copy(update={"top_k": 6}))
+    cuts = maker.select_maker.cuts.model_copy(update={"top_k": 6})
+    again.select_maker = replace(maker.select_maker, cuts=cuts)
     jobs = run_here(again.make(TEMPLATES, SPACES, known), store, tmp_path / "second")
     assert Counter(job.metadata["stage"] for job in jobs if job.name != "store_inputs")["relax"] == 2 * 2
     rows = [item for item in comparisons(store) if item.campaign == "second"]
