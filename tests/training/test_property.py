@@ -52,7 +52,7 @@ def test_another_column_is_learnt_from_the_unrelaxed_structure(tmp_path, perovsk
     assert {(prediction.target, prediction.unit) for prediction in found} == {("density", "g/cm^3")}
     assert all(0 < prediction.uncertainty < prediction.uncertainty_90 for prediction in found)
     assert "MAE (g/cm^3)" in (model.path / "README.md").read_text()
-    # It is no model of formation energies, and says so.
+    # It is not a model of formation energies, and says so.
     with pytest.raises(ModelError, match=r"predicts 'density'.*PropertyPredictor"):
         Translator.from_pretrained(model.path)
 

@@ -117,7 +117,7 @@ def test_a_batch_of_broken_rows_ends_too(translator):
 
 def test_what_is_no_structure_is_refused(translator, perovskite):
     for wrong in (None, "perovskite.cif"):
-        with pytest.raises(TypeError, match="no pymatgen Structure"):
+        with pytest.raises(TypeError, match="not a pymatgen Structure"):
             translator.translate(wrong)
     with pytest.raises(TypeError, match=r"structures\[1\]: a NoneType"):
         translator.translate_many([perovskite, None])
