@@ -70,8 +70,8 @@ class TranslatedStartGuard(ErrorHandler):
     ----------
     unrelaxed : Structure
         The structure to restart from; sites of each element in the order of the translated structure.
-        limits : GuardLimits or dict, optional
-            Limits of a good first step.
+    limits : GuardLimits or dict, optional
+        Limits of a good first step.
     """
 
     is_monitor = True
@@ -183,8 +183,8 @@ class GuardedRelaxMaker(Maker):
         Makes the relaxation.
     unrelaxed : Structure
         The structure to restart from.
-        limits : GuardLimits
-            Limits of a good first step.
+    limits : GuardLimits
+        Limits of a good first step.
     name : str
         Name of the maker.
     """
@@ -219,8 +219,8 @@ def guard_relax_maker(maker: Maker, unrelaxed: Structure, limits: GuardLimits | 
         Any maker with ``make(structure, prev_dir=None)``.
     unrelaxed : Structure
         The structure to restart from.
-        limits : GuardLimits, optional
-            Limits of a good first step.
+    limits : GuardLimits, optional
+        Limits of a good first step.
 
     Returns
     -------

@@ -88,14 +88,14 @@ class CampaignStatus:
         The failed jobs, or the first ones.
     reruns : list of str
         The commands that run failed jobs again, in order.
-        skips : list of str
-            The commands that let a campaign continue without some failed relaxations. A job needs them if it takes more
-            than its structure from the jobs before it, and one of these failed.
-        remaining : int
-            Number of selected candidates whose relaxations are not submitted yet.
-        go_on : str or None
-            The command that continues a stopped campaign folder, which is not finished and which no process runs; else
-            None.
+    skips : list of str
+        The commands that let a campaign continue without some failed relaxations. A job needs them if it takes more
+        than its structure from the jobs before it, and one of these failed.
+    remaining : int
+        Number of selected candidates whose relaxations are not submitted yet.
+    go_on : str or None
+        The command that continues a stopped campaign folder, which is not finished and which no process runs; else
+        None.
     """
 
     label: str

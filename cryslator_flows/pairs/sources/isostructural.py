@@ -59,10 +59,10 @@ class PairingTask:
         Folder of the chunks.
     targets : list
         For each target its chunk and byte, and the chunks and bytes of its templates, the nearest first.
-        max_per_target : int
-            Number of pairs for each target.
-        limits : PairLimits
-            Largest differences of the crystals of a pair.
+    max_per_target : int
+        Number of pairs for each target.
+    limits : PairLimits
+        Largest differences of the crystals of a pair.
     """
 
     folder: Path
@@ -108,10 +108,10 @@ def read_isostructural(
         Decides between equally near templates; seed of the split.
     split : Split
         Rule of the split: training crystals get no template that would leak.
-        limits : PairLimits or None
-            Largest differences of the crystals of a pair.
-        report : callable
-            Called with the stage and its progress.
+    limits : PairLimits or None
+        Largest differences of the crystals of a pair.
+    report : callable
+        Called with the stage and its progress.
 
     Yields
     ------
