@@ -142,7 +142,7 @@ class GpawRelaxMaker(AseRelaxMaker):
         append_entry(SETTINGS.ledger or directory.parent / LEDGER_NAME, entry)
 
     def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> AseResult:
-        """Relax, not as a job; k-points and magnetic moments are set by the structure."""
+        """Relax outside a job; the structure sets k-points and magnetic moments."""
         if not isinstance(mol_or_struct, Structure):
             raise StructureError(f"{mol_or_struct.formula}: is a molecule; give GpawRelaxMaker a Structure")
         structure = mol_or_struct

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def gpaw_electronic(calculator: ASECalculator) -> ElectronicProperties:
-    """Electronic properties from the eigenvalues of a converged GPAW calculator.
+    """Compute electronic properties from the eigenvalues of a converged GPAW calculator.
 
     Parameters
     ----------

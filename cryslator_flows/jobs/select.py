@@ -102,7 +102,7 @@ def relax_in_lanes(
     campaign: str,
     known: list[RelaxationComparison],
 ) -> list[Flow | Job]:
-    """Jobs that relax the selected candidates, the most stable first in each."""
+    """Make the jobs that relax the selected candidates, the most stable first in each."""
     formulas = selected.arrays()["formula"]
     n_lanes = min(LANES, -(-selected.n_candidates // maker.wave_size))
     lanes: list[Flow | Job] = []

@@ -41,9 +41,9 @@ class PairFolder:
     Parameters
     ----------
     folder : Path or str
-        Where to; made if missing.
+        The folder to write to; it is made if missing.
     split : Split
-        How pairs are shared out to training, validation and test.
+        Rule of the split into training, validation and test.
     seed : int
         Seed of the split.
     element_energies : dict or None

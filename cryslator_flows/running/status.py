@@ -185,7 +185,7 @@ def _add_remote_failures(status: CampaignStatus, project: RemoteProject) -> None
 def _add_reruns(
     status: CampaignStatus, failed: list[StoredRow], jobs: Collection[dict[str, Any]], command: str
 ) -> None:
-    """Add the commands that run failed jobs again, and those that go on without them.
+    """Add the commands that run failed jobs again, and the commands that continue without them.
 
     Some jobs run although a job before them failed, the comparison of a candidate for instance. jobflow-remote refuses
     to run a job again whose children have ended, unless they are paused. Paused children run again after the job.

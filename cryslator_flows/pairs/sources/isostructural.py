@@ -100,10 +100,9 @@ def read_isostructural(
     path : Path or str
         See `read_relaxed`.
     scratch : Path or str
-        Folder for what is done; what it holds of another source, or of other options, is removed.
+        Folder for finished chunks; chunks of another source or of other options are removed.
     max_per_target : int
-        How many templates each crystal is paired with at most: those whose elements are nearest, see
-        `NearestTemplates`.
+        Maximum number of templates for each crystal: the templates of nearest elements, see `NearestTemplates`.
     seed : int
         Decides between equally near templates; seed of the split.
     split : Split
