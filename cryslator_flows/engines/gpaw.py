@@ -61,6 +61,14 @@ class GpawRelaxMaker(AseRelaxMaker):
     magnetic_moments : dict
         Initial magnetic moments of elements, in Bohr magnetons, for structures without the site property ``magmom``.
         The calculation is spin-polarized if any moment is not zero.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> maker = GpawRelaxMaker(calculator_kwargs={"mode": {"name": "pw", "ecut": 700}}, kspacing=0.3)
+    >>> maker.make(rock_salt).name
+    'GPAW relax'
     """
 
     name: str = "GPAW relax"

@@ -187,6 +187,16 @@ class GuardedRelaxMaker(Maker):
         Limits of a good first step.
     name : str
         Name of the maker.
+
+    Examples
+    --------
+    >>> from atomate2.vasp.jobs.core import RelaxMaker
+    >>> from pymatgen.core import Lattice, Structure
+    >>> unrelaxed = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> translated = unrelaxed.apply_strain(0.02, inplace=False)
+    >>> maker = GuardedRelaxMaker(relax_maker=RelaxMaker(), unrelaxed=unrelaxed, limits=GuardLimits(max_force=3.0))
+    >>> maker.make(translated).name
+    'relax'
     """
 
     name: str = "guarded relax"

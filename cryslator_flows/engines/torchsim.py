@@ -61,6 +61,12 @@ class TorchSimRelaxMaker(Maker):
         ``model_path`` must be among them. ``autobatcher_dict``, for many structures at once, has no effect.
     name : str
         The job name.
+
+    Examples
+    --------
+    >>> maker = TorchSimRelaxMaker({"model_type": "MACE", "model_path": "mace-mp-0.model", "max_steps": 300})
+    >>> maker.name
+    'torch-sim relax'
     """
 
     settings: dict[str, Any] = field(default_factory=dict)

@@ -48,6 +48,11 @@ class GuardLimits(StrictModel):
     The defaults are for oxides, from CHGNet's forces and stresses of 200 validation pairs of cryslator-oxides. Beyond a
     limit are 27 % of the unrelaxed structures (median 1.1 eV/angstrom, 13 GPa). Of the translated structures 2 % are
     (median 0.5 eV/angstrom, 1 GPa). A structure beyond a limit starts no better than substitution alone.
+
+    Examples
+    --------
+    >>> GuardLimits(max_force=3.0, max_pressure=20.0).max_force
+    3.0
     """
 
     max_force: float = Field(5.0, gt=0, description="Largest force on an atom of a good start, in eV/angstrom")

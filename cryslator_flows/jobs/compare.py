@@ -30,6 +30,11 @@ class CompareMaker(Maker):
         The job name.
     energy_tolerance : float
         Largest difference of final energies that counts as the same minimum, in eV/atom.
+
+    Examples
+    --------
+    >>> CompareMaker(energy_tolerance=0.002).name
+    'compare'
     """
 
     name: str = "compare"

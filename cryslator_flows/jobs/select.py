@@ -40,6 +40,12 @@ class SelectMaker(Maker):
         Maximum number of candidates to relax in the same flow; `Selection.remaining` holds the others.
     relax_maker : RelaxSelectedMaker or None
         Relaxes the selected candidates in waves; None stops after the selection.
+
+    Examples
+    --------
+    >>> from cryslator_flows.screening.cuts import Cuts
+    >>> SelectMaker(cuts=Cuts(top_k=50)).make([], campaign="perovskites").name
+    'select'
     """
 
     name: str = "select"
