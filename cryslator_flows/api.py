@@ -87,8 +87,8 @@ class Campaign(CampaignSettings):
         ------
         CampaignError
             No results of this name exist yet; the message has the nearest name or all names.
-            ProjectError
-                The campaign folder does not exist, and the project cannot be opened.
+        ProjectError
+            The campaign folder does not exist, and the project cannot be opened.
         """
         with find_started(name or self.name, project, folder, self.jobflow_remote.project) as started:
             return CampaignFrames.read(started.results)

@@ -28,13 +28,13 @@ def count_steps(source: Any) -> RelaxationCost:
     source : Path, str, document or dict
         One of
 
-        - the directory of a run of VASP: OSZICAR counts, plain or packed, through custodian's ``.relaxN`` and what
-          it archived in ``error.N.tar.gz`` and ``prev_run.N.tar.gz``. The last ionic step of a killed run counts.
-          OUTCAR says whether it converged, or else vasprun.xml, vasp.out or job.log.
-        - the directory of a run of GPAW, Quantum ESPRESSO (pw.x), ABINIT or CP2K with one text output, or that
-          output: the lines of electronic steps count, and must agree with what the engine tells.
-        - emmet's VASP ``TaskDoc``, object or dict: what `StepRecorder` left in its ``additional_json``, which covers
-          all attempts; else the sum over its calculations, attempts being unknown.
+        - The directory of a run of VASP. Steps come from OSZICAR, plain or packed. Custodian's ``.relaxN`` files
+          and its archives ``error.N.tar.gz`` and ``prev_run.N.tar.gz`` count too, and the last ionic step of a
+          killed run. Convergence comes from OUTCAR, else from vasprun.xml, vasp.out or job.log.
+        - The directory of a run of GPAW, Quantum ESPRESSO (pw.x), ABINIT or CP2K with one text output, or the output
+          file. The lines of electronic steps count. Their number must agree with the engine's report.
+        - emmet's VASP ``TaskDoc``, object or dict. The record of `StepRecorder` in its ``additional_json`` covers all
+          attempts. Without a record the steps of its calculations are summed and the attempts are unknown.
         - `GpawTaskDoc`, or any document with a `RelaxationCost` as its ``cost``.
         - ``ForceFieldTaskDocument`` or ``AseStructureTaskDoc`` of atomate2, for ionic steps only. A force field has
           no electronic steps, and these documents do not hold the electronic steps of an ASE calculator.

@@ -22,7 +22,7 @@ from cryslator_flows.errors import CountingError
 logger = logging.getLogger(__name__)
 
 LEDGER_NAME = "cryslator_ledger.jsonl"
-# What says whose line it is, also in the whole part of a line that was cut.
+# Keys that identify the run of a line, also in the whole part of a cut line.
 _IDENTITY = re.compile(r'"(run_id|campaign|candidate_id|start)":("(?:[^"\\]|\\.)*")')
 
 
@@ -42,7 +42,7 @@ class LedgerEntry(BaseModel):
 
 
 def append_entry(path: Path | str, entry: LedgerEntry) -> None:
-    """Append an entry, safely while other processes do.
+    """Append an entry, safely while other processes append too.
 
     The line goes out in a single write to a file opened for appending. The operating system keeps such a line whole.
     NFS does not: there give each node a separate ledger.
@@ -50,7 +50,7 @@ def append_entry(path: Path | str, entry: LedgerEntry) -> None:
     Parameters
     ----------
     path : Path or str
-        The ledger; made with its folder if missing.
+        The ledger; it is made with its folder if missing.
     entry : LedgerEntry
         The entry to append.
 
@@ -78,15 +78,15 @@ def read_ledger(path: Path | str, candidate_id: str = "") -> list[LedgerEntry]:
     Parameters
     ----------
     path : Path or str
-        A ledger, or a folder: then all ledgers below it (``cryslator_ledger.jsonl``) are read.
+        A ledger, or a folder. In a folder all ledgers below it (``cryslator_ledger.jsonl``) are read.
     candidate_id : str
         Read the runs of this candidate only; the runs of all candidates if empty.
 
     Returns
     -------
     list of LedgerEntry
-        One for each run, in the order of their first lines. A line that was cut is skipped with a warning; a run that
-        it may belong to has an ``error`` unless a later line of that run stands.
+        One for each run, in the order of their first lines. A cut line is skipped with a warning. A run to
+        which it may belong has an ``error``, unless a later line of this run is whole.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def read_ledger(path: Path | str, candidate_id: str = "") -> list[LedgerEntry]:
 
 
 def _read(path: Path | str, candidate_id: str = "") -> tuple[list[LedgerEntry], list[dict[str, str]]]:
-    """Read the last states of runs, and what is known of each line that was cut and that no later one replaces."""
+    """Read the last states of runs, and the known keys of each cut line that no later line replaces."""
     path = Path(path)
     ledgers = sorted(path.rglob(LEDGER_NAME)) if path.is_dir() else [path] if path.is_file() else []
     if not ledgers:
@@ -141,7 +141,9 @@ def _identity(entry: LedgerEntry) -> dict[str, str]:
 
 
 def ledger_cost(path: Path | str, campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
-    """What all runs of one candidate from one start spent: jobs of a double relaxation, failed ones and their reruns.
+    """Sum the cost of all runs of one candidate from one start.
+
+    Jobs of a double relaxation, failed jobs and their reruns count.
 
     Parameters
     ----------
@@ -157,9 +159,9 @@ def ledger_cost(path: Path | str, campaign: str, candidate_id: str, start: Start
     Returns
     -------
     RelaxationCost or None
-        The sum, in the order the runs last wrote; None without any run. Steps are unknown (None) if those of a run
-        could not be counted, or if a line was cut that may be of these runs. A run that was killed counts as it was
-        last seen by its recorder.
+        The sum in the order of the runs' last lines; None without a run. Steps are unknown (None) if the steps of one
+        run could not be counted, or if a cut line may be of these runs. A killed run counts as its recorder last saw
+        it.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from typing import NamedTuple
 # not fit.
 ELECTRONIC_STEP = re.compile(rb"\s*[A-Z]+\s*:\s*(\d+|\*+)\s(?:\s*\S+\s+(\S+)\s)?")
 IONIC_STEP = re.compile(rb"\s*\d+\s.*\bF=")
-# What goes before the loops of linear response, and before each direction or displacement of it.
+# Lines before the loops of linear response, and before each direction or displacement of it.
 RESPONSE = re.compile(rb"\s*Linear response")
 DIRECTION = re.compile(rb"\s*(?:Direction|Degree of freedom):")
 HEADING = re.compile(rb"\s*N\s+E\s+dE\b")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 ENDINGS = tuple(_OPENERS)
-# Of packed files that are cut or were never packed; bz2 raises OSError.
+# Errors of packed files that are cut or are not packed; bz2 raises OSError.
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 

@@ -13,8 +13,8 @@ from cryslator_flows.errors import CountingError
 
 
 def count_document(document: Any) -> RelaxationCost:
-    """Count the steps that a task document accounts for, see `count_steps`."""
-    # As a JobStore keeps what a job returned.
+    """Count the steps that a task document holds, see `count_steps`."""
+    # A document of a JobStore, with the output of a job.
     if get(document, "uuid") is not None and get(document, "index") is not None:
         document = get(document, "output")
     try:
@@ -64,7 +64,7 @@ def _electronic_steps(calculation: Any) -> list[int] | None:
             known = TypeAdapter(list[NonNegativeInt | None]).validate_python(counts)
         except ValidationError as error:
             raise CountingError(
-                f"output.num_electronic_steps: {str(counts)[:80]!r} are no counts of the electronic steps in each "
+                f"output.num_electronic_steps: {str(counts)[:80]!r} are not counts of the electronic steps in each "
                 "ionic step; correct the document, or give count_steps the directory of the run"
             ) from error
         return joined(None if count is None else [count] for count in known)
@@ -99,7 +99,7 @@ def _count_vasp(document: Any) -> RelaxationCost:
         converged=False if [] in counts else has_converged(document, calculations[-1]),
         guard=get(document, "additional_json.cryslator_guard.reason"),
         synthetic=any("synthetic" in str(version) for version in versions),
-        # Where OUTCAR told no time, run_stats hold zeros. The second key is that of atomate 1.
+        # Where OUTCAR reports no time, run_stats hold zeros. The second key is from atomate 1.
         wall_time=get(document, "run_stats.overall.elapsed_time")
         or get(document, ["run_stats", "overall", "Elapsed time (sec)"])
         or None,
@@ -110,7 +110,7 @@ def _count_vasp(document: Any) -> RelaxationCost:
 
 
 def _prefer_record(cost: RelaxationCost, record: Any) -> RelaxationCost:
-    """Take the counts of the recorder, which saw all attempts; the document knows the last one of each relaxation."""
+    """Take the counts of the recorder, which saw all attempts; the document has only the last of each relaxation."""
     if not isinstance(record, dict) or record.get("error") is not None or record.get("cost") is None:
         return cost.model_copy(update={"ionic_steps": None, "electronic_steps": None, "wall_time": None})
     recorded = RelaxationCost.model_validate(record["cost"])

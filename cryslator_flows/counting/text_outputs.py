@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# Banners come early, but libraries and MPI may talk first.
+# Banners come early, but libraries and MPI may write lines before them.
 BANNER_BYTES = 256_000
 
 
@@ -170,7 +170,7 @@ def find_outputs(paths: Iterable[Path]) -> list[tuple[TextOutput, Path]]:
 
 
 def _beginning(path: Path) -> bytes:
-    """Return the first bytes of a file, of a damaged one what comes before the damage."""
+    """Return the first bytes of a file; of a damaged file the bytes before the damage."""
     content = b""
     with open_packed(path) as file, suppress(*DAMAGED):
         while len(content) < BANNER_BYTES and (more := file.read(4096)):
@@ -337,7 +337,7 @@ class _Reading:
         )
 
     def _converged(self) -> bool | None:
-        """Whether the last start of the engine converged."""
+        """Return the convergence of the last start of the engine."""
         if not self.ended or (self.output.relaxed and not self.stopped):
             return False
         if self.output.relaxed is None:

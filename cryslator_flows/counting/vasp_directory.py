@@ -65,7 +65,7 @@ class _Copy(NamedTuple):
 
     @property
     def is_stray(self) -> bool:
-        """Whether this may be a backup, or of another run: its name and its files do not say."""
+        """True if this may be a backup or of another run, since neither its name nor its files show it."""
         return bool(self.label) and self.label != FIRST and not NUMBERED.fullmatch(self.label) and not self.head
 
     def is_same_attempt(self, other: _Copy) -> bool:
@@ -111,19 +111,19 @@ class Memory:
 
 
 def is_vasp_directory(directory: Path | str) -> bool:
-    """Whether VASP ran in this directory, or was about to."""
+    """Check that VASP ran in this directory, or was about to."""
     directory = Path(directory)
     return any(LEFT_BY_VASP.fullmatch(path.name) or ARCHIVE.fullmatch(path.name) for path in directory.iterdir())
 
 
 def read_attempts(directory: Path | str, memory: Memory | None = None) -> list[Attempt]:
-    """Find all attempts in a directory of VASP, those that custodian archived included.
+    """Find all attempts in a directory of VASP, with the attempts that custodian archived.
 
-    Looked at are OSZICAR and OUTCAR, plain or packed, with custodian's suffixes (``.precondition``, ``.relax1``, ...),
-    with others if OUTCAR with the same suffix says when that attempt began (``.static``, ``.old``),
-    and in ``error.N`` and ``prev_run.N`` (tar, tar.gz or folder). Custodian archives an attempt once for each handler
-    that corrects it, and the last one still lies in the directory: copies of one attempt are told by OUTCAR's first
-    lines, which hold the time it started, and by OSZICAR, and are counted once.
+    Attempts are in OSZICAR and OUTCAR, plain or packed, with custodian's suffixes (``.precondition``, ``.relax1``,
+    ...), and in ``error.N`` and ``prev_run.N`` (tar, tar.gz or folder). Other suffixes (``.static``, ``.old``) count if
+    OUTCAR with the same suffix holds the start time of the attempt. Custodian archives an attempt once for each handler
+    that corrects it, and the last one still lies in the directory. All copies of an attempt count once. They share the
+    first lines of OUTCAR, which hold the start time, and OSZICAR.
 
     Parameters
     ----------
@@ -140,8 +140,8 @@ def read_attempts(directory: Path | str, memory: Memory | None = None) -> list[A
     Raises
     ------
     CountingError
-        A file is damaged, a link leads nowhere, a finished OUTCAR tells other counts than OSZICAR, or an OSZICAR has
-        a name that does not say whether it belongs to the run.
+        A file is damaged, a link leads nowhere, or a finished OUTCAR reports other counts than OSZICAR. Or the name
+        of an OSZICAR does not show that it belongs to the run.
     """
     directory = Path(directory)
     copies: list[_Copy] = []
@@ -214,7 +214,7 @@ def _read_copies(place: Path, discarded: bool, memory: Memory) -> Iterator[_Copy
 
 
 def _order(match: re.Match[str]) -> tuple[int, int, str]:
-    """Preconditioning, first relaxation, second relaxation, ..., others, no suffix; packed leftovers before plain."""
+    """Return a key that sorts preconditioning, relaxations, others, no suffix; packed leftovers before plain files."""
     number = NUMBERED.fullmatch(match[1] or "")
     rank = 3 if match[1] is None else 0 if match[1] == FIRST else 1 if number else 2
     return rank, int(number[1]) if number else 0, "" if match[2] else "plain"
@@ -240,12 +240,12 @@ def _open_files(place: Path) -> Iterator[dict[str, _File]]:
 
 def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     file = archive.extractfile(member)
-    assert file is not None, "only asked for regular files"
+    assert file is not None, "only regular files are opened"
     return unpack(file, member.name)
 
 
 def _pick(files: dict[str, _File], name: str, zipped: str) -> _File | None:
-    """The file, packed or not, rather as `zipped` says."""
+    """Return the file, packed or not; `zipped` is the suffix to prefer."""
     return next((files[name + end] for end in (zipped, "", *ENDINGS) if name + end in files), None)
 
 
@@ -267,7 +267,7 @@ def _converged_without_outcar(files: dict[str, _File], suffix: str, zipped: str,
     vasprun = _pick(files, f"vasprun.xml{suffix}", zipped)
     log = next((log for name in LOGS if (log := _pick(files, f"{name}{suffix}", zipped))), None)
     incar = _pick(files, f"INCAR{suffix}", zipped)
-    # pymatgen fails in many ways on files that were cut or changed by hand.
+    # pymatgen fails in many ways on files that are cut or changed by hand.
     if vasprun is not None and vasprun.path is not None:
         with suppress(Exception), warnings.catch_warnings(action="ignore"):
             run = Vasprun(vasprun.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)

@@ -19,7 +19,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text", "dict": "a map",
          "list": "a list", "Sequence": "a list"}  # fmt: skip
-# Below it atomate2 calculates a single point and calls it converged.
+# With fewer steps atomate2 calculates a single point and calls it converged.
 LEAST_STEPS = 2
 
 
@@ -56,11 +56,11 @@ def check_kinds(annotations: Mapping[str, str], given: Mapping[str, Any], key: s
     Parameters
     ----------
     annotations : dict
-        Annotation of each argument as text; those beyond Python's plain types and makers pass.
+        Annotation of each argument as text; annotations beyond Python's plain types and makers pass.
     given : dict
         The arguments.
     key : str
-        Where they stand in the campaign file.
+        Their key in the campaign file.
 
     Raises
     ------

@@ -112,7 +112,7 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
         make = getattr(maker, "make", None)
     except CampaignError:
         raise
-    # A maker of the user's own may do anything while it is built.
+    # The user's maker may do anything while it is built.
     except (Exception, SystemExit) as error:
         hint = _nearest_force_field(kwargs) if "MLFF" in str(error) else f"see the fields of {path}"
         raise CampaignError(f"{key}.kwargs: {one_line(error)}; {hint}") from error

@@ -61,6 +61,14 @@ class GpawRelaxMaker(AseRelaxMaker):
     magnetic_moments : dict
         Initial magnetic moments of elements, in Bohr magnetons, for structures without the site property ``magmom``.
         The calculation is spin-polarized if any moment is not zero.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> maker = GpawRelaxMaker(calculator_kwargs={"mode": {"name": "pw", "ecut": 700}}, kspacing=0.3)
+    >>> maker.make(rock_salt).name
+    'GPAW relax'
     """
 
     name: str = "GPAW relax"
@@ -142,7 +150,7 @@ class GpawRelaxMaker(AseRelaxMaker):
         append_entry(SETTINGS.ledger or directory.parent / LEDGER_NAME, entry)
 
     def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> AseResult:
-        """Relax, not as a job; k-points and magnetic moments are set by the structure."""
+        """Relax outside a job; the structure sets k-points and magnetic moments."""
         if not isinstance(mol_or_struct, Structure):
             raise StructureError(f"{mol_or_struct.formula}: is a molecule; give GpawRelaxMaker a Structure")
         structure = mol_or_struct

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def gpaw_electronic(calculator: ASECalculator) -> ElectronicProperties:
-    """Electronic properties from the eigenvalues of a converged GPAW calculator.
+    """Compute electronic properties from the eigenvalues of a converged GPAW calculator.
 
     Parameters
     ----------
@@ -60,6 +60,14 @@ class GpawStaticMaker(GpawRelaxMaker):
 
     It takes the settings of `GpawRelaxMaker`, magnetic moments included. The lowest empty band is converged too, unless
     ``calculator_kwargs`` set another convergence.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> maker = GpawStaticMaker(calculator_kwargs={"mode": {"name": "pw", "ecut": 500}})
+    >>> maker.make(rock_salt).name
+    'GPAW static'
     """
 
     name: str = "GPAW static"

@@ -70,8 +70,8 @@ class TranslatedStartGuard(ErrorHandler):
     ----------
     unrelaxed : Structure
         The structure to restart from; sites of each element in the order of the translated structure.
-        limits : GuardLimits or dict, optional
-            Limits of a good first step.
+    limits : GuardLimits or dict, optional
+        Limits of a good first step.
     """
 
     is_monitor = True
@@ -183,10 +183,20 @@ class GuardedRelaxMaker(Maker):
         Makes the relaxation.
     unrelaxed : Structure
         The structure to restart from.
-        limits : GuardLimits
-            Limits of a good first step.
+    limits : GuardLimits
+        Limits of a good first step.
     name : str
         Name of the maker.
+
+    Examples
+    --------
+    >>> from atomate2.vasp.jobs.core import RelaxMaker
+    >>> from pymatgen.core import Lattice, Structure
+    >>> unrelaxed = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> translated = unrelaxed.apply_strain(0.02, inplace=False)
+    >>> maker = GuardedRelaxMaker(relax_maker=RelaxMaker(), unrelaxed=unrelaxed, limits=GuardLimits(max_force=3.0))
+    >>> maker.make(translated).name
+    'relax'
     """
 
     name: str = "guarded relax"
@@ -219,8 +229,8 @@ def guard_relax_maker(maker: Maker, unrelaxed: Structure, limits: GuardLimits | 
         Any maker with ``make(structure, prev_dir=None)``.
     unrelaxed : Structure
         The structure to restart from.
-        limits : GuardLimits, optional
-            Limits of a good first step.
+    limits : GuardLimits, optional
+        Limits of a good first step.
 
     Returns
     -------

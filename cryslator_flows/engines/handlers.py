@@ -64,6 +64,6 @@ def update_vasp_makers(maker: Maker, update: Callable[[BaseVaspMaker], BaseVaspM
         updated.append(update(vasp_maker))
         return updated[-1]
 
-    # The filter lets VASP makers through only, which the types of jobflow do not tell.
+    # The filter passes VASP makers only, which jobflow's types do not show.
     copy = recursive_call(maker, note, class_filter=BaseVaspMaker)  # type: ignore[arg-type]
     return copy if updated else maker

@@ -61,13 +61,19 @@ class TorchSimRelaxMaker(Maker):
         ``model_path`` must be among them. ``autobatcher_dict``, for many structures at once, has no effect.
     name : str
         The job name.
+
+    Examples
+    --------
+    >>> maker = TorchSimRelaxMaker({"model_type": "MACE", "model_path": "mace-mp-0.model", "max_steps": 300})
+    >>> maker.name
+    'torch-sim relax'
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     name: str = "torch-sim relax"
 
     def optimize_maker(self) -> TorchSimOptimizeMaker:
-        """The maker of atomate2 that relaxes.
+        """Build the maker of atomate2 that relaxes.
 
         Raises
         ------
@@ -108,11 +114,11 @@ class TorchSimRelaxMaker(Maker):
         maker = self.optimize_maker()
         with _counted_evaluations() as evaluations:
             document = undecorated(type(maker).make)(maker, structure, prev_dir=prev_dir).output
-        # torch-sim evaluates the structure given, with a cell filter twice, and then each step; atomate2 evaluates the
-        # last structure once more, which is no part of the relaxation.
+        # torch-sim evaluates the given structure, with a cell filter twice, and then each step. atomate2 evaluates the
+        # last structure once more; this evaluation does not belong to the relaxation.
         spent = len(evaluations) - 1
         moves = spent - (2 if (maker.init_kwargs or {}).get("cell_filter") else 1)
-        # It looks whether it has converged after so many moves only, and ends when there were too many.
+        # It checks convergence only after so many moves, and ends when there were too many.
         most_moves = maker.max_steps // maker.steps_between_swaps * maker.steps_between_swaps
         return TorchSimRelaxation(
             structure=document.structure,

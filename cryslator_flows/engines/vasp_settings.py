@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 KEY = "relaxation.vasp"
-# Where the arguments are described.
+# Places that describe the arguments.
 REFERENCES = {"input_set": "the fields of the input set generator", "powerups": "atomate2.vasp.powerups"}
 
 
@@ -48,6 +48,11 @@ class GuardLimits(StrictModel):
     The defaults are for oxides, from CHGNet's forces and stresses of 200 validation pairs of cryslator-oxides. Beyond a
     limit are 27 % of the unrelaxed structures (median 1.1 eV/angstrom, 13 GPa). Of the translated structures 2 % are
     (median 0.5 eV/angstrom, 1 GPa). A structure beyond a limit starts no better than substitution alone.
+
+    Examples
+    --------
+    >>> GuardLimits(max_force=3.0, max_pressure=20.0).max_force
+    3.0
     """
 
     max_force: float = Field(5.0, gt=0, description="Largest force on an atom of a good start, in eV/angstrom")
@@ -86,7 +91,7 @@ def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
 
     parameters = inspect.signature(run_vasp).parameters
     _check_names("run_vasp_kwargs", settings.run_vasp_kwargs, parameters)
-    # Those whose default is None are annotated without it.
+    # Annotations of arguments with the default None lack it.
     kinds = {
         name: f"{parameter.annotation} | None" if parameter.default is None else str(parameter.annotation)
         for name, parameter in parameters.items()
@@ -124,7 +129,7 @@ def apply_vasp_settings(maker: Maker, settings: VaspSettings) -> Maker:
 
 @contextmanager
 def _checking(key: str) -> Iterator[None]:
-    """Make one clear error of what atomate2 and pymatgen raise at values of a wrong kind."""
+    """Raise one clear error for the errors of atomate2 and pymatgen at values of a wrong kind."""
     try:
         yield
     except Exception as error:

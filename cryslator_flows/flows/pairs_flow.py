@@ -43,6 +43,14 @@ class PairsFlowMaker(Maker):
     stage_configs : dict
         For each stage (enumerate, select, relax, compare, summarize) the ``manager_config`` of its jobs: worker,
         resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
+
+    Examples
+    --------
+    >>> from cryslator_flows.crystals.substitution import ExplicitMaps
+    >>> from cryslator_flows.crystals.templates import AflowTemplates
+    >>> maker = PairsFlowMaker(name="oxides", intermediates=3)
+    >>> maker.make([AflowTemplates(n_elements=3)], [ExplicitMaps(kind="maps", maps=[{"Ca": "Sr"}])]).name
+    'oxides'
     """
 
     name: str = "pairs"

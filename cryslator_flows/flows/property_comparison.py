@@ -35,6 +35,14 @@ class PropertyComparisonFlowMaker(Maker):
         `GpawStaticMaker`; the same for all structures. VASP makers are set to parse the density of states.
     compare_maker : ComparePropertiesMaker
         Maker of the comparison job.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> structures = {"relaxed": rock_salt, "unrelaxed": rock_salt.copy().apply_strain(0.02, inplace=False)}
+    >>> PropertyComparisonFlowMaker().make("3f2a", "MgO", structures).name
+    'property comparison MgO'
     """
 
     name: str = "property comparison"

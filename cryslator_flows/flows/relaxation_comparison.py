@@ -55,6 +55,13 @@ class RelaxationComparisonFlowMaker(Maker):
         Removes the numerical noise of the potential's relaxation.
     compare_maker : CompareMaker
         Maker of the comparison job.
+
+    Examples
+    --------
+    >>> from atomate2.vasp.flows.core import DoubleRelaxMaker
+    >>> maker = RelaxationComparisonFlowMaker(relax_maker=DoubleRelaxMaker())
+    >>> maker.name, maker.guard.max_force
+    ('relaxation comparison', 5.0)
     """
 
     name: str = "relaxation comparison"

@@ -50,6 +50,14 @@ class ScreeningFlowMaker(Maker):
     stage_configs : dict
         For each stage (enumerate, translate, select, relax, compare, learn, summarize) the ``manager_config`` of its
         jobs: worker, resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
+
+    Examples
+    --------
+    >>> from cryslator_flows.crystals.substitution import ExplicitMaps
+    >>> from cryslator_flows.crystals.templates import AflowTemplates
+    >>> maker = ScreeningFlowMaker(name="perovskites")
+    >>> maker.make([AflowTemplates(n_elements=3)], [ExplicitMaps(kind="maps", maps=[{"Ca": "Sr"}])]).name
+    'perovskites'
     """
 
     name: str = "screening"

@@ -30,6 +30,11 @@ class CompareMaker(Maker):
         The job name.
     energy_tolerance : float
         Largest difference of final energies that counts as the same minimum, in eV/atom.
+
+    Examples
+    --------
+    >>> CompareMaker(energy_tolerance=0.002).name
+    'compare'
     """
 
     name: str = "compare"
@@ -98,8 +103,8 @@ def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Rel
         The start of the relaxation.
     documents : list
         The task documents of its jobs in the order they ran; None for a failed job.
-        uuids : list of str
-            The uuids of these jobs.
+    uuids : list of str
+        The uuids of these jobs.
     """
     if not documents or any(document is None for document in documents):
         return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")

@@ -56,6 +56,14 @@ class EnumerateMaker(Maker):
         rounds.
     stage_configs : dict
         For each stage the ``manager_config`` of its jobs, see `place`.
+
+    Examples
+    --------
+    >>> from cryslator_flows.crystals.substitution import ExplicitMaps
+    >>> from cryslator_flows.crystals.templates import AflowTemplates
+    >>> maker = EnumerateMaker(chunk_size=1000)
+    >>> maker.make([AflowTemplates(n_elements=3)], [ExplicitMaps(kind="maps", maps=[{"Ca": "Sr"}])]).name
+    'enumerate'
     """
 
     name: str = "enumerate"

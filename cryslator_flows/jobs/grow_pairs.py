@@ -42,6 +42,14 @@ class GrowPairsMaker(Maker):
         Maker of the last job.
     stage_configs : dict
         For each stage the ``manager_config`` of its jobs, see `place`.
+
+    Examples
+    --------
+    >>> from cryslator_flows.crystals.substitution import ExplicitMaps
+    >>> from cryslator_flows.crystals.templates import AflowTemplates
+    >>> maker = GrowPairsMaker(chunk_size=50)
+    >>> maker.make([AflowTemplates(n_elements=3)], [ExplicitMaps(kind="maps", maps=[{"Ca": "Sr"}])], "oxides").name
+    'grow pairs'
     """
 
     name: str = "grow pairs"

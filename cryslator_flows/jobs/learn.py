@@ -48,6 +48,11 @@ class LearnMaker(Maker):
         Share of old pairs in a training step, 0 to 1.
     fine_tune : FineTuning
         Settings of the fit.
+
+    Examples
+    --------
+    >>> LearnMaker(element_energies={"Ca": -2.0, "O": -4.9}, replay_share=0.3).name
+    'learn'
     """
 
     name: str = "learn"

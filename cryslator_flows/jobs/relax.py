@@ -41,6 +41,13 @@ class RelaxSelectedMaker(Maker):
         The starts of the control share; the other candidates are relaxed from `other_start` alone.
     stage_configs : dict
         For each stage the ``manager_config`` of its jobs, see `place`.
+
+    Examples
+    --------
+    >>> from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
+    >>> maker = RelaxSelectedMaker(RelaxationComparisonFlowMaker(), wave_size=20, control_share=0.1)
+    >>> maker.other_start
+    'translated'
     """
 
     comparison_maker: RelaxationComparisonFlowMaker

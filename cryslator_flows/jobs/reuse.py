@@ -14,7 +14,7 @@ from cryslator_flows.documents.relaxations import RelaxationComparison, Start
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Tight and unscaled: a relaxation is reused for the structure it began from, not for one that relaxes to the same end.
+# Tight and unscaled: a relaxation is reused for its own start, not for a structure that relaxes to the same end.
 SAME_STRUCTURE = StructureMatcher(ltol=0.005, stol=0.01, angle_tol=0.1, primitive_cell=False, scale=False)
 
 

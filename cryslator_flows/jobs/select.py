@@ -40,6 +40,12 @@ class SelectMaker(Maker):
         Maximum number of candidates to relax in the same flow; `Selection.remaining` holds the others.
     relax_maker : RelaxSelectedMaker or None
         Relaxes the selected candidates in waves; None stops after the selection.
+
+    Examples
+    --------
+    >>> from cryslator_flows.screening.cuts import Cuts
+    >>> SelectMaker(cuts=Cuts(top_k=50)).make([], campaign="perovskites").name
+    'select'
     """
 
     name: str = "select"
@@ -102,7 +108,7 @@ def relax_in_lanes(
     campaign: str,
     known: list[RelaxationComparison],
 ) -> list[Flow | Job]:
-    """Jobs that relax the selected candidates, the most stable first in each."""
+    """Make the jobs that relax the selected candidates, the most stable first in each."""
     formulas = selected.arrays()["formula"]
     n_lanes = min(LANES, -(-selected.n_candidates // maker.wave_size))
     lanes: list[Flow | Job] = []

@@ -24,6 +24,13 @@ class SymmetrizeMaker(Maker):
     ----------
     name : str
         The job name.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> SymmetrizeMaker().make(rock_salt, before=rock_salt).name
+    'symmetrize'
     """
 
     name: str = "symmetrize"

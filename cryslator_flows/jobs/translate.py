@@ -34,6 +34,11 @@ class TranslateMaker(Maker):
         The job name.
     model_name : str
         Name or folder of the model; the network is loaded where the job runs.
+
+    Examples
+    --------
+    >>> TranslateMaker(model_name="cryslator-oxides").name
+    'translate'
     """
 
     name: str = "translate"

@@ -100,10 +100,10 @@ def lattices_near(start: Array, end: Array, longer: float, wider: float) -> tupl
     ----------
     start, end : array
         The cells, [3, 3] in angstrom; lattice vectors of `end` are chosen to resemble the vectors of `start`.
-        longer : float
-            Largest relative difference of lengths.
-        wider : float
-            Largest difference of angles, in degrees.
+    longer : float
+        Largest relative difference of lengths.
+    wider : float
+        Largest difference of angles, in degrees.
 
     Returns
     -------
@@ -153,10 +153,10 @@ def least_deformation(
     labels : array
         Atomic numbers of `end` that the sites of `start` may have, [labels, atoms]. One row, or all orders of
         elements that may replace each other. Of rows that deform equally the first is taken.
-        best : Alignment or None
-            A known alignment.
-        most : float
-            Largest root mean square displacement, in units of `Alignment.length`.
+    best : Alignment or None
+        A known alignment.
+    most : float
+        Largest root mean square displacement, in units of `Alignment.length`.
 
     Returns
     -------

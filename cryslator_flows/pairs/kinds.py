@@ -53,10 +53,10 @@ class ReaderOptions:
         Decides between equally near templates; seed of the split.
     split : Split
         Rule of the split.
-        scratch : Path
-            Folder for results that a stopped reader continues from.
-        report : callable
-            Called with the stage of a reader that takes long before the first pair.
+    scratch : Path
+        Folder for results that a stopped reader continues from.
+    report : callable
+        Called with the stage of a reader that takes long before the first pair.
     """
 
     intermediates: int

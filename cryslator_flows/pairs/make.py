@@ -41,15 +41,27 @@ class PairFolder:
     Parameters
     ----------
     folder : Path or str
-        Where to; made if missing.
+        The folder to write to; it is made if missing.
     split : Split
-        How pairs are shared out to training, validation and test.
+        Rule of the split into training, validation and test.
     seed : int
         Seed of the split.
     element_energies : dict or None
         Energies of the elements by the engine that relaxed, in eV/atom, for formation energies.
     limits : PairLimits or None
         Largest differences of an unrelaxed and a relaxed crystal.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from pymatgen.core import Lattice, Structure
+    >>> from cryslator_flows.pairs.raw import RawPair
+    >>> unrelaxed = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> relaxed = unrelaxed.apply_strain(0.02, inplace=False)
+    >>> pair = RawPair("CsCl", "CsCl", unrelaxed, relaxed, {"formation_energy_per_atom": -2.3})
+    >>> summary = PairFolder(mkdtemp(), split=SplitRule.NONE).fill([pair], "vasp", "runs/")
+    >>> summary.kept, list(summary.files)
+    (1, ['pairs.jsonl.gz'])
     """
 
     folder: Path

@@ -41,10 +41,10 @@ class Dropped:
     ----------
     name : str
         Its name in its source.
-        reason : str
-            The reason, in equal words for equal reasons, since reasons are counted.
-        detail : str
-            The error of this item.
+    reason : str
+        The reason, in equal words for equal reasons, since reasons are counted.
+    detail : str
+        The error of this item.
     """
 
     name: str

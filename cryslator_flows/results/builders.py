@@ -126,8 +126,8 @@ class RelaxationComparisonBuilder(_IncrementalBuilder):
     ----------
     job_store : JobStore
         The store with the outputs of the campaigns' jobs.
-        comparisons : Store
-            The collection to fill, keyed by ``campaign`` and ``candidate_id``.
+    comparisons : Store
+        The collection to fill, keyed by ``campaign`` and ``candidate_id``.
     chunk_size : int
         Documents written at once.
     """
@@ -185,8 +185,8 @@ class CampaignSummaryBuilder(_IncrementalBuilder):
     ----------
     job_store : JobStore
         The store with the outputs of the campaigns' jobs.
-        comparisons : Store
-            The collection that `RelaxationComparisonBuilder` fills; run this builder first.
+    comparisons : Store
+        The collection that `RelaxationComparisonBuilder` fills; run this builder first.
     summaries : Store
         The collection to fill, keyed by ``campaign``.
     chunk_size : int

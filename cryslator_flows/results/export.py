@@ -33,8 +33,8 @@ def export_campaign(results: CampaignResults, folder: Path | str) -> dict[Path, 
     ----------
     results : CampaignResults
         The results of the campaign.
-        folder : Path or str
-            The folder to write to; it is made if missing.
+    folder : Path or str
+        The folder to write to; it is made if missing.
 
     Returns
     -------

@@ -37,8 +37,8 @@ def campaign_pairs(target: str, project: str | None = None) -> Iterator[RawPair 
     ------
     CampaignError
         The campaign does not exist, or its enumeration has not ended.
-        ProjectError
-            The folder does not exist, and the project cannot be opened.
+    ProjectError
+        The folder does not exist, and the project cannot be opened.
     """
     with _opened(target, project) as started:
         comparisons = started.results.comparisons()

@@ -31,8 +31,8 @@ class WatchedProgress:
         ----------
         seconds : float
             Time of the status by a monotonic clock, in s.
-            status : CampaignStatus
-                The status.
+        status : CampaignStatus
+            The status.
         """
         ended = Counter({stage: sum(states[state] for state in ENDED) for stage, states in status.counts.items()})
         if self._began is None:

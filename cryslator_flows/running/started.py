@@ -31,12 +31,12 @@ class StartedCampaign:
     ----------
     label : str
         Its label.
-        folder : Path
-            Folder of its reports.
-        place : CampaignFolder or RemoteProject
-            Folder or project of its jobs.
-        given_energies : dict
-            Energies of the elements in its campaign file now, in eV/atom; empty without the file.
+    folder : Path
+        Folder of its reports.
+    place : CampaignFolder or RemoteProject
+        Folder or project of its jobs.
+    given_energies : dict
+        Energies of the elements in its campaign file now, in eV/atom; empty without the file.
     """
 
     label: str
@@ -85,8 +85,8 @@ class StartedCampaign:
         ------
         CampaignError
             The project does not hold the campaign.
-            ProjectError
-                The project's database does not answer any more.
+        ProjectError
+            The project's database does not answer any more.
         """
         from pymongo.errors import PyMongoError
 
@@ -124,8 +124,8 @@ def find_started(
     ------
     CampaignError
         The folder belongs to another campaign.
-        ProjectError
-            The campaign folder does not exist, and the project cannot be opened.
+    ProjectError
+        The campaign folder does not exist, and the project cannot be opened.
     """
     place = CampaignFolder(folder or Path("runs") / label, read_only=True)
     if project is None and place.exists:

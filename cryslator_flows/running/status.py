@@ -88,14 +88,14 @@ class CampaignStatus:
         The failed jobs, or the first ones.
     reruns : list of str
         The commands that run failed jobs again, in order.
-        skips : list of str
-            The commands that let a campaign continue without some failed relaxations. A job needs them if it takes more
-            than its structure from the jobs before it, and one of these failed.
-        remaining : int
-            Number of selected candidates whose relaxations are not submitted yet.
-        go_on : str or None
-            The command that continues a stopped campaign folder, which is not finished and which no process runs; else
-            None.
+    skips : list of str
+        The commands that let a campaign continue without some failed relaxations. A job needs them if it takes more
+        than its structure from the jobs before it, and one of these failed.
+    remaining : int
+        Number of selected candidates whose relaxations are not submitted yet.
+    go_on : str or None
+        The command that continues a stopped campaign folder, which is not finished and which no process runs; else
+        None.
     """
 
     label: str
@@ -185,7 +185,7 @@ def _add_remote_failures(status: CampaignStatus, project: RemoteProject) -> None
 def _add_reruns(
     status: CampaignStatus, failed: list[StoredRow], jobs: Collection[dict[str, Any]], command: str
 ) -> None:
-    """Add the commands that run failed jobs again, and those that go on without them.
+    """Add the commands that run failed jobs again, and the commands that continue without them.
 
     Some jobs run although a job before them failed, the comparison of a candidate for instance. jobflow-remote refuses
     to run a job again whose children have ended, unless they are paused. Paused children run again after the job.

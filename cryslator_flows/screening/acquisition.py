@@ -33,6 +33,11 @@ class Acquisition(MSONable):
         Maximum number of candidates of one reduced formula in a batch.
     excluded : list of str
         Candidates to leave out, since earlier rounds relaxed them.
+
+    Examples
+    --------
+    >>> Acquisition(size=8, exploration=1.0, per_composition=2).excluding(["3f2a"]).excluded
+    ['3f2a']
     """
 
     size: int

@@ -27,8 +27,8 @@ class CifPair:
     ----------
     name : str
         Name of the files without ``_unrelaxed.cif`` and ``_relaxed.cif``.
-        files : dict
-            Files by their content, ``unrelaxed`` or ``relaxed``: one each in a complete pair.
+    files : dict
+        Files by their content, ``unrelaxed`` or ``relaxed``: one each in a complete pair.
     """
 
     name: str

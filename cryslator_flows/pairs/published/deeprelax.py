@@ -29,14 +29,14 @@ ENERGIES = ("formation_energy_per_atom", "energy_per_atom")
 
 
 def read_deeprelax(path: Path | str, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
-    """Pairs of a data folder of DeepRelax.
+    """Yield the pairs of a data folder of DeepRelax.
 
     Parameters
     ----------
     path : Path or str
-        The folder with the tables or one that holds it, or an archive (``.zip``, ``.tar.gz``) of it.
+        The folder with the tables, a folder that holds it, or an archive (``.zip``, ``.tar.gz``) of it.
     report : callable
-        Called with what takes a while.
+        Called with a step that takes long.
 
     Yields
     ------

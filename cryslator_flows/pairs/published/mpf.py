@@ -53,12 +53,12 @@ def read_mpf(
     Parameters
     ----------
     path : Path or str
-        A block, the folder of both, or the archive that figshare gives. Blocks are read one after the other, each
-        whole, which takes about eight times its size of memory.
+        A block, the folder of both, or the archive from figshare. Blocks are read one after the other, each whole.
+        This takes about eight times the size of a block in memory.
     intermediates : int
-        So many frames between first and last, evenly spaced, make further pairs of the same target.
+        Number of evenly spaced frames between first and last that make further pairs of the same target.
     report : callable
-        Called with what takes a while.
+        Called with a step that takes long.
 
     Yields
     ------

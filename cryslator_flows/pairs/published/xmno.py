@@ -57,7 +57,7 @@ class Known:
 
 
 def read_xmno(path: Path | str, report: Callable[[str], None] = lambda _: None) -> Iterator[RawPair | Dropped]:
-    """Pairs of the paper's X-Mn-O release.
+    """Yield the pairs of the paper's X-Mn-O release.
 
     Folders may be nested, and names may have large or small letters. Tables may have a header and further columns. The
     formation energy comes from rows of the relaxed crystal. A pair without a formation energy is kept. If no table
@@ -66,9 +66,9 @@ def read_xmno(path: Path | str, report: Callable[[str], None] = lambda _: None) 
     Parameters
     ----------
     path : Path or str
-        The folder, or the archive (``.zip``, ``.tar.gz``) as downloaded.
+        The folder, or the downloaded archive (``.zip``, ``.tar.gz``).
     report : callable
-        Called with what takes a while.
+        Called with a step that takes long.
 
     Yields
     ------

@@ -39,8 +39,8 @@ def in_chunks(
         Function that returns the rows of a task. Other processes import it by name.
     folder : Path
         Folder of the files, ``NAME-00000000.jsonl`` and so on.
-        name : str
-            First part of the names of files.
+    name : str
+        First part of the names of files.
 
     Yields
     ------

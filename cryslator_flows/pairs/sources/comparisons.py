@@ -39,8 +39,8 @@ def comparison_pairs(
         The relaxed candidates, all by one engine with one setting.
     element_energies : dict
         Energies of the elements by this engine, in eV/atom; without one of them the formation energy is left out.
-        limits : PairLimits or None
-            Largest differences of the two structures.
+    limits : PairLimits or None
+        Largest differences of the two structures.
 
     Yields
     ------

@@ -59,10 +59,10 @@ class PairingTask:
         Folder of the chunks.
     targets : list
         For each target its chunk and byte, and the chunks and bytes of its templates, the nearest first.
-        max_per_target : int
-            Number of pairs for each target.
-        limits : PairLimits
-            Largest differences of the crystals of a pair.
+    max_per_target : int
+        Number of pairs for each target.
+    limits : PairLimits
+        Largest differences of the crystals of a pair.
     """
 
     folder: Path
@@ -100,18 +100,17 @@ def read_isostructural(
     path : Path or str
         See `read_relaxed`.
     scratch : Path or str
-        Folder for what is done; what it holds of another source, or of other options, is removed.
+        Folder for finished chunks; chunks of another source or of other options are removed.
     max_per_target : int
-        How many templates each crystal is paired with at most: those whose elements are nearest, see
-        `NearestTemplates`.
+        Maximum number of templates for each crystal: the templates of nearest elements, see `NearestTemplates`.
     seed : int
         Decides between equally near templates; seed of the split.
     split : Split
         Rule of the split: training crystals get no template that would leak.
-        limits : PairLimits or None
-            Largest differences of the crystals of a pair.
-        report : callable
-            Called with the stage and its progress.
+    limits : PairLimits or None
+        Largest differences of the crystals of a pair.
+    report : callable
+        Called with the stage and its progress.
 
     Yields
     ------

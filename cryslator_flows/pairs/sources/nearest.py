@@ -37,8 +37,8 @@ class Entry:
         Lengths of the reduced cell over the cube root of its volume, shortest first.
     file, place : int
         Number of its chunk, and the byte where it begins there.
-        part : str or None
-            Its part of the split in its source.
+    part : str or None
+        Its part of the split in its source.
     """
 
     name: str

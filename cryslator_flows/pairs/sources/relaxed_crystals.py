@@ -100,13 +100,13 @@ def _from_record(name: str, row: dict[str, Any]) -> RelaxedCrystal | Dropped:
 
 
 def read_relaxed(path: Path | str, files: Iterable[Path]) -> Iterator[Unread | RelaxedCrystal | Dropped]:
-    """Stream the relaxed crystals of a source.
+    """Yield the relaxed crystals of a source.
 
     Parameters
     ----------
     path : Path or str
-        A structure file or folder of them, ``.jsonl[.gz]`` lines of `Structure.as_dict()` or of `RelaxedRecord`, or a
-        file that describes a store, see `StoreSource`, of whose relaxations the ends are taken.
+        A structure file, a folder of structure files, or ``.jsonl[.gz]`` lines of `Structure.as_dict()` or of
+        `RelaxedRecord`. Or a file that describes a store, see `StoreSource`: the ends of its relaxations are taken.
     files : iterable of Path
         The files of the source.
 

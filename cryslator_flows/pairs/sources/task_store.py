@@ -46,7 +46,7 @@ class StoreSource(StrictModel):
 
 
 def read_store(path: Path | str, intermediates: int = 0) -> Iterator[RawPair | Dropped]:
-    """Pair the first with the last structure of every relaxation that a store has a task document of.
+    """Pair the first with the last structure of every relaxation with a task document in a store.
 
     Documents may be emmet's for VASP or atomate2's for ASE and force fields, alone or as ``output`` in a JobStore. Two
     successive relaxations of one crystal with separate documents are two pairs.
@@ -54,9 +54,9 @@ def read_store(path: Path | str, intermediates: int = 0) -> Iterator[RawPair | D
     Parameters
     ----------
     path : Path or str
-        A YAML or JSON file with the keys of `StoreSource`; paths in it count from its folder.
+        A YAML or JSON file with the keys of `StoreSource`; its paths are relative to its folder.
     intermediates : int
-        How many evenly spaced ionic steps, if documents have them, are further unrelaxed crystals of the target.
+        Number of evenly spaced ionic steps in documents that are further unrelaxed crystals of the target.
 
     Yields
     ------

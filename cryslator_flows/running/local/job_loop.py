@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Happening = Literal["queued", "started", "reused", "done", "failed", "skipped"]
-# A process may die of a job twice, then the job has failed.
+# A job has failed when a process has died of it twice.
 DEATHS = 2
 KILLED = "killed: the process died twice while this job ran, perhaps out of memory; run it again with more memory"
 
@@ -67,24 +67,24 @@ class LocalRun:
     the same inputs, and they get their former uuids. A job whose function takes ``made`` gets its stored output there.
     A flow with other jobs than the journal is refused.
 
-    A job fails alone: only jobs that cannot do without its output are skipped. A failed job of a single candidate
-    stays failed, as its comparison says; any other failed job is run again by the next run, with all that came after
-    it. A job of a candidate that ran when the process died runs once more, after all others that can run before it, in
-    another process. If that one dies of it, or this one again, the job has failed, and the run continues.
+    A job fails alone: only jobs that require its output are skipped. A failed job of a single candidate stays failed,
+    and its comparison records it. The next run repeats any other failed job, with all later jobs. A job of a candidate
+    that ran when the process died runs once more in another process, after all other jobs that can run before it. If
+    this process dies too, the job has failed, and the run continues.
 
     Parameters
     ----------
     job_store : JobStore
-        Where outputs go; another process must be able to open it.
+        Store of the outputs; another process must be able to open it.
     journal : Store
-        Where the journal goes, keyed by ``entry``.
+        Store of the journal, keyed by ``entry``.
     root_dir : Path
-        Every job runs in a folder of its own below it; what it prints goes to ``job.out`` there.
+        Folder in which every job runs in a separate folder; the job's printed text goes to ``job.out`` there.
     report : callable
-        Called with each happening and its job, or the job's row in the journal where the job need not be made.
+        Called with each happening and its job, or with the job's row in the journal.
     failed, stopped : set of str
-        Uuids of jobs that failed, and of jobs that asked for their children to be stopped. Only jobs that insist on
-        the outputs of such parents are skipped.
+        Uuids of failed jobs, and of jobs that stopped their children. Only jobs that require the outputs of such
+        parents are skipped.
     """
 
     job_store: JobStore
@@ -317,7 +317,7 @@ class LocalRun:
         )
         made = _call(job, looked_at, self.root_dir)
         if isinstance(made, _Failure):
-            raise CryslatorError(f"job {job.name!r} cannot be made again ({made.reason}); fix that and run again")
+            raise CryslatorError(f"job {job.name!r} cannot be made again ({made.reason}); fix this and run again")
         if len(made.flows) != len(entry.flows):
             raise other_flow(job.name, self.journal.name)
         return [
@@ -334,7 +334,7 @@ class _UnchangedJobStore(JobStore):
 
 @dataclass(frozen=True)
 class _Made:
-    """What a job that is done asked for."""
+    """Flows and requests of a finished job."""
 
     flows: list[Flow]
     stop_children: bool
@@ -342,7 +342,7 @@ class _Made:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a job failed."""
+    """Reason of a failed job."""
 
     reason: str
     traceback: str
@@ -372,7 +372,7 @@ def _call(job: Job, store: JobStore, root_dir: Path) -> _Made | _Failure:
 
 
 def _call_here(task: str) -> str | _Failure:
-    """Run a job that another process sent, and return what it asked for, as JSON."""
+    """Run a job that another process sent, and return its flows and requests as JSON."""
     job, store, root_dir = MontyDecoder().decode(task)
     store.connect()
     try:
@@ -386,5 +386,5 @@ def _call_here(task: str) -> str | _Failure:
 
 def _flows(response: Response[Any]) -> list[Flow]:
     made = (response.replace, response.detour, response.addition)
-    # `Job.run` has made a flow of a tuple or a dictionary.
+    # `Job.run` has turned a tuple or a dictionary into a flow.
     return [flow if isinstance(flow, Flow) else Flow(flow) for flow in made if flow is not None]  # type: ignore[arg-type]

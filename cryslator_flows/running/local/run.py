@@ -65,8 +65,8 @@ class CampaignRun:
         CampaignError
             The campaign file changed since the start, a potential is not installed, or enumeration or translation
             failed.
-            StoreError
-                The folder cannot be written, another process runs there, or another flow was started there.
+        StoreError
+            The folder cannot be written, another process runs there, or another flow was started there.
         """
         with sole_owner(self.folder.path), self.folder.opened() as folder:
             changed = self._start()

@@ -50,8 +50,8 @@ class Submission:
         The worker of each stage.
     notes : list of str
         Remarks that need the user's attention.
-        n_remaining : int or None
-            For a campaign that was submitted before: the number of further candidates submitted now.
+    n_remaining : int or None
+        For a campaign that was submitted before: the number of further candidates submitted now.
     """
 
     label: str
