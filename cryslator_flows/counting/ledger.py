@@ -1,8 +1,8 @@
-"""A file beside the runs that remembers what each of them spent, also when its folder is gone.
+"""A folder beside the runs that remembers what each of them spent, also when its own folder is gone.
 
 ``jf job rerun`` deletes the folder of a failed job with all that tells its steps, and a job that fails leaves no
-document. So each run appends what it has spent so far to a ledger outside its folder: JSON lines, the last one of a run
-being its state.
+document. So each run appends what it has spent so far to a ledger outside its folder. The ledger has a file for each
+candidate, so that counting one reads its own runs only: JSON lines, the last one of a run being its state.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -18,9 +19,13 @@ from cryslator_flows.counting.attempt import sum_costs
 from cryslator_flows.documents.relaxations import RelaxationCost, Start
 from cryslator_flows.errors import CountingError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
 logger = logging.getLogger(__name__)
 
-LEDGER_NAME = "cryslator_ledger.jsonl"
+LEDGER_NAME = "cryslator_ledger"
 
 
 class LedgerEntry(BaseModel):
@@ -39,7 +44,7 @@ class LedgerEntry(BaseModel):
 
 
 def append_entry(path: Path, entry: LedgerEntry) -> None:
-    """Append an entry, safely while other processes do.
+    """Append an entry to the file of its candidate, safely while other processes do.
 
     The line goes out in a single write to a file opened for appending, which the operating system keeps whole. NFS
     does not: there give each node a ledger of its own.
@@ -47,7 +52,7 @@ def append_entry(path: Path, entry: LedgerEntry) -> None:
     Parameters
     ----------
     path : Path
-        The ledger; made with its folder if missing.
+        The ledger; made if missing.
     entry : LedgerEntry
         What to append.
 
@@ -56,51 +61,58 @@ def append_entry(path: Path, entry: LedgerEntry) -> None:
     OSError
         It could not be written, or not whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
+    file = _candidate_file(path, entry.candidate_id)
     # The line break in front sets the line apart from one that a full disk or a crash has cut.
     line = f"\n{entry.model_dump_json(include=set(LedgerEntry.model_fields))}\n".encode()
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         written = os.write(handle, line)
     finally:
         os.close(handle)
     if written != len(line):
-        raise OSError(f"{path}: only {written} of {len(line)} bytes written; is the disk full?")
+        raise OSError(f"{file}: only {written} of {len(line)} bytes written; is the disk full?")
 
 
-def read_ledger(path: Path, candidate_id: str = "") -> list[LedgerEntry]:
+def read_ledger(path: Path) -> list[LedgerEntry]:
     """Read the last state of each run.
 
     Parameters
     ----------
     path : Path
-        A ledger, or a folder: then all ledgers below it (``cryslator_ledger.jsonl``) are read.
-    candidate_id : str
-        Read the runs of this candidate only; of all if left out.
+        The ledger.
 
     Returns
     -------
     list of LedgerEntry
-        One for each run, in the order of their first lines. A line that was cut is skipped with a warning: the run's
-        other lines stand.
+        One for each run; those of a candidate in the order of their first lines. A line that was cut is skipped with
+        a warning: the run's other lines stand.
 
     Raises
     ------
     CountingError
         There is no ledger.
     """
-    ledgers = sorted(path.rglob(LEDGER_NAME)) if path.is_dir() else [path] if path.is_file() else []
-    if not ledgers:
-        raise CountingError(f"{path}: no ledger; set CRYSLATOR_LEDGER for the runs, or give the folder above them")
+    files = sorted(path.glob("*.jsonl"))
+    if not files:
+        raise CountingError(f"{path}: no ledger; set CRYSLATOR_LEDGER for the runs, or give the folder it names")
+    return _read(files)
+
+
+def _candidate_file(path: Path, candidate_id: str) -> Path:
+    return path / f"{quote(candidate_id, safe='')}.jsonl"
+
+
+def _read(files: Iterable[Path]) -> list[LedgerEntry]:
     entries: dict[str, LedgerEntry] = {}
-    for ledger in ledgers:
-        for number, line in enumerate(ledger.read_bytes().splitlines(), start=1):
-            if not line.strip() or candidate_id.encode() not in line:
+    for file in files:
+        for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+            if not line.strip():
                 continue
             try:
                 entry = LedgerEntry.model_validate_json(line)
             except ValidationError:
-                logger.warning("%s: line %s is not a ledger entry; skipped", ledger, number)
+                logger.warning("%s: line %s is not a ledger entry; skipped", file, number)
                 continue
             entries[entry.run_id] = entry
     return list(entries.values())
@@ -112,7 +124,7 @@ def ledger_cost(path: Path, campaign: str, candidate_id: str, start: Start) -> R
     Parameters
     ----------
     path : Path
-        A ledger or a folder, see `read_ledger`.
+        The ledger.
     campaign : str
         Name of the campaign.
     candidate_id : str
@@ -125,15 +137,11 @@ def ledger_cost(path: Path, campaign: str, candidate_id: str, start: Start) -> R
     RelaxationCost or None
         The sum, in the order the runs last wrote; None without any run. Steps are unknown (None) if those of a run
         could not be counted. A run that was killed counts as it was last seen by its recorder.
-
-    Raises
-    ------
-    CountingError
-        There is no ledger.
     """
+    file = _candidate_file(path, candidate_id)
     entries = [
         entry
-        for entry in read_ledger(path, candidate_id)
+        for entry in _read([file] if file.is_file() else [])
         if (entry.campaign, entry.candidate_id, entry.start) == (campaign, candidate_id, start)
     ]
     costs = [

@@ -44,7 +44,7 @@ class StepRecorder(ErrorHandler):
     """Counts the steps of a run of VASP at every poll of custodian, and never finds an error.
 
     The count goes to ``cryslator_cost.json`` in the folder of the run, which emmet takes into the ``additional_json``
-    of the TaskDoc, and to a ledger outside of it: ``CRYSLATOR_LEDGER``, or ``cryslator_ledger.jsonl`` beside the
+    of the TaskDoc, and to a ledger outside of it: ``CRYSLATOR_LEDGER``, or ``cryslator_ledger`` beside the
     folder (set the former if custodian runs in a scratch directory). An attempt that was seen once stays counted, even
     if a handler starts VASP again without an archive or a stopped job is started again in the same folder. Trouble of
     the recorder itself is written down and stops nothing.
