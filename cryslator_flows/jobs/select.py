@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-import numpy as np
 from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.packing import Selection, Shortlist, TranslatedCandidates
@@ -14,9 +12,6 @@ from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.screening.cuts import Cuts
-
-if TYPE_CHECKING:
-    from jobflow import Job
 
 # Chains of waves that run beside each other: one slow relaxation holds up one of them only.
 LANES = 4
@@ -101,16 +96,17 @@ def relax_in_lanes(
     selected: TranslatedCandidates,
     campaign: str,
     known: list[RelaxationComparison],
-) -> list[Job]:
-    """Jobs that relax the selected candidates, the most stable first in each."""
-    formulas = selected.arrays()["formula"]
+) -> list[Flow]:
+    """Make flows that relax the selected candidates, the most stable first in each.
+
+    What was relaxed before is taken over here, at once, so that no wave carries what another one reuses.
+    """
+    reused, rows = maker.reuse(selected, campaign, known)
     n_lanes = min(LANES, -(-selected.n_candidates // maker.wave_size))
     lanes = []
     for first in range(n_lanes):
-        indices = np.arange(first, selected.n_candidates, n_lanes)
-        ours = set(formulas[indices].tolist())
-        relevant = [comparison for comparison in known if comparison.reduced_formula in ours]
-        lane = maker.make(selected.take(indices), campaign, relevant, [], Digests())
-        place(lane, "select", maker.stage_configs)
-        lanes.append(lane)
+        ours = list(reused.values())[first::n_lanes]
+        wave = maker.make(selected.take(rows[first::n_lanes]), campaign, [job.output for job in ours], Digests())
+        place(wave, "select", maker.stage_configs)
+        lanes.append(Flow([*ours, wave], output=wave.output, name=wave.name))
     return lanes

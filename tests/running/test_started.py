@@ -16,9 +16,9 @@ from pymatgen.core import Structure
 from cryslator_flows.api import Campaign
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.results.export import write_candidates
+from cryslator_flows.running.folder_status import local_status
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
-from cryslator_flows.running.status import local_status
 from tests.campaign.test_file import GOOD, write
 from tests.conftest import ROOT
 from tests.system.test_sqlite_store import flip
