@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
@@ -116,10 +117,11 @@ class RelaxSelectedMaker(Maker):
             by_formula[comparison.reduced_formula].append(comparison)
         formulas = chosen.arrays()["formula"].tolist()
         rows = [row for row, formula in enumerate(formulas) if formula in by_formula]
+        settings_key = cache(self.comparison_maker.settings_key)
         jobs: dict[int, Job] = {}
         for row, (candidate, translation) in zip(rows, chosen.take(rows).rows(), strict=True):
             starts = self._starts(candidate)
-            settings = self.comparison_maker.settings_key(translation.model_name, translation.model_version, starts)
+            settings = settings_key(translation.model_name, translation.model_version, tuple(starts))
             relaxed = find_known(candidate, starts, settings, by_formula[candidate.reduced_formula])
             if relaxed is not None:
                 jobs[row] = self.reuse_maker.make(relaxed, candidate, translation, starts, campaign)
