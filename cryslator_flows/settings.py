@@ -25,7 +25,7 @@ class CryslatorSettings(BaseSettings):
     )
     ledger: Path | None = Field(
         None,
-        description="File where runs record their cost; None: cryslator_ledger.jsonl beside each run's folder",
+        description="Folder where runs record their cost; None: cryslator_ledger beside each run's folder",
     )
 
 

@@ -1,7 +1,7 @@
-"""A file beside the runs with the cost of each run, also of a run whose folder is gone.
+"""A folder beside the runs with the cost of each run, also of a run whose folder is gone.
 
 A job that fails leaves no document, and ``jf job rerun`` deletes its folder. So each run appends its cost so far to a
-ledger outside its folder. The ledger holds JSON lines; the last line of a run is its state.
+ledger outside its folder. The ledger has a file of JSON lines for each candidate. The last line of a run is its state.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -21,7 +22,7 @@ from cryslator_flows.errors import CountingError
 
 logger = logging.getLogger(__name__)
 
-LEDGER_NAME = "cryslator_ledger.jsonl"
+LEDGER_NAME = "cryslator_ledger"
 # Keys that identify the run of a line, also in the whole part of a cut line.
 _IDENTITY = re.compile(r'"(run_id|campaign|candidate_id|start)":("(?:[^"\\]|\\.)*")')
 
@@ -42,7 +43,7 @@ class LedgerEntry(BaseModel):
 
 
 def append_entry(path: Path | str, entry: LedgerEntry) -> None:
-    """Append an entry, safely while other processes append too.
+    """Append an entry to the file of its candidate, safely while other processes append too.
 
     The line goes out in a single write to a file opened for appending. The operating system keeps such a line whole.
     NFS does not: there give each node a separate ledger.
@@ -50,7 +51,7 @@ def append_entry(path: Path | str, entry: LedgerEntry) -> None:
     Parameters
     ----------
     path : Path or str
-        The ledger; it is made with its folder if missing.
+        The ledger; it is made if missing.
     entry : LedgerEntry
         The entry to append.
 
@@ -60,27 +61,26 @@ def append_entry(path: Path | str, entry: LedgerEntry) -> None:
         The line could not be written, or only a part of it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
+    file = _candidate_file(path, entry.candidate_id)
     # The line break in front separates the line from a line that a full disk or a crash has cut.
     line = f"\n{entry.model_dump_json(include=set(LedgerEntry.model_fields))}\n".encode()
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         written = os.write(handle, line)
     finally:
         os.close(handle)
     if written != len(line):
-        raise OSError(f"{path}: only {written} of {len(line)} bytes written; check that the disk has space")
+        raise OSError(f"{file}: only {written} of {len(line)} bytes written; check that the disk has space")
 
 
-def read_ledger(path: Path | str, candidate_id: str = "") -> list[LedgerEntry]:
+def read_ledger(path: Path | str) -> list[LedgerEntry]:
     """Read the last state of each run.
 
     Parameters
     ----------
     path : Path or str
-        A ledger, or a folder. In a folder all ledgers below it (``cryslator_ledger.jsonl``) are read.
-    candidate_id : str
-        Read the runs of this candidate only; the runs of all candidates if empty.
+        The ledger.
 
     Returns
     -------
@@ -93,42 +93,43 @@ def read_ledger(path: Path | str, candidate_id: str = "") -> list[LedgerEntry]:
     CountingError
         There is no ledger.
     """
-    entries, cut = _read(path, candidate_id)
+    files = sorted(Path(path).glob("*.jsonl"))
+    if not files:
+        raise CountingError(f"{path}: no ledger; set CRYSLATOR_LEDGER for the runs, or give the folder that it names")
+    found = [_read(file) for file in files]
     return [
         entry.model_copy(update={"error": "its last line in the ledger is cut"})
         if any(line.items() <= _identity(entry).items() for line in cut)
         else entry
+        for entries, cut in found
         for entry in entries
     ]
 
 
-def _read(path: Path | str, candidate_id: str = "") -> tuple[list[LedgerEntry], list[dict[str, str]]]:
+def _candidate_file(path: Path, candidate_id: str) -> Path:
+    return path / f"{quote(candidate_id, safe='')}.jsonl"
+
+
+def _read(file: Path) -> tuple[list[LedgerEntry], list[dict[str, str]]]:
     """Read the last states of runs, and the known keys of each cut line that no later line replaces."""
-    path = Path(path)
-    ledgers = sorted(path.rglob(LEDGER_NAME)) if path.is_dir() else [path] if path.is_file() else []
-    if not ledgers:
-        raise CountingError(f"{path}: no ledger; set CRYSLATOR_LEDGER for the runs, or give the folder above them")
     entries: dict[str, LedgerEntry] = {}
     cut: list[dict[str, str]] = []
-    for ledger in ledgers:
-        for number, line in enumerate(ledger.read_bytes().splitlines(), start=1):
-            whole = line.endswith(b"}")
-            if not line.strip() or (whole and not cut and candidate_id.encode() not in line):
-                continue
-            try:
-                entry = LedgerEntry.model_validate_json(line)
-            except ValidationError:
-                logger.warning(
-                    "%s: line %s is cut; steps that it may have counted are unknown until a later line of the same "
-                    "run, or until you remove the line",
-                    ledger,
-                    number,
-                )
-                cut.append(dict(_decoded(line)))
-                continue
-            cut = [known for known in cut if known.get("run_id") != entry.run_id]
-            if candidate_id in ("", entry.candidate_id):
-                entries[entry.run_id] = entry
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = LedgerEntry.model_validate_json(line)
+        except ValidationError:
+            logger.warning(
+                "%s: line %s is cut; steps that it may have counted are unknown until a later line of the same run, or "
+                "until you remove the line",
+                file,
+                number,
+            )
+            cut.append(dict(_decoded(line)))
+            continue
+        cut = [known for known in cut if known.get("run_id") != entry.run_id]
+        entries[entry.run_id] = entry
     return list(entries.values()), cut
 
 
@@ -148,7 +149,7 @@ def ledger_cost(path: Path | str, campaign: str, candidate_id: str, start: Start
     Parameters
     ----------
     path : Path or str
-        A ledger or a folder, see `read_ledger`.
+        The ledger.
     campaign : str
         Name of the campaign.
     candidate_id : str
@@ -162,14 +163,10 @@ def ledger_cost(path: Path | str, campaign: str, candidate_id: str, start: Start
         The sum in the order of the runs' last lines; None without a run. Steps are unknown (None) if the steps of one
         run could not be counted, or if a cut line may be of these runs. A killed run counts as its recorder last saw
         it.
-
-    Raises
-    ------
-    CountingError
-        There is no ledger.
     """
     wanted = {"campaign": campaign, "candidate_id": candidate_id, "start": start}
-    found, cut = _read(path, candidate_id)
+    file = _candidate_file(Path(path), candidate_id)
+    found, cut = _read(file) if file.is_file() else ([], [])
     entries = [entry for entry in found if wanted.items() <= _identity(entry).items()]
     costs = [
         entry.cost if entry.cost and entry.error is None else RelaxationCost(engine="unknown")

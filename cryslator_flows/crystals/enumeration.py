@@ -30,6 +30,8 @@ from cryslator_flows.errors import StructureError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from pymatgen.core import Structure
+
 
 SubstitutionSpace = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions
 Item = TypeVar("Item")
@@ -47,24 +49,33 @@ class _Kind:
         Elements of the template.
     places : tuple of int
         Position of the new element of each in `old` among all new elements in alphabetical order.
+    cell : Structure
+        Niggli-reduced primitive cell of the template; elements that become the same one are one already.
     """
 
     template: int
     old: tuple[str, ...]
     places: tuple[int, ...]
+    cell: Structure
 
     def mapping(self, elements: Sequence[str]) -> dict[str, str]:
         """Return template element to new element, given the new elements in alphabetical order."""
         return {old: elements[place] for old, place in zip(self.old, self.places, strict=True)}
 
+    def primitive(self, elements: Sequence[str]) -> Structure:
+        """Return the primitive cell of a candidate, given its elements in alphabetical order."""
+        return substitute(self.cell, self.mapping(elements))
+
 
 class DuplicateFilter:
     """Filter of candidates that StructureMatcher finds equivalent to an earlier one.
 
-    Candidates of one formula share a bucket. Two candidates match or not by their templates and by the template
-    elements that became the same element, whatever these elements are. StructureMatcher, which scales volumes,
-    is therefore called once for each such relation, even for large pools of elements. Earlier candidates are in a
-    temporary SQLite database, which SQLite moves to the disk when it grows. Memory therefore stays constant.
+    Candidates of one formula and one number of atoms in the primitive cell share a bucket: StructureMatcher matches
+    no others. A label of the prototype would make smaller buckets, but StructureMatcher matches across labels, such as
+    the cubic and a tetragonal perovskite. A match depends only on the templates and on which template elements became
+    the same element, not on the elements themselves. So StructureMatcher (which scales volumes away) is asked once for
+    each such relation, and each template is reduced once. What was seen lies in a temporary SQLite database that
+    SQLite moves to the disk when it grows, so that memory does not.
     """
 
     def __init__(self) -> None:
@@ -73,14 +84,16 @@ class DuplicateFilter:
         # The index holds all columns that `is_new` reads. One endless transaction: no data outlive the process.
         self._seen.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
-            "CREATE TABLE seen (number INTEGER PRIMARY KEY, system TEXT, formula TEXT, kind INTEGER, probability REAL);"
-            "CREATE INDEX formulas ON seen (formula, number, kind); BEGIN;"
+            "CREATE TABLE seen (number INTEGER PRIMARY KEY, system TEXT, formula TEXT, atoms INTEGER, kind INTEGER, "
+            "probability REAL);"
+            "CREATE INDEX formulas ON seen (formula, atoms, number, kind); BEGIN;"
         )
         self._relations: dict[tuple[int, int, frozenset[tuple[str, str]]], bool] = {}
         self._verdicts: dict[tuple[int, int], bool] = {}
         self._kinds: list[_Kind] = []
         self._numbers: dict[tuple[object, ...], int] = {}
         self._templates: list[Template] = []
+        self._cells: dict[tuple[int, tuple[tuple[str, str], ...]], Structure] = {}
 
     def add_template(self, template: Template) -> int:
         """Register a template and return its index."""
@@ -102,15 +115,17 @@ class DuplicateFilter:
         mapping = substitution.mapping
         elements = sorted(set(mapping.values()))
         kind = self._kind(template, mapping, elements)
-        bucket = self._seen.execute("SELECT kind FROM seen WHERE formula = ? ORDER BY number", (formula,)).fetchall()
+        atoms = len(self._kinds[kind].cell)
+        same = "SELECT kind FROM seen WHERE formula = ? AND atoms = ? ORDER BY number"
+        bucket = self._seen.execute(same, (formula, atoms)).fetchall()
         for (other,) in bucket:
             verdict = self._verdicts.get((kind, other))
             if verdict is None:
                 verdict = self._verdicts[kind, other] = self._match(self._kinds[kind], self._kinds[other], elements)
             if verdict:
                 return False
-        row = ("-".join(elements), formula, kind, substitution.probability)
-        self._seen.execute("INSERT INTO seen (system, formula, kind, probability) VALUES (?, ?, ?, ?)", row)
+        row = ("-".join(elements), formula, atoms, kind, substitution.probability)
+        self._seen.execute("INSERT INTO seen (system, formula, atoms, kind, probability) VALUES (?, ?, ?, ?, ?)", row)
         return True
 
     def systems(self) -> Iterator[tuple[str, list[CandidateRow]]]:
@@ -137,8 +152,18 @@ class DuplicateFilter:
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._kinds)
-            self._kinds.append(_Kind(template, tuple(mapping), places))
+            self._kinds.append(_Kind(template, tuple(mapping), places, self._cell(template, mapping)))
         return number
+
+    def _cell(self, template: int, mapping: dict[str, str]) -> Structure:
+        """Return the reduced cell as StructureMatcher makes it; elements that become one may make it smaller."""
+        first = {new: old for old, new in reversed(mapping.items())}
+        merged = {old: first[new] for old, new in mapping.items()}
+        key = template, tuple(sorted(merged.items()))
+        if key not in self._cells:
+            structure = substitute(self._templates[template].structure, merged)
+            self._cells[key] = structure.get_reduced_structure("niggli").get_primitive_structure()
+        return self._cells[key]
 
     def _match(self, kind: _Kind, other: _Kind, elements: list[str]) -> bool:
         """Return True if candidates of two kinds match for the same elements.
@@ -149,11 +174,8 @@ class DuplicateFilter:
         relation = frozenset((old, before) for old, new in mapping.items() for before, now in was.items() if new == now)
         key = (kind.template, other.template, relation)
         if key not in self._relations:
-            structures = (
-                substitute(self._templates[kind.template].structure, mapping),
-                substitute(self._templates[other.template].structure, was),
-            )
-            self._relations[key] = bool(self._matcher.fit(*structures))
+            structures = (kind.primitive(elements), other.primitive(elements))
+            self._relations[key] = bool(self._matcher.fit(*structures, skip_structure_reduction=True))
         return self._relations[key]
 
 

@@ -44,7 +44,7 @@ class StepRecorder(ErrorHandler):
     """A handler that counts the steps of a VASP run at every poll of custodian, and never finds an error.
 
     The count goes to ``cryslator_cost.json`` in the folder of the run, which emmet copies to the ``additional_json`` of
-    the TaskDoc. It also goes to a ledger outside the folder: ``CRYSLATOR_LEDGER``, else ``cryslator_ledger.jsonl``
+    the TaskDoc. It also goes to a ledger outside the folder: ``CRYSLATOR_LEDGER``, else ``cryslator_ledger``
     beside the folder. Set ``CRYSLATOR_LEDGER`` if custodian runs in a scratch directory. A seen attempt stays counted,
     even if a handler restarts VASP without an archive or a stopped job restarts in the same folder. Errors of the
     recorder itself are logged and stop nothing.

@@ -11,7 +11,7 @@ from pydash import get
 
 from cryslator_flows.analysis.same_minimum import compare_ends
 from cryslator_flows.counting import total_cost
-from cryslator_flows.counting.ledger import ledger_cost
+from cryslator_flows.counting.ledger import LEDGER_NAME, ledger_cost
 from cryslator_flows.documents.candidates import Candidate, Translation
 from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost, Start
 from cryslator_flows.errors import CountingError
@@ -137,11 +137,8 @@ def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:
 
 
 def _spent(campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
-    """Read the cost from the ledger, if one is within reach."""
-    try:
-        return ledger_cost(SETTINGS.ledger or Path.cwd().parent, campaign, candidate_id, start)
-    except CountingError:
-        return None
+    """Read the cost from the ledger; None if there is none."""
+    return ledger_cost(SETTINGS.ledger or Path.cwd().parent / LEDGER_NAME, campaign, candidate_id, start)
 
 
 def _with_all_runs(relaxation: Relaxation, spent: RelaxationCost) -> Relaxation:

@@ -97,9 +97,9 @@ class RoundMaker(Maker):
         if batch is None or not batch.n_candidates:
             return Response(output=_ended(part_uuids, learned))
         names = batch.arrays()["candidate_id"].tolist()
-        formulas = set(batch.arrays()["formula"].tolist())
-        relevant = [comparison for comparison in known if comparison.reduced_formula in formulas]
-        relaxations = self.relax_maker.comparisons(batch, campaign, relevant)
+        reused, rows = self.relax_maker.reuse(batch, campaign, known)
+        relaxed = dict(zip(rows, self.relax_maker.comparisons(batch.take(rows), campaign), strict=True))
+        relaxations = [reused[row] if row in reused else relaxed[row] for row in range(batch.n_candidates)]
         for flow in relaxations:
             flow.update_metadata({"round": number}, dynamic=True)
         learn = self.learn_maker.make(campaign, names, [flow.output for flow in relaxations], learned)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
@@ -14,8 +16,11 @@ from cryslator_flows.jobs.reuse import ReuseMaker, find_known
 from cryslator_flows.screening.cuts import is_control
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jobflow import Job
 
+    from cryslator_flows.documents.candidates import Candidate
     from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 
 
@@ -68,7 +73,6 @@ class RelaxSelectedMaker(Maker):
         self,
         selected: TranslatedCandidates,
         campaign: str,
-        known: list[RelaxationComparison],
         ended: list[RelaxationComparison | None],
         digests: Digests,
     ) -> Response[Digests]:
@@ -80,10 +84,8 @@ class RelaxSelectedMaker(Maker):
             Candidates still to relax.
         campaign : str
             Name of the campaign.
-        known : list of RelaxationComparison
-            Relaxations of other campaigns, which are not repeated.
-            ended : list of RelaxationComparison or None
-            The wave before this one.
+        ended : list of RelaxationComparison or None
+            The wave before this one; for the first one what other campaigns relaxed.
         digests : Digests
             Digests of the waves before `ended`.
         """
@@ -92,33 +94,68 @@ class RelaxSelectedMaker(Maker):
         if not selected.n_candidates:
             return Response(output=so_far)
         n_wave = min(self.wave_size, selected.n_candidates)
-        flows = self.comparisons(selected.take(range(n_wave)), campaign, known)
+        flows = self.comparisons(selected.take(range(n_wave)), campaign)
         rest = selected.take(range(n_wave, selected.n_candidates))
-        following = self.make(rest, campaign, known, [flow.output for flow in flows], so_far)
+        following = self.make(rest, campaign, [flow.output for flow in flows], so_far)
         place(following, "select", self.stage_configs)
         return Response(replace=Flow([*flows, following], output=following.output, name="relax wave"))
 
-    def comparisons(
-        self, chosen: TranslatedCandidates, campaign: str, known: list[RelaxationComparison]
-    ) -> list[Flow | Job]:
-        """Make the flows or jobs that compare the starts of candidates; each output is a `RelaxationComparison`.
+    def reuse(
+        self, chosen: TranslatedCandidates, campaign: str, known: Iterable[RelaxationComparison]
+    ) -> tuple[dict[int, Job], list[int]]:
+        """Take over what other campaigns relaxed.
 
         Parameters
         ----------
         chosen : TranslatedCandidates
             The candidates.
-        campaign, known
-            As in `make`.
+        campaign : str
+            Name of the campaign.
+        known : iterable of RelaxationComparison
+            Relaxations of other campaigns.
+
+        Returns
+        -------
+        tuple
+            By row of `chosen` the jobs that take a relaxation over, each with a `RelaxationComparison` as its output;
+            and the rows of the candidates that are to be relaxed.
         """
-        flows: list[Flow | Job] = []
-        for candidate, translation in chosen.rows():
-            control = is_control(candidate.candidate_id, self.control_share)
-            starts: list[Start] = list(self.control_starts) if control else [self.other_start]
-            settings = self.comparison_maker.settings_key(translation.model_name, translation.model_version, starts)
-            if (relaxed := find_known(candidate, starts, settings, known)) is not None:
-                reuse = self.reuse_maker.make(relaxed, candidate, translation, starts, campaign)
-                place(reuse, "compare", self.stage_configs, candidate_id=candidate.candidate_id)
-                flows.append(reuse)
-            else:
-                flows.append(self.comparison_maker.make(candidate, translation, starts, campaign, self.stage_configs))
-        return flows
+        by_formula: dict[str, list[RelaxationComparison]] = defaultdict(list)
+        for comparison in known:
+            by_formula[comparison.reduced_formula].append(comparison)
+        formulas = chosen.arrays()["formula"].tolist()
+        rows = [row for row, formula in enumerate(formulas) if formula in by_formula]
+        settings_key = cache(self.comparison_maker.settings_key)
+        jobs: dict[int, Job] = {}
+        for row, (candidate, translation) in zip(rows, chosen.take(rows).rows(), strict=True):
+            starts = self._starts(candidate)
+            settings = settings_key(translation.model_name, translation.model_version, tuple(starts))
+            relaxed = find_known(candidate, starts, settings, by_formula[candidate.reduced_formula])
+            if relaxed is not None:
+                jobs[row] = self.reuse_maker.make(relaxed, candidate, translation, starts, campaign)
+                place(jobs[row], "compare", self.stage_configs, candidate_id=candidate.candidate_id)
+        return jobs, [row for row in range(chosen.n_candidates) if row not in jobs]
+
+    def comparisons(self, chosen: TranslatedCandidates, campaign: str) -> list[Flow]:
+        """Make what relaxes candidates and compares their starts.
+
+        Parameters
+        ----------
+        chosen : TranslatedCandidates
+            The candidates.
+        campaign : str
+            Name of the campaign.
+
+        Returns
+        -------
+        list of Flow
+            Each has a `RelaxationComparison` as its output.
+        """
+        return [
+            self.comparison_maker.make(candidate, translation, self._starts(candidate), campaign, self.stage_configs)
+            for candidate, translation in chosen.rows()
+        ]
+
+    def _starts(self, candidate: Candidate) -> list[Start]:
+        control = is_control(candidate.candidate_id, self.control_share)
+        return list(self.control_starts) if control else [self.other_start]

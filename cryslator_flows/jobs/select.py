@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.packing import Selection, Shortlist, TranslatedCandidates
@@ -108,15 +107,16 @@ def relax_in_lanes(
     campaign: str,
     known: list[RelaxationComparison],
 ) -> list[Flow | Job]:
-    """Make the jobs that relax the selected candidates, the most stable first in each."""
-    formulas = selected.arrays()["formula"]
+    """Make flows that relax the selected candidates, the most stable first in each.
+
+    Earlier relaxations are reused here, at once: no wave carries them.
+    """
+    reused, rows = maker.reuse(selected, campaign, known)
     n_lanes = min(LANES, -(-selected.n_candidates // maker.wave_size))
     lanes: list[Flow | Job] = []
     for first in range(n_lanes):
-        indices = np.arange(first, selected.n_candidates, n_lanes)
-        ours = set(formulas[indices].tolist())
-        relevant = [comparison for comparison in known if comparison.reduced_formula in ours]
-        lane = maker.make(selected.take(indices), campaign, relevant, [], Digests())
-        place(lane, "select", maker.stage_configs)
-        lanes.append(lane)
+        ours = list(reused.values())[first::n_lanes]
+        wave = maker.make(selected.take(rows[first::n_lanes]), campaign, [job.output for job in ours], Digests())
+        place(wave, "select", maker.stage_configs)
+        lanes.append(Flow([*ours, wave], output=wave.output, name=wave.name))
     return lanes

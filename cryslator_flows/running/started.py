@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from cryslator_flows.campaign.inputs import DIGESTS
 from cryslator_flows.errors import CampaignError, ProjectError, nearest
 from cryslator_flows.results.results import CampaignResults
+from cryslator_flows.running.folder_status import FolderWatch
 from cryslator_flows.running.local.folder import STORE_FILE, CampaignFolder
 from cryslator_flows.running.remote.project import RemoteProject, open_project
-from cryslator_flows.running.status import local_status, remote_status
+from cryslator_flows.running.status import remote_status
 from cryslator_flows.screening.cuts import Cuts
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class StartedCampaign:
     folder: Path
     place: CampaignFolder | RemoteProject
     given_energies: dict[str, float] = field(default_factory=dict)
+    _watch: FolderWatch | None = field(default=None, init=False, repr=False)
 
     @property
     def results(self) -> CampaignResults:
@@ -91,7 +93,8 @@ class StartedCampaign:
         from pymongo.errors import PyMongoError
 
         if isinstance(self.place, CampaignFolder):
-            return local_status(self.place)
+            self._watch = self._watch or FolderWatch(self.place)
+            return self._watch.look()
         try:
             return remote_status(self.place, self.label)
         except PyMongoError as error:

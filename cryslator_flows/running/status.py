@@ -13,15 +13,12 @@ from rich.text import Text
 
 from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.errors import CampaignError, nearest, without_passwords
-from cryslator_flows.running.local.journal import Journal
 from cryslator_flows.running.remote.project import remaining_parts
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
 
     from cryslator_flows.results.results import StoredRow
-    from cryslator_flows.running.local.folder import CampaignFolder
-    from cryslator_flows.running.local.journal import JobState
     from cryslator_flows.running.remote.project import RemoteProject
 
 State = Literal["waiting", "ready", "running", "done", "failed", "skipped", "stopped"]
@@ -40,14 +37,6 @@ REMOTE_STATES: dict[str, State] = {
     "PAUSED": "stopped",
     "STOPPED": "stopped",
     "USER_STOPPED": "stopped",
-}
-
-LOCAL_STATES: dict[JobState, State] = {
-    "started": "running",
-    "done": "done",
-    "failed": "failed",
-    "skipped": "skipped",
-    "forgotten": "waiting",
 }
 
 
@@ -223,40 +212,6 @@ def _options(rows: list[StoredRow]) -> str:
 def _last_line(traceback: str | None) -> str:
     lines = [line.strip() for line in (traceback or "").splitlines() if line.strip()]
     return without_passwords(lines[-1]) if lines else "no reason known"
-
-
-def local_status(folder: CampaignFolder) -> CampaignStatus:
-    """Read the status of a campaign folder from its journal.
-
-    Parameters
-    ----------
-    folder : CampaignFolder
-        The folder.
-    """
-    # Checked before the journal is read: a process that runs now may end meanwhile, but was not stopped.
-    is_running = folder.is_running
-    journal = Journal(folder.journal)
-    entries = journal.entries()
-    status = CampaignStatus(folder.label, f"folder {folder.path}")
-    command = f"cryslator screen CAMPAIGN_FILE --output {folder.path}"
-    queued = [*(journal.flow() or ()), *(row for entry in entries.values() for row in entry.rows)]
-    for job in queued:
-        if job.index is None:
-            continue
-        entry = entries.get(job.entry)
-        state = "waiting" if entry is None else LOCAL_STATES[entry.state]
-        if state == "running" and not is_running:
-            state = "waiting"
-        status.counts[job.metadata.get("stage", OTHER)][state] += 1
-        if number := job.metadata.get("round"):
-            status.rounds[number][state] += 1
-        if entry is not None and state == "failed":
-            status.failed.append(FailedJob(job.uuid, job.name, entry.reason))
-            again = "" if entry.candidate_id is None else " --rerun-failed"
-            status.reruns = [f"{command}{again}"]
-    if not is_running and not status.is_finished:
-        status.go_on = command
-    return status
 
 
 def status_report(status: CampaignStatus) -> Group:

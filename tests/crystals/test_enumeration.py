@@ -162,6 +162,24 @@ def test_equivalent_templates_give_each_candidate_once(perovskite):
     assert enumeration.counts.unique == enumeration.counts.duplicates == 6
 
 
+def test_templates_of_other_primitive_cells_are_not_compared(perovskite, monkeypatch):
+    """Supercells reduce to the first template; those with an atom moved are as large as they look."""
+    larger = [perovskite * (1, 1, number) for number in range(2, 6)]
+    moved = [structure.copy().translate_sites([0], [0.3, 0.2, 0.0]) for structure in larger]
+    templates = [template(item, str(number)) for number, item in enumerate([perovskite, *larger, *moved])]
+    asked, fit = [], StructureMatcher.fit
+
+    def counted(matcher, first, second, **options):
+        asked.append((len(first), len(second)))
+        return fit(matcher, first, second, **options)
+
+    monkeypatch.setattr(StructureMatcher, "fit", counted)
+    enumeration = Enumeration(templates, [RolePools(kind="roles", cations=[["Mn"], ["Ca", "Sr", "Ba"]])])
+    assert Counter(item.template_id for item in enumeration) == dict.fromkeys("05678", 6)
+    assert {sizes for sizes in asked if sizes != (5, 5)} == {(10, 10), (15, 15), (20, 20), (25, 25)}
+    assert asked.count((5, 5)) == 1 + 2 * len(larger)
+
+
 def test_templates_of_one_name_are_all_kept(perovskite, rutile):
     templates = [template(perovskite, "a"), template(rutile, "a"), template(rutile, "b"), template(perovskite, "a")]
     found = Enumeration(templates, [ExplicitMaps(kind="maps", maps=[{"Ti": "Zr"}])])

@@ -34,7 +34,7 @@ class LoggedRelaxMaker(GpawRelaxMaker):
 @pytest.fixture
 def make(tmp_path, monkeypatch, perovskite):
     monkeypatch.setattr("cryslator_flows.engines.gpaw.find_spec", lambda name: name)
-    monkeypatch.setattr(SETTINGS, "ledger", tmp_path / "ledger.jsonl")
+    monkeypatch.setattr(SETTINGS, "ledger", tmp_path / "ledger")
     monkeypatch.chdir(tmp_path)
 
     def made(**about):
@@ -55,14 +55,14 @@ def make(tmp_path, monkeypatch, perovskite):
 def test_the_error_of_the_engine_is_the_one_that_is_raised(make, tmp_path, log, steps):
     with pytest.raises(RuntimeError, match="the SCF did not converge"):
         make(log=log, fails=True)
-    (entry,) = read_ledger(tmp_path / "ledger.jsonl")
+    (entry,) = read_ledger(tmp_path / "ledger")
     assert (entry.error is None) == (steps is not None)
-    assert ledger_cost(tmp_path / "ledger.jsonl", *ABOUT.values()).electronic_steps == steps
+    assert ledger_cost(tmp_path / "ledger", *ABOUT.values()).electronic_steps == steps
 
 
 def test_a_ledger_that_cannot_be_written_hides_no_error(make, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(SETTINGS, "ledger", tmp_path / "file" / "ledger.jsonl")
+    monkeypatch.setattr(SETTINGS, "ledger", tmp_path / "file" / "ledger")
     with pytest.raises(RuntimeError, match="the SCF did not converge"):
         make(log=LOGO, fails=True)
     assert "were not recorded" in caplog.text

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker
@@ -65,7 +66,7 @@ def test_polls_and_ends(run):
     (entry,) = read_ledger(run.parent / LEDGER_NAME)
     assert (entry.ended, entry.cost.electronic_steps, entry.cost.attempts) == (True, [7, 4, 3], 1)
     # The poll that saw nothing new left no line.
-    assert len((run.parent / LEDGER_NAME).read_text().split()) == 3
+    assert len((run.parent / LEDGER_NAME / "c1.jsonl").read_text().split()) == 3
 
 
 def test_handlers_survive_the_way_to_the_worker():
@@ -113,21 +114,21 @@ def test_trouble_is_written_down_and_stops_nothing(run):
     assert "error.1.tar.gz" in record["error"]
     assert record["cost"]["electronic_steps"] == [7, 4]
     # What could not be counted to the end is not a count.
-    assert ledger_cost(run.parent, *ABOUT).electronic_steps is None
+    assert ledger_cost(run.parent / LEDGER_NAME, *ABOUT).electronic_steps is None
     (run / "error.1.tar.gz").unlink()
     recorder.check(str(run))
-    assert ledger_cost(run.parent, *ABOUT).electronic_steps == [7, 4]
+    assert ledger_cost(run.parent / LEDGER_NAME, *ABOUT).electronic_steps == [7, 4]
 
 
 def test_a_ledger_that_cannot_be_written_stops_nothing(run, monkeypatch, caplog):
-    monkeypatch.setattr(SETTINGS, "ledger", run / "OSZICAR" / "ledger.jsonl")
+    monkeypatch.setattr(SETTINGS, "ledger", run / "OSZICAR" / "ledger")
     write_run(run, [7, 4])
     assert FinalStepRecorder(*ABOUT).check(str(run)) is False
     assert "were not recorded" in caplog.text
 
 
 def test_a_rerun_adds_to_what_the_deleted_folder_spent(tmp_path, monkeypatch):
-    ledger = tmp_path / "kept" / "ledger.jsonl"
+    ledger = tmp_path / "kept" / "ledger"
     monkeypatch.setattr(SETTINGS, "ledger", ledger)
     run = tmp_path / "run"
     for steps in ([7, 4], [9, 5, 3]):
@@ -141,12 +142,25 @@ def test_a_rerun_adds_to_what_the_deleted_folder_spent(tmp_path, monkeypatch):
     assert ledger_cost(ledger, "other", "c1", "translated") is None
 
 
-def test_ledgers_beside_the_folders_are_found_below_a_folder(tmp_path):
-    for name, steps in (("aa/job_1", [7]), ("bb/cc/job_1", [4])):
+def test_the_ledger_lies_beside_the_folders(tmp_path):
+    for name, steps in (("job_1", [7]), ("job_2", [4])):
         write_run(tmp_path / name, steps)
         FinalStepRecorder(*ABOUT).check(str(tmp_path / name))
-    assert sorted(path.parent.name for path in tmp_path.rglob(LEDGER_NAME)) == ["aa", "cc"]
-    assert ledger_cost(tmp_path, *ABOUT).total_electronic_steps == 11
+    assert ledger_cost(tmp_path / LEDGER_NAME, *ABOUT).total_electronic_steps == 11
+
+
+def test_counting_a_candidate_reads_its_own_lines_only(tmp_path, monkeypatch):
+    names = ["c1", "c10", "c2", "../c1", "c/1"]
+    for name in names:
+        append_entry(tmp_path / "ledger", entry(name, [7]).model_copy(update={"candidate_id": name}))
+    read, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    for name in names:
+        assert ledger_cost(tmp_path / "ledger", "oxides", name, "translated").electronic_steps == [7]
+    assert len(read) == len(set(read)) == len(names)
+    assert {path.parent for path in read} == {tmp_path / "ledger"}
+    assert ledger_cost(tmp_path / "ledger", "oxides", "c3", "translated") is None
+    assert len(read) == len(names)
 
 
 def entry(run_id, steps, minutes=0):
@@ -157,7 +171,7 @@ def entry(run_id, steps, minutes=0):
 
 
 def test_last_state_of_each_run_counts(tmp_path):
-    path = tmp_path / "ledger.jsonl"
+    path = tmp_path / "ledger"
     for run_id, steps, minutes in (("b", [1], 0), ("a", [9], 1), ("b", [1, 2], 9), ("a", [9, 8], 5)):
         append_entry(path, entry(run_id, steps, minutes))
     assert [item.run_id for item in read_ledger(path)] == ["b", "a"]
@@ -168,7 +182,7 @@ def test_last_state_of_each_run_counts(tmp_path):
 
 def compared(folder, monkeypatch, structure, document):
     """The relaxation from the translated start, as the comparison reads it."""
-    monkeypatch.setattr(SETTINGS, "ledger", folder / "ledger.jsonl")
+    monkeypatch.setattr(SETTINGS, "ledger", folder / "ledger")
     energies = {name: 0.0 for name in Translation.model_fields if name.startswith("formation")}
     about = {"candidate_id": "c1", "template_id": "t", "substitution": {}, "reduced_formula": "CaTiO3"}
     candidate = Candidate(**about, structure=structure, chemsys="Ca-O-Ti")
@@ -196,13 +210,13 @@ def task(structure, steps):
 )
 def test_a_run_that_cannot_be_counted_leaves_the_sum_unknown(tmp_path, monkeypatch, perovskite, runs, known, expected):
     for number, steps in enumerate(runs):
-        append_entry(tmp_path / "ledger.jsonl", entry(str(number), steps, number))
+        append_entry(tmp_path / "ledger", entry(str(number), steps, number))
     cost = compared(tmp_path, monkeypatch, perovskite, task(perovskite, known))
     assert (cost.electronic_steps, cost.engine, cost.converged) == (expected, "VASP", True)
 
 
 def test_a_document_that_cannot_be_counted_says_nothing_of_convergence(tmp_path, monkeypatch, perovskite):
-    append_entry(tmp_path / "ledger.jsonl", entry("a", None))
+    append_entry(tmp_path / "ledger", entry("a", None))
     document = {"structure": perovskite, "output": {"energy": -1.0}}
     cost = compared(tmp_path, monkeypatch, perovskite, document)
     assert cost.converged is cost.electronic_steps is None
@@ -212,10 +226,11 @@ def test_a_document_that_cannot_be_counted_says_nothing_of_convergence(tmp_path,
 @pytest.mark.parametrize(("end", "readable"), [(2, False), (40, False), (-2, False), (-1, True)])
 def test_lines_that_a_kill_has_cut(tmp_path, caplog, end, readable):
     """The cut line is skipped, alone; a line that lacks only its end is whole."""
-    path, other = tmp_path / "ledger.jsonl", tmp_path / "other.jsonl"
+    path, other = tmp_path / "ledger", tmp_path / "other"
     append_entry(path, entry("a", [9]))
     append_entry(other, entry("b", [4]))
-    path.write_bytes(path.read_bytes() + other.read_bytes()[:end])
+    file, cut = path / "c1.jsonl", other / "c1.jsonl"
+    file.write_bytes(file.read_bytes() + cut.read_bytes()[:end])
     found = ["a", "b"] if readable else ["a"]
     assert [item.run_id for item in read_ledger(path)] == found
     append_entry(path, entry("c", [4]))
@@ -246,7 +261,7 @@ def test_a_cut_line_leaves_the_count_unknown_until_its_run_writes_again(tmp_path
 
 
 def test_no_ledger(tmp_path):
-    for path in (tmp_path, tmp_path / "ledger.jsonl"):
+    for path in (tmp_path, tmp_path / "ledger"):
         with pytest.raises(CountingError, match=r"no ledger; set CRYSLATOR_LEDGER"):
             read_ledger(path)
 
@@ -257,7 +272,7 @@ def append_many(path, name):
 
 
 def test_many_processes_append_at_once(tmp_path, caplog):
-    path = tmp_path / "ledger.jsonl"
+    path = tmp_path / "ledger"
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=append_many, args=(path, name)) for name in "abcd"]
     for worker in workers:
@@ -271,9 +286,9 @@ def test_many_processes_append_at_once(tmp_path, caplog):
 
 def test_the_ledger_can_be_set_by_the_environment(tmp_path):
     code = "from cryslator_flows.settings import SETTINGS; print(SETTINGS.ledger)"
-    environment = {"CRYSLATOR_LEDGER": str(tmp_path / "l.jsonl"), "PATH": ""}
+    environment = {"CRYSLATOR_LEDGER": str(tmp_path / "ledger"), "PATH": ""}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert printed.stdout.strip() == str(tmp_path / "l.jsonl")
+    assert printed.stdout.strip() == str(tmp_path / "ledger")
 
 
 def kinds(maker):

@@ -11,7 +11,7 @@ from maggma.stores import MemoryStore
 from monty.io import zopen
 
 from cryslator_flows.analysis.savings import measure_all_savings
-from cryslator_flows.counting.ledger import read_ledger
+from cryslator_flows.counting.ledger import LEDGER_NAME, read_ledger
 from cryslator_flows.documents.candidates import Candidate, Translation
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.engines.vasp_settings import GuardLimits
@@ -137,7 +137,7 @@ def test_failed_start_is_known_by_what_it_spent(fake_vasp, store, rutile, monkey
     monkeypatch.setenv("FAKE_VASP_FAULTS", "edddav:always")
     comparison, _ = compare(store, rutile, rutile.copy())
     assert comparison.ending().outcome == "failed"
-    spent = {entry.start: entry.cost.total_electronic_steps for entry in read_ledger(Path.cwd())}
+    spent = {entry.start: entry.cost.total_electronic_steps for entry in read_ledger(Path(LEDGER_NAME))}
     for start in ("unrelaxed", "translated"):
         relaxation = comparison.relaxation(start)
         assert relaxation.error == "a relaxation job failed"

@@ -1,11 +1,13 @@
 """Chunks, gathered shortlists, waves and what is left to other flows, under jobflow's own and our own manager."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 from jobflow import run_locally
 from maggma.stores import MemoryStore
+from monty.json import MontyEncoder
 
 from cryslator_flows.crystals.packing import Selection, TranslatedChunk
 from cryslator_flows.documents.relaxations import RelaxationComparison
@@ -112,6 +114,9 @@ def test_what_another_campaign_relaxed_is_reused(store, tmp_path, tiny_model):
     again.select_maker = replace(maker.select_maker, cuts=cuts)
     jobs = run_here(again.make(TEMPLATES, SPACES, known), store, tmp_path / "second")
     assert Counter(job.metadata["stage"] for job in jobs if job.name != "store_inputs")["relax"] == 2 * 2
+    waves = [job for job in jobs if job.name == "relax wave"]
+    assert waves
+    assert not any(item.candidate_id in json.dumps(wave, cls=MontyEncoder) for wave in waves for item in known)
     rows = [item for item in comparisons(store) if item.campaign == "second"]
     assert sorted(str(item.reused_from) for item in rows) == ["None"] * 2 + ["test"] * 4
     by_id = {item.candidate_id: item for item in known}

@@ -244,7 +244,7 @@ def test_files_that_a_worker_elsewhere_cannot_see_are_named(jfr_project, tmp_pat
 
 
 def test_a_missing_ledger_is_noticed(jfr_project, tmp_path):
-    change_project(jfr_project, exec_config={"vasp": {"export": {"CRYSLATOR_LEDGER": "/scratch/ledger.jsonl"}}})
+    change_project(jfr_project, exec_config={"vasp": {"export": {"CRYSLATOR_LEDGER": "/scratch/ledger"}}})
     campaign = Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"maker": "DoubleRelaxMaker"}}))
     settings = RemoteSettings(stages={"relax": {"exec_config": "vasp"}})
     (note,) = submit_campaign(campaign, open_project(NAME), settings).notes

@@ -11,9 +11,9 @@ from cryslator_flows.api import Campaign
 from cryslator_flows.documents.rounds import Learned, RoundOutcome
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.results.frames import CampaignFrames
+from cryslator_flows.running.folder_status import local_status
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
-from cryslator_flows.running.status import local_status
 from tests.campaign.test_file import GOOD, write
 from tests.training.test_evaluate import pair
 

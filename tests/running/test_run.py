@@ -18,9 +18,9 @@ from cryslator_flows.engines import by_name as engines
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.report.tables import full_report
 from cryslator_flows.report.written import write_files
+from cryslator_flows.running.folder_status import local_status
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
-from cryslator_flows.running.status import local_status
 from cryslator_flows.system.sqlite_store import SQLiteStore
 from tests.campaign.test_file import GOOD, write
 

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -16,9 +17,9 @@ from pymatgen.core import Structure
 from cryslator_flows.api import Campaign
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.results.export import write_candidates
+from cryslator_flows.running.folder_status import FolderWatch, local_status
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
-from cryslator_flows.running.status import local_status
 from tests.campaign.test_file import GOOD, write
 from tests.conftest import ROOT
 from tests.system.test_sqlite_store import flip
@@ -169,6 +170,42 @@ def test_status_while_it_runs(tmp_path, monkeypatch):
     assert [status.counts["relax"]["done"] for status in seen] == list(range(1, len(seen) + 1))
     assert seen[0].unfinished > seen[-1].unfinished > 0
     assert {status.go_on for status in seen} == {None}
+
+
+def test_a_watch_sees_the_same_and_reads_each_change_once(tmp_path, monkeypatch):
+    """Through failures, a second run of them, and a start from the beginning."""
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path, {**GOOD, "relaxation": {"maker": MAKER, "kwargs": {"fails_with": "Sr"}}})
+    run = CampaignRun(Campaign.from_file(file), tmp_path / "runs/mine")
+    other = CampaignFolder(tmp_path / "runs/mine", read_only=True)
+    watch, changes = FolderWatch(other), other.journal.changes
+    written, read = Counter(), []
+
+    def counted(since):
+        rows = list(changes(since))
+        read.extend(rows)
+        return rows
+
+    monkeypatch.setattr(other.journal, "changes", counted)
+
+    def look(happening, job):
+        written.update([happening])
+        other.journal.connect()
+        seen, fresh = watch.look(), local_status(run.folder)
+        for name in ("counts", "rounds", "go_on", "reruns"):
+            assert getattr(seen, name) == getattr(fresh, name)
+        assert {job.job_id for job in seen.failed} == {job.job_id for job in fresh.failed}
+
+    run.run(look)
+    assert written["failed"] > 0
+    # The flow, the campaign, what it reuses, and each job as it started and as it ended.
+    n_written = 3 + sum(written[happening] for happening in ("started", "done", "failed", "skipped"))
+    assert len(read) <= n_written
+    run.run(look, rerun_failed=True)
+    with run.folder.opened() as folder:
+        folder.start(run.campaign.content(), [])
+    run.run(look)
+    other.journal.close()
 
 
 def test_status_names_the_command_for_a_failed_stage(run, tmp_path, monkeypatch):

@@ -21,7 +21,8 @@ documents = st.lists(
 queries = st.sampled_from(
     [
         {}, {"uuid": "a"}, {"uuid": {"$in": ["a", "b"]}}, {"uuid": {"$in": []}}, {"uuid": "a", "index": 2},
-        {"value": {"$gte": 3}}, {"uuid": {"$ne": "a"}}, {"$or": [{"uuid": "a"}, {"value": 1}]},
+        {"value": {"$gte": 3}}, {"uuid": {"$in": ["a", None]}}, {"uuid": {"$in": ["a"], "$ne": "a"}},
+        {"uuid": {"$ne": "a"}}, {"$or": [{"uuid": "a"}, {"value": 1}]},
     ]
 )  # fmt: skip
 
@@ -63,6 +64,19 @@ def test_properties_sort_limit_and_groups(store):
     groups = {key["even"]: len(rows) for key, rows in store.groupby("even")}
     assert groups == {True: 3, False: 3}
     assert sorted(store.distinct("n")) == list(range(6))
+
+
+def test_changes_are_read_once_in_their_newest_state(store):
+    store.update([{"uuid": name, "n": 0} for name in "abc"])
+    seen = list(store.changes())
+    assert [row["uuid"] for _, row in seen] == ["a", "b", "c"]
+    last = seen[-1][0]
+    store.remove_docs({"uuid": "c"})
+    store.update({"uuid": "a", "n": 1})
+    store.update({"uuid": "d", "n": 1})
+    store.update({"uuid": "a", "n": 2})
+    assert [(row["uuid"], row["n"]) for _, row in store.changes(last)] == [("d", 1), ("a", 2)]
+    assert list(store.changes(max(revision for revision, _ in store.changes()))) == []
 
 
 def test_dates_survive(store):

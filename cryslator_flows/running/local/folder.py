@@ -74,7 +74,7 @@ class CampaignFolder:
         self.path = absolute_path(path)
         self.job_store = open_job_store(self.path, read_only)
         store = str(self.path / STORE_FILE)
-        self.journal = SQLiteStore(store, "journal", indexed=("entry",), read_only=read_only, key="entry")
+        self.journal = SQLiteStore(store, "journal", indexed=("entry", "state"), read_only=read_only, key="entry")
 
     @property
     def exists(self) -> bool:
@@ -106,10 +106,10 @@ class CampaignFolder:
         # In this order: a job that starts now is in the journal before the journal is read.
         names = [JOB_FOLDER.fullmatch(path.name) for path in jobs.iterdir()] if jobs.is_dir() else []
         ran = {f"{name[1]}:{name[2]}" for name in names if name}
-        if lost := ran - set(Journal(self.journal).entries() if ran else ()):
+        if lost := len(ran) - Journal(self.journal).count(ran):
             store = self.path / STORE_FILE
             raise StoreError(
-                f"{store}: has lost {len(lost)} jobs that have a folder in {jobs}; put back {STORE_FILE}-wal, "
+                f"{store}: has lost {lost} jobs that have a folder in {jobs}; put back {STORE_FILE}-wal, "
                 "which a killed process leaves with the last stored documents, or start in another folder"
             )
 
@@ -131,7 +131,7 @@ class CampaignFolder:
         """
         Journal(self.journal).restart()
         reused = squeeze(json.dumps(known, cls=MontyEncoder))
-        self.journal.update({"entry": "campaign", "content": content, "known": reused}, key="entry")
+        self.journal.update([{"entry": "campaign", "content": content}, {"entry": "known", "known": reused}], "entry")
 
     def restate(self, content: str) -> None:
         """Store the new content of a campaign whose finished jobs do not depend on the changes.
@@ -141,12 +141,11 @@ class CampaignFolder:
         content : str
             `Campaign.content`.
         """
-        row = self.journal.query_one({"entry": "campaign"})
-        self.journal.update({**row, "content": content}, key="entry")
+        self.journal.update({"entry": "campaign", "content": content}, key="entry")
 
     def known(self) -> list[RelaxationComparison]:
         """Return the relaxations of other campaigns that the campaign reuses."""
-        row = self.journal.query_one({"entry": "campaign"})
+        row = self.journal.query_one({"entry": "known"})
         reused = json.loads(unsqueeze(row["known"])) if row else []
         return [RelaxationComparison.model_validate(comparison) for comparison in reused]
 

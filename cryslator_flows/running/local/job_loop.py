@@ -194,7 +194,9 @@ class LocalRun:
         waits = Counter(uuid for turn in waiting for uuid in {turn.job.uuid, *turn.makers})
         while waiting:
             ready = (place for place, turn in enumerate(waiting) if not any(waits[uuid] for uuid in turn.parents))
-            place = min(ready, key=lambda place: (self._is_suspect(waiting[place]), place))
+            first = next(ready)
+            # The first that killed no process; all others are looked at only where each ready one did.
+            place = next((place for place in (first, *ready) if not self._is_suspect(waiting[place])), first)
             turn = waiting.pop(place)
             waits.subtract({turn.job.uuid, *turn.makers})
             for following in self._run_job(turn.job, turn.parents):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jobflow import Flow, Job
 from monty.json import MontyDecoder, MontyEncoder, jsanitize
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 JobState = Literal["started", "done", "failed", "skipped", "forgotten"]
 FLOW = "flow"
+JOBS = {"state": {"$in": [*get_args(JobState)]}}
 
 
 class JobRow(BaseModel):
@@ -76,7 +77,7 @@ class Journal:
     def flow(self) -> list[JobRow] | None:
         """Return the outline of the started flow; None before a start."""
         row = self.store.query_one({"entry": FLOW})
-        with _readable(self.store):
+        with readable(self.store):
             return None if row is None else [JobRow.model_validate(part) for part in row["jobs"]]
 
     def start(self, flow: Flow) -> list[JobRow]:
@@ -89,13 +90,17 @@ class Journal:
         """Forget all jobs, and the flow."""
         # Jobs stay in the journal: a job folder without an entry shows that the journal lost entries.
         self.write(entry.model_copy(update={"state": "forgotten", "flows": []}) for entry in self.entries().values())
-        self.store.remove_docs({"state": {"$exists": False}})
+        self.store.remove_docs({"entry": FLOW})
 
     def entries(self) -> dict[str, JobEntry]:
         """Return all started jobs by their key."""
-        rows = list(self.store.query({"state": {"$exists": True}}))
-        with _readable(self.store):
+        rows = list(self.store.query(JOBS))
+        with readable(self.store):
             return {row["entry"]: JobEntry.model_validate(row) for row in rows}
+
+    def count(self, keys: Iterable[str]) -> int:
+        """Return how many of some jobs, given by their keys, have an entry."""
+        return int(self.store.count({"entry": {"$in": sorted(keys)}}))
 
     def write(self, entries: Iterable[JobEntry]) -> None:
         """Store the states of jobs, all or none."""
@@ -104,8 +109,19 @@ class Journal:
 
 
 @contextmanager
-def _readable(store: Store) -> Iterator[None]:
-    """Raise one clear error for rows that this module did not write."""
+def readable(store: Store) -> Iterator[None]:
+    """Raise one clear error for rows that this module did not write.
+
+    Parameters
+    ----------
+    store : Store
+        The journal's store.
+
+    Raises
+    ------
+    StoreError
+        There are such rows.
+    """
     try:
         yield
     except (KeyError, TypeError, ValidationError) as error:

@@ -1,0 +1,113 @@
+"""How far a campaign in a folder is, kept up to date by what its journal got since the last look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from cryslator_flows.running.local.journal import FLOW, JobEntry, JobRow, readable
+from cryslator_flows.running.status import OTHER, CampaignStatus, FailedJob, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryslator_flows.running.local.folder import CampaignFolder
+    from cryslator_flows.running.local.journal import JobState
+
+STATES_OF_ENTRIES: dict[JobState, State] = {
+    "started": "running",
+    "done": "done",
+    "failed": "failed",
+    "skipped": "skipped",
+    "forgotten": "waiting",
+}
+
+
+class FolderWatch:
+    """Looks at a campaign folder again and again; each look reads only what changed since the one before.
+
+    Parameters
+    ----------
+    folder : CampaignFolder
+        The folder, opened.
+    """
+
+    def __init__(self, folder: CampaignFolder) -> None:
+        self.folder = folder
+        self._revision = 0
+        self._flow: list[JobRow] = []
+        self._entries: dict[str, JobEntry] = {}
+        self._queued: dict[str, JobRow] = {}
+        self._failed: dict[str, FailedJob] = {}
+        self._counts: Counter[tuple[str, int | None, State]] = Counter()
+
+    def look(self) -> CampaignStatus:
+        """Return how far the campaign is now."""
+        # Before the journal is read: what runs now may have ended by then, and was not stopped.
+        is_running = self.folder.is_running
+        self._read()
+        status = CampaignStatus(self.folder.label, f"folder {self.folder.path}")
+        for (stage, number, known), jobs in self._counts.items():
+            state: State = "waiting" if known == "running" and not is_running else known
+            if jobs:
+                status.counts[stage][state] += jobs
+            if jobs and number:
+                status.rounds[number][state] += jobs
+        status.failed = list(self._failed.values())
+        command = f"cryslator screen CAMPAIGN_FILE --output {self.folder.path}"
+        if self._failed:
+            of_candidates = all(self._entries[key].candidate_id is not None for key in self._failed)
+            status.reruns = [f"{command} --rerun-failed" if of_candidates else command]
+        if not is_running and not status.is_finished:
+            status.go_on = command
+        return status
+
+    def _read(self) -> None:
+        with readable(self.folder.journal):
+            for revision, row in self.folder.journal.changes(self._revision):
+                self._revision = revision
+                if row["entry"] == FLOW:
+                    rows = [JobRow.model_validate(part) for part in row["jobs"]]
+                    self._requeue(self._flow, rows)
+                    self._flow = rows
+                elif "state" in row:
+                    self._take(JobEntry.model_validate(row))
+
+    def _take(self, entry: JobEntry) -> None:
+        """Count a job as what it is now, and the jobs that it made."""
+        key, before = entry.entry, self._entries.get(entry.entry)
+        row = self._queued.get(key)
+        self._count(row, -1)
+        self._entries[key] = entry
+        self._count(row, 1)
+        self._requeue(() if before is None else before.rows, entry.rows)
+
+    def _requeue(self, before: Iterable[JobRow], now: Iterable[JobRow]) -> None:
+        for row in before:
+            self._count(self._queued.pop(row.entry, None), -1)
+        for row in now:
+            if row.index is not None:
+                self._queued[row.entry] = row
+                self._count(row, 1)
+
+    def _count(self, row: JobRow | None, jobs: int) -> None:
+        if row is None:
+            return
+        entry = self._entries.get(row.entry)
+        state: State = "waiting" if entry is None else STATES_OF_ENTRIES[entry.state]
+        self._counts[row.metadata.get("stage", OTHER), row.metadata.get("round"), state] += jobs
+        if entry is not None and state == "failed" and jobs > 0:
+            self._failed[row.entry] = FailedJob(row.uuid, row.name, entry.reason)
+        else:
+            self._failed.pop(row.entry, None)
+
+
+def local_status(folder: CampaignFolder) -> CampaignStatus:
+    """Return how far a campaign folder is, from its journal.
+
+    Parameters
+    ----------
+    folder : CampaignFolder
+        The folder, opened.
+    """
+    return FolderWatch(folder).look()
