@@ -113,8 +113,9 @@ def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Sta
     """Measure the saving of another start over the unrelaxed one.
 
     The interval comes from percentiles of 9,999 paired bootstrap resamples with a fixed seed. The percentiles are
-    widened for few pairs: "expanded percentiles", T. Hesterberg, The American Statistician 69, 371 (2015). On lognormal
-    samples of 8 to 20 pairs plain percentiles hold the truth in 85 to 90 % of cases, expanded ones in 92 to 94 %.
+    widened for few pairs: "expanded percentiles", T. Hesterberg, The American Statistician 69, 371 (2015). Tests use
+    lognormal samples of 8 to 20 pairs: plain percentiles hold the truth in 85 to 90 % of cases. Expanded ones hold it
+    in 92 to 94 %.
 
     Parameters
     ----------

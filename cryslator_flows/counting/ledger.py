@@ -91,7 +91,7 @@ def read_ledger(path: Path | str) -> list[LedgerEntry]:
     Raises
     ------
     CountingError
-        There is no ledger.
+        No ledger is found.
     """
     files = sorted(Path(path).glob("*.jsonl"))
     if not files:

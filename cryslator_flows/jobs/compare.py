@@ -137,7 +137,7 @@ def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:
 
 
 def _spent(campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
-    """Read the cost from the ledger; None if there is none."""
+    """Read the cost from the ledger; None without a ledger."""
     return ledger_cost(SETTINGS.ledger or Path.cwd().parent / LEDGER_NAME, campaign, candidate_id, start)
 
 

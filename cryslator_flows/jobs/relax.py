@@ -103,7 +103,7 @@ class RelaxSelectedMaker(Maker):
     def reuse(
         self, chosen: TranslatedCandidates, campaign: str, known: Iterable[RelaxationComparison]
     ) -> tuple[dict[int, Job], list[int]]:
-        """Take over what other campaigns relaxed.
+        """Make the jobs that reuse relaxations of other campaigns.
 
         Parameters
         ----------
@@ -117,8 +117,8 @@ class RelaxSelectedMaker(Maker):
         Returns
         -------
         tuple
-            By row of `chosen` the jobs that take a relaxation over, each with a `RelaxationComparison` as its output;
-            and the rows of the candidates that are to be relaxed.
+            By row of `chosen` the jobs that reuse a relaxation, each with a `RelaxationComparison` as its output. Then
+            the rows of the candidates to relax.
         """
         by_formula: dict[str, list[RelaxationComparison]] = defaultdict(list)
         for comparison in known:
@@ -137,7 +137,7 @@ class RelaxSelectedMaker(Maker):
         return jobs, [row for row in range(chosen.n_candidates) if row not in jobs]
 
     def comparisons(self, chosen: TranslatedCandidates, campaign: str) -> list[Flow]:
-        """Make what relaxes candidates and compares their starts.
+        """Make the flows that relax candidates and compare their starts.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""How far a campaign in a folder is, kept up to date by what its journal got since the last look."""
+"""Status of a campaign in a folder, updated from new entries of its journal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATES_OF_ENTRIES: dict[JobState, State] = {
 
 
 class FolderWatch:
-    """Looks at a campaign folder again and again; each look reads only what changed since the one before.
+    """Watch over a campaign folder; each look reads only the changes since the last look.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ class FolderWatch:
         self._counts: Counter[tuple[str, int | None, State]] = Counter()
 
     def look(self) -> CampaignStatus:
-        """Return how far the campaign is now."""
-        # Before the journal is read: what runs now may have ended by then, and was not stopped.
+        """Return the current status of the campaign."""
+        # Checked before the journal is read: a process that runs now may end meanwhile, but was not stopped.
         is_running = self.folder.is_running
         self._read()
         status = CampaignStatus(self.folder.label, f"folder {self.folder.path}")
@@ -74,7 +74,7 @@ class FolderWatch:
                     self._take(JobEntry.model_validate(row))
 
     def _take(self, entry: JobEntry) -> None:
-        """Count a job as what it is now, and the jobs that it made."""
+        """Count a job in its current state, and the jobs that it made."""
         key, before = entry.entry, self._entries.get(entry.entry)
         row = self._queued.get(key)
         self._count(row, -1)
@@ -103,7 +103,7 @@ class FolderWatch:
 
 
 def local_status(folder: CampaignFolder) -> CampaignStatus:
-    """Return how far a campaign folder is, from its journal.
+    """Read the status of a campaign folder from its journal.
 
     Parameters
     ----------

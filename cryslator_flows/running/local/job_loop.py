@@ -68,8 +68,8 @@ class LocalRun:
     A flow with other jobs than the journal is refused.
 
     A job fails alone: only jobs that require its output are skipped. A failed job of a single candidate stays failed,
-    and its comparison records it. The next run repeats any other failed job, with all later jobs. A job of a candidate
-    that ran when the process died runs once more in another process, after all other jobs that can run before it. If
+    and its comparison records it. The next run repeats any other failed job, with all later jobs. If the process
+    died during a job of a candidate, this job runs once more in another process, after all other jobs that can run. If
     this process dies too, the job has failed, and the run continues.
 
     Parameters
@@ -195,7 +195,7 @@ class LocalRun:
         while waiting:
             ready = (place for place, turn in enumerate(waiting) if not any(waits[uuid] for uuid in turn.parents))
             first = next(ready)
-            # The first that killed no process; all others are looked at only where each ready one did.
+            # The first job that killed no process. The others are checked only if each ready job killed one.
             place = next((place for place in (first, *ready) if not self._is_suspect(waiting[place])), first)
             turn = waiting.pop(place)
             waits.subtract({turn.job.uuid, *turn.makers})

@@ -99,7 +99,7 @@ class Journal:
             return {row["entry"]: JobEntry.model_validate(row) for row in rows}
 
     def count(self, keys: Iterable[str]) -> int:
-        """Return how many of some jobs, given by their keys, have an entry."""
+        """Count the jobs among some keys that have an entry."""
         return int(self.store.count({"entry": {"$in": sorted(keys)}}))
 
     def write(self, entries: Iterable[JobEntry]) -> None:
