@@ -78,7 +78,7 @@ def expand(markdown: str, path: str) -> str:
 
 
 def section(path: str, heading: str) -> str:
-    """The text under a second-level heading, or that between the title and the first of them."""
+    """Return the text under a second-level heading, or the text between the title and the first heading."""
     title, *parts = re.split(r"^## ", (ROOT / path).read_text(), flags=re.M)
     if not heading:
         return title.split("\n", 1)[1].strip()
@@ -111,7 +111,7 @@ def move_links(markdown: str, old: str, new: str) -> str:
 
 
 def resolve(path: str, link: str) -> str:
-    """What a link of the page at `path` means, as a path of the repository."""
+    """Return the path in the repository to which a link of the page at `path` leads."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
 
 
@@ -121,5 +121,5 @@ def place(path: str) -> str:
 
 
 def source_of(uri: str) -> str:
-    """The file of the repository that a page of the site was made from."""
+    """Return the file of the repository that a page of the site was made from."""
     return DOCS + uri if (ROOT / DOCS / uri).is_file() else uri

@@ -98,7 +98,7 @@ class _AllDefaults(GenerateJsonSchema):
 
 
 def sections(model: type[BaseModel], title: str = "", by_class: bool = False) -> list[Section]:
-    """A model and the models in it, each once.
+    """Return a model and the models in it, each once.
 
     Parameters
     ----------
@@ -216,13 +216,13 @@ def _name(value: Schema) -> str:
 
 
 def _titled(path: str, part: Schema) -> str:
-    """The place in the file, and the value that tells which of several kinds it is."""
+    """Return the place in the file, and the value that tells which of several kinds it is."""
     tags = [f"{name}: {value['const']}" for name, value in part["properties"].items() if "const" in value]
     return ", ".join([path, *tags])
 
 
 def _kind(value: Schema, titles: dict[str, str]) -> str:
-    """The values that a key may have, in words."""
+    """Return the values that a key may have, in words."""
     if "$ref" in value:
         title = titles[_name(value)]
         return f"[{title.rpartition(', ')[2]}](#{_anchor(title)})"

@@ -31,7 +31,7 @@ from cryslator_flows.report.property_tables import plot_properties, properties_m
 
 
 def compare(row: dict[str, Any], settings: dict[str, Any], folder: Path) -> PropertyComparison:
-    """Static calculations of one candidate on the mesh of its unrelaxed cell, and their comparison."""
+    """Return static calculations of one candidate on the mesh of its unrelaxed cell, and their comparison."""
     static = pin_kpoints(GpawStaticMaker(**settings), row["unrelaxed"])
     structures = {name: row[name] for name in ("unrelaxed", "translated", "relaxed")}
     flow = PropertyComparisonFlowMaker(static_maker=static).make(row["candidate_id"], row["formula"], structures)

@@ -31,7 +31,7 @@ TARGET = 0.32
 
 
 def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each candidate."""
+    """Return the rows of each candidate."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for line in path.read_text().splitlines():
         row = json.loads(line)
@@ -40,7 +40,7 @@ def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def to_comparison(rows: list[dict[str, Any]]) -> RelaxationComparison:
-    """The document that the rows of one candidate were taken from, without its structures."""
+    """Return the document that the rows of one candidate were taken from, without its structures."""
     return RelaxationComparison(
         candidate_id=rows[0]["candidate_id"],
         template_id=rows[0]["template_id"],
@@ -73,7 +73,7 @@ def to_comparison(rows: list[dict[str, Any]]) -> RelaxationComparison:
 
 
 def percentile_interval(comparisons: list[RelaxationComparison]) -> str:
-    """The plain percentile interval of the headline, as the protocol says it."""
+    """Return the plain percentile interval of the headline, as the protocol says it."""
     pairs = paired_steps(comparisons, "electronic steps")
     if len(pairs) < LEAST_PAIRS:
         return f"not known with {len(pairs)} pairs"
@@ -90,7 +90,7 @@ def percentile_interval(comparisons: list[RelaxationComparison]) -> str:
 
 
 def reading_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
-    """What has to be known to read the numbers rightly, with the numbers that show it."""
+    """Return what has to be known to read the numbers rightly, with the numbers that show it."""
     if len(rows) < LEAST_PAIRS:
         return "Too few candidates to say more."
     totals = {
@@ -160,7 +160,7 @@ def candidates_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def results_markdown(rows: dict[str, list[dict[str, Any]]], missing: list[str]) -> str:
-    """The whole page; `missing` are formulas of candidates without rows yet."""
+    """Return the whole page; `missing` are formulas of candidates without rows yet."""
     comparisons = [to_comparison(runs) for runs in rows.values()]
     everything = [run for runs in rows.values() for run in runs]
     seconds = [runs[0]["translation_seconds"] for runs in rows.values()]

@@ -93,7 +93,7 @@ def say(progress: Progress) -> None:
 
 
 def train_base(runs: Path) -> ModelFolder:
-    """The base, trained if it is not there."""
+    """Return the base, trained if it is not there."""
     folder, file = runs / "base", HERE / "base/recipe.yaml"
     if (folder / METRICS).is_file():
         return ModelFolder(folder)
@@ -101,7 +101,7 @@ def train_base(runs: Path) -> ModelFolder:
 
 
 def tune(base: ModelFolder, runs: Path, count: int, seed: int, replay: bool) -> ModelFolder:
-    """The base fine-tuned on one draw, if it is not there."""
+    """Return the base fine-tuned on one draw, if it is not there."""
     name = f"mn-{count}-seed{seed}{'' if replay else '-no-replay'}"
     folder, data = runs / "models" / name, runs / "data" / name
     if (folder / METRICS).is_file():
@@ -142,7 +142,7 @@ def scores(metrics: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def to_row(model: ModelFolder, count: int, seed: int, replay: bool) -> dict[str, Any]:
-    """What is published of one fit."""
+    """Return what is published of one fit."""
     metrics = model.metrics()
     training, tuning = metrics["training"], metrics["tuning"]
     return {
@@ -161,7 +161,7 @@ def to_row(model: ModelFolder, count: int, seed: int, replay: bool) -> dict[str,
 
 
 def base_row(base: ModelFolder, tuned: ModelFolder) -> dict[str, Any]:
-    """The same of the base, scored beside a fine-tuned model."""
+    """Return the same of the base, scored beside a fine-tuned model."""
     training = base.metrics()["training"]
     return {
         "name": base.name,

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 def by_pairs(rows: list[Row]) -> dict[int, list[Row]]:
-    """The base, and the fits with replay, by the number of pairs."""
+    """Return the base, and the fits with replay, by the number of pairs."""
     found: dict[int, list[Row]] = {}
     for row in rows:
         if row["pairs"] == 0 or row["replay"]:
@@ -67,7 +67,7 @@ def table(rows: list[Row], part: str) -> str:
 
 
 def draws(rows: list[Row]) -> str:
-    """What was trained on in every fit."""
+    """Return what was trained on in every fit."""
     lines = ["| pairs | seed | trained on | selected on | best epoch of all | minutes |", "|---|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: (row["pairs"], row.get("seed", 0), not row.get("replay", True))):
         if row["pairs"]:
@@ -80,7 +80,7 @@ def draws(rows: list[Row]) -> str:
 
 
 def changes(rows: list[Row]) -> str:
-    """A line for each number of pairs: mean over the seeds, and how it compares with the base."""
+    """Return a line for each number of pairs: mean over the seeds, and how it compares with the base."""
     groups = by_pairs(rows)
     base = groups.pop(0)
     lines = []
@@ -120,7 +120,7 @@ def changes(rows: list[Row]) -> str:
 
 
 def results_markdown(rows: list[Row]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     base, fit = rows[0], rows[1]
     tune = Recipe.from_file(HERE / "recipe.yaml").tune
     worst = max(row[OLD]["volume_error"] for row in rows if row["pairs"] and row["replay"])

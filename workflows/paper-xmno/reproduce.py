@@ -85,7 +85,7 @@ def train_model(recipe_file: Path, data: Path) -> Path:
 
 
 def results(models: list[Path]) -> str:
-    """The table as Markdown: rows of each model's scores on the test pairs, as in the paper's Figures 2 and 4."""
+    """Return a Markdown table: rows of each model's scores on the test pairs, as in the paper's Figures 2 and 4."""
     evaluations = [Evaluation.model_validate(json.loads((model / METRICS).read_text())["test"][0]) for model in models]
     scores = {(score.method, score.input): score for evaluation in evaluations for score in evaluation.scores}
     counts = f"{evaluations[0].n_targets} test crystals, {evaluations[0].n_energies} with a formation energy."

@@ -24,13 +24,13 @@ HERE = Path(__file__).parent
 
 
 def read(folder: Path) -> CampaignFrames:
-    """What a campaign folder holds."""
+    """Return what a campaign folder holds."""
     with CampaignFolder(folder).opened() as opened:
         return CampaignFrames.read(opened.results())
 
 
 def pool_rows(pool: CampaignFrames, element_energies: dict[str, float]) -> list[dict[str, Any]]:
-    """A row for each candidate: formation energies by the engine (None if unconverged) and by the released model."""
+    """Return a row for each candidate: formation energies by engine (None if unconverged) and released model."""
     comparisons = list(pool.comparisons.values())
     found = formation_energies(comparisons, element_energies)
     assert found is not None
@@ -54,7 +54,7 @@ def search(campaign: Campaign, folder: Path, pool: Path) -> CampaignFrames:
 
 
 def order_of(found: CampaignFrames) -> list[str]:
-    """The order in which a search relaxes: batch by batch, then as the last model predicts."""
+    """Return the order in which a search relaxes: batch by batch, then as the last model predicts."""
     batches = [name for outcome in found.summary.rounds for name in outcome.batch]
     rest = [name for name in found.candidates.index if name not in set(batches)]
     return [*batches, *rest]

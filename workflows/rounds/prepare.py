@@ -40,7 +40,7 @@ def templates() -> list[dict[str, Any]]:
 
 
 def element_structure(symbol: str) -> Structure:
-    """The crystal of an element that its energy is taken from, before it is relaxed."""
+    """Return the crystal of an element that its energy is taken from, before it is relaxed."""
     if symbol == ANION:
         (found,) = (entry for entry in AFLOW_PROTOTYPE_LIBRARY if entry["tags"]["aflow"] == SULFUR)
         return found["snl"].structure.get_primitive_structure()

@@ -36,13 +36,13 @@ def places(rows: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 
 def most_stable(rows: list[dict[str, Any]], number: int) -> list[int]:
-    """The candidates of lowest formation energy by the engine, by their row."""
+    """Return the candidates of lowest formation energy by the engine, by their row."""
     known = [index for index, row in enumerate(rows) if row["energy"] is not None]
     return sorted(known, key=lambda index: (rows[index]["energy"], rows[index]["candidate_id"]))[:number]
 
 
 def random_until_all(pool: int, number: int) -> float:
-    """Expected draws without replacement until all of `number` out of `pool` are found: n (N + 1) / (n + 1)."""
+    """Return expected draws without replacement until all of `number` out of `pool` are found: n (N + 1) / (n + 1)."""
     return number * (pool + 1) / (number + 1)
 
 
@@ -53,7 +53,7 @@ def recall(sought: list[int], order: list[int], pool: int) -> Curve:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
 
 
