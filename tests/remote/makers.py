@@ -1,4 +1,4 @@
-"""Relax makers that fail until somebody mends what they need, importable by name."""
+"""Relax makers that fail until somebody fixes what they need, importable by name."""
 
 import time
 from dataclasses import dataclass

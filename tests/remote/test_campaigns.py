@@ -1,4 +1,4 @@
-"""Whole campaigns through jobflow-remote: submitted, run by its runner on several workers, looked at, mended."""
+"""Whole campaigns through jobflow-remote: submitted, run by its runner on several workers, looked at, fixed."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def campaign_file(folder, name, fails_with="", maker="MendableRelaxMaker", chunk
     (folder / name).mkdir()
     relaxation = {
         "maker": f"tests.remote.makers.{maker}",
-        "kwargs": {"fails_with": fails_with, "needs": str(folder / name / "mended")},
+        "kwargs": {"fails_with": fails_with, "needs": str(folder / name / "fixed")},
     }
     selection = {"per_composition": 1, "top_k": 2, **selection}
     content = {**GOOD, "name": name, "selection": selection, "relaxation": relaxation}
@@ -161,7 +161,7 @@ def test_watching_a_campaign_while_the_runner_runs_it(run, jfr_project, tmp_path
         if name != "learn"
     ]
     assert begins == sorted(begins)
-    reason = f"RuntimeError: {tmp_path / 'one/mended'} is missing"
+    reason = f"RuntimeError: {tmp_path / 'one/fixed'} is missing"
     assert reason in next(look for look, each in zip(looks, jobs, strict=True) if "relax" in each and each["relax"][4])
     assert all(row[:3] == (0, 0, 0) for row in jobs[-1].values())
     assert jobs[-1]["relax"] == (0, 0, 0, 0, 2)
@@ -216,10 +216,10 @@ def test_failed_relaxations_run_again_with_the_commands_that_status_prints(run, 
     assert code == 0
     assert "is missing" in out
     status = remote_status(open_project(NAME), "one")
-    assert {job.reason for job in status.failed} == {f"RuntimeError: {tmp_path / 'one/mended'} is missing"}
+    assert {job.reason for job in status.failed} == {f"RuntimeError: {tmp_path / 'one/fixed'} is missing"}
     assert (status.totals["failed"], status.counts["relax"]["failed"], len(status.failed)) == (2, 2, 2)
     assert [command.split()[4] for command in status.reruns] == ["set-state", "rerun"]
-    (tmp_path / "one/mended").touch()
+    (tmp_path / "one/fixed").touch()
     follow(jfr_project, status.reruns)
     assert remote_status(open_project(NAME), "one").counts["relax"]["ready"] == 2
     jfr_project.run(900)
@@ -240,7 +240,7 @@ def test_a_relaxation_whose_first_of_two_jobs_failed(run, jfr_project, tmp_path)
     assert status.skips == []
     assert outcomes("one") == {"failed": 1}
 
-    (tmp_path / "one/mended").touch()
+    (tmp_path / "one/fixed").touch()
     follow(jfr_project, status.reruns)
     jfr_project.run(900)
     status = remote_status(open_project(NAME), "one")

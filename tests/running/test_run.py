@@ -263,18 +263,18 @@ def test_failures_are_recorded_with_their_reason(tmp_path):
 
 
 def test_failed_candidates_run_again_when_asked_to(tmp_path):
-    """Once the reason is mended; what did not fail is not done twice."""
-    (tmp_path / "mended").touch()
-    kwargs = {"fails_with": "Sr", "needs": str(tmp_path / "mended")}
+    """Once the reason is fixed; what did not fail is not done twice."""
+    (tmp_path / "fixed").touch()
+    kwargs = {"fails_with": "Sr", "needs": str(tmp_path / "fixed")}
     relaxation = {"maker": "tests.remote.makers.MendableRelaxMaker", "kwargs": kwargs}
     selection = {"per_composition": 1, "top_k": 6}
     made = Campaign.from_file(write(tmp_path, {**GOOD, "selection": selection, "relaxation": relaxation}))
     expected, _ = run_counting(CampaignRun(made, tmp_path / "expected"))
-    (tmp_path / "mended").unlink()
+    (tmp_path / "fixed").unlink()
     before, happened = run_counting(CampaignRun(made, tmp_path / "run"))
     n_failed = before.outcomes["translated"]["failed"]
     assert happened["failed"] == 2 * n_failed > 0
-    (tmp_path / "mended").touch()
+    (tmp_path / "fixed").touch()
     _, happened = run_counting(CampaignRun(made, tmp_path / "run"))
     assert happened["done"] == 0
     counts = Counter()
@@ -424,7 +424,7 @@ def test_relative_paths_and_model_folder(tmp_path, tiny_model, perovskite, monke
     assert "tiny" in summary.versions
 
 
-def test_failed_stage_is_run_again_when_it_was_mended(tmp_path, perovskite):
+def test_failed_stage_is_run_again_when_it_was_fixed(tmp_path, perovskite):
     (tmp_path / "crystals").mkdir()
     (tmp_path / "crystals" / "a.cif").write_text("nonsense")
     relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}

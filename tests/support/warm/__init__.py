@@ -3,7 +3,7 @@
 A job of jobflow-remote works for milliseconds in a Python that imports torch, pymatgen and atomate2 for seconds. Here a
 server imports them once (`server.py`) and forks a process for each command, which calls the command's real entry point.
 What stands in PATH is a client (`client.py`) that hands over its arguments, environment, folder and open files, passes
-signals on, and ends as the process ends. Whoever kills the client kills the process.
+signals on, and ends as the process ends. Killing the client kills the process.
 """
 
 from __future__ import annotations
