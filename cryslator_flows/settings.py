@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from traceback import walk_tb
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from cryslator_flows.errors import ConfigurationError
@@ -27,6 +27,13 @@ class CryslatorSettings(BaseSettings):
         None,
         description="Folder where runs record their cost; None: cryslator_ledger beside each run's folder",
     )
+
+    @field_validator("ledger")
+    @classmethod
+    def _is_a_folder(cls, path: Path | None) -> Path | None:
+        if path is not None and path.is_file():
+            raise ValueError("a file; a ledger is a folder")
+        return path
 
 
 def read_settings() -> CryslatorSettings:

@@ -24,6 +24,13 @@ def test_broken_variables_are_one_line(value):
     assert result.stderr.count("\n") == 1
 
 
+def test_a_ledger_is_a_folder(tmp_path):
+    (tmp_path / "ledger.jsonl").touch()
+    result = models(CRYSLATOR_LEDGER=str(tmp_path / "ledger.jsonl"))
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "Folder where runs record their cost" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("package", "text"),
     [
