@@ -8,7 +8,7 @@ import yaml
 from cryslator_flows.pairs.kinds import Kind
 from cryslator_flows.pairs.readers import READERS
 from cryslator_flows.training.records import PairRecord, read_records
-from tests.campaign import test_started as started
+from tests.running import test_started as started
 
 MAKER = "tests.pairs.makers.LargeAtomsRelaxMaker"
 
