@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryslator_flows.campaign.file import CampaignSettings
-from cryslator_flows.report.written import write_all
-from cryslator_flows.results.frames import CampaignFrames
-from cryslator_flows.running.local.run import CampaignRun, progress_bar
-from cryslator_flows.running.started import find_started
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cryslator_flows.results.frames import CampaignFrames
 
 
 class Campaign(CampaignSettings):
@@ -56,6 +54,11 @@ class Campaign(CampaignSettings):
         StoreError
             The folder cannot be written, or another process runs there.
         """
+        from cryslator_flows.report.written import write_all
+        from cryslator_flows.results.frames import CampaignFrames
+        from cryslator_flows.running.local.run import CampaignRun, progress_bar
+        from cryslator_flows.running.started import find_started
+
         run = CampaignRun(self, folder or Path("runs") / self.name, reuse)
         with progress_bar() as report:
             run.run(report, rerun_failed)
@@ -90,5 +93,8 @@ class Campaign(CampaignSettings):
         ProjectError
             The campaign folder does not exist, and the project cannot be opened.
         """
+        from cryslator_flows.results.frames import CampaignFrames
+        from cryslator_flows.running.started import find_started
+
         with find_started(name or self.name, project, folder, self.jobflow_remote.project) as started:
             return CampaignFrames.read(started.results)

@@ -19,6 +19,7 @@ from monty.json import MontyEncoder
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Oszicar, Poscar
 
+from cryslator_flows.engines.handlers import update_vasp_makers
 from cryslator_flows.engines.vasp_settings import GuardLimits
 from cryslator_flows.errors import StructureError
 from cryslator_flows.system.whole_files import write_whole
@@ -258,14 +259,12 @@ def look_often(maker: Maker) -> Maker:
     Maker
         A new maker.
     """
-    from atomate2.vasp.jobs.base import BaseVaspMaker
-    from jobflow.core.maker import recursive_call
 
     def polled(item: Any) -> Any:
         custodian = {"monitor_freq": MONITOR_FREQUENCY, **item.run_vasp_kwargs.get("custodian_kwargs", {})}
         return replace(item, run_vasp_kwargs={**item.run_vasp_kwargs, "custodian_kwargs": custodian})
 
-    return recursive_call(maker, polled, class_filter=BaseVaspMaker)
+    return update_vasp_makers(maker, polled)
 
 
 def _runs_vasp(maker: Maker) -> bool:

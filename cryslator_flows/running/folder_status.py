@@ -100,14 +100,3 @@ class FolderWatch:
             self._failed[row.entry] = FailedJob(row.uuid, row.name, entry.reason)
         else:
             self._failed.pop(row.entry, None)
-
-
-def local_status(folder: CampaignFolder) -> CampaignStatus:
-    """Read the status of a campaign folder from its journal.
-
-    Parameters
-    ----------
-    folder : CampaignFolder
-        The folder, opened.
-    """
-    return FolderWatch(folder).look()

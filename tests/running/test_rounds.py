@@ -11,7 +11,7 @@ from cryslator_flows.api import Campaign
 from cryslator_flows.documents.rounds import Learned, RoundOutcome
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.results.frames import CampaignFrames
-from cryslator_flows.running.folder_status import local_status
+from cryslator_flows.running.folder_status import FolderWatch
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
 from tests.campaign.test_file import GOOD, write
@@ -89,7 +89,7 @@ def test_killed_rounds_go_on_where_they_were(screen, tmp_path, tiny_model, run):
     assert len(log.read_text().splitlines()) == 5
     folder = CampaignFolder(tmp_path / "run")
     with folder.opened():
-        status = local_status(folder)
+        status = FolderWatch(folder).look()
         learnt = [[each.round for each in item.outcomes] for item in documents(folder)]
         before = folder.results().current_summary([])
     assert (learnt, status.rounds[1]["waiting"], sorted(status.rounds)) == ([[1]], 0, [1, 2])

@@ -18,7 +18,7 @@ from cryslator_flows.engines import by_name as engines
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.report.tables import full_report
 from cryslator_flows.report.written import write_files
-from cryslator_flows.running.folder_status import local_status
+from cryslator_flows.running.folder_status import FolderWatch
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
 from cryslator_flows.system.sqlite_store import SQLiteStore
@@ -96,7 +96,7 @@ def test_a_relaxation_that_kills_its_process_is_one_failed_candidate(screen, tmp
         codes.append(subprocess.run(command, capture_output=True).returncode)
         with CampaignFolder(tmp_path / "run", read_only=True).opened() as folder:
             compared.append({item.reduced_formula for item in folder.results().comparisons()})
-            failed = local_status(folder).failed
+            failed = FolderWatch(folder).look().failed
     assert codes == [-signal.SIGKILL, 0]
     lines = log.read_text().split()
     assert Counter(lines) == {"CaMnO2": 1, "SrMnO3": 1, "SrMnO2": 2}
@@ -322,7 +322,7 @@ def test_wrong_settings_of_relaxations_that_all_failed_can_be_corrected(tmp_path
     with run.folder.opened() as folder:
         comparisons = folder.results().comparisons()
         assert len(comparisons) == summary.selected
-        assert local_status(folder).failed == []
+        assert FolderWatch(folder).look().failed == []
     _, again = run_counting(run)
     assert again["done"] == 0
 

@@ -17,7 +17,7 @@ from pymatgen.core import Structure
 from cryslator_flows.api import Campaign
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.results.export import write_candidates
-from cryslator_flows.running.folder_status import FolderWatch, local_status
+from cryslator_flows.running.folder_status import FolderWatch
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
 from tests.campaign.test_file import GOOD, write
@@ -132,7 +132,7 @@ def test_flipped_bit_in_a_comparison_is_named(run, tmp_path, monkeypatch):
 def test_status_of_a_finished_campaign(run, tmp_path, monkeypatch):
     folder = start(tmp_path, monkeypatch, fails_with="Sr")
     with folder.opened():
-        status = local_status(folder)
+        status = FolderWatch(folder).look()
     assert status.counts["relax"] == {"done": 4, "failed": 4}
     assert status.counts["compare"] == {"done": 4}
     command = f"cryslator screen CAMPAIGN_FILE --output {folder.path} --rerun-failed"
@@ -147,7 +147,7 @@ def test_status_of_a_finished_campaign(run, tmp_path, monkeypatch):
 def test_status_of_a_campaign_that_was_stopped(run, tmp_path, monkeypatch, until, waiting):
     folder = start(tmp_path, monkeypatch, until)
     with folder.opened():
-        status = local_status(folder)
+        status = FolderWatch(folder).look()
         assert not folder.is_running
     assert status.counts[until]["waiting"] >= 1
     assert all(status.counts[stage]["waiting"] >= 1 for stage in waiting)
@@ -161,7 +161,7 @@ def test_status_while_it_runs(tmp_path, monkeypatch):
 
     def look(happening, job):
         if happening == "done" and job.metadata["stage"] == "relax":
-            seen.append(local_status(run.folder))
+            seen.append(FolderWatch(run.folder).look())
 
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path, {**GOOD, "relaxation": {"maker": MAKER}})
@@ -191,7 +191,7 @@ def test_a_watch_sees_the_same_and_reads_each_change_once(tmp_path, monkeypatch)
     def look(happening, job):
         written.update([happening])
         other.journal.connect()
-        seen, fresh = watch.look(), local_status(run.folder)
+        seen, fresh = watch.look(), FolderWatch(run.folder).look()
         for name in ("counts", "rounds", "go_on", "reruns"):
             assert getattr(seen, name) == getattr(fresh, name)
         assert {job.job_id for job in seen.failed} == {job.job_id for job in fresh.failed}
@@ -219,7 +219,7 @@ def test_status_names_the_command_for_a_failed_stage(run, tmp_path, monkeypatch)
     assert f"To run these again: cryslator screen CAMPAIGN_FILE --output {tmp_path / 'runs/mine'}" in out
     assert "Stopped" not in out
     with CampaignFolder(tmp_path / "runs/mine").opened() as folder:
-        status = local_status(folder)
+        status = FolderWatch(folder).look()
     assert status.counts == {"enumerate": {"failed": 1}, "select": {"skipped": 1}, "summarize": {"failed": 1}}
     assert (status.is_finished, status.go_on, len(status.failed)) == (True, None, 2)
     assert status.failed[1].reason.startswith("nothing to summarize")
