@@ -10,7 +10,6 @@ candidates do. ``--low-symmetry`` strains every axis by itself instead: nothing 
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import chdir, suppress
 from itertools import cycle, islice
 from tempfile import TemporaryDirectory
@@ -58,11 +57,8 @@ def oxides(number: int, seed: int = 0, low_symmetry: bool = False) -> list[Struc
     return made
 
 
-def seconds_each(
-    run: Callable[[list[Structure]], Any], structures: list[Structure], processes: bool = False, warm: int = 100
-) -> float:
+def seconds_each(run: Callable[[list[Structure]], Any], structures: list[Structure], warm: int = 100) -> float:
     """Seconds for each structure, once others have been translated and nothing is loaded any more."""
-    Translator.n_translated = WORTH_PROCESSES if processes else -sys.maxsize
     run(oxides(warm, seed=1))
     _equivalent.cache_clear()
     began = perf_counter()
@@ -174,7 +170,9 @@ def main() -> None:
         name = f"{threads} thread{'s' * (threads > 1)}"
         add(f"in batches, {name}", seconds_each(translator.translate_many, structures))
         if threads > 1:
-            seconds = seconds_each(translator.translate_many, structures, True, 1000)
+            in_processes = Translator.from_pretrained()
+            in_processes._n_translated = WORTH_PROCESSES
+            seconds = seconds_each(in_processes.translate_many, structures, warm=1000)
             add(f"in batches, {threads} processes that have started", seconds)
         with TemporaryDirectory() as folder, chdir(folder):  # relaxations leave files where they run
             add(f"CHGNet relaxation, {name}", seconds_each(relax, relaxed, warm=1))
