@@ -19,6 +19,7 @@ from cryslator_flows.training.recipe import Recipe
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from cryslator_flows.translator.model_folder import find_model
 from docs import reference_tables
+from docs.sentences import long_sentences
 from tests.conftest import ROOT
 from tests.support.once import made_once
 from tests.support.pages import KINDS, PART, Block, check, prepare, read_blocks, run_page
@@ -124,6 +125,33 @@ def test_the_reference_has_every_key_of_the_campaign_file():
     assert not missing
     assert "| `max_force` | number, above 0 | `5` | Largest force on an atom of a good start, in eV/angstrom |" in table
     assert "| `top_k` | whole number, at least 1 or null | `null` | Keep at most this many |" in table
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *(ROOT / f"{page}.md" for page in ("README", "CONTRIBUTING", "SECURITY"))], ids=name
+)
+def test_sentences_are_short(page):
+    assert list(long_sentences(page.read_text())) == []
+
+
+WORDS = " ".join(["word"] * 20)
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        (f"{WORDS} {WORDS}.", [(1, 40)]),
+        (f"{WORDS}. {WORDS}! {WORDS}? {WORDS}.", []),
+        (f"# Title\n\n- {WORDS}\n  {WORDS}", [(3, 40)]),
+        (f"| {WORDS} {WORDS} |\n|---|\n| {WORDS} {WORDS} |", []),
+        (f"```\n{WORDS} {WORDS}\n```", []),
+        (f'{WORDS} `{WORDS}`, the paper "{WORDS}".', []),
+        (f"{WORDS} by J. Noh, npj Comput. Mater. 9, 142.", [(1, 28)]),
+        (f"Term\n:   {WORDS}. {WORDS} {WORDS}", [(1, 40)]),
+    ],
+)
+def test_long_sentences_are_found(page, found):
+    assert [row[:2] for row in long_sentences(page)] == found
 
 
 def test_figures_of_the_pages():
