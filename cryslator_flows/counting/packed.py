@@ -20,8 +20,8 @@ DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 def open_packed(path: Path) -> IO[bytes]:
-    """Open a file to read its unpacked content, by the ending of its name."""
-    return unpack(path.open("rb"), path.name)
+    """Open a file to read its unpacked content, by the ending of its name; closing it closes the packed file."""
+    return cast("IO[bytes]", _OPENERS.get(path.suffix, open)(path, "rb"))
 
 
 def unpack(file: IO[bytes], name: str) -> IO[bytes]:
