@@ -6,7 +6,6 @@ against.
 
 import re
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from cryslator_flows.counting import count_steps, total_cost
 from cryslator_flows.counting.ledger import LEDGER_NAME, ledger_cost, read_ledger
 from cryslator_flows.engines.recorder import record_relax_maker
 from tests.support.fake_vasp.runs import poll_often
+from tests.support.waiting import wait_for
 
 ABOUT = ("oxides", "c1", "translated")
 
@@ -132,15 +132,15 @@ def test_killed_run(printed, rutile, store, monkeypatch):
 
 
 class StopAfterTwo(ErrorHandler):
-    """A monitor that ends an attempt for good, some time after all other monitors were asked."""
+    """A monitor that ends an attempt for good, one ionic step after all other monitors were asked."""
 
     is_monitor = True
 
     def check(self, directory="./"):
         path = Path(directory, "OSZICAR")
-        found = path.is_file() and path.read_text().count("F=") >= 2
-        time.sleep(1 if found else 0)
-        return found
+        if not path.is_file() or (steps := path.read_text().count("F=")) < 2:
+            return False
+        return wait_for(lambda: path.read_text().count("F=") > steps, 60)
 
     def correct(self, directory="./"):
         backup(["OSZICAR", "OUTCAR"], directory=directory)

@@ -2,31 +2,26 @@
 
 import base64
 import csv
+import io
 import json
-import time
 import zlib
 
 import numpy as np
 import pytest
-from monty.json import MontyEncoder
+from PIL import Image
 from selenium.webdriver import ActionChains
 from selenium.webdriver.support.select import Select
 
 from cryslator_flows.crystals.columns import CELL_MOVES, encode_columns
 from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk
-from cryslator_flows.documents.candidates import Template, TranslationStats
-from cryslator_flows.report.page.agreement import compare_energies
+from cryslator_flows.documents.candidates import TranslationStats
 from cryslator_flows.report.page.candidate_table import CandidateTable
-from cryslator_flows.report.page.figures import agreement, periodic_table
-from cryslator_flows.report.page.phases import draw_hulls
-from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
-from cryslator_flows.report.page.relaxed_table import table_columns, table_rows
-from cryslator_flows.report.page.viewer import viewed
+from cryslator_flows.report.page.relaxed_table import table_columns
 from cryslator_flows.report.page.whole_page import PageContent, write_page
-from cryslator_flows.screening.cuts import Cuts, energies_above_hull
-from cryslator_flows.translator.model_folder import find_model
+from cryslator_flows.screening.cuts import Cuts
 from tests.conftest import chromium
 from tests.report.test_tables import prerelaxed, screened, summed
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +29,6 @@ def browser():
     """Chromium that finds no other host, and tells what it asks for."""
     with chromium("host-resolver-rules=MAP * ~NOTFOUND", logs={"browser": "ALL", "performance": "ALL"}) as driver:
         yield driver
-
-
-@pytest.fixture
-def template(rutile):
-    return json.dumps(Template(template_id="<b>rutile", structure=rutile), cls=MontyEncoder)
 
 
 def chunk(number, template, **changed):
@@ -91,11 +81,8 @@ def with_structures(comparisons, structure):
 def load(browser, path):
     for kind in ("browser", "performance"):
         browser.get_log(kind)
-    begin = time.monotonic()
     browser.get(path.as_uri())
-    while browser.execute_script("return document.documentElement.dataset.ready") != "yes":
-        assert time.monotonic() - begin < 30, browser.get_log("browser")
-        time.sleep(0.05)
+    wait_for(lambda: browser.execute_script("return document.documentElement.dataset.ready") == "yes", 60, 0.05)
 
 
 def check_quiet(browser):
@@ -132,18 +119,14 @@ def test_large_table_sorts(browser, rutile, template, tmp_path):
     headers = browser.find_elements("css selector", "#candidates thead th")
     titles = [column["title"] for column in table_columns(rows)]
     assert len(headers) == len(titles) == 19
-    begin = time.monotonic()
     headers[4].click()
-    while cell(browser, 1, 5) != "1.000":
-        assert time.monotonic() - begin < 2
+    wait_for(lambda: cell(browser, 1, 5) == "1.000", 30, 0.05)
     assert [cell(browser, 1, column) for column in (2, 3, 4, 9)] == ["<b>rutile", "Ti->Zr", "P4_2/mnm", "1.000"]
     # Candidates that were not relaxed have no steps, and come last in either direction.
     steps = titles.index("steps, unrelaxed")
     for expected in ("30", "208/19200"):
-        begin = time.monotonic()
         browser.execute_script("arguments[0].click()", headers[steps])
-        while not cell(browser, 1, steps + 1).endswith(expected):
-            assert time.monotonic() - begin < 2
+        wait_for(lambda expected=expected: cell(browser, 1, steps + 1).endswith(expected), 30, 0.05)
     job = browser.find_element("css selector", "#candidates [data-uuid]")
     assert job.get_attribute("title").startswith("jf -p mine job info u")
     link = [a.get_attribute("href") for a in browser.find_elements("css selector", "#candidates td a")]
@@ -182,10 +165,7 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(browser, template, tmp_path):
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     (button,) = [item for item in browser.find_elements("css selector", "button") if item.text == "CSV"]
     button.click()
-    begin = time.monotonic()
-    while not (tmp_path / "test.csv").exists():
-        assert time.monotonic() - begin < 10
-        time.sleep(0.05)
+    wait_for((tmp_path / "test.csv").exists, 30, 0.05)
     with (tmp_path / "test.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert [row["formula"] for row in rows] == [f"'{name}" for name in FORMULAS[:4]] + ["&#61;1", "SrBaZrO4"]
@@ -212,15 +192,19 @@ def test_export_buttons(browser, template, tmp_path):
     for name in ("CSV", "JSON"):
         (button,) = [item for item in browser.find_elements("css selector", "button") if item.text == name]
         button.click()
-        begin = time.monotonic()
-        while not (tmp_path / f"test.{name.lower()}").exists():
-            assert time.monotonic() - begin < 10
-            time.sleep(0.05)
+        wait_for((tmp_path / f"test.{name.lower()}").exists, 30, 0.05)
     (record,) = json.loads((tmp_path / "test.json").read_text())
     assert (record["formula"], record["template"], record["candidate"]) == ("SrBaZrO4", "<b>rutile", "00002")
     assert record["steps, unrelaxed"] is None
     assert "SrBaZrO4" in (tmp_path / "test.csv").read_text().splitlines()[1]
     check_quiet(browser)
+
+
+def finished_pictures(boxes):
+    """Pictures of the viewers once atoms of several colors are in each and nothing changes any more, or else none."""
+    pictures, again = ([box.screenshot_as_png for box in boxes] for _ in range(2))
+    colors = [Image.open(io.BytesIO(png)).convert("RGB").getcolors(maxcolors=2**24) for png in pictures]
+    return pictures if min(map(len, colors)) > 10 and pictures == again else []
 
 
 @pytest.mark.slow
@@ -230,20 +214,16 @@ def test_viewer_turns_all_structures_at_once(browser, rutile, template, tmp_path
     heights = "return [...document.querySelectorAll('.plot')].map(plot => plot.offsetHeight)"
     before = browser.execute_script(heights)
     browser.find_element("id", "open").click()
-    begin = time.monotonic()
-    while len(browser.find_elements("css selector", "#views figure")) < 3:
-        assert time.monotonic() - begin < 10
-    time.sleep(1)
+    wait_for(lambda: len(browser.find_elements("css selector", "#views figure")) >= 3, 30, 0.05)
     captions = [item.text.split(":")[0] for item in browser.find_elements("css selector", "#views figcaption")]
     assert captions == ["unrelaxed", "translated", "relaxed, unrelaxed start"]
     boxes = browser.find_elements("css selector", "#views figure > div")
-    pictures = [box.screenshot_as_png for box in boxes]
+    pictures = wait_for(lambda: finished_pictures(boxes), 30)
     ActionChains(browser).scroll_to_element(boxes[0]).click_and_hold(boxes[0]).move_by_offset(
         60, 25
     ).release().perform()
-    time.sleep(0.5)
     for box, picture in zip(boxes, pictures, strict=True):
-        assert box.screenshot_as_png != picture
+        wait_for(lambda box=box, picture=picture: box.screenshot_as_png != picture, 30)
     # Browsers drop the oldest of too many WebGL contexts: the viewers are used again, whatever is chosen.
     canvases = "return [...document.querySelectorAll('#views figure > div > div')].length"
     assert browser.execute_script(canvases) == 3
@@ -301,32 +281,6 @@ def test_page_fits_a_narrow_screen(browser, rutile, template, tmp_path, rows):
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_phase_diagrams_have_the_hull_of_the_selection(template):
-    """What the cuts exclude is on neither hull."""
-    uncertain = {"formation_energy_uncertainty": np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])}
-    formulas = np.array(["BaZrO3", "BaZrO3", "ZrO2", "CaO", "BaO", "Ba2ZrO4"])
-    energies = np.array([-5.0, -3.5, -2.9, -4.0, -2.5, -2.6])
-    part = chunk(6, template, formula=formulas, formation_energy_per_atom=energies, **uncertain)
-    cuts = Cuts(max_uncertainty=0.2, max_energy_above_hull=0.0, references={"ZrO2": -3.8})
-    table = read([part], cuts=cuts)
-    drawn = draw_hulls([row.formula for row in table.rows if row.trusted], table.lowest, cuts.references)
-    assert [*drawn] == ["Ba-O-Zr", "O-Zr", "Ba-O"]
-    # Formulas as the plotter marks them up, without the elements.
-    stable = {
-        name.split("<br>")[0].split(" ")[0].replace("<sub>", "").replace("</sub>", "")
-        for trace in drawn["Ba-O-Zr"]["data"] if trace.get("name") == "Stable"
-        for name in trace["hovertext"]
-    } - {"Ba", "O2", "Zr"}  # fmt: skip
-    above = energies_above_hull(formulas[[1, 2, 4, 5]], energies[[1, 2, 4, 5]], cuts.references)
-    assert stable == {"ZrO2", *formulas[[1, 2, 4, 5]][above == 0]}
-    rows = {row[-1]: row[6] for row in table_rows(table, [], lambda _: None)}
-    assert [rows[f"{index:05d}"] for index in (1, 2, 4, 5)] == pytest.approx(above.tolist(), abs=1e-5)
-    # Left out of the hull, as too uncertain and as too near to each other.
-    assert [rows[f"{index:05d}"] for index in (0, 3)] == [None, None]
-    selected = cuts.select(part.translated).arrays()["formula"].tolist()
-    assert {*selected} == {*formulas[[1, 2, 4, 5]][above == 0]}
-
-
 def test_what_is_no_number_leaves_the_page_whole(browser, template, tmp_path):
     """JSON has no NaN, and no browser reads one."""
     unknown = {"domain_distance": np.array([np.nan, 1, np.inf]), "volume_change": np.array([0.1, np.nan, 0.1])}
@@ -340,103 +294,3 @@ def test_what_is_no_number_leaves_the_page_whole(browser, template, tmp_path):
         ["", "10.0"],
     ]
     check_quiet(browser)
-
-
-def test_agreement_names_the_engine_and_counts_what_the_intervals_hold():
-    rows = [
-        row.model_copy(
-            update={"candidate_id": str(number), "formation_energy_per_atom": -2.0, "reduced_formula": "TiO2"}
-        )
-        for number, row in enumerate(screened())
-    ]
-    for number, row in enumerate(rows):
-        for item in row.relaxations:
-            item.energy_per_atom = -10.0 + 0.1 * number
-            if item.cost:
-                item.cost.engine = "VASP"
-    uncertainties = {row.candidate_id: (0.1, 0.25) for row in rows}
-    # The energies of the elements make -2.0 of -10.0.
-    found = compare_energies(rows, uncertainties, {"Ti": -12.0, "O": -6.0})
-    assert found.energies == pytest.approx({str(number): -2.0 + 0.1 * number for number in range(10)})
-    assert (found.fitted, found.held, found.engine_label) == (False, 3, "VASP (DFT)")
-    assert found.mean_error == pytest.approx(-found.mean_absolute_error) == pytest.approx(-0.45)
-    layout = agreement(found, rows)["layout"]
-    assert layout["yaxis"]["title"]["text"] == "formation energy by VASP (DFT), eV/atom"
-    for row in rows[:3]:
-        for item in row.relaxations:
-            item.cost.engine = "CHGNet"
-    assert compare_energies(rows, uncertainties, {"Ti": -12.0, "O": -6.0}) is None
-    synthetic = screened(synthetic=True)
-    assert compare_energies(synthetic, {"0": (0.1, 0.2)}, {"X": -3.0}) is None
-
-
-def test_bonds_reach_the_atoms_on_all_faces(rutile):
-    """Rutile: titanium at corners and in the middle, six oxygens around the latter."""
-    rows = with_structures(screened()[:1], rutile)
-    structure = viewed(rows)["00000"]["structures"]["unrelaxed"]
-    # 8 corners and the middle; two oxygens inside, two on faces and so twice.
-    assert [structure["names"].count(symbol) for symbol in ("Ti", "O")] == [9, 6]
-    middle = structure["names"].index("Ti", 8)
-    assert sum(middle in bond[:2] for bond in structure["bonds"]) == 6
-    assert {"".join(sorted(structure["names"][atom] for atom in bond[:2])) for bond in structure["bonds"]} == {"OTi"}
-
-
-def test_settings_tell_neither_folders_nor_access_to_stores():
-    store = {"type": "MongoStore", "host": "db.example.org", "password": "secret", "collection_name": "tasks"}
-    text = describe_settings({
-        "templates": [
-            {"source": "store", "store": store, "criteria": {"a": 1}}, {"source": "files", "path": "/home/me/crystals"}
-        ],
-        "model": "/home/me/models/mine",
-    })  # fmt: skip
-    for word in ("secret", "example.org", "/home"):
-        assert word not in text
-    for word in ("MongoStore", "tasks", ".../crystals", "a: 1", ".../mine"):
-        assert word in text
-
-
-def test_cuts_in_words():
-    assert describe_cuts(Cuts()) == ["translated atoms do not nearly coincide"]
-    words = "; ".join(
-        describe_cuts(
-            Cuts(
-                max_formation_energy=-1.0,
-                max_energy_above_hull=0.1,
-                max_uncertainty=0.2,
-                in_domain_only=True,
-                per_composition=1,
-                top_k=5,
-                references={"CaO": -3.3},
-            )
-        )
-    )
-    for part in (
-        "model's domain",
-        "0.2 eV/atom",
-        "0.1 eV/atom above",
-        "1 known phases",
-        "-1.0 eV",
-        "most 1 of each",
-        "most 5 in all",
-    ):
-        assert part in words
-
-
-def test_model_is_described_by_its_own_test_if_it_is_the_one_that_translated():
-    summary = summed([])
-    assert describe_model(summary, "cryslator-oxides") == {}
-    summary.versions["cryslator-oxides"] = find_model("cryslator-oxides").version()
-    words = describe_model(summary, "cryslator-oxides")
-    assert words["formation energy MAE"] == "0.071 eV/atom, 303 crystals"
-    assert describe_model(summary, "somewhere-else") == {}
-
-
-@pytest.mark.parametrize(
-    ("symbol", "row", "column"), [("H", 0, 0), ("Zr", 4, 3), ("La", 7, 2), ("Lu", 7, 16), ("U", 8, 5)]
-)
-def test_elements_stand_where_they_do_in_the_periodic_table(symbol, row, column):
-    (heat,) = periodic_table({symbol: (-2.0, -1.5)})["data"]
-    assert [(i, j) for i, line in enumerate(heat["z"]) for j, value in enumerate(line) if value is not None] == [
-        (row, column)
-    ]
-    assert heat["hovertext"][row][column] == f"{symbol}: lowest -2.000, mean -1.500 eV/atom"

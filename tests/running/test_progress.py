@@ -1,10 +1,7 @@
 """Watching a campaign."""
 
-import os
 import signal
 import subprocess
-import sys
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -14,8 +11,8 @@ from cryslator_flows.running.local.folder import CampaignFolder, sole_owner
 from cryslator_flows.running.progress import WatchedProgress
 from cryslator_flows.running.status import CampaignStatus
 from tests.campaign.test_file import GOOD, write
-from tests.conftest import ROOT
 from tests.running.test_started import start
+from tests.support.waiting import wait_for
 
 
 def look(done, failed, waiting):
@@ -39,14 +36,11 @@ def test_rate_and_remaining_time_are_those_of_the_watched_time():
 
 
 @contextmanager
-def screening(folder):
+def screening(screen, folder):
     """`cryslator screen` in a process of its own, which has begun."""
-    command = [sys.executable, "-m", "cryslator_flows.cli.main", "screen", "campaign.yaml"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
-        while not has_begun(CampaignFolder(folder / "runs/mine")):
-            assert process.poll() is None
-            time.sleep(0.1)
+    with subprocess.Popen([*screen, "campaign.yaml"], cwd=folder, stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: process.poll() is not None or has_begun(CampaignFolder(folder / "runs/mine")), 120, 0.05)
+        assert process.poll() is None
         yield process
 
 
@@ -57,9 +51,9 @@ def has_begun(folder):
         return folder.content is not None
 
 
-def test_watch_ends_with_the_campaign_that_another_process_runs(run, tmp_path, monkeypatch):
+def test_watch_ends_with_the_campaign_that_another_process_runs(run, screen, tmp_path, monkeypatch):
     start(tmp_path, monkeypatch, "relax", fails_with="Sr")
-    with screening(tmp_path) as process:
+    with screening(screen, tmp_path) as process:
         code, out, _ = run("status", "mine", "--watch")
         assert process.wait() == 0
     assert code == 0
@@ -70,12 +64,12 @@ def test_watch_ends_with_the_campaign_that_another_process_runs(run, tmp_path, m
 
 
 @pytest.mark.slow
-def test_watch_ends_when_the_campaign_is_killed(run, tmp_path, monkeypatch):
+def test_watch_ends_when_the_campaign_is_killed(run, screen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kwargs = {"log": str(tmp_path / "log"), "kill_at": 3}
     relaxation = {"maker": "tests.flows.makers.LoggingRelaxMaker", "kwargs": kwargs}
     write(tmp_path, {**GOOD, "selection": {"top_k": 3}, "relaxation": relaxation})
-    with screening(tmp_path) as process:
+    with screening(screen, tmp_path) as process:
         code, out, _ = run("status", "mine", "--watch")
         assert process.wait() == -signal.SIGKILL
     command = f"cryslator screen CAMPAIGN_FILE --output {tmp_path / 'runs/mine'}"

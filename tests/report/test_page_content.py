@@ -1,0 +1,141 @@
+"""The content of a campaign's page, before a browser shows it."""
+
+import numpy as np
+import pytest
+
+from cryslator_flows.report.page.agreement import compare_energies
+from cryslator_flows.report.page.figures import agreement, periodic_table
+from cryslator_flows.report.page.phases import draw_hulls
+from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
+from cryslator_flows.report.page.relaxed_table import table_rows
+from cryslator_flows.report.page.viewer import viewed
+from cryslator_flows.screening.cuts import Cuts, energies_above_hull
+from cryslator_flows.translator.model_folder import find_model
+from tests.report.test_page import chunk, read, with_structures
+from tests.report.test_tables import screened, summed
+
+
+def test_phase_diagrams_have_the_hull_of_the_selection(template):
+    """What the cuts exclude is on neither hull."""
+    uncertain = {"formation_energy_uncertainty": np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])}
+    formulas = np.array(["BaZrO3", "BaZrO3", "ZrO2", "CaO", "BaO", "Ba2ZrO4"])
+    energies = np.array([-5.0, -3.5, -2.9, -4.0, -2.5, -2.6])
+    part = chunk(6, template, formula=formulas, formation_energy_per_atom=energies, **uncertain)
+    cuts = Cuts(max_uncertainty=0.2, max_energy_above_hull=0.0, references={"ZrO2": -3.8})
+    table = read([part], cuts=cuts)
+    drawn = draw_hulls([row.formula for row in table.rows if row.trusted], table.lowest, cuts.references)
+    assert [*drawn] == ["Ba-O-Zr", "O-Zr", "Ba-O"]
+    # Formulas as the plotter marks them up, without the elements.
+    stable = {
+        name.split("<br>")[0].split(" ")[0].replace("<sub>", "").replace("</sub>", "")
+        for trace in drawn["Ba-O-Zr"]["data"] if trace.get("name") == "Stable"
+        for name in trace["hovertext"]
+    } - {"Ba", "O2", "Zr"}  # fmt: skip
+    above = energies_above_hull(formulas[[1, 2, 4, 5]], energies[[1, 2, 4, 5]], cuts.references)
+    assert stable == {"ZrO2", *formulas[[1, 2, 4, 5]][above == 0]}
+    rows = {row[-1]: row[6] for row in table_rows(table, [], lambda _: None)}
+    assert [rows[f"{index:05d}"] for index in (1, 2, 4, 5)] == pytest.approx(above.tolist(), abs=1e-5)
+    # Left out of the hull, as too uncertain and as too near to each other.
+    assert [rows[f"{index:05d}"] for index in (0, 3)] == [None, None]
+    selected = cuts.select(part.translated).arrays()["formula"].tolist()
+    assert {*selected} == {*formulas[[1, 2, 4, 5]][above == 0]}
+
+
+def test_agreement_names_the_engine_and_counts_what_the_intervals_hold():
+    rows = [
+        row.model_copy(
+            update={"candidate_id": str(number), "formation_energy_per_atom": -2.0, "reduced_formula": "TiO2"}
+        )
+        for number, row in enumerate(screened())
+    ]
+    for number, row in enumerate(rows):
+        for item in row.relaxations:
+            item.energy_per_atom = -10.0 + 0.1 * number
+            if item.cost:
+                item.cost.engine = "VASP"
+    uncertainties = {row.candidate_id: (0.1, 0.25) for row in rows}
+    # The energies of the elements make -2.0 of -10.0.
+    found = compare_energies(rows, uncertainties, {"Ti": -12.0, "O": -6.0})
+    assert found.energies == pytest.approx({str(number): -2.0 + 0.1 * number for number in range(10)})
+    assert (found.fitted, found.held, found.engine_label) == (False, 3, "VASP (DFT)")
+    assert found.mean_error == pytest.approx(-found.mean_absolute_error) == pytest.approx(-0.45)
+    layout = agreement(found, rows)["layout"]
+    assert layout["yaxis"]["title"]["text"] == "formation energy by VASP (DFT), eV/atom"
+    for row in rows[:3]:
+        for item in row.relaxations:
+            item.cost.engine = "CHGNet"
+    assert compare_energies(rows, uncertainties, {"Ti": -12.0, "O": -6.0}) is None
+    synthetic = screened(synthetic=True)
+    assert compare_energies(synthetic, {"0": (0.1, 0.2)}, {"X": -3.0}) is None
+
+
+def test_bonds_reach_the_atoms_on_all_faces(rutile):
+    """Rutile: titanium at corners and in the middle, six oxygens around the latter."""
+    rows = with_structures(screened()[:1], rutile)
+    structure = viewed(rows)["00000"]["structures"]["unrelaxed"]
+    # 8 corners and the middle; two oxygens inside, two on faces and so twice.
+    assert [structure["names"].count(symbol) for symbol in ("Ti", "O")] == [9, 6]
+    middle = structure["names"].index("Ti", 8)
+    assert sum(middle in bond[:2] for bond in structure["bonds"]) == 6
+    assert {"".join(sorted(structure["names"][atom] for atom in bond[:2])) for bond in structure["bonds"]} == {"OTi"}
+
+
+def test_settings_tell_neither_folders_nor_access_to_stores():
+    store = {"type": "MongoStore", "host": "db.example.org", "password": "secret", "collection_name": "tasks"}
+    text = describe_settings({
+        "templates": [
+            {"source": "store", "store": store, "criteria": {"a": 1}}, {"source": "files", "path": "/home/me/crystals"}
+        ],
+        "model": "/home/me/models/mine",
+    })  # fmt: skip
+    for word in ("secret", "example.org", "/home"):
+        assert word not in text
+    for word in ("MongoStore", "tasks", ".../crystals", "a: 1", ".../mine"):
+        assert word in text
+
+
+def test_cuts_in_words():
+    assert describe_cuts(Cuts()) == ["translated atoms do not nearly coincide"]
+    words = "; ".join(
+        describe_cuts(
+            Cuts(
+                max_formation_energy=-1.0,
+                max_energy_above_hull=0.1,
+                max_uncertainty=0.2,
+                in_domain_only=True,
+                per_composition=1,
+                top_k=5,
+                references={"CaO": -3.3},
+            )
+        )
+    )
+    for part in (
+        "model's domain",
+        "0.2 eV/atom",
+        "0.1 eV/atom above",
+        "1 known phases",
+        "-1.0 eV",
+        "most 1 of each",
+        "most 5 in all",
+    ):
+        assert part in words
+
+
+def test_model_is_described_by_its_own_test_if_it_is_the_one_that_translated():
+    summary = summed([])
+    assert describe_model(summary, "cryslator-oxides") == {}
+    summary.versions["cryslator-oxides"] = find_model("cryslator-oxides").version()
+    words = describe_model(summary, "cryslator-oxides")
+    assert words["formation energy MAE"] == "0.071 eV/atom, 303 crystals"
+    assert describe_model(summary, "somewhere-else") == {}
+
+
+@pytest.mark.parametrize(
+    ("symbol", "row", "column"), [("H", 0, 0), ("Zr", 4, 3), ("La", 7, 2), ("Lu", 7, 16), ("U", 8, 5)]
+)
+def test_elements_stand_where_they_do_in_the_periodic_table(symbol, row, column):
+    (heat,) = periodic_table({symbol: (-2.0, -1.5)})["data"]
+    assert [(i, j) for i, line in enumerate(heat["z"]) for j, value in enumerate(line) if value is not None] == [
+        (row, column)
+    ]
+    assert heat["hovertext"][row][column] == f"{symbol}: lowest -2.000, mean -1.500 eV/atom"

@@ -1,0 +1,127 @@
+"""What failed runs again once it is corrected, and what is done stays as it is."""
+
+import shutil
+from collections import Counter
+
+import pytest
+
+from cryslator_flows.api import Campaign
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.running.folder_status import FolderWatch
+from cryslator_flows.running.local.run import CampaignRun
+from tests.campaign.test_file import GOOD, write
+from tests.running.test_run import MAKERS, campaign, run_counting
+
+
+def test_failures_are_recorded_with_their_reason(tmp_path):
+    run = CampaignRun(campaign(tmp_path, "FussyRelaxMaker", fails_with="Sr"), tmp_path / "run")
+    summary, happened = run_counting(run)
+    assert happened["failed"] == 2 * summary.outcomes["translated"]["failed"] > 0
+    assert set(run.failures.values()) == {"RuntimeError: no Sr here"}
+
+
+def test_failed_candidates_run_again_when_asked_to(tmp_path):
+    """Once the reason is fixed; what did not fail is not done twice."""
+    (tmp_path / "fixed").touch()
+    kwargs = {"fails_with": "Sr", "needs": str(tmp_path / "fixed")}
+    relaxation = {"maker": "tests.remote.makers.MendableRelaxMaker", "kwargs": kwargs}
+    selection = {"per_composition": 1, "top_k": 6}
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "selection": selection, "relaxation": relaxation}))
+    expected, _ = run_counting(CampaignRun(made, tmp_path / "expected"))
+    (tmp_path / "fixed").unlink()
+    before, happened = run_counting(CampaignRun(made, tmp_path / "run"))
+    n_failed = before.outcomes["translated"]["failed"]
+    assert happened["failed"] == 2 * n_failed > 0
+    (tmp_path / "fixed").touch()
+    _, happened = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert happened["done"] == 0
+    counts = Counter()
+    summary = CampaignRun(made, tmp_path / "run").run(lambda what, job: counts.update([what]), rerun_failed=True)
+    assert counts["done"] == 3 * n_failed
+    assert counts["failed"] == 0
+    timeless = {"translation_seconds": None}
+    assert summary.model_copy(update=timeless) == expected.model_copy(update=timeless)
+
+
+def test_changed_campaign_is_refused_and_named(tmp_path):
+    run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run"))
+    with pytest.raises(CampaignError, match="relaxation changed since"):
+        run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker", steps=7), tmp_path / "run"))
+
+
+def test_wrong_settings_of_relaxations_that_all_failed_can_be_corrected(tmp_path):
+    """Candidates and translations stay, the relaxations are made again, and old failures are in no table."""
+    failing = campaign(tmp_path, "FussyRelaxMaker", fails_with="O")
+    before, _ = run_counting(CampaignRun(failing, tmp_path / "run"))
+    assert before.relaxed == 0
+    happened = []
+    run = CampaignRun(campaign(tmp_path, "FussyRelaxMaker", fails_with="He"), tmp_path / "run")
+    summary = run.run(lambda happening, job: happened.append((happening, job.name)))
+    assert summary.relaxed == summary.selected == before.selected
+    assert ("reused", "enumerate") in happened
+    assert ("reused", "translate 1") in happened
+    with run.folder.opened() as folder:
+        comparisons = folder.results().comparisons()
+        assert len(comparisons) == summary.selected
+        assert FolderWatch(folder).look().failed == []
+    _, again = run_counting(run)
+    assert again["done"] == 0
+
+
+def test_another_model_after_one_that_translates_nothing(tmp_path, tiny_model):
+    shutil.copytree(tiny_model.path, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"")
+    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "model": "broken", "relaxation": relaxation}))
+    with pytest.raises(CampaignError, match="weights"):
+        run_counting(CampaignRun(made, tmp_path / "run"))
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "model": "models/tiny", "relaxation": relaxation}))
+    summary, _ = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert summary.relaxed == 2
+    with pytest.raises(CampaignError, match="model changed since"):
+        run_counting(CampaignRun(made.model_copy(update={"model": str(tmp_path / "broken")}), tmp_path / "run"))
+
+
+def test_broken_enumeration_says_why(tmp_path):
+    (tmp_path / "crystals").mkdir()
+    (tmp_path / "crystals" / "a.cif").write_text("nonsense")
+    path = write(tmp_path, {**GOOD, "templates": [{"source": "files", "path": "crystals"}]})
+    with pytest.raises(CampaignError, match=r"a\.cif: not readable"):
+        CampaignRun(Campaign.from_file(path), tmp_path / "run").run(lambda *_: None)
+
+
+def test_failed_stage_is_run_again_when_it_was_fixed(tmp_path, perovskite):
+    (tmp_path / "crystals").mkdir()
+    (tmp_path / "crystals" / "a.cif").write_text("nonsense")
+    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    content = {**GOOD, "templates": [{"source": "files", "path": "crystals"}], "relaxation": relaxation}
+    made = Campaign.from_file(write(tmp_path, content))
+    with pytest.raises(CampaignError, match="give the same command again"):
+        run_counting(CampaignRun(made, tmp_path / "run"))
+    perovskite.to(str(tmp_path / "crystals" / "a.cif"))
+    summary, happened = run_counting(CampaignRun(made, tmp_path / "run"))
+    assert summary.relaxed == 2
+    assert happened["failed"] == 0
+
+
+def test_broken_translation_is_run_again_without_enumerating_anew(tmp_path, tiny_model):
+    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    made = Campaign.from_file(write(tmp_path, {**GOOD, "model": str(tiny_model.path), "relaxation": relaxation}))
+    weights = tiny_model.path / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:100])
+    with pytest.raises(CampaignError, match="truncated weights"):
+        run_counting(CampaignRun(made, tmp_path / "run"))
+    weights.write_bytes(content)
+    again = []
+    summary = CampaignRun(made, tmp_path / "run").run(lambda happening, job: again.append((happening, job.name)))
+    assert summary.relaxed == 2
+    assert ("reused", "enumerate") in again
+
+
+def test_campaign_may_change_as_long_as_nothing_was_done(tmp_path):
+    path = write(tmp_path, {**GOOD, "templates": [{"source": "aflow", "elements": ["Xe", "O", "Au", "He"]}]})
+    with pytest.raises(CampaignError, match="no template passes"):
+        run_counting(CampaignRun(Campaign.from_file(path), tmp_path / "run"))
+    summary, _ = run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run"))
+    assert summary.relaxed == 3
