@@ -70,7 +70,8 @@ class SelectionSettings(Cuts):
     # A path is allowed here; `from_file` reads the file.
     references: References | Path = Field(  # type: ignore[assignment]
         default_factory=dict,
-        description="Known phases for the hull: formula to formation energy in eV/atom, or a YAML or JSON file of it",
+        description="Further phases for the hull, or other energies of known ones: formula to formation energy in "
+        "eV/atom, or a YAML or JSON file of it",
     )
 
     def cuts(self) -> Cuts:

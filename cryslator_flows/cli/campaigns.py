@@ -237,5 +237,5 @@ def print_export(started: StartedCampaign, folder: Path) -> None:
     """Write a campaign as plain files and print their names."""
     from cryslator_flows.results.export import export_campaign
 
-    written = export_campaign(started.results, folder)
+    written = export_campaign(started.results, folder, started.cuts.competition())
     out.print("Written: " + ", ".join(f"{shown(path)} ({number})" for path, number in written.items()))

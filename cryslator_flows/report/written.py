@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.running.started import StartedCampaign
     from cryslator_flows.running.status import CampaignStatus
+    from cryslator_flows.screening.hulls import Competition
 
 
 def write_all(
@@ -55,9 +56,9 @@ def write_all(
         A file cannot be written.
     """
     candidates = CandidateTable(started.cuts, {item.candidate_id for item in comparisons})
-    chunks = candidates.read(started.results.chunks())
+    chunks, competition = candidates.read(started.results.chunks()), started.cuts.competition()
     writable = _is_writable(started.folder)
-    paths = write_files(started.folder, summary, comparisons, chunks) if writable else []
+    paths = write_files(started.folder, summary, comparisons, chunks, competition) if writable else []
     if page is None and not writable:
         return []
     for _ in chunks:  # The page needs all of them.
@@ -81,6 +82,7 @@ def write_files(
     summary: CampaignSummary,
     comparisons: list[RelaxationComparison],
     chunks: Iterable[TranslatedChunk],
+    competition: Competition,
 ) -> list[Path]:
     """Write summary, candidates, relaxed structures and the picture of the savings.
 
@@ -94,6 +96,8 @@ def write_files(
         The relaxed candidates.
     chunks : iterable of TranslatedChunk
         The translated candidates.
+    competition : Competition
+        Phases that the candidates may decompose into.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def write_files(
     """
     paths = [folder / "summary.json", folder / "candidates.csv"]
     write_whole(paths[0], summary.model_dump_json(indent=2) + "\n")
-    write_candidates(paths[1], chunks)
+    write_candidates(paths[1], chunks, competition)
     if write_relaxed(folder / "relaxed", comparisons):
         paths.append(folder / "relaxed")
     if savings_panels(summary, comparisons):

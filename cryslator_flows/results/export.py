@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.results.results import CampaignResults
+    from cryslator_flows.screening.hulls import Competition
 
 
-def export_campaign(results: CampaignResults, folder: Path | str) -> dict[Path, int]:
+def export_campaign(results: CampaignResults, folder: Path | str, competition: Competition) -> dict[Path, int]:
     """Write candidates, comparisons and structures, also of a campaign that still runs.
 
     Parameters
@@ -35,6 +36,8 @@ def export_campaign(results: CampaignResults, folder: Path | str) -> dict[Path, 
         The results of the campaign.
     folder : Path or str
         The folder to write to; it is made if missing.
+    competition : Competition
+        Phases that the candidates may decompose into.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def export_campaign(results: CampaignResults, folder: Path | str) -> dict[Path, 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     candidates = folder / "candidates.csv", folder / "candidates.jsonl"
-    number = write_candidates(candidates[0], _write_selected(folder, chosen, chunks), candidates[1])
+    number = write_candidates(candidates[0], _write_selected(folder, chosen, chunks), competition, candidates[1])
     written = dict.fromkeys(candidates, number)
     relaxations = relaxations_frame(comparisons, results.rounds_of())
     write_whole(folder / "relaxations.csv", relaxations.map(cell).to_csv(index=False))
@@ -93,7 +96,9 @@ def cif_name(formula: str, candidate_id: str) -> str:
     return re.sub(r"[^\w().+-]", "_", f"{formula}-{candidate_id}.cif")
 
 
-def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: Path | None = None) -> int:
+def write_candidates(
+    path: Path, chunks: Iterable[TranslatedChunk], competition: Competition, json_lines: Path | None = None
+) -> int:
     """Write a table of the translated candidates, lowest predicted formation energy first.
 
     A temporary SQLite database sorts the rows. SQLite moves it to the disk when it grows, so memory does not grow.
@@ -104,6 +109,8 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: 
         CSV file to write.
     chunks : iterable of TranslatedChunk
         The translated candidates.
+    competition : Competition
+        Phases that the candidates may decompose into.
     json_lines : Path or None
         File for the same rows as JSON, an object in each line.
 
@@ -118,7 +125,7 @@ def write_candidates(path: Path, chunks: Iterable[TranslatedChunk], json_lines: 
         rows = stack.enter_context(closing(sqlite3.connect("")))
         rows.execute("CREATE TABLE candidates (energy REAL, id TEXT, row TEXT)")
         for chunk in chunks:
-            cells = candidate_rows(chunk.translated)
+            cells = candidate_rows(chunk.translated, competition)
             rows.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?)", ((row[energy], row[0], json.dumps(row)) for row in cells)
             )

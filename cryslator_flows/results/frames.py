@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.results.results import CampaignResults
+    from cryslator_flows.screening.hulls import Competition
 
 # Fields of a translation that fit into a cell.
 TRANSLATED = [name for name in Translation.model_fields if name not in ("candidate_id", "structure")]
-CANDIDATE_COLUMNS = ["candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED]
+CANDIDATE_COLUMNS = [
+    "candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED, "energy_above_known_hull"
+]  # fmt: skip
 RELAXATION_COLUMNS = [
     "candidate_id", "formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
     "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
@@ -60,7 +63,8 @@ class CampaignFrames:
         Funnel, savings and versions.
     candidates : DataFrame
         The translated candidates by ``candidate_id``, lowest predicted formation energy first. Columns are the fields
-        of `Translation`, energies in eV/atom. ``relaxed`` is True if a relaxation is known to have converged.
+        of `Translation`, energies in eV/atom. ``energy_above_known_hull`` is relative to known compounds and
+        references, see `Competition.energies_above`. ``relaxed`` is True if a relaxation is known to have converged.
     relaxations : DataFrame
         See `relaxations_frame`.
     savings : DataFrame
@@ -85,8 +89,15 @@ class CampaignFrames:
     comparisons: dict[str, RelaxationComparison]
 
     @classmethod
-    def read(cls, results: CampaignResults) -> CampaignFrames:
+    def read(cls, results: CampaignResults, competition: Competition) -> CampaignFrames:
         """Read all results of a finished or running campaign.
+
+        Parameters
+        ----------
+        results : CampaignResults
+            The results of the campaign.
+        competition : Competition
+            Phases that the candidates may decompose into.
 
         Raises
         ------
@@ -96,7 +107,7 @@ class CampaignFrames:
         comparisons = results.comparisons()
         summary = results.current_summary(comparisons)
         relaxations = relaxations_frame(comparisons, results.rounds_of())
-        candidates = _candidates_frame(results.chunks())
+        candidates = _candidates_frame(results.chunks(), competition)
         converged = relaxations.loc[relaxations["converged"].fillna(False), "candidate_id"]
         candidates["relaxed"] = candidates.index.isin(converged)
         savings = pd.DataFrame([item.model_dump() for item in summary.savings], columns=list(Savings.model_fields))
@@ -164,18 +175,23 @@ def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any
         yield row
 
 
-def candidate_rows(translated: TranslatedCandidates) -> Iterator[tuple[Any, ...]]:
+def candidate_rows(translated: TranslatedCandidates, competition: Competition) -> Iterator[tuple[Any, ...]]:
     """Yield `CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
-    columns = _candidate_columns(translated)
+    columns = _candidate_columns(translated, competition)
+    above = columns["energy_above_known_hull"]
+    columns["energy_above_known_hull"] = np.where(np.isnan(above), None, above)
     return zip(*(columns[name].tolist() for name in CANDIDATE_COLUMNS), strict=True)
 
 
-def _candidate_columns(translated: TranslatedCandidates) -> dict[str, Any]:
+def _candidate_columns(translated: TranslatedCandidates, competition: Competition) -> dict[str, Any]:
     """Return arrays, and categoricals for texts that many candidates share, since strings take most of the memory."""
     columns = translated.arrays()
     templates = np.array(list(translated.template_texts()), dtype=np.str_)
     columns["template_id"] = templates[columns["template"]]
     columns["substitution"] = columns["symbols"]
+    columns["energy_above_known_hull"] = competition.energies_above(
+        columns["formula"].tolist(), columns["formation_energy_per_atom"]
+    )
     return {
         name: _categorical(columns[name], _arrows if name == "substitution" else str)
         if name in SHARED_TEXTS
@@ -194,10 +210,10 @@ def _arrows(symbols: str) -> str:
     return " ".join(f"{old}->{new}" for old, new in zip(names[::2], names[1::2], strict=True))
 
 
-def _candidates_frame(chunks: Iterable[TranslatedChunk]) -> pd.DataFrame:
+def _candidates_frame(chunks: Iterable[TranslatedChunk], competition: Competition) -> pd.DataFrame:
     # The empty frame gives columns to a campaign without a chunk.
-    parts = [_candidate_columns(TranslatedCandidates.add(PackedCandidates.pack([]), [], []))]
-    parts += [_candidate_columns(chunk.translated) for chunk in chunks]
+    parts = [_candidate_columns(TranslatedCandidates.add(PackedCandidates.pack([]), [], []), competition)]
+    parts += [_candidate_columns(chunk.translated, competition) for chunk in chunks]
     columns = {}
     for name in CANDIDATE_COLUMNS:
         pieces = [part.pop(name) for part in parts]

@@ -1,21 +1,16 @@
-"""Cuts and hulls that select translated candidates for relaxation: plain functions behind the select job."""
+"""Cuts that select translated candidates for relaxation: plain functions behind the select job."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
-from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
-from pymatgen.core import Composition, Element
 
 from cryslator_flows.config import StrictModel
+from cryslator_flows.screening.hulls import Competition, energies_above_hull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from numpy.typing import NDArray
 
     from cryslator_flows.crystals.columns import Arrays
@@ -41,7 +36,9 @@ class Cuts(StrictModel):
         None, description="Drop candidates above this predicted formation energy, in eV/atom"
     )
     max_energy_above_hull: float | None = Field(
-        None, ge=0, description="Drop candidates further above the hull of campaign and references, in eV/atom"
+        None,
+        ge=0,
+        description="Drop candidates further above the hull of all candidates, known phases and references, in eV/atom",
     )
     max_uncertainty: float | None = Field(
         None, gt=0, description="Drop candidates whose formation energy has a larger uncertainty, in eV/atom"
@@ -49,9 +46,18 @@ class Cuts(StrictModel):
     in_domain_only: bool = Field(False, description="Drop candidates unlike the model's training data")
     per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
     top_k: int | None = Field(None, ge=1, description="Keep at most this many")
-    references: dict[str, float] = Field(
-        default_factory=dict, description="Known phases for the hull: formula to formation energy in eV/atom"
+    known_phases: bool = Field(
+        True, description="Count the known compounds of the Materials Project among the phases of the hull"
     )
+    references: dict[str, float] = Field(
+        default_factory=dict,
+        description="Further phases for the hull, or other energies of known ones: formula to formation energy in "
+        "eV/atom",
+    )
+
+    def competition(self) -> Competition:
+        """Return the phases that candidates may decompose into."""
+        return Competition(self.references, self.known_phases)
 
     def shortlist(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
         """Drop the candidates that `select` drops for any further candidates.
@@ -113,7 +119,7 @@ class Cuts(StrictModel):
         energies, formulas = columns["formation_energy_per_atom"], columns["formula"]
         kept = np.flatnonzero(self.trusted(columns))
         if self.max_energy_above_hull is not None:
-            above = energies_above_hull(formulas[kept].tolist(), energies[kept], self.references)
+            above = energies_above_hull(formulas[kept].tolist(), energies[kept], self.competition())
             kept = kept[above <= self.max_energy_above_hull + HULL_NOISE]
         if self.max_formation_energy is not None:
             kept = kept[energies[kept] <= self.max_formation_energy]
@@ -132,98 +138,6 @@ def number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:
     numbers = np.empty(len(values), dtype=int)
     numbers[order] = positions - starts
     return numbers
-
-
-def energies_above_hull(
-    formulas: Sequence[str], energies: NDArray[np.floating] | Sequence[float], references: dict[str, float]
-) -> NDArray[np.floating]:
-    """Compute the energy of each crystal above the convex hull of all crystals and known phases.
-
-    Parameters
-    ----------
-    formulas : sequence of str
-        Reduced formula of each crystal.
-    energies : sequence of float
-        Its formation energy, in eV/atom.
-    references : dict
-        Formula to formation energy of known phases, in eV/atom on the scale of the model's training data.
-
-    Returns
-    -------
-    array of float
-        eV/atom, in the order of `formulas`; 0 for crystals on the hull. The elements are at zero by definition.
-    """
-    lowest: dict[str, float] = {}
-    for formula, energy in zip(formulas, energies, strict=True):
-        lowest[formula] = min(energy, lowest.get(formula, np.inf))
-    hull = hull_energies(lowest, hull_entries(lowest, references))
-    return np.array([max(0.0, energy - hull[formula]) for formula, energy in zip(formulas, energies, strict=True)])
-
-
-def hull_energies(formulas: Iterable[str], entries: dict[frozenset[str], list[PDEntry]]) -> dict[str, float]:
-    """Compute the energy of the convex hull at some formulas, in eV/atom.
-
-    Parameters
-    ----------
-    formulas : iterable of str
-        The formulas.
-    entries : dict
-        From `hull_entries`.
-    """
-    by_system: dict[frozenset[str], dict[str, Composition]] = defaultdict(dict)
-    for formula in formulas:
-        composition = Composition(formula)
-        by_system[_system(composition)][formula] = composition
-    hull = {}
-    for system, members in by_system.items():
-        diagram = phase_diagram(entries, system)
-        for formula, composition in members.items():
-            hull[formula] = float(diagram.get_hull_energy_per_atom(composition))
-    return hull
-
-
-def hull_entries(lowest: dict[str, float], references: dict[str, float]) -> dict[frozenset[str], list[PDEntry]]:
-    """Collect the entries of the convex hulls of a campaign, without the elements.
-
-    Parameters
-    ----------
-    lowest : dict
-        Formula to the lowest formation energy of its crystals, in eV/atom.
-    references : dict
-        Formula to formation energy of known phases, in eV/atom.
-
-    Returns
-    -------
-    dict
-        Entries by the symbols of their elements, known phases first.
-    """
-    entries: dict[frozenset[str], list[PDEntry]] = defaultdict(list)
-    for formula, energy in [*references.items(), *lowest.items()]:
-        composition = Composition(formula)
-        entries[_system(composition)].append(PDEntry(composition, energy * composition.num_atoms))
-    return entries
-
-
-def _system(composition: Composition) -> frozenset[str]:
-    return frozenset(element.symbol for element in composition.elements)
-
-
-def phase_diagram(entries: dict[frozenset[str], list[PDEntry]], system: frozenset[str]) -> PhaseDiagram:
-    """Build the phase diagram of one chemical system, elements at zero.
-
-    Parameters
-    ----------
-    entries : dict
-        From `hull_entries`.
-    system : frozenset of str
-        Symbols of its elements.
-    """
-    symbols = sorted(system)
-    inside = [PDEntry(Composition({Element(symbol): 1}), 0.0) for symbol in symbols]
-    for size in range(1, len(symbols) + 1):
-        for subset in combinations(symbols, size):
-            inside += entries.get(frozenset(subset), [])
-    return PhaseDiagram(inside)
 
 
 def is_control(candidate_id: str, share: float) -> bool:

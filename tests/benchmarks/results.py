@@ -27,6 +27,7 @@ from cryslator_flows.crystals.packing import TranslatedChunk
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.results.frames import CampaignFrames
 from cryslator_flows.running.local.folder import CampaignFolder
+from cryslator_flows.screening.hulls import Competition
 from tests.benchmarks.million import enumerate_candidates, measure, prepare, read
 
 MANY, FEW = "many", "few"
@@ -60,7 +61,7 @@ def _write(campaign: CampaignFolder, uuid: str, stage: str, output: Any, save: d
 def read_all(folder: Path, label: str) -> tuple[int, float]:
     """All at once, as `Campaign.results` does: number of candidates and size of their table in MiB."""
     with CampaignFolder(folder / label).opened() as campaign:
-        candidates = CampaignFrames.read(campaign.results()).candidates
+        candidates = CampaignFrames.read(campaign.results(), Competition({})).candidates
     return len(candidates), candidates.memory_usage(deep=True).sum() / 2**20
 
 

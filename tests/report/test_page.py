@@ -157,8 +157,8 @@ FORMULAS = ["=HYPERLINK(1)", "+1+cmd|x", "-2+3", "@SUM(1)", "&#61;1"]
 
 
 def test_no_spreadsheet_takes_a_name_for_a_formula(browser, template, tmp_path):
-    names = np.array([*FORMULAS, "SrBaZrO4"])
-    part = chunk(6, template, formula=names, out_of_domain=np.ones(6, bool))
+    symbols = np.array([*(f"{name} Zr O O" for name in FORMULAS), "Ti Zr O O"])
+    part = chunk(6, template, symbols=symbols, out_of_domain=np.ones(6, bool))
     made = content([], [part])
     made.candidates = read([part], cuts=Cuts(in_domain_only=True))
     load(browser, write_page(tmp_path / "r.html", made))
@@ -168,7 +168,8 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(browser, template, tmp_path):
     wait_for((tmp_path / "test.csv").exists, 30, 0.05)
     with (tmp_path / "test.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    assert [row["formula"] for row in rows] == [f"'{name}" for name in FORMULAS[:4]] + ["&#61;1", "SrBaZrO4"]
+    expected = [f"'{name}->Zr" for name in FORMULAS[:4]] + ["&#61;1->Zr", "Ti->Zr"]
+    assert [row["substitution"] for row in rows] == expected
     assert {row["template"] for row in rows} == {"<b>rutile"}
     assert float(rows[0]["predicted, eV/atom"]) == -3
     check_quiet(browser)

@@ -9,7 +9,8 @@ from cryslator_flows.report.page.phases import draw_hulls
 from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
 from cryslator_flows.report.page.relaxed_table import table_rows
 from cryslator_flows.report.page.viewer import viewed
-from cryslator_flows.screening.cuts import Cuts, energies_above_hull
+from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.screening.hulls import energies_above_hull
 from cryslator_flows.translator.model_folder import find_model
 from tests.report.test_page import chunk, read, with_structures
 from tests.report.test_tables import screened, summed
@@ -21,9 +22,9 @@ def test_phase_diagrams_have_the_hull_of_the_selection(template):
     formulas = np.array(["BaZrO3", "BaZrO3", "ZrO2", "CaO", "BaO", "Ba2ZrO4"])
     energies = np.array([-5.0, -3.5, -2.9, -4.0, -2.5, -2.6])
     part = chunk(6, template, formula=formulas, formation_energy_per_atom=energies, **uncertain)
-    cuts = Cuts(max_uncertainty=0.2, max_energy_above_hull=0.0, references={"ZrO2": -3.8})
+    cuts = Cuts(max_uncertainty=0.2, max_energy_above_hull=0.0, known_phases=False, references={"ZrO2": -3.8})
     table = read([part], cuts=cuts)
-    drawn = draw_hulls([row.formula for row in table.rows if row.trusted], table.lowest, cuts.references)
+    drawn = draw_hulls([row.formula for row in table.rows if row.trusted], table.lowest, cuts.competition())
     assert [*drawn] == ["Ba-O-Zr", "O-Zr", "Ba-O"]
     # Formulas as the plotter marks them up, without the elements.
     stable = {
@@ -31,12 +32,13 @@ def test_phase_diagrams_have_the_hull_of_the_selection(template):
         for trace in drawn["Ba-O-Zr"]["data"] if trace.get("name") == "Stable"
         for name in trace["hovertext"]
     } - {"Ba", "O2", "Zr"}  # fmt: skip
-    above = energies_above_hull(formulas[[1, 2, 4, 5]], energies[[1, 2, 4, 5]], cuts.references)
+    above = energies_above_hull(formulas[[1, 2, 4, 5]], energies[[1, 2, 4, 5]], cuts.competition())
     assert stable == {"ZrO2", *formulas[[1, 2, 4, 5]][above == 0]}
     rows = {row[-1]: row[6] for row in table_rows(table, [], lambda _: None)}
-    assert [rows[f"{index:05d}"] for index in (1, 2, 4, 5)] == pytest.approx(above.tolist(), abs=1e-5)
-    # Left out of the hull, as too uncertain and as too near to each other.
-    assert [rows[f"{index:05d}"] for index in (0, 3)] == [None, None]
+    # ZrO2 alone competes: 3 of 5 atoms of BaZrO3 are in it, all of ZrO2, 3 of 7 of Ba2ZrO4.
+    known = [-3.5 + 3.8 * 3 / 5, -2.9 + 3.8, -2.6 + 3.8 * 3 / 7]
+    assert [rows[f"{index:05d}"] for index in (1, 2, 5)] == pytest.approx(known, abs=1e-5)
+    assert rows["00004"] is None
     selected = cuts.select(part.translated).arrays()["formula"].tolist()
     assert {*selected} == {*formulas[[1, 2, 4, 5]][above == 0]}
 
@@ -113,7 +115,7 @@ def test_cuts_in_words():
         "model's domain",
         "0.2 eV/atom",
         "0.1 eV/atom above",
-        "1 known phases",
+        "Materials Project and 1 references",
         "-1.0 eV",
         "most 1 of each",
         "most 5 in all",

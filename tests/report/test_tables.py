@@ -15,6 +15,7 @@ from cryslator_flows.jobs.summarize import summarize
 from cryslator_flows.report.tables import full_report, plot_savings, savings_markdown
 from cryslator_flows.report.written import write_files
 from cryslator_flows.results.export import cell, write_relaxed
+from cryslator_flows.screening.hulls import Competition
 from tests.analysis.test_savings import comparison, relaxation
 from tests.flows.makers import PairPotentialRelaxMaker
 
@@ -197,7 +198,7 @@ def test_test_doubles_are_named_and_save_nothing(tmp_path):
     assert "12000" not in text
     assert "synthetic" in text
     assert not (tmp_path / "savings.png").exists()
-    assert "savings.png" not in {path.name for path in write_files(tmp_path, summary, rows, [])}
+    assert "savings.png" not in {path.name for path in write_files(tmp_path, summary, rows, [], Competition({}))}
     assert "%" not in savings_markdown(rows).split("made slower")[1]
 
 

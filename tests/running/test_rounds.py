@@ -14,6 +14,7 @@ from cryslator_flows.results.frames import CampaignFrames
 from cryslator_flows.running.folder_status import FolderWatch
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
+from cryslator_flows.screening.hulls import Competition
 from tests.campaign.test_file import GOOD, write
 from tests.training.test_evaluate import pair
 
@@ -101,7 +102,7 @@ def test_killed_rounds_go_on_where_they_were(screen, tmp_path, tiny_model, run):
     assert "Rounds of active learning" in second.stdout
 
     with folder.opened() as opened:
-        frames = CampaignFrames.read(opened.results())
+        frames = CampaignFrames.read(opened.results(), Competition({}))
     summary = frames.summary
     # The selection relaxes only what no round has.
     assert len(runs) == 1 + summary.selected == 1 + summary.relaxed

@@ -17,6 +17,7 @@ from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.report.tables import full_report
 from cryslator_flows.report.written import write_files
 from cryslator_flows.running.local.run import CampaignRun
+from cryslator_flows.screening.hulls import Competition
 from cryslator_flows.system.sqlite_store import SQLiteStore
 from tests.campaign.test_file import GOOD, write
 
@@ -186,7 +187,7 @@ def test_files_and_tables(tmp_path):
     summary, _ = run_counting(run)
     with run.folder.opened() as folder:
         comparisons = folder.results().comparisons()
-        paths = write_files(folder.path, summary, comparisons, folder.results().chunks())
+        paths = write_files(folder.path, summary, comparisons, folder.results().chunks(), Competition({}))
     names = {path.name for path in paths}
     assert {"summary.json", "candidates.csv", "relaxed"} <= names
     table = pd.read_csv(run.folder.path / "candidates.csv")

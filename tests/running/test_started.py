@@ -20,6 +20,7 @@ from cryslator_flows.results.export import write_candidates
 from cryslator_flows.running.folder_status import FolderWatch
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
+from cryslator_flows.screening.hulls import Competition
 from tests.campaign.test_file import GOOD, write
 from tests.conftest import ROOT
 from tests.system.test_sqlite_store import flip
@@ -347,8 +348,8 @@ def test_candidates_come_one_chunk_at_a_time_and_leave_sorted(tmp_path, monkeypa
     half = chunk.translated.n_candidates // 2
     parts = [chunk.translated.take(range(half, chunk.translated.n_candidates)), chunk.translated.take(range(half))]
     given = (chunk.model_copy(update={"translated": part}) for part in parts)
-    assert write_candidates(tmp_path / "split.csv", given) == chunk.translated.n_candidates
-    write_candidates(tmp_path / "whole.csv", [chunk])
+    assert write_candidates(tmp_path / "split.csv", given, Competition({})) == chunk.translated.n_candidates
+    write_candidates(tmp_path / "whole.csv", [chunk], Competition({}))
     assert (tmp_path / "split.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 

@@ -18,6 +18,7 @@ from cryslator_flows.api import Campaign
 from cryslator_flows.results.frames import CampaignFrames
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun, progress_bar
+from cryslator_flows.screening.hulls import Competition
 from cryslator_flows.system.whole_files import write_whole
 
 HERE = Path(__file__).parent
@@ -26,7 +27,7 @@ HERE = Path(__file__).parent
 def read(folder: Path) -> CampaignFrames:
     """Return what a campaign folder holds."""
     with CampaignFolder(folder).opened() as opened:
-        return CampaignFrames.read(opened.results())
+        return CampaignFrames.read(opened.results(), Competition({}))
 
 
 def pool_rows(pool: CampaignFrames, element_energies: dict[str, float]) -> list[dict[str, Any]]:

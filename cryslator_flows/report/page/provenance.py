@@ -45,12 +45,13 @@ def _portable(value: Any) -> Any:
 def describe_cuts(cuts: Cuts) -> list[str]:
     """Describe the cuts of a selection in words, in the order of their application."""
     uncertain, above, energy = cuts.max_uncertainty, cuts.max_energy_above_hull, cuts.max_formation_energy
-    known = f"{len(cuts.references)} known phases" if cuts.references else "no known phases"
+    phases = ["the known compounds of the Materials Project"] * cuts.known_phases
+    phases += [f"{len(cuts.references)} references"] * bool(cuts.references)
     words = {
         "translated atoms do not nearly coincide": True,
         "in the model's domain": cuts.in_domain_only,
         f"uncertainty (68 %) of at most {uncertain} eV/atom": uncertain is not None,
-        f"at most {above} eV/atom above the hull of these candidates and {known}": above is not None,
+        f"at most {above} eV/atom above the hull of {' and '.join(['these candidates', *phases])}": above is not None,
         f"predicted formation energy of at most {energy} eV/atom": energy is not None,
         f"at most {cuts.per_composition} of each formula, lowest first": cuts.per_composition is not None,
         f"at most {cuts.top_k} in all, lowest first": cuts.top_k is not None,

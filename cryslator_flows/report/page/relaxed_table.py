@@ -6,9 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.analysis.savings import compared_starts
-from cryslator_flows.report.page.phases import entries_within, symbols_of
 from cryslator_flows.report.tables import describe_steps
-from cryslator_flows.screening.cuts import hull_energies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +22,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("space group", "text", None),
     ("predicted, eV/atom", "number", 3),
     ("± 68%", "number", 3),
-    ("above hull, eV/atom", "number", 3),
+    ("above known hull, eV/atom", "number", 3),
     ("domain distance", "number", 2),
     ("displacement, Å", "number", 3),
     ("volume change, %", "number", 1),
@@ -63,11 +61,11 @@ def table_rows(
     starts = compared_starts(comparisons)
     relaxed = {item.candidate_id: item for item in comparisons}
     empty = len(table_columns(comparisons)) - len(COLUMNS) - 1
-    formulas = {row.formula for row in candidates.rows if row.trusted}
-    entries = entries_within({*map(symbols_of, formulas)}, candidates.lowest, candidates.cuts.references)
-    hull = hull_energies(formulas, entries)
+    above = candidates.cuts.competition().energies_above(
+        [row.formula for row in candidates.rows], [row.energy for row in candidates.rows]
+    )
     rows = []
-    for row in candidates.rows:
+    for row, above_hull in zip(candidates.rows, above.tolist(), strict=True):
         cells: list[Any] = [
             row.formula,
             row.template_id,
@@ -75,7 +73,7 @@ def table_rows(
             candidates.space_group(row),
             _number(row.energy),
             _number(row.uncertainty),
-            _number(max(0.0, row.energy - hull[row.formula])) if row.trusted else None,
+            _number(above_hull),
             _number(row.domain_distance),
             _number(row.displacement),
             _number(100 * row.volume_change),

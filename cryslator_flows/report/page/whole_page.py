@@ -116,7 +116,7 @@ def write_page(path: Path, content: PageContent) -> Path:
     drawn = {name: figure for name, figure in drawn.items() if figure}
     cuts = candidates.cuts
     trusted = (row.formula for row in candidates.rows if row.trusted)
-    hulls = draw_hulls(trusted, candidates.lowest, cuts.references)
+    hulls = draw_hulls(trusted, candidates.lowest, cuts.competition())
     structures = viewed(comparisons)
     folder = path.absolute().parent
     for name, item in structures.items():
@@ -141,6 +141,7 @@ def write_page(path: Path, content: PageContent) -> Path:
         engines=[describe_engine(name) for name in measured_engines(comparisons)],
         hulls=hulls,
         references=cuts.references,
+        known_phases=cuts.known_phases,
         structures=structures,
         most_structures=MOST_STRUCTURES,
         printed_titles=[COLUMNS[index][0] for index in PRINTED_COLUMNS],

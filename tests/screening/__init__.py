@@ -1,0 +1,1 @@
+"""Tests of cuts, hulls and known phases."""
