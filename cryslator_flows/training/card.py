@@ -57,8 +57,8 @@ def model_card(folder: Path, text: CardText) -> str:
         f"---\n{front}---",
         f"# {config.name}",
         (
-            f"Version `{metrics['model_version']}`, {metrics['parameters']:,} parameters. Numbers on this page are "
-            "written by the commands that measure them."
+            f"Version `{metrics['model_version']}`, {metrics['parameters']:,} parameters. The commands that measure "
+            "the numbers on this page also write them."
         ),
         f"## Aim\n\n{text.aim.strip()}",
         f"## Data\n\n{text.data.strip()}",
@@ -72,8 +72,8 @@ def model_card(folder: Path, text: CardText) -> str:
         evaluations = [Evaluation.model_validate(part) for part in metrics["test"]]
         what = "formation energy" if config.target == FORMATION_ENERGY else config.target
         parts.append(
-            "## Test\n\nThe first pair of each target; scored by `cryslator evaluate`, which says how each column is "
-            "defined. Intermediate inputs lie at a random point between unrelaxed and relaxed structure, with noise."
+            "## Test\n\n`cryslator evaluate` scores the first pair of each target and explains each column. "
+            "Intermediate inputs lie at a random point between unrelaxed and relaxed structure, with noise."
         )
         classes = [evaluation for evaluation in evaluations if evaluation.chemistry in CLASSES]
         parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations if evaluation not in classes]
@@ -83,7 +83,7 @@ def model_card(folder: Path, text: CardText) -> str:
     if "old_test" in metrics:
         evaluations = [Evaluation.model_validate(part) for part in metrics["old_test"]]
         what = "formation energy" if config.target == FORMATION_ENERGY else config.target
-        parts.append("## Old test pairs\n\nWhat fine-tuning did to old knowledge, in the same columns.")
+        parts.append("## Old test pairs\n\nThe effect of fine-tuning on old knowledge, in the same columns.")
         parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations]
     if (folder / FEATURE_NUMBERS).is_file():
         parts.append(_feature_map(json.loads((folder / FEATURE_NUMBERS).read_text())))
@@ -99,7 +99,7 @@ def _training(training: dict[str, Any], unit: str) -> str:
         f"{training['minutes']:.0f} minutes in all. `recipe.yaml` retrains it. "
     )
     if "split_by" in training:
-        words += f"Split by {training['split_by']}: formulas of the test pairs are among those of the training. "
+        words += f"Split by {training['split_by']}: formulas of test pairs also occur among training pairs. "
     if "left_out" in training:
         words += f"{training['left_out']:,} pairs that leak validation or test pairs were left out. "
     if "stages" in training:
@@ -108,8 +108,8 @@ def _training(training: dict[str, Any], unit: str) -> str:
         return words + "Every stage keeps the weights of its best epoch.\n\n" + head + "\n".join(rows)
     best = training["best"]["validation"]
     return words + (
-        f"{training['epochs']} epochs; the weights are those of epoch {training['best']['epoch']}, with the best "
-        "score on the validation pairs (all pairs, from the unrelaxed structure): energy MAE "
+        f"Of {training['epochs']} epochs, epoch {training['best']['epoch']} has the best score on the validation pairs "
+        "and gives the weights. On all validation pairs, from the unrelaxed structure: energy MAE "
         f"{best['energy_mae']:.3f} {unit}, "
         f"volume error {best['volume_error']:.1%}, displacement {best['displacement']:.3f} A."
     )
@@ -127,7 +127,7 @@ def _tuning(metrics: dict[str, Any], unit: str) -> str:
         f"{training['minutes']:.1f} minutes; `cryslator train recipe.yaml --from {tuning['base']}` makes it again.",
         f"Replay: {' and '.join(sources)}, {replay['share']:.0%} of every batch."
         if sources
-        else "No old pairs were replayed: what the base knew of other crystals may be lost.",
+        else "No old pairs were replayed: the base's knowledge of other crystals may be lost.",
     ]
     if tuning["left_out"]:
         words.append(f"{tuning['left_out']:,} pairs that leak validation or test pairs were left out.")
@@ -169,7 +169,7 @@ def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
 def _by_class(evaluations: list[Evaluation], name: str, unit: str) -> str:
     """Return scores of a model from unrelaxed structures in each class of compound, beside the copied input."""
     head = [
-        "From the unrelaxed structure, by class of compound; in brackets the input copied:",
+        "From the unrelaxed structure, by class of compound. The copied input is in brackets:",
         "",
         f"| class | targets | MAE ({unit}) | 90 % intervals hold | volume error | displacement, median (A) | strict |",
         "|---|---|---|---|---|---|---|",
@@ -196,13 +196,13 @@ def _uncertainty(evaluation: Evaluation, name: str, unit: str) -> str:
         return ""
     inside, outside = score.mae_in_domain, score.mae_out_of_domain
     flagged = "" if inside is None or outside is None else f" (MAE {outside:.3f} against {inside:.3f} {unit})"
-    risk = ", ".join(f"{value:.3f} for the most certain {share}" for share, value in score.risk.items())
+    risk = ", ".join(f"{value:.3f} for {share}" for share, value in score.risk.items())
     return (
         "## Uncertainty\n\nFrom the unrelaxed structure, on the test targets. Fitted on the validation pairs "
         "(conformal quantiles of error over predicted size).\n\n"
-        f"- The 68 % interval holds {score.coverage_68:.1%}, the 90 % interval {score.coverage_90:.1%}; "
-        f"mean half width of the latter {score.mean_width_90:.3f} {unit}.\n"
-        f"- MAE in {unit}: {risk}.\n"
+        f"- The 68 % interval holds {score.coverage_68:.1%}, the 90 % interval {score.coverage_90:.1%}. "
+        f"The mean half width of the 90 % interval is {score.mean_width_90:.3f} {unit}.\n"
+        f"- MAE in {unit} of the most certain crystals: {risk}.\n"
         f"- Flagged as out of domain: {score.out_of_domain:.1%}{flagged}."
     )
 
@@ -211,11 +211,11 @@ def _feature_map(numbers: dict[str, Any]) -> str:
     distance = {name: numbers[f"{name}_distance"] for name in ("unrelaxed", "translated", "both_translated")}
     return (
         f"## Feature map\n\n![t-SNE of crystal features]({FEATURE_MAP})\n\n"
-        f"t-SNE of the crystal features of {numbers['targets']} test targets, drawn by `cryslator map`; lines join the "
-        "unrelaxed and the relaxed structure of one target. Mean distances in the features themselves: "
-        f"{distance['unrelaxed']:.2f} between unrelaxed and relaxed, {distance['translated']:.2f} between translated "
-        f"and relaxed, {distance['both_translated']:.2f} where the relaxed structure is translated as well, which is "
-        "where energies are read."
+        f"t-SNE of the crystal features of {numbers['targets']} test targets, drawn by `cryslator map`. Lines join the "
+        "unrelaxed and the relaxed structure of one target. Mean distances in the features themselves are "
+        f"{distance['unrelaxed']:.2f} between unrelaxed and relaxed, and {distance['translated']:.2f} between "
+        "translated and relaxed. If the relaxed structure is translated too, the distance is "
+        f"{distance['both_translated']:.2f}; energies are read there."
     )
 
 
