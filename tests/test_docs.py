@@ -128,7 +128,7 @@ def test_the_reference_has_every_key_of_the_campaign_file():
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, *(ROOT / f"{page}.md" for page in ("README", "CONTRIBUTING", "SECURITY"))], ids=name
+    "page", [*PAGES, *(ROOT / f"{page}.md" for page in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY"))], ids=name
 )
 def test_sentences_are_short(page):
     assert list(long_sentences(page.read_text())) == []
