@@ -1,12 +1,12 @@
 """Relax makers that fail until somebody fixes what they need, importable by name."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobflow import Flow, Maker, job
 
 from tests.flows.makers import PairPotentialRelaxMaker
+from tests.remote.flows import Gate
 
 
 @dataclass
@@ -24,14 +24,15 @@ class MendableRelaxMaker(PairPotentialRelaxMaker):
 
 
 @dataclass
-class SlowRelaxMaker(PairPotentialRelaxMaker):
-    """Takes its time, for each volume another one, so that there is a middle to be killed in."""
+class GatedRelaxMaker(PairPotentialRelaxMaker):
+    """Waits at a gate, all relaxations but the first, so that there is a middle to be killed in."""
 
-    name: str = "slow relax"
+    name: str = "gated relax"
+    gate: str = ""
 
     @job
     def make(self, structure, prev_dir=None):
-        time.sleep(2 + structure.volume % 3)
+        Gate(Path(self.gate)).wait()
         return PairPotentialRelaxMaker.make.original(self, structure)
 
 

@@ -5,8 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,12 @@ from jobflow_remote.jobs.data import JobInfo
 from jobflow_remote.jobs.runner import Runner
 from jobflow_remote.jobs.state import FlowState, JobState
 
+from tests.support.waiting import wait_for
 from tests.support.warm import descendants, kill, python_path
 
 NAME = "cryslator_test"
-DELAYS = ("checkout", "check_run_status", "advance_status", "refresh_limited", "update_batch", "ping_db")
+# Seconds between two looks of the runner. A look at batches starts a process, and jobs are counted as they come and go.
+DELAYS = {"checkout": 0.2, "check_run_status": 0.2, "advance_status": 0.2, "update_batch": 1, "refresh_limited": 2}
 
 
 class MongoServer:
@@ -60,16 +60,6 @@ class MongoServer:
         self.process.communicate()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
-    """Ask until the answer is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (answer := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"Not so after {seconds} s")
-        time.sleep(0.2)
-    return answer
-
-
 class RemoteProject:
     """A project with the workers ``local``, ``gpu`` and ``batch``, its files in one folder, its data in one database.
 
@@ -104,7 +94,7 @@ class RemoteProject:
             "base_dir": str(self.folder / NAME),
             "daemon_dir": str(self.daemon),
             "log_level": "info",
-            "runner": {f"delay_{name}": 0.2 for name in DELAYS} | {"delta_retry": [1, 1, 1]},
+            "runner": {f"delay_{name}": seconds for name, seconds in DELAYS.items()} | {"delta_retry": [1, 1, 1]},
             "workers": {
                 "local": worker | {"work_dir": str(self.folder / "local"), "max_jobs": 3},
                 "gpu": worker | {"work_dir": str(self.folder / "gpu"), "max_jobs": 1},

@@ -24,7 +24,8 @@ from cryslator_flows.running.remote import submit
 from cryslator_flows.running.remote.project import open_project
 from cryslator_flows.running.status import remote_status
 from tests.campaign.test_file import GOOD, write
-from tests.remote.project import NAME, wait_for
+from tests.remote.project import NAME
+from tests.support.waiting import wait_for
 from tests.support.warm import python_path
 
 pytestmark = pytest.mark.slow

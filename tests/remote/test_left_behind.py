@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
-from tests.remote.project import wait_for
 from tests.support.guard import marked
+from tests.support.waiting import wait_for
 from tests.support.warm import VARIABLE
 
 WAITS = "CRYSLATOR_TEST_WAITS"

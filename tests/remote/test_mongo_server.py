@@ -12,7 +12,8 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, OperationFailure
 
 from tests.conftest import ROOT
-from tests.remote.project import MongoServer, wait_for
+from tests.remote.project import MongoServer
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from cryslator_flows.jobs.select import SelectMaker
 from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.screening.cuts import Cuts
 from tests.flows.test_screening import SPACES, TEMPLATES
-from tests.remote.flows import add, fan_out, work
-from tests.remote.makers import SlowRelaxMaker
-from tests.remote.project import RemoteProject, wait_for
+from tests.remote.flows import Gate, add, fan_out, work
+from tests.remote.makers import GatedRelaxMaker
+from tests.remote.project import RemoteProject
+from tests.support.waiting import wait_for
 from tests.support.warm import WarmCommands, descendants, kill
 
 UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING, JobState.BATCH_RUNNING)
@@ -38,7 +39,7 @@ class Case:
     Parameters
     ----------
     make
-        Makes the flow; several of the victims should run side by side, of different lengths.
+        Makes the flow, whose victims run side by side and wait at the gate in a folder.
     victims
         Name of those jobs, a pattern.
     check
@@ -47,7 +48,7 @@ class Case:
         How long to wait for each step, on a busy machine.
     """
 
-    make: Callable[[], Flow]
+    make: Callable[[Path], Flow]
     victims: str
     check: Callable[[RemoteProject], None]
     seconds: float = 300
@@ -63,9 +64,10 @@ def check_fan_out(project: RemoteProject) -> None:
         assert client[project.database]["data"].count_documents({}) == len(outputs)
 
 
-def screening() -> Flow:
+def screening(gate: Path) -> Flow:
     """A campaign of two candidates, each relaxed from both starts, in waves of one."""
-    relax = RelaxSelectedMaker(RelaxationComparisonFlowMaker(relax_maker=SlowRelaxMaker()), wave_size=1)
+    relax_maker = GatedRelaxMaker(gate=str(gate))
+    relax = RelaxSelectedMaker(RelaxationComparisonFlowMaker(relax_maker=relax_maker), wave_size=1)
     maker = ScreeningFlowMaker(
         name="killed",
         enumerate_maker=EnumerateMaker(chunk_size=4),
@@ -90,14 +92,21 @@ def check_campaign(project: RemoteProject) -> None:
 
 
 CASES = {
-    "fan-out": Case(lambda: fan_out(3, 2.0), "work", check_fan_out),
-    "campaign": Case(screening, "slow relax*", check_campaign),
+    "fan-out": Case(lambda gate: fan_out(3, gate), "work", check_fan_out),
+    "campaign": Case(screening, "gated relax*", check_campaign),
 }
 
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Where the victims wait."""
+    (tmp_path / "gate").mkdir()
+    return Gate(tmp_path / "gate")
 
 
 def assert_nothing_lost(project: RemoteProject) -> None:
@@ -119,7 +128,7 @@ def wait_for_the_middle(project: RemoteProject, case: Case) -> None:
 
 @pytest.mark.slow
 def test_runner_in_process(jfr_project):
-    jfr_project.submit(fan_out(6, 0.5))
+    jfr_project.submit(fan_out(6))
     jfr_project.run()
     assert_nothing_lost(jfr_project)
     check_fan_out(jfr_project)
@@ -130,7 +139,7 @@ def test_runner_in_process(jfr_project):
 def test_daemon_and_batch_worker(jfr_project):
     """With the installed ``jf``; all other tests have a forked one."""
     jfr_project.start_runner("--single")
-    jfr_project.submit(fan_out(2, 0.5), worker="batch")
+    jfr_project.submit(fan_out(2), worker="batch")
     jfr_project.wait_until_finished()
     assert_nothing_lost(jfr_project)
     check_fan_out(jfr_project)
@@ -138,11 +147,12 @@ def test_daemon_and_batch_worker(jfr_project):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["campaign"], indirect=True)
-def test_runner_is_killed(jfr_project, case):
+def test_runner_is_killed(jfr_project, case, gate):
     jfr_project.start_runner()
-    jfr_project.submit(case.make())
+    jfr_project.submit(case.make(gate.folder))
     wait_for_the_middle(jfr_project, case)
     jfr_project.kill_runner()
+    gate.open()
     jfr_project.unlock()
     jfr_project.start_runner()
     jfr_project.wait_until_finished(case.seconds)
@@ -152,13 +162,15 @@ def test_runner_is_killed(jfr_project, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "worker"), [("fan-out", "batch"), ("campaign", "local")], indirect=["case"])
-def test_process_of_a_job_is_killed(jfr_project, case, worker):
+def test_process_of_a_job_is_killed(jfr_project, case, worker, gate):
+    gate.close_for_all()
     jfr_project.start_runner("--single")
-    jfr_project.submit(case.make(), worker)
+    jfr_project.submit(case.make(gate.folder), worker)
     running = (JobState.RUNNING, JobState.BATCH_RUNNING)
     job = wait_for(lambda: jfr_project.jobs(case.victims, *running), case.seconds)[-1]
     process = psutil.Process(int(job.remote.process_id))
     kill([process, *descendants(process)])
+    gate.open()
     failed = (JobState.FAILED, JobState.REMOTE_ERROR)
     wait_for(lambda: job.uuid in [each.uuid for each in jfr_project.jobs(case.victims, *failed)], case.seconds)
     assert (job.uuid, job.index) not in jfr_project.outputs()
@@ -170,11 +182,12 @@ def test_process_of_a_job_is_killed(jfr_project, case, worker):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["campaign"], indirect=True)
-def test_database_is_killed(killable_mongo, jfr_project, case):
+def test_database_is_killed(killable_mongo, jfr_project, case, gate):
     jfr_project.start_runner("--single")
-    jfr_project.submit(case.make())
+    jfr_project.submit(case.make(gate.folder))
     wait_for_the_middle(jfr_project, case)
     killable_mongo.kill()
+    gate.open()
     try:
         wait_for(lambda: "pymongo.errors" in jfr_project.log(), case.seconds)
     finally:
@@ -207,7 +220,7 @@ def complete_and_be_killed(project: RemoteProject, warm_commands: WarmCommands, 
 
 @pytest.mark.slow
 def test_runner_is_killed_before_it_makes_the_children_ready(jfr_project, warm_commands):
-    first = work(3, 0.0)
+    first = work(3)
     jfr_project.submit(Flow([first, add([first.output["number"], 1])]))
     complete_and_be_killed(jfr_project, warm_commands, "'state': 'COMPLETED'")
     with pytest.raises(AssertionError, match=r"work COMPLETED.*\n.*add WAITING"):
@@ -220,7 +233,7 @@ def test_runner_is_killed_before_it_makes_the_children_ready(jfr_project, warm_c
 
 @pytest.mark.slow
 def test_runner_is_killed_after_it_added_the_jobs_of_a_replace(jfr_project, warm_commands):
-    jfr_project.submit(fan_out(2, 0.1))
+    jfr_project.submit(fan_out(2))
     complete_and_be_killed(jfr_project, warm_commands, "'insert': 'jobs'")
     jfr_project.run()
     assert [job.name for job in jfr_project.jobs("*", JobState.REMOTE_ERROR)] == ["plan"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.remote.project import wait_for
+from tests.support.waiting import wait_for
 from tests.support.warm import descendants
 
 
@@ -51,10 +51,10 @@ def test_an_exception_is_told_and_ends_with_one(command, tmp_path):
 
 
 WAIT = """
-import signal, sys, time
+import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
 print("here", flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 
