@@ -21,6 +21,7 @@ from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.rounds import RoundOutcome
 from cryslator_flows.documents.summary import CampaignSummary
 from cryslator_flows.settings import CryslatorSettings
+from cryslator_flows.system.console import markdown_table
 from cryslator_flows.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -265,11 +266,9 @@ def _anchor(title: str) -> str:
 
 
 def _table(keys: tuple[Key, ...], head: str = "key") -> str:
-    lines = [f"| {head} | type | default | meaning |", "|---|---|---|---|"]
-    for key in keys:
-        cells = (f"`{key.name}`", key.kind, key.default, key.meaning)
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join(lines)
+    rows = ((f"`{key.name}`", key.kind, key.default, key.meaning) for key in keys)
+    escaped = ([cell.replace("|", r"\|") for cell in row] for row in rows)
+    return markdown_table([head, "type", "default", "meaning"], escaped)
 
 
 def _markdown(parts: list[Section], head: str = "key") -> str:

@@ -271,7 +271,7 @@ def test_train_from_recipe_to_model_and_again(run, tmp_path, perovskite):
 
 
 @pytest.mark.slow
-def test_reference_is_trained_evaluated_beside_the_others_ablated_and_mapped(run, tmp_path, perovskite, monkeypatch):
+def test_reference_is_trained_evaluated_beside_the_others_and_mapped(run, tmp_path, perovskite, monkeypatch):
     write_pairs(tmp_path / "pairs.jsonl", perovskite)
     small = {"width": 8, "layers": 1, "feature": 16, "channels": 2, "cell_width": 8, "cell_layers": 1,
              "position_width": 8, "position_layers": 1}  # fmt: skip
@@ -307,14 +307,6 @@ def test_reference_is_trained_evaluated_beside_the_others_ablated_and_mapped(run
     assert code == 0, err
     assert "nearest_is_own" in out
     assert "feature-map.png" in (folder / "README.md").read_text()
-
-    plan = {"note": "n", "reading": "r", "variants": [{"variant": "one"}], "fit": {"epochs": 1, "threads": 1},
-            "network": {"width": 8, "vectors": 4, "encoder_layers": 1, "translator_layers": 1}}  # fmt: skip
-    (folder / "ablations.yaml").write_text(yaml.safe_dump(plan))
-    code, out, err = run("ablate", folder / "ablations.yaml", "--data", tmp_path, "--run-dir", tmp_path / "ablations")
-    assert code == 0, err
-    assert "one: energy MAE" in out
-    assert "## Ablations" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -363,7 +355,6 @@ COMMANDS = [
     "translate",
     "evaluate",
     "train",
-    "ablate",
     "map",
     "models",
 ]

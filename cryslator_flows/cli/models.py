@@ -1,10 +1,10 @@
-"""Commands about models: ``cryslator evaluate | train | ablate | map | models``."""
+"""Commands about models: ``cryslator evaluate | train | map | models``."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,20 +23,12 @@ if TYPE_CHECKING:
     from cryslator_flows.training.reference_stages import StageProgress
     from cryslator_flows.translator.model_folder import ModelFolder
 
-    class Report(Protocol):
-        """A function that reports an epoch of a variant."""
-
-        def __call__(self, epoch: FitProgress | StageProgress, name: str = "") -> None:
-            """Report the epoch; `name` is the name of the variant."""
+    Report = Callable[[FitProgress | StageProgress], None]
 
 
 app = typer.Typer()
 
 PairsFile = Annotated[Path, typer.Argument(metavar="PAIRS.jsonl[.gz]", help="Pairs of unrelaxed and relaxed crystals.")]
-Data = Annotated[
-    Path | None,
-    typer.Option(help="Folder of relative paths in the recipe; default: the recipe's folder.", show_default=False),
-]
 
 
 @app.command()
@@ -138,7 +130,10 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Model folder; default: models/NAME.", show_default=False)
     ] = None,
-    data: Data = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of relative paths in the recipe; default: the recipe's folder.", show_default=False),
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints; default: runs/train-NAME.", show_default=False)
     ] = None,
@@ -189,37 +184,6 @@ def train(
     out.print(f"Written: {model.path}")
 
 
-@app.command()
-def ablate(
-    plan: Annotated[Path, typer.Argument(metavar="ABLATIONS.yaml", help="Variants of the recipe beside it.")],
-    data: Data = None,
-    run_dir: Annotated[Path, typer.Option(help="Folder of checkpoints.")] = Path("runs/ablations"),
-) -> None:
-    """Fit variants of a recipe with equal budgets and compare them on its test pairs.
-
-    Reads the `recipe.yaml` beside the plan, and writes `ablations.json` and a new model card there. Stop it at any
-    time: the same command continues from there.
-
-    Example: `cryslator ablate models/cryslator-oxides/ablations.yaml --data pairs/`
-    """
-    quiet()
-    from cryslator_flows.training.ablate import ablate as run_ablations
-    from cryslator_flows.training.recipe import Recipe
-    from cryslator_flows.translator.model_folder import RECIPE
-
-    recipe_file = plan.parent / RECIPE
-    recipe = Recipe.from_file(recipe_file, data)
-    with _fit_bar() as (report, *_):
-        rows = run_ablations(plan, recipe, run_dir, lambda name, progress: report(progress, name))
-    for row in rows:
-        out.print(
-            f"{row['variant']}: energy MAE {row['energy_mae']:.4f} eV/atom, volume error "
-            f"{row['volume_error']:.2%}, displacement {row['displacement']:.4f} A",
-            highlight=False,
-        )
-    _write_card(plan.parent, data)
-
-
 @app.command(name="map")
 def draw_map(
     pairs: PairsFile,
@@ -238,9 +202,11 @@ def draw_map(
     Example: `cryslator map pairs.jsonl.gz -o .`
     """
     quiet()
+    from cryslator_flows.training.card import model_card
     from cryslator_flows.training.feature_map import draw_feature_map
+    from cryslator_flows.training.recipe import Recipe
     from cryslator_flows.translator.loaded import LoadedModel
-    from cryslator_flows.translator.model_folder import find_model
+    from cryslator_flows.translator.model_folder import CARD, RECIPE, find_model
 
     found, records = find_model(model), _read_pairs(pairs)
     folder = output or found.path
@@ -249,7 +215,7 @@ def draw_map(
     for name, value in numbers.items():
         out.print(f"{name}: {value if isinstance(value, int | str) else round(value, 3)}", highlight=False)
     if output is None:
-        _write_card(folder, None)
+        write_whole(folder / CARD, model_card(folder, Recipe.from_file(folder / RECIPE).card))
     out.print(f"Written: {shown(folder / 'feature-map.png')}")
 
 
@@ -305,9 +271,9 @@ def _fit_bar() -> Iterator[tuple[Report, Callable[[float], None], Progress]]:
     with progress_bars() as progress:
         bar = progress.add_task("fit", total=100, note="preparing")
 
-        def report(epoch: FitProgress | StageProgress, name: str = "") -> None:
-            progress.console.print(f"{name}  {epoch.describe()}".strip(), highlight=False, markup=False)
-            progress.update(bar, completed=round(100 * epoch.done), note=name)
+        def report(epoch: FitProgress | StageProgress) -> None:
+            progress.console.print(epoch.describe(), highlight=False, markup=False)
+            progress.update(bar, completed=round(100 * epoch.done), note="")
 
         def report_step(done: float) -> None:
             progress.update(bar, completed=round(100 * done), note="")
@@ -329,11 +295,3 @@ def _bar_per_name(progress: Progress) -> Callable[[str, int, int], None]:
         progress.update(bars[name], completed=done)
 
     return advance
-
-
-def _write_card(folder: Path, data: Path | None) -> None:
-    from cryslator_flows.training.card import model_card
-    from cryslator_flows.training.recipe import Recipe
-    from cryslator_flows.translator.model_folder import CARD, RECIPE
-
-    write_whole(folder / CARD, model_card(folder, Recipe.from_file(folder / RECIPE, data).card))

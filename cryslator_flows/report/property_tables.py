@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from cryslator_flows.analysis.property_errors import DOS_DEPTH
 from cryslator_flows.documents.relaxations import STARTS
 from cryslator_flows.errors import DataError
-from cryslator_flows.system.console import as_text
+from cryslator_flows.report.tables import empty_table
+from cryslator_flows.system.console import as_text, markdown_table
 from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from rich.table import Table
 
     from cryslator_flows.documents.properties import PropertyComparison, PropertyErrors
     from cryslator_flows.documents.relaxations import Start
@@ -112,7 +113,7 @@ def _cells(comparisons: list[PropertyComparison]) -> list[list[str]]:
             gain = np.round(np.subtract(errors["unrelaxed"], errors["translated"]), quantity.digits + 2)
             nearer, farther = f"{np.mean(gain > 0):.0%}", f"{np.mean(gain < 0):.0%}"
         lines.append([quantity.label, str(len(next(iter(errors.values()), []))), *means, nearer, farther])
-    return [["error of", "candidates", *starts, "nearer", "farther"], *lines]
+    return [["error of", ">candidates", *(f">{start}" for start in starts), ">nearer", ">farther"], *lines]
 
 
 def _engines(comparisons: list[PropertyComparison]) -> str:
@@ -167,23 +168,18 @@ def properties_table(comparisons: list[PropertyComparison]) -> Table:
     Table
         One row for each quantity, over the candidates with known errors of all starts.
     """
-    head, *rows = _cells(comparisons)
-    table = Table(title="Mean absolute errors against the relaxed structure", title_justify="left", box=box.SIMPLE_HEAD)
-    table.pad_edge, table.collapse_padding = False, True
-    for name in head:
-        table.add_column(name, justify="left" if name == head[0] else "right", no_wrap=True)
+    header, *rows = _cells(comparisons)
+    table = empty_table("Mean absolute errors against the relaxed structure", *header)
     for row in rows:
         table.add_row(*map(as_text, row))
-    table.caption, table.caption_justify = "\n".join(_notes(comparisons)), "left"
+    table.caption = "\n".join(_notes(comparisons))
     return table
 
 
 def properties_markdown(comparisons: list[PropertyComparison]) -> str:
     """Make the table of `properties_table` in Markdown, with its notes below."""
-    head, *rows = _cells(comparisons)
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([table, " ".join(_notes(comparisons))]) + "\n"
+    header, *rows = _cells(comparisons)
+    return f"{markdown_table(header, rows)}\n\n{' '.join(_notes(comparisons))}\n"
 
 
 def plot_properties(path: Path, comparisons: list[PropertyComparison]) -> Path:

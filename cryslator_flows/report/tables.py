@@ -17,11 +17,10 @@ from cryslator_flows.analysis.savings import (
     paired_steps,
 )
 from cryslator_flows.documents.relaxations import Outcome
-from cryslator_flows.system.console import as_text
+from cryslator_flows.system.console import as_text, markdown_table
 from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from cryslator_flows.documents.relaxations import RelaxationComparison, Start
@@ -40,7 +39,7 @@ MARKERS: dict[Start, tuple[str, str, float]] = {
 ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}
 
 
-def _table(title: str, *columns: str) -> Table:
+def empty_table(title: str, *columns: str) -> Table:
     """Make an empty table; columns whose name begins with '>' are numbers."""
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
     table.pad_edge, table.collapse_padding = False, True
@@ -58,7 +57,7 @@ def _table(title: str, *columns: str) -> Table:
 def funnel_table(summary: CampaignSummary) -> Table:
     """Make a table of the number of candidates after each stage."""
     counts = summary.counts
-    table = _table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
+    table = empty_table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     reused = f"; {summary.reused} by another campaign" if summary.reused else ""
     unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
@@ -77,7 +76,7 @@ def funnel_table(summary: CampaignSummary) -> Table:
 
 def rounds_table(summary: CampaignSummary) -> Table:
     """Make a table of the relaxations and the learning of each round of active learning."""
-    table = _table(
+    table = empty_table(
         "Rounds of active learning", ">round", ">relaxed", ">converged", ">error (eV/atom)", ">pairs so far",
         ">lowest so far", "",
     )  # fmt: skip
@@ -104,7 +103,7 @@ def ends_table(summary: CampaignSummary) -> Table:
     """Make a table of the numbers of relaxations from each start by outcome."""
     names = [SHORT_OUTCOMES.get(outcome, outcome) for outcome in OUTCOMES]
     columns = ["start", *(f">{name}" for name in names), *([">guard"] if summary.guarded else [])]
-    table = _table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
+    table = empty_table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
     for start, outcomes in summary.outcomes.items():
         numbers = [outcomes.get(outcome, 0) for outcome in OUTCOMES]
         table.add_row(start, *map(str, [*numbers, summary.guarded.get(start, 0)][: len(columns) - 1]))
@@ -148,7 +147,7 @@ def _p_value(savings: Savings) -> str:
 
 def savings_table(summary: CampaignSummary) -> Table:
     """Make a table of the savings of other starts over the unrelaxed start."""
-    table = _table(
+    table = empty_table(
         f"Mean steps, unrelaxed -> other start, of pairs that reached the same minimum "
         f"({', '.join(summary.engines) or 'no engine'})",
         "steps, start", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
@@ -189,11 +188,6 @@ def savings_table(summary: CampaignSummary) -> Table:
     return table
 
 
-def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def savings_markdown(comparisons: list[RelaxationComparison], translation_seconds: float | None = None) -> str:
     """Make two tables in Markdown: savings over the unrelaxed start, and outcomes of all relaxations.
 
@@ -231,7 +225,7 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
     ]
     columns = ["steps", "start", "pairs", "mean, unrelaxed", "mean", "ratio of totals", "saving", "95 % interval", "p",
                "made slower"]  # fmt: skip
-    parts = [_markdown(columns, savings), _markdown(["start", *OUTCOMES], ends)]
+    parts = [markdown_table(columns, savings), markdown_table(["start", *OUTCOMES], ends)]
     if translation_seconds is not None:
         parts.append(_describe_translation(translation_seconds))
     parts += describe_prerelaxations(count_prerelaxations(comparisons))
@@ -273,7 +267,7 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
         columns = [">" + start.replace("_", "_\n") for start in starts]
     else:
         columns = [column for start in starts for column in (f">{start}", "ends")]
-    table = _table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
+    table = empty_table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
     # In a narrow terminal the templates shrink first; one word stays on one line.
     table.columns[1].no_wrap = False
     for item in comparisons:

@@ -1,4 +1,4 @@
-"""Consoles, progress bars and help texts that all commands share."""
+"""Consoles, progress bars, help texts and tables that all commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.progress import Progress, Task
 
@@ -31,6 +31,20 @@ def visible(text: str) -> str:
 def as_text(text: str) -> Text:
     """Return a text that any console shows unchanged."""
     return Text(visible(text))
+
+
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown; columns whose name begins with '>' are numbers, which stand to the right.
+
+    >>> print(markdown_table(["start", ">pairs"], [["translated", "12"]]))
+    | start | pairs |
+    |---|---:|
+    | translated | 12 |
+    """
+    header = list(header)
+    marks = "".join("---:|" if name.startswith(">") else "---|" for name in header)
+    names, *lines = (f"| {' | '.join(cells)} |" for cells in ([name.removeprefix(">") for name in header], *rows))
+    return "\n".join([names, f"|{marks}", *lines])
 
 
 class PlainConsole(Console):

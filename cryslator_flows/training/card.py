@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cryslator_flows.errors import ModelError
+from cryslator_flows.system.console import markdown_table
 from cryslator_flows.training.curve import CURVE
 from cryslator_flows.training.evaluate import CLASSES, Evaluation
 from cryslator_flows.translator.model_folder import (
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
 
     from cryslator_flows.training.recipe import CardText
 
-ABLATIONS = "ablations.json"
-
 
 def model_card(folder: Path, text: CardText) -> str:
-    """Return the card of a model from ``metrics.json`` and, if present, its ablations and its feature map.
+    """Return the card of a model from ``metrics.json`` and, if present, its feature map.
 
     Parameters
     ----------
@@ -87,8 +86,6 @@ def model_card(folder: Path, text: CardText) -> str:
         parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations]
     if (folder / FEATURE_NUMBERS).is_file():
         parts.append(_feature_map(json.loads((folder / FEATURE_NUMBERS).read_text())))
-    if (folder / ABLATIONS).is_file():
-        parts.append(_ablations(json.loads((folder / ABLATIONS).read_text())))
     parts += [f"## Limits\n\n{text.limits.strip()}", f"## Licence\n\n{text.licence.strip()}"]
     return "\n\n".join(parts) + "\n"
 
@@ -103,9 +100,11 @@ def _training(training: dict[str, Any], unit: str) -> str:
     if "left_out" in training:
         words += f"{training['left_out']:,} pairs that leak validation or test pairs were left out. "
     if "stages" in training:
-        head = "| stage | epochs | minutes | best error on the validation pairs |\n|---|---|---|---|\n"
-        rows = [f"| {r['stage']} | {r['epochs']} | {r['minutes']} | {r['best']:.4f} |" for r in training["stages"]]
-        return words + "Every stage keeps the weights of its best epoch.\n\n" + head + "\n".join(rows)
+        table = markdown_table(
+            ["stage", "epochs", "minutes", "best error on the validation pairs"],
+            ([r["stage"], f"{r['epochs']}", f"{r['minutes']}", f"{r['best']:.4f}"] for r in training["stages"]),
+        )
+        return f"{words}Every stage keeps the weights of its best epoch.\n\n{table}"
     best = training["best"]["validation"]
     return words + (
         f"Of {training['epochs']} epochs, epoch {training['best']['epoch']} has the best score on the validation pairs "
@@ -147,12 +146,8 @@ def _tuning(metrics: dict[str, Any], unit: str) -> str:
 
 
 def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
-    head = [
-        f"**{evaluation.chemistry}**: {evaluation.n_targets} targets, {evaluation.n_energies} with a known {what}.",
-        "",
-        f"| input | method | MAE ({unit}) | volume error | displacement (A) | loose | strict | symmetry kept |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    header = ["input", "method", f"MAE ({unit})", "volume error", "displacement (A)", "loose", "strict",
+              "symmetry kept"]  # fmt: skip
     rows = []
     for score in evaluation.scores:
         cells = [score.input, score.method, "" if score.energy_mae is None else f"{score.energy_mae:.3f}"]
@@ -162,18 +157,15 @@ def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
         else:
             shares = (row.loose_match, row.strict_match, row.symmetry_kept)
             cells += [f"{row.volume_error:.2%}", f"{row.displacement:.3f}", *(f"{share:.1%}" for share in shares)]
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(head + rows)
+        rows.append(cells)
+    words = f"{evaluation.n_targets} targets, {evaluation.n_energies} with a known {what}."
+    return f"**{evaluation.chemistry}**: {words}\n\n{markdown_table(header, rows)}"
 
 
 def _by_class(evaluations: list[Evaluation], name: str, unit: str) -> str:
     """Return scores of a model from unrelaxed structures in each class of compound, beside the copied input."""
-    head = [
-        "From the unrelaxed structure, by class of compound. The copied input is in brackets:",
-        "",
-        f"| class | targets | MAE ({unit}) | 90 % intervals hold | volume error | displacement, median (A) | strict |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    header = ["class", "targets", f"MAE ({unit})", "90 % intervals hold", "volume error", "displacement, median (A)",
+              "strict"]  # fmt: skip
     rows = []
     for evaluation in evaluations:
         score, copied = evaluation.score(name), evaluation.score("input copied").structure
@@ -182,12 +174,17 @@ def _by_class(evaluations: list[Evaluation], name: str, unit: str) -> str:
         assert copied is not None
         known = f"{score.energy_mae:.3f}" if score.energy_mae is not None else ""
         held = "" if score.uncertainty is None else f"{score.uncertainty.coverage_90:.1%}"
-        rows.append(
-            f"| {evaluation.chemistry} | {evaluation.n_targets} | {known} | {held} | {own.volume_error:.2%} "
-            f"({copied.volume_error:.1%}) | {own.displacement_median:.3f} ({copied.displacement_median:.3f}) | "
-            f"{own.strict_match:.1%} ({copied.strict_match:.1%}) |"
-        )
-    return "\n".join(head + rows)
+        rows.append([
+            evaluation.chemistry,
+            str(evaluation.n_targets),
+            known,
+            held,
+            f"{own.volume_error:.2%} ({copied.volume_error:.1%})",
+            f"{own.displacement_median:.3f} ({copied.displacement_median:.3f})",
+            f"{own.strict_match:.1%} ({copied.strict_match:.1%})",
+        ])  # fmt: skip
+    words = "From the unrelaxed structure, by class of compound. The copied input is in brackets:"
+    return f"{words}\n\n{markdown_table(header, rows)}"
 
 
 def _uncertainty(evaluation: Evaluation, name: str, unit: str) -> str:
@@ -217,20 +214,3 @@ def _feature_map(numbers: dict[str, Any]) -> str:
         "translated and relaxed. If the relaxed structure is translated too, the distance is "
         f"{distance['both_translated']:.2f}; energies are read there."
     )
-
-
-def _ablations(result: dict[str, Any]) -> str:
-    head = [
-        "## Ablations",
-        "",
-        result["note"].strip(),
-        "",
-        "| variant | epochs | energy MAE (eV/atom) | volume error | displacement (A) | relaxed: volume | relaxed: A |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    rows = [
-        f"| {row['variant']} | {row['epochs']} | {row['energy_mae']:.3f} | {row['volume_error']:.2%} | "
-        f"{row['displacement']:.3f} | {row['relaxed_volume']:.2%} | {row['relaxed_displacement']:.3f} |"
-        for row in result["rows"]
-    ]
-    return "\n".join([*head, *rows, "", result["reading"].strip()])

@@ -104,15 +104,14 @@ def check_recipe(path: Path, there: dict[str, Any], here: dict[str, Any]) -> Non
     path : Path
         The checkpoint.
     there, here : dict
-        Settings and digests of the checkpoint, and of the training that reads it. Older checkpoints lack ``pairs``.
+        Settings and digests of the checkpoint, and of the training that reads it. Only settings of the latter count.
 
     Raises
     ------
     DataError
         The checkpoint belongs to another recipe or to other data. The message names the first difference.
     """
-    known = {key: value for key, value in json.loads(json.dumps(here)).items() if key in there or key != "pairs"}
-    if differs := _unlike(there, known):
+    if differs := _unlike(there, json.loads(json.dumps(here))):
         raise DataError(
             f"{path}: checkpoint of another recipe ({differs}); restore the recipe, or remove the checkpoint to restart"
         )
@@ -121,12 +120,11 @@ def check_recipe(path: Path, there: dict[str, Any], here: dict[str, Any]) -> Non
 def _unlike(there: Any, here: Any, name: str = "") -> str | None:
     """Return the first setting in which two recipes differ; None if none does."""
     if isinstance(there, dict) and isinstance(here, dict):
-        found = (_unlike(there.get(key), here.get(key), f"{name}.{key}".lstrip(".")) for key in {**here, **there})
+        found = (_unlike(there.get(key), value, f"{name}.{key}".lstrip(".")) for key, value in here.items())
         return next(filter(None, found), None)
     if there == here:
         return None
-    data = {"data": "other training data", "pairs": "other training or validation pairs"}
-    return data.get(name, f"{name}: {there} there, {here} here")
+    return "other training or validation pairs" if name == "pairs" else f"{name}: {there} there, {here} here"
 
 
 def moments_to_arrays(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Any]:
@@ -137,6 +135,20 @@ def moments_to_arrays(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
     }
 
 
-def restore_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]]) -> None:
-    """Restore the state of an optimiser from the arrays of `moments_to_arrays`."""
+def by_prefix(arrays: dict[str, NDArray[Any]]) -> dict[str, dict[str, Tensor]]:
+    """Return arrays named ``prefix/name`` as tensors, by prefix and name."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, array in arrays.items():
+        prefix, _, rest = name.partition("/")
+        if rest:
+            groups.setdefault(prefix, {})[rest] = torch.from_numpy(array)
+    return groups
+
+
+def restore_moments(optimizer: torch.optim.Optimizer, arrays: dict[str, Tensor]) -> None:
+    """Restore the state of an optimiser from the arrays of `moments_to_arrays`, without their prefix."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in arrays.items():
+        index, _, key = name.partition("/")
+        moments.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

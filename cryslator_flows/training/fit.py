@@ -7,7 +7,6 @@ same function and then writes the model folder.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import sys
 import time
@@ -22,8 +21,8 @@ from torch import Tensor, nn
 
 from cryslator_flows.errors import CryslatorError, DataError
 from cryslator_flows.system.whole_files import write_whole
-from cryslator_flows.training.adversary import Adversary
 from cryslator_flows.training.checkpoint import (
+    by_prefix,
     check_recipe,
     damaged_checkpoint,
     moments_to_arrays,
@@ -57,9 +56,6 @@ class Fit:
         self.device = device
         self.pairs, self.validation = from_arrays(arrays, "train"), from_arrays(arrays, "val")
         self.relaxed = from_arrays(arrays, "relaxed")
-        if config.pairs is not None:
-            share = config.pairs / len(self.pairs)
-            self.pairs, self.relaxed = (thin(part, share, config.seed) for part in (self.pairs, self.relaxed))
         self.scales = measure_scales(self.pairs)
         tables = (arrays[f"elements/{name}"] for name in ("table", "radii", "volumes"))
         self.network = Network(network, *tables).to(device)
@@ -70,7 +66,6 @@ class Fit:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.adversary = Adversary(network.width, config.learning_rate, device) if config.weights.adversarial else None
         self.step = 0
         self.epoch = 0
         self.batch = 0  # steps done in this epoch
@@ -96,17 +91,12 @@ class Fit:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Identity of a checkpoint: settings, and digests of the data."""
-        return {"network": asdict(self.network.config), "fit": asdict(self.config), **self._digests}
+        """Identity of a checkpoint: settings, and digest of training and validation data."""
+        return {"network": asdict(self.network.config), "fit": asdict(self.config), "pairs": self._digest}
 
     @cached_property
-    def _digests(self) -> dict[str, str]:
-        """Digest of some columns of the training data, and digest of all columns of training and validation data."""
-        some = hashlib.sha256()
-        for part in (self.pairs, self.relaxed):
-            for column in (part.n_atoms, part.numbers, part.energy, part.relaxed_lattices):
-                some.update(column.contiguous().numpy().tobytes())
-        return {"data": some.hexdigest(), "pairs": digest(self.pairs, self.relaxed, self.validation)}
+    def _digest(self) -> str:
+        return digest(self.pairs, self.relaxed, self.validation)
 
     def run_epoch(
         self, report_step: Callable[[float], None] | None = None, keep: Callable[[], None] | None = None
@@ -134,10 +124,7 @@ class Fit:
             batch, denoise = self.compose(rows, generator)
             inputs = config.augmentation.draw(batch, denoise, generator).to(self.device)
             pairs = batch.to(self.device)
-            terms, prediction, goal = loss_terms(self.network, self.average, inputs, pairs, self.scales)
-            if self.adversary is not None:
-                self.adversary.learn(prediction, goal)
-                terms["adversarial"] = self.adversary.deceive(prediction)
+            terms = loss_terms(self.network, self.average, inputs, pairs, self.scales)
             total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
             self._update(total)
             for name, term in {**terms, "total": total}.items():
@@ -213,10 +200,6 @@ class Fit:
             arrays |= {f"{prefix}/{name}": value.cpu().numpy() for name, value in module.state_dict().items()}
         arrays |= {f"best/{name}": value.cpu().numpy() for name, value in self.best_weights.items()}
         arrays |= moments_to_arrays(self.optimizer, "optimizer")
-        if self.adversary is not None:
-            weights = self.adversary.network.state_dict()
-            arrays |= {f"adversary/{name}": value.cpu().numpy() for name, value in weights.items()}
-            arrays |= moments_to_arrays(self.adversary.optimizer, "adversary_optimizer")
         state = {
             "step": self.step,
             "epoch": self.epoch,
@@ -251,22 +234,11 @@ class Fit:
         state = json.loads(str(arrays["state"]))
         check_recipe(path, state["recipe"], self.recipe)
         self.drawn = torch.from_numpy(arrays["drawn"])
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "adversary": {}}
-        moments: dict[str, dict[int, dict[str, Tensor]]] = {"optimizer": {}, "adversary_optimizer": {}}
-        for name, array in arrays.items():
-            group, _, rest = name.partition("/")
-            if group in parts:
-                parts[group][rest] = torch.from_numpy(array)
-            elif group in moments:
-                index, _, key = rest.partition("/")
-                moments[group].setdefault(int(index), {})[key] = torch.from_numpy(array)
+        parts = by_prefix(arrays)
         self.network.load_state_dict(parts["network"])
         self.average.load_state_dict(parts["average"])
         self.best_weights = parts["best"]
-        restore_moments(self.optimizer, moments["optimizer"])
-        if self.adversary is not None:
-            self.adversary.network.load_state_dict(parts["adversary"])
-            restore_moments(self.adversary.optimizer, moments["adversary_optimizer"])
+        restore_moments(self.optimizer, parts.get("optimizer", {}))
         self.step, self.epoch = state["step"], state["epoch"]
         self.batch, self.sums = state["batch"], state["sums"]
         self.seconds, self.best = state["seconds"], state["best"]

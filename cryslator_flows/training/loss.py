@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from cryslator_flows.training.tensors import Pairs
-from cryslator_flows.translator.geometry import cartesian_shift_between, shift_between, strain_between
+from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
-from cryslator_flows.translator.network import Network, Prediction, apply, mean_per_crystal
+from cryslator_flows.translator.network import Network, apply, mean_per_crystal
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,6 @@ class LossWeights:
         Bond lengths in the relaxed crystal.
     feature : float
         Difference between translated features and features of the relaxed crystal.
-    adversarial : float
-        Least-squares loss of a discriminator between translated features and features of relaxed crystals.
     """
 
     energy: float = 1.0
@@ -40,7 +38,6 @@ class LossWeights:
     shift: float = 1.0
     distance: float = 0.5
     feature: float = 0.2
-    adversarial: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,12 +63,8 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp(min=1e-12)
 
 
-def loss_terms(
-    network: Network, teacher: Network, inputs: Crystals, pairs: Pairs, scales: Scales
-) -> tuple[dict[str, Tensor], Prediction, Tensor]:
-    """Return all terms of the loss of one batch except the adversarial one.
-
-    Structural terms are divided by their scales.
+def loss_terms(network: Network, teacher: Network, inputs: Crystals, pairs: Pairs, scales: Scales) -> dict[str, Tensor]:
+    """Return all terms of the loss of one batch by name. Structural terms are divided by their scales.
 
     Parameters
     ----------
@@ -83,16 +76,11 @@ def loss_terms(
         Pairs of the inputs.
     scales : Scales
         Output of `measure_scales`.
-
-    Returns
-    -------
-    dict, Prediction, Tensor
-        Terms by name, their prediction, and the relaxed crystals' features by the teacher, [orbits, F].
     """
     relaxed = pairs.relaxed
     prediction = network(inputs)
     strain = strain_between(inputs.lattices, relaxed.lattices)
-    shift = (cartesian_shift_between if prediction.cartesian else shift_between)(inputs, relaxed)
+    shift = shift_between(inputs, relaxed)
     true = apply(replace(prediction, strain=strain, shift=shift), inputs)
     with torch.no_grad():
         edges = teacher.find_edges(true)
@@ -114,7 +102,7 @@ def loss_terms(
     known = ~pairs.energy.isnan()
     scale = prediction.energy_scale[known]
     likelihood = (prediction.energy - pairs.energy)[known].abs() / scale + scale.log()
-    terms = {
+    return {
         "energy": likelihood.mean() if known.any() else prediction.energy.sum() * 0,
         "volume": weighted_mean((trace(prediction.strain) - trace(strain)).abs(), settled) / (3 * scales.strain),
         "shape": weighted_mean(deviator(prediction.strain - strain).abs().sum((1, 2)), settled) / (3 * scales.strain),
@@ -122,4 +110,3 @@ def loss_terms(
         "distance": weighted_mean((lengths - bonds).abs(), here[orbits.of[edges.receivers]]) / scales.shift,
         "feature": weighted_mean(unlike, here),
     }
-    return terms, prediction, goal

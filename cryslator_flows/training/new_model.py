@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Files of one training. Other files in the folder, such as a plan of ablations, are kept.
+# Files of one training. Other files in the folder are kept.
 OWN_FILES = {*MODEL_FILES, METRICS, CARD, RECIPE, CURVE, FEATURE_MAP, FEATURE_NUMBERS}
 
 

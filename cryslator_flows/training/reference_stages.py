@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.training.checkpoint import (
+    by_prefix,
     check_recipe,
     damaged_checkpoint,
     moments_to_arrays,
@@ -165,8 +166,7 @@ class TrainingStage(ABC):
     def _restore(self, path: Path, recipe: dict[str, Any]) -> None:
         arrays = read_arrays(path)
         try:
-            if "recipe" in arrays:  # older checkpoints have none
-                check_recipe(path, json.loads(str(arrays["recipe"])), recipe)
+            check_recipe(path, json.loads(str(arrays["recipe"])), recipe)
             self._take_up(arrays)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             if isinstance(error, DataError):
@@ -175,20 +175,12 @@ class TrainingStage(ABC):
 
     def _take_up(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.epoch, self.seconds, self.best = json.loads(str(arrays["state"]))
-        groups: dict[str, dict[str, Tensor]] = {}
-        for name, array in arrays.items():
-            group, _, rest = name.partition("/")
-            if rest:
-                groups.setdefault(group, {})[rest] = torch.from_numpy(array)
+        groups = by_prefix(arrays)
         self.module.load_state_dict(groups["module"])
         self.extra.load_state_dict(groups.get("extra", {}))
         self.best_weights = groups["best"]
         for index, optimizer in enumerate(self.optimizers):
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in groups.get(f"optimizer{index}", {}).items():
-                row, _, key = name.partition("/")
-                moments.setdefault(int(row), {})[key] = value
-            restore_moments(optimizer, moments)
+            restore_moments(optimizer, groups.get(f"optimizer{index}", {}))
 
 
 class EnergyStage(TrainingStage):

@@ -152,11 +152,6 @@ def read_training(recipe: Recipe) -> tuple[Split, int]:
     return replace(parts, train=train), left_out
 
 
-def read_test(recipe: Recipe) -> list[PairRecord]:
-    """Return the test pairs of a recipe; empty if it has none."""
-    return read_split(recipe).test if recipe.pairs is not None else read_part(recipe.test, "test")
-
-
 def read_tests(recipe: Recipe) -> dict[str, list[PairRecord]]:
     """Return the test pairs of each file of a recipe, by file name without suffixes."""
     if recipe.pairs is not None:

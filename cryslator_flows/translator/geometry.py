@@ -29,7 +29,7 @@ def strain_between(start: Tensor, end: Tensor) -> Tensor:
 
 
 def shift_between(start: Crystals, end: Crystals) -> Tensor:
-    """Return displacements from one crystal to another in the frame of the first, drift removed.
+    """Return displacements to the nearest images in the frame of the first crystal, drift removed before and after.
 
     The twin of `cryslator_flows.crystals.displacement.displacements`, for batches.
 
@@ -39,25 +39,6 @@ def shift_between(start: Crystals, end: Crystals) -> Tensor:
         Displacements of zero mean, [atoms, 3] in angstrom.
     """
     owner = start.owner
-    return torch.einsum("ai,aij->aj", _fractional_shift(start, end, owner), start.lattices[owner])
-
-
-def cartesian_shift_between(start: Crystals, end: Crystals) -> Tensor:
-    """Return differences of Cartesian positions, strain included, drift removed, [atoms, 3] in angstrom.
-
-    The end is rotated so that its cell is the start's cell, strained without rotation.
-    """
-    strain = strain_between(start.lattices, end.lattices)
-    lattices = start.lattices @ torch.linalg.matrix_exp(strain)
-    owner = start.owner
-    frac = start.frac + _fractional_shift(start, end, owner)
-    shift = torch.einsum("ai,aij->aj", frac, lattices[owner])
-    shift = shift - torch.einsum("ai,aij->aj", start.frac, start.lattices[owner])
-    return _without_mean(shift, start, owner)
-
-
-def _fractional_shift(start: Crystals, end: Crystals, owner: Tensor) -> Tensor:
-    """Return fractional displacements to the nearest images, drift removed before and after, [atoms, 3]."""
     change = end.frac - start.frac
     with torch.no_grad():  # the final subtraction of the mean also removes this part of the drift from the gradient
         angle = 2 * torch.pi * change
@@ -65,10 +46,7 @@ def _fractional_shift(start: Crystals, end: Crystals, owner: Tensor) -> Tensor:
         sine, cosine = around.new_zeros(len(start.n_atoms), 6).index_add_(0, owner, around).chunk(2, dim=1)
         drift = torch.atan2(sine, cosine) / (2 * torch.pi)  # circular mean, [crystals, 3]
     change = change - drift[owner]
-    return _without_mean(change - change.round(), start, owner)
-
-
-def _without_mean(values: Tensor, crystals: Crystals, owner: Tensor) -> Tensor:
-    """Return the values of atoms minus the mean of their crystal, [atoms, 3]."""
-    total = values.new_zeros(len(crystals.n_atoms), 3).index_add_(0, owner, values)
-    return values - (total / crystals.n_atoms[:, None])[owner]
+    change = change - change.round()
+    total = change.new_zeros(len(start.n_atoms), 3).index_add_(0, owner, change)
+    change = change - (total / start.n_atoms[:, None])[owner]
+    return torch.einsum("ai,aij->aj", change, start.lattices[owner])

@@ -54,7 +54,9 @@ NetworkNumbers = dict[str, bool | int | float]
 
 
 def check_network(numbers: NetworkNumbers) -> NetworkNumbers:
-    """Return the arguments of a network if all lie within `LIMITS`.
+    """Return the arguments of a network if all lie within `LIMITS`, without options that are off.
+
+    Models of version 0.1 name such an option, which is gone.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def check_network(numbers: NetworkNumbers) -> NetworkNumbers:
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
                 what = "number" if name == "cutoff" else "whole number"
                 raise ValueError(f"network.{name}: {value!r} is not a {what} from {least} to {most}")
-    return numbers
+    return {name: value for name, value in numbers.items() if value is not False}
 
 
 class ModelConfig(StrictModel):

@@ -40,9 +40,6 @@ class NetworkConfig:
         Columns of the element table.
     passes : int
         Number of translations of a crystal, each from the result of the last pass.
-    cartesian : bool
-        Displacements are differences of Cartesian positions, which include the strain. For comparison only:
-        such a displacement depends on the origin, which an equivariant network cannot know.
     """
 
     width: int = 128
@@ -54,7 +51,6 @@ class NetworkConfig:
     radial: int = 16
     element_properties: int = 7
     passes: int = 1
-    cartesian: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,8 +69,6 @@ class Prediction:
         Displacements in the frame of the input, mean zero in each crystal, [atoms, 3] in angstrom.
     encoded, translated : Tensor
         Scalar features of each orbit of equivalent atoms before and after the translation, [orbits, width].
-    cartesian : bool
-        True if `shift` is the difference of Cartesian positions, see `NetworkConfig`.
     """
 
     energy: Tensor
@@ -83,7 +77,6 @@ class Prediction:
     shift: Tensor
     encoded: Tensor
     translated: Tensor
-    cartesian: bool = False
 
 
 def mean_per_crystal(values: Tensor, crystals: Crystals) -> Tensor:
@@ -289,7 +282,6 @@ class Network(nn.Module):
             shift=self._shift(translated, v, around),
             encoded=encoded,
             translated=translated,
-            cartesian=self.config.cartesian,
         )
 
     def translate(self, crystals: Crystals) -> Prediction:
@@ -347,8 +339,6 @@ class Network(nn.Module):
 def apply(prediction: Prediction, crystals: Crystals) -> Crystals:
     """Return the translated geometry: L = L_u exp(H) and f = f_u + shift L_u^-1.
 
-    If shifts are Cartesian, the positions are x = x_u + shift.
-
     Parameters
     ----------
     prediction : Prediction
@@ -362,11 +352,5 @@ def apply(prediction: Prediction, crystals: Crystals) -> Crystals:
         The translated crystals, with the same atoms in the same order.
     """
     lattices = crystals.lattices @ torch.linalg.matrix_exp(prediction.strain)
-    old, new = crystals.lattices[crystals.owner], lattices[crystals.owner]
-    frac = crystals.frac
-    if prediction.cartesian:
-        position = torch.einsum("ai,aij->aj", frac, old) + prediction.shift
-        frac = torch.einsum("ai,aij->aj", position, torch.linalg.inv(new))
-    else:
-        frac = frac + torch.einsum("ai,aij->aj", prediction.shift, torch.linalg.inv(old))
-    return replace(crystals, lattices=lattices, frac=frac)
+    shift = torch.einsum("ai,aij->aj", prediction.shift, torch.linalg.inv(crystals.lattices)[crystals.owner])
+    return replace(crystals, lattices=lattices, frac=crystals.frac + shift)

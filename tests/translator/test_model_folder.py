@@ -142,14 +142,14 @@ def test_a_kill_while_a_model_is_written_leaves_the_old_one(tmp_path):
     folder = tmp_path / "mine"
     build(folder, b"old")
     (folder / "feature-map.json").write_bytes(b"old")
-    (folder / "ablations.yaml").write_bytes(b"plan")
+    (folder / "notes.md").write_bytes(b"own")
     before = content(folder)
     killed(lambda: build(folder, before_swap=die))
     assert content(folder) == before
     assert [*list_models()] == [name for name in list_models() if not name.startswith(".")]
     build(folder)
     # What was drawn of the old weights is gone, and what users wrote is there.
-    assert content(folder) == dict.fromkeys((*MODEL_FILES, RECIPE), b"new") | {"ablations.yaml": b"plan"}
+    assert content(folder) == dict.fromkeys((*MODEL_FILES, RECIPE), b"new") | {"notes.md": b"own"}
     assert [*tmp_path.iterdir()] == [folder]
 
 

@@ -24,6 +24,7 @@ from cryslator_flows.documents.candidates import EnumerationCounts, TranslationS
 from cryslator_flows.documents.relaxations import Ending, Relaxation, RelaxationComparison, RelaxationCost
 from cryslator_flows.jobs.summarize import summarize
 from cryslator_flows.report.tables import plot_savings, savings_markdown
+from cryslator_flows.system.console import markdown_table
 
 # Candidates whose formula occurs, in whatever crystal, among the training pairs of cryslator-oxides.
 TRAINED = {"LiTaO3", "Mg(GaO2)2", "MgGeO3", "NaNbO3", "TiCdO3", "TiPbO3", "YVO4", "ZnSnO3"}
@@ -140,7 +141,7 @@ def reading_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
 
 def candidates_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Every run: ionic and electronic steps, and how it ended."""
-    lines = ["| candidate | template | k-points | unrelaxed | translated | mlip |", "|---|---|---|---|---|---|"]
+    lines = []
     for runs in rows.values():
         cells = []
         for run in runs:
@@ -155,8 +156,8 @@ def candidates_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
                 f"{steps}{', ' if ends else ''}{ends}{difference}{'' if run['converged'] else ' (not converged)'}"
             )
         template = runs[0]["template_id"].split(":")[0].removesuffix(".vasp")
-        lines.append(f"| {runs[0]['formula']} | {template} | {runs[0]['n_kpoints']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([runs[0]["formula"], template, str(runs[0]["n_kpoints"]), *cells])
+    return markdown_table(["candidate", "template", "k-points", "unrelaxed", "translated", "mlip"], lines)
 
 
 def results_markdown(rows: dict[str, list[dict[str, Any]]], missing: list[str]) -> str:

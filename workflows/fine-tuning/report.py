@@ -16,6 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from cryslator_flows.system.console import markdown_table
 from cryslator_flows.training.recipe import Recipe
 
 HERE = Path(__file__).parent
@@ -56,27 +57,28 @@ def cells(row: Row, part: str) -> list[str]:
 
 def table(rows: list[Row], part: str) -> str:
     """Scores of every model on one test."""
-    names = "pairs", "replay", "seed", "energy MAE (eV/atom)", "volume error", "displacement (A)", "strict match"
-    lines = ["| " + " | ".join([*names, "in the 90 % interval"]) + " |", "|" + "---|" * 8]
+    header = ["pairs", "replay", "seed", "energy MAE (eV/atom)", "volume error", "displacement (A)", "strict match",
+              "in the 90 % interval"]  # fmt: skip
+    lines = []
     for row in sorted(rows, key=lambda row: (row["pairs"], not row.get("replay", True), row.get("seed", 0))):
         head = ["0, the base", "", ""]
         if row["pairs"]:
             head = [str(row["pairs"]), "yes" if row["replay"] else "no", str(row["seed"])]
-        lines.append("| " + " | ".join([*head, *cells(row, part)]) + " |")
-    return "\n".join(lines)
+        lines.append([*head, *cells(row, part)])
+    return markdown_table(header, lines)
 
 
 def draws(rows: list[Row]) -> str:
     """Return what was trained on in every fit."""
-    lines = ["| pairs | seed | trained on | selected on | best epoch of all | minutes |", "|---|---|---|---|---|---|"]
+    lines = []
     for row in sorted(rows, key=lambda row: (row["pairs"], row.get("seed", 0), not row.get("replay", True))):
         if row["pairs"]:
             drawn = row["drawn"]
             parts = [f"{drawn[f'{part}_pairs']} of {drawn[f'{part}_formulas']} formulas" for part in ("train", "val")]
             fit = f"{row['best_epoch']} of {row['epochs']}", f"{row['minutes']:.1f}"
             pairs = f"{row['pairs']}{'' if row['replay'] else ', no replay'}"
-            lines.append("| " + " | ".join([pairs, str(row["seed"]), *parts, *fit]) + " |")
-    return "\n".join(lines)
+            lines.append([pairs, str(row["seed"]), *parts, *fit])
+    return markdown_table(["pairs", "seed", "trained on", "selected on", "best epoch of all", "minutes"], lines)
 
 
 def changes(rows: list[Row]) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from cryslator_flows.system.console import markdown_table
+
 Row = dict[str, Any]
 
 
@@ -55,11 +57,6 @@ def cells(method: str, rows: list[Row]) -> list[str]:
     ]
 
 
-def table(header: list[str], lines: list[list[str]]) -> str:
-    """Return a table in Markdown."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
-
-
 def comparison(rows: list[Row]) -> str:
     """Return the section on the potentials."""
     methods = complete(rows)
@@ -75,7 +72,7 @@ crystal; the truth is the relaxed crystal of DFT. All potentials relax with BFGS
 in 500 steps at most. Seconds are process time on one thread; loading the model comes on top in each job of atomate2.
 The interval is Wilson's.
 
-{table(header, [cells(method, found) for method, found in methods.items()])}
+{markdown_table(header, [cells(method, found) for method, found in methods.items()])}
 
 A match is a strict match of StructureMatcher (0.05/0.1/2, not scaled), as in the scores of the models. `grow.py` takes
 the potential with the most matches a second.
@@ -107,9 +104,9 @@ def growth(counts: dict[str, dict[str, Any]]) -> str:
 
 At lowest priority, beside other work.
 
-{table(header, lines)}
+{markdown_table(header, lines)}
 
-{table(["reason for no pair", "candidates"], reasons)}
+{markdown_table(["reason for no pair", "candidates"], reasons)}
 """
 
 

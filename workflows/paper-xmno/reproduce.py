@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryslator_flows.errors import CryslatorError, DataError
-from cryslator_flows.system.console import err, progress_bars, quiet
+from cryslator_flows.system.console import err, markdown_table, progress_bars, quiet
 from cryslator_flows.training.evaluate import INPUTS, Evaluation, Input
 from cryslator_flows.training.recipe import Recipe
 from cryslator_flows.training.train import train
@@ -89,14 +89,7 @@ def results(models: list[Path]) -> str:
     evaluations = [Evaluation.model_validate(json.loads((model / METRICS).read_text())["test"][0]) for model in models]
     scores = {(score.method, score.input): score for evaluation in evaluations for score in evaluation.scores}
     counts = f"{evaluations[0].n_targets} test crystals, {evaluations[0].n_energies} with a formation energy."
-    lines = [
-        "# The paper's X-Mn-O pairs",
-        "",
-        f"{counts} Match: StructureMatcher with 0.2/0.3/5, scaled, as in the paper.",
-        "",
-        "| input | method | MAE (eV/atom) | in the paper | match | in the paper |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for kind in INPUTS:
         for method in dict.fromkeys(method for method, _ in scores):
             score = scores[method, kind]
@@ -109,10 +102,12 @@ def results(models: list[Path]) -> str:
                 cells[2] = f"{score.structure.loose_match:.1%}"
                 if method == PAPER:
                     cells[3] = MATCH[method, kind]
-            lines.append(f"| {' | '.join((kind, method, *cells))} |")
+            rows.append([kind, method, *cells])
     versions = {name: version for evaluation in evaluations for name, version in evaluation.models.items()}
-    lines += ["", "Models: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."]
-    return "\n".join(lines) + "\n"
+    table = markdown_table(["input", "method", "MAE (eV/atom)", "in the paper", "match", "in the paper"], rows)
+    models = ", ".join(f"{name} {version}" for name, version in versions.items())
+    words = f"{counts} Match: StructureMatcher with 0.2/0.3/5, scaled, as in the paper."
+    return f"# The paper's X-Mn-O pairs\n\n{words}\n\n{table}\n\nModels: {models}.\n"
 
 
 def main(data: Path, recipes: Path) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cryslator_flows.system.console import markdown_table
+
 HERE = Path(__file__).parent
 SOUGHT = (5, 10, 20)
 SHOWN = 10
@@ -50,11 +52,6 @@ def recall(sought: list[int], order: list[int], pool: int) -> Curve:
     """Share of the sought that is found after 0, 1, 2, ... relaxations, [pool + 1]."""
     where = np.array([order[index] for index in sought])
     return np.array([(where <= spent).mean() for spent in range(pool + 1)])
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a table in Markdown."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -129,24 +126,24 @@ Written by `report.py` from `results.jsonl` and `rounds.jsonl`. What was asked, 
 
 Rounds: the mean over the seeds of the fine-tuning, and each seed. Random: the expectation.
 
-{table(["N", "rounds", "one-shot", "random"], until)}
+{markdown_table(["N", "rounds", "one-shot", "random"], until)}
 
 ## Share of the N found
 
-{table(["N", "relaxations", "rounds, mean", "one-shot", "random"], found)}
+{markdown_table(["N", "relaxations", "rounds, mean", "one-shot", "random"], found)}
 
 ## What the rounds learnt
 
 Error: of the formation energies of a batch, predicted before it was relaxed and learnt, for each seed. Batches are
 chosen, so that the error of one is not that of the pool. Factor: of the stated uncertainty over the released model's.
 
-{table(["round", "error (eV/atom)", "pairs so far", "factor"], progress)}
+{markdown_table(["round", "error (eV/atom)", "pairs so far", "factor"], progress)}
 
 ## The {SHOWN} most stable
 
 Formation energies in eV/atom, and at which relaxation each way found it.
 
-{table(["formula", "template", "CHGNet", "released model", *ways], best)}
+{markdown_table(["formula", "template", "CHGNet", "released model", *ways], best)}
 """
 
 
