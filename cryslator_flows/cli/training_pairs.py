@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryslator_flows.pairs.kinds import OPTIONS, Kind, ReaderOptions, SplitRule
+from cryslator_flows.pairs.kinds import OPTIONS, Kind, SplitRule
 from cryslator_flows.system.console import err, note, out, progress_bars, quiet, shown
 
 if TYPE_CHECKING:
@@ -82,21 +82,30 @@ def pairs(
     quiet()
     from cryslator_flows.pairs.energies import read_element_energies
     from cryslator_flows.pairs.make import PairFolder
+    from cryslator_flows.pairs.readers import read_source
+
+    # With this import maggma knows the stores of campaigns by name too.
+    from cryslator_flows.running.campaign_pairs import campaign_pairs
 
     energies = None if element_energies is None else read_element_energies(element_energies)
     pair_folder = PairFolder(output, split, seed, energies)
     try:
         with progress_bars() as progress:
             bar = progress.add_task("pairs", total=None, note="")
-            options = ReaderOptions(
-                intermediates or 0,
-                max_per_target or 4,
-                seed,
-                split,
-                pair_folder.scratch,
-                lambda words: progress.update(bar, note=words),
-            )
-            read = _read(kind, source, project, options)
+            read: Iterator[RawPair | PairRecord | Dropped]
+            if kind is Kind.CAMPAIGN:
+                read = campaign_pairs(source, project)
+            else:
+                read = read_source(
+                    kind,
+                    Path(source),
+                    pair_folder.scratch,
+                    intermediates or 0,
+                    max_per_target or 4,
+                    seed,
+                    split,
+                    lambda words: progress.update(bar, note=words),
+                )
             summary = pair_folder.fill(read, kind.value, source, lambda: progress.update(bar, advance=1))
             progress.update(bar, total=summary.read, note="")
     except KeyboardInterrupt:
@@ -108,16 +117,6 @@ def pairs(
         err.print(f"No pair is left of {summary.read} in {source}: see {shown(output / 'dropped.jsonl')}.")
         raise typer.Exit(1)
     out.print("Written: " + ", ".join(shown(output / name) for name in summary.files), soft_wrap=True)
-
-
-def _read(
-    kind: Kind, source: str, project: str | None, options: ReaderOptions
-) -> Iterator[RawPair | PairRecord | Dropped]:
-    # With this import maggma knows the stores of campaigns by name too.
-    from cryslator_flows.pairs.readers import READERS
-    from cryslator_flows.running.campaign_pairs import campaign_pairs
-
-    return campaign_pairs(source, project) if kind is Kind.CAMPAIGN else READERS[kind](Path(source), options)
 
 
 def _print_summary(summary: PairsSummary) -> None:

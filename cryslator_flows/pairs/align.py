@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,37 +30,24 @@ STRAINS = (0.1, 0.2, 0.4)
 DECIMALS = 8
 
 
-@dataclass(frozen=True)
-class PairLimits:
-    """Largest differences of an unrelaxed and a relaxed crystal that count as one relaxation.
-
-    Parameters
-    ----------
-    max_strain : float
-        Largest absolute principal logarithmic strain.
-    max_volume : float
-        Largest absolute logarithm of the ratio of volumes.
-    max_shift : float
-        Largest displacement of an atom, without strain and drift, in angstrom.
-    """
-
-    max_strain: float = 0.35
-    max_volume: float = 0.6
-    max_shift: float = 1.5
-
-    def exceeded_by(self, alignment: Alignment) -> str | None:
-        """Return the limit that an alignment exceeds; None if it exceeds none."""
-        principal = np.linalg.eigvalsh(alignment.strain)
-        if abs(principal.sum()) > self.max_volume:
-            return f"ln of the volume ratio over {self.max_volume:g}"
-        if abs(principal).max() > self.max_strain:
-            return f"strain over {self.max_strain:g}"
-        if alignment.distances.max() > self.max_shift:
-            return f"an atom moves over {self.max_shift:g} A"
-        return None
+# Largest differences of two crystals that count as one relaxation: absolute principal logarithmic strain, absolute
+# logarithm of the ratio of volumes, and displacement of an atom without strain and drift, in angstrom.
+MAX_STRAIN, MAX_VOLUME, MAX_SHIFT = 0.35, 0.6, 1.5
 
 
-def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropped:
+def too_different(alignment: Alignment) -> str | None:
+    """Return the limit that an alignment exceeds; None if it exceeds none."""
+    principal = np.linalg.eigvalsh(alignment.strain)
+    if abs(principal.sum()) > MAX_VOLUME:
+        return f"ln of the volume ratio over {MAX_VOLUME:g}"
+    if abs(principal).max() > MAX_STRAIN:
+        return f"strain over {MAX_STRAIN:g}"
+    if alignment.distances.max() > MAX_SHIFT:
+        return f"an atom moves over {MAX_SHIFT:g} A"
+    return None
+
+
+def align(pair: RawPair) -> PairRecord | Dropped:
     """Align the relaxed crystal of a pair with the unrelaxed one.
 
     The relaxed crystal has many equivalent descriptions: choices of lattice vectors (also mirrored), orders of sites of
@@ -74,8 +59,6 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
     ----------
     pair : RawPair
         The pair from its source.
-    limits : PairLimits or None
-        Largest differences of the two crystals.
 
     Returns
     -------
@@ -93,7 +76,7 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
     if unrelaxed.composition != relaxed.composition:
         return Dropped(pair.name, "another number of atoms")
     alignment = best_alignment(unrelaxed, relaxed)
-    if (reason := (limits or PairLimits()).exceeded_by(alignment)) is not None:
+    if (reason := too_different(alignment)) is not None:
         return Dropped(pair.name, reason)
     return PairRecord.model_validate(
         {
@@ -105,39 +88,10 @@ def align(pair: RawPair, limits: PairLimits | None = None) -> PairRecord | Dropp
     )
 
 
-def align_all(
-    pairs: Iterable[RawPair | PairRecord | Dropped], limits: PairLimits | None = None
-) -> Iterator[PairRecord | Dropped]:
+def align_all(pairs: Iterable[RawPair | PairRecord | Dropped]) -> Iterator[PairRecord | Dropped]:
     """Align pairs one by one; pairs that a source aligned or dropped pass through."""
     for pair in pairs:
-        yield pair if isinstance(pair, PairRecord | Dropped) else align(pair, limits)
-
-
-def to_records(
-    pairs: Iterable[RawPair | Dropped], limits: PairLimits | None = None
-) -> tuple[list[PairRecord], Counter[str]]:
-    """Align pairs and count dropped ones by reason.
-
-    Parameters
-    ----------
-    pairs : iterable of RawPair or Dropped
-        Pairs of a source.
-    limits : PairLimits or None
-        Largest differences of an unrelaxed and a relaxed crystal.
-
-    Returns
-    -------
-    tuple
-        The records, and the number of dropped pairs for each reason.
-    """
-    records: list[PairRecord] = []
-    reasons: Counter[str] = Counter()
-    for item in align_all(pairs, limits):
-        if isinstance(item, Dropped):
-            reasons[item.reason] += 1
-        else:
-            records.append(item)
-    return records, reasons
+        yield pair if isinstance(pair, PairRecord | Dropped) else align(pair)
 
 
 def best_alignment(unrelaxed: Structure, relaxed: Structure) -> Alignment:

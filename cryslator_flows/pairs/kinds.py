@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 
 class Kind(StrEnum):
@@ -37,31 +31,3 @@ class SplitRule(StrEnum):
     FORMULA = "formula"
     GIVEN = "given"
     NONE = "none"
-
-
-@dataclass(frozen=True)
-class ReaderOptions:
-    """Options of some kinds of sources.
-
-    Parameters
-    ----------
-    intermediates : int
-        Number of ionic steps of a trajectory that are further unrelaxed crystals of its target.
-    max_per_target : int
-        Number of templates for each relaxed crystal.
-    seed : int
-        Decides between equally near templates; seed of the split.
-    split : Split
-        Rule of the split.
-    scratch : Path
-        Folder for results that a stopped reader continues from.
-    report : callable
-        Called with the stage of a reader that takes long before the first pair.
-    """
-
-    intermediates: int
-    max_per_target: int
-    seed: int
-    split: SplitRule
-    scratch: Path
-    report: Callable[[str], None] = lambda _: None

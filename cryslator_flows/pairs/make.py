@@ -13,7 +13,6 @@ from cryslator_flows.pairs.align import align_all
 from cryslator_flows.pairs.energies import add_formation_energy
 from cryslator_flows.pairs.kinds import SplitRule
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.shares import LEAKAGE, NO_PART, share_out
 from cryslator_flows.pairs.spool import Spool
 from cryslator_flows.pairs.write import (
     SPLIT,
@@ -25,13 +24,15 @@ from cryslator_flows.pairs.write import (
     write_summary,
 )
 from cryslator_flows.training.records import PairRecord
-from cryslator_flows.training.splits import PARTS, HeldOut
+from cryslator_flows.training.splits import PARTS, HeldOut, share_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from cryslator_flows.pairs.align import PairLimits
     from cryslator_flows.pairs.raw import RawPair
+
+LEAKAGE = "leakage: made from a template of a validation or test formula"
+NO_PART = "in no split of the source"
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,6 @@ class PairFolder:
         Seed of the split.
     element_energies : dict or None
         Energies of the elements by the engine that relaxed, in eV/atom, for formation energies.
-    limits : PairLimits or None
-        Largest differences of an unrelaxed and a relaxed crystal.
 
     Examples
     --------
@@ -68,7 +67,6 @@ class PairFolder:
     split: SplitRule = SplitRule.FORMULA
     seed: int = 0
     element_energies: dict[str, float] | None = None
-    limits: PairLimits | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
@@ -126,7 +124,7 @@ class PairFolder:
                 )
                 reasons[item.reason] += 1
 
-            for item in align_all(pairs, self.limits):
+            for item in align_all(pairs):
                 if isinstance(item, Dropped):
                     drop(item)
                 else:

@@ -1,30 +1,42 @@
-"""The reader of each kind of source."""
+"""The readers of all kinds of sources except campaigns, which `running.campaign_pairs` reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryslator_flows.pairs.kinds import Kind, ReaderOptions
+from cryslator_flows.pairs.kinds import Kind, SplitRule
 from cryslator_flows.pairs.published.deeprelax import read_deeprelax
 from cryslator_flows.pairs.published.mpf import read_mpf
 from cryslator_flows.pairs.published.xmno import read_xmno
-from cryslator_flows.pairs.raw import Dropped, RawPair
 from cryslator_flows.pairs.sources.isostructural import read_isostructural
 from cryslator_flows.pairs.sources.task_store import read_store
 from cryslator_flows.pairs.sources.vasp_runs import read_vasp_runs
-from cryslator_flows.training.records import PairRecord
 
-Reader = Callable[[Path, ReaderOptions], Iterator[RawPair | PairRecord | Dropped]]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-# `running.campaign_pairs` reads campaigns.
-READERS: dict[Kind, Reader] = {
-    Kind.STORE: lambda path, options: read_store(path, options.intermediates),
-    Kind.VASP: lambda path, options: read_vasp_runs(path, options.intermediates),
-    Kind.ISOSTRUCTURAL: lambda path, options: read_isostructural(
-        path, options.scratch, options.max_per_target, options.seed, options.split, report=options.report
-    ),
-    Kind.XMNO: lambda path, options: read_xmno(path, options.report),
-    Kind.DEEPRELAX: lambda path, options: read_deeprelax(path, options.report),
-    Kind.MPF: lambda path, options: read_mpf(path, options.intermediates, options.report),
-}
+    from cryslator_flows.pairs.raw import Dropped, RawPair
+    from cryslator_flows.training.records import PairRecord
+
+
+def read_source(
+    kind: Kind,
+    path: Path,
+    scratch: Path,
+    intermediates: int,
+    max_per_target: int,
+    seed: int,
+    split: SplitRule,
+    report: Callable[[str], None],
+) -> Iterator[RawPair | PairRecord | Dropped]:
+    """Yield the pairs of a source by the reader of its kind; each reader describes its options."""
+    if kind is Kind.STORE:
+        return read_store(path, intermediates)
+    if kind is Kind.VASP:
+        return read_vasp_runs(path, intermediates)
+    if kind is Kind.ISOSTRUCTURAL:
+        return read_isostructural(path, scratch, max_per_target, seed, split, report)
+    if kind is Kind.MPF:
+        return read_mpf(path, intermediates, report)
+    return (read_xmno if kind is Kind.XMNO else read_deeprelax)(path, report)

@@ -1,4 +1,4 @@
-"""Table and picture of the errors of starts and their electrons against the relaxed structures."""
+"""Table in Markdown and picture of the errors of starts and their electrons against the relaxed structures."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import numpy as np
 from cryslator_flows.analysis.property_errors import DOS_DEPTH
 from cryslator_flows.documents.relaxations import STARTS
 from cryslator_flows.errors import DataError
-from cryslator_flows.report.tables import empty_table
-from cryslator_flows.system.console import as_text, markdown_table
+from cryslator_flows.system.console import markdown_table
 from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from rich.table import Table
 
     from cryslator_flows.documents.properties import PropertyComparison, PropertyErrors
     from cryslator_flows.documents.relaxations import Start
@@ -99,23 +96,6 @@ def paired_errors(comparisons: list[PropertyComparison], quantity: ErrorKind) ->
     return {start: [row[place] for row in rows] for place, start in enumerate(starts)}
 
 
-def _cells(comparisons: list[PropertyComparison]) -> list[list[str]]:
-    """Return the lines of the table: its head, then one line for each quantity."""
-    lines = []
-    starts: list[Start] = []
-    for quantity in QUANTITIES:
-        errors = paired_errors(comparisons, quantity)
-        starts = list(errors)
-        means = [f"{np.mean(values):.{quantity.digits}f}" if values else "-" for values in errors.values()]
-        nearer = farther = "-"
-        if errors.get("unrelaxed") and errors.get("translated"):
-            # Atoms that symmetry keeps in place differ by rounding errors.
-            gain = np.round(np.subtract(errors["unrelaxed"], errors["translated"]), quantity.digits + 2)
-            nearer, farther = f"{np.mean(gain > 0):.0%}", f"{np.mean(gain < 0):.0%}"
-        lines.append([quantity.label, str(len(next(iter(errors.values()), []))), *means, nearer, farther])
-    return [["error of", ">candidates", *(f">{start}" for start in starts), ">nearer", ">farther"], *lines]
-
-
 def _engines(comparisons: list[PropertyComparison]) -> str:
     electronic = [item for comparison in measured(comparisons) for item in comparison.electronic.values()]
     return ", ".join(sorted({item.engine for item in electronic})) or "no engine"
@@ -155,8 +135,8 @@ def _notes(comparisons: list[PropertyComparison]) -> list[str]:
     return notes
 
 
-def properties_table(comparisons: list[PropertyComparison]) -> Table:
-    """Make a table of mean absolute errors of each start against the relaxed structures.
+def properties_markdown(comparisons: list[PropertyComparison]) -> str:
+    """Make a table of mean absolute errors of each start against the relaxed structures in Markdown, with notes below.
 
     Parameters
     ----------
@@ -165,21 +145,23 @@ def properties_table(comparisons: list[PropertyComparison]) -> Table:
 
     Returns
     -------
-    Table
+    str
         One row for each quantity, over the candidates with known errors of all starts.
     """
-    header, *rows = _cells(comparisons)
-    table = empty_table("Mean absolute errors against the relaxed structure", *header)
-    for row in rows:
-        table.add_row(*map(as_text, row))
-    table.caption = "\n".join(_notes(comparisons))
-    return table
-
-
-def properties_markdown(comparisons: list[PropertyComparison]) -> str:
-    """Make the table of `properties_table` in Markdown, with its notes below."""
-    header, *rows = _cells(comparisons)
-    return f"{markdown_table(header, rows)}\n\n{' '.join(_notes(comparisons))}\n"
+    lines = []
+    starts: list[Start] = []
+    for quantity in QUANTITIES:
+        errors = paired_errors(comparisons, quantity)
+        starts = list(errors)
+        means = [f"{np.mean(values):.{quantity.digits}f}" if values else "-" for values in errors.values()]
+        nearer = farther = "-"
+        if errors.get("unrelaxed") and errors.get("translated"):
+            # Atoms that symmetry keeps in place differ by rounding errors.
+            gain = np.round(np.subtract(errors["unrelaxed"], errors["translated"]), quantity.digits + 2)
+            nearer, farther = f"{np.mean(gain > 0):.0%}", f"{np.mean(gain < 0):.0%}"
+        lines.append([quantity.label, str(len(next(iter(errors.values()), []))), *means, nearer, farther])
+    header = ["error of", ">candidates", *(f">{start}" for start in starts), ">nearer", ">farther"]
+    return f"{markdown_table(header, lines)}\n\n{' '.join(_notes(comparisons))}\n"
 
 
 def plot_properties(path: Path, comparisons: list[PropertyComparison]) -> Path:

@@ -39,7 +39,7 @@ MARKERS: dict[Start, tuple[str, str, float]] = {
 ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}
 
 
-def empty_table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str) -> Table:
     """Make an empty table; columns whose name begins with '>' are numbers."""
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
     table.pad_edge, table.collapse_padding = False, True
@@ -57,7 +57,7 @@ def empty_table(title: str, *columns: str) -> Table:
 def funnel_table(summary: CampaignSummary) -> Table:
     """Make a table of the number of candidates after each stage."""
     counts = summary.counts
-    table = empty_table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
+    table = _table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     reused = f"; {summary.reused} by another campaign" if summary.reused else ""
     unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
@@ -76,7 +76,7 @@ def funnel_table(summary: CampaignSummary) -> Table:
 
 def rounds_table(summary: CampaignSummary) -> Table:
     """Make a table of the relaxations and the learning of each round of active learning."""
-    table = empty_table(
+    table = _table(
         "Rounds of active learning", ">round", ">relaxed", ">converged", ">error (eV/atom)", ">pairs so far",
         ">lowest so far", "",
     )  # fmt: skip
@@ -103,7 +103,7 @@ def ends_table(summary: CampaignSummary) -> Table:
     """Make a table of the numbers of relaxations from each start by outcome."""
     names = [SHORT_OUTCOMES.get(outcome, outcome) for outcome in OUTCOMES]
     columns = ["start", *(f">{name}" for name in names), *([">guard"] if summary.guarded else [])]
-    table = empty_table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
+    table = _table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
     for start, outcomes in summary.outcomes.items():
         numbers = [outcomes.get(outcome, 0) for outcome in OUTCOMES]
         table.add_row(start, *map(str, [*numbers, summary.guarded.get(start, 0)][: len(columns) - 1]))
@@ -147,7 +147,7 @@ def _p_value(savings: Savings) -> str:
 
 def savings_table(summary: CampaignSummary) -> Table:
     """Make a table of the savings of other starts over the unrelaxed start."""
-    table = empty_table(
+    table = _table(
         f"Mean steps, unrelaxed -> other start, of pairs that reached the same minimum "
         f"({', '.join(summary.engines) or 'no engine'})",
         "steps, start", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
@@ -267,7 +267,7 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
         columns = [">" + start.replace("_", "_\n") for start in starts]
     else:
         columns = [column for start in starts for column in (f">{start}", "ends")]
-    table = empty_table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
+    table = _table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
     # In a narrow terminal the templates shrink first; one word stays on one line.
     table.columns[1].no_wrap = False
     for item in comparisons:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 PARTS = "train", "val", "test"
+SHARES = (0.8, 0.1, 0.1)
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,14 @@ def parts_of_formulas(
         n_val, n_test = (n_val - 1, n_test) if n_val > n_test else (n_val, n_test - 1)
     n_train = len(order) - n_val - n_test
     return dict(zip(order, ["val"] * n_val + ["train"] * n_train + ["test"] * n_test, strict=True))
+
+
+def share_out(formulas: Iterable[str], seed: int = 0) -> dict[str, str]:
+    """Return the part of each reduced formula by `SHARES`; all are for training if they are fewer than the parts."""
+    distinct = set(formulas)
+    if len(distinct) < len(PARTS):
+        return dict.fromkeys(distinct, "train")
+    return parts_of_formulas(distinct, SHARES, seed)
 
 
 def read_split(recipe: Recipe) -> Split:

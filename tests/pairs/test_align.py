@@ -1,5 +1,3 @@
-from collections import Counter
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,9 +6,8 @@ from pymatgen.core import Lattice, Structure
 from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
-from cryslator_flows.pairs.align import PairLimits, align, best_alignment, to_records
+from cryslator_flows.pairs.align import align, best_alignment
 from cryslator_flows.pairs.raw import Dropped, RawPair
-from cryslator_flows.training.records import PairRecord
 
 
 def raw(unrelaxed, relaxed, **columns):
@@ -149,16 +146,6 @@ def test_what_is_no_pair_is_dropped_for_its_reason(change, reason):
     relaxed = unrelaxed.copy()
     change(relaxed)
     assert align(raw(unrelaxed, relaxed)) == Dropped("somewhere", reason)
-
-
-def test_reasons_are_counted_and_pairs_kept(perovskite, rutile):
-    smaller = perovskite.copy()
-    smaller.scale_lattice(perovskite.volume * 0.9)
-    items = [raw(perovskite, smaller), Dropped("a", "broken"), raw(perovskite, rutile), Dropped("b", "broken")]
-    records, reasons = to_records(items)
-    assert [type(record) for record in records] == [PairRecord]
-    assert reasons == Counter({"broken": 2, "another composition": 1})
-    assert to_records(items[:1], PairLimits(max_volume=0.05)) == ([], {"ln of the volume ratio over 0.05": 1})
 
 
 def test_oxidation_states_do_not_make_another_composition(perovskite):

@@ -24,8 +24,8 @@ def grow(folder, intermediates, **fields):
 def test_ionic_steps_are_intermediates(tmp_path):
     _, plain, without = grow(tmp_path / "without", 0)
     store, counts, pairs = grow(tmp_path / "with", 2)
-    firsts = [pair for pair in pairs if "ionic_step" not in pair.columns]
-    frames = [pair for pair in pairs if "ionic_step" in pair.columns]
+    firsts = [pair for pair in pairs if "ionic_step" not in pair.model_extra]
+    frames = [pair for pair in pairs if "ionic_step" in pair.model_extra]
     assert (plain.n_intermediates, len(without)) == (0, plain.n_pairs)
     assert sorted(pair.target for pair in firsts) == sorted(pair.target for pair in without)
     assert (len(firsts), len(frames)) == (counts.n_pairs, counts.n_intermediates)
@@ -37,13 +37,13 @@ def test_ionic_steps_are_intermediates(tmp_path):
     by_target = {pair.target: pair for pair in firsts}
     assert 0 < len(frames) <= 2 * len(firsts)
     for frame in frames:
-        first, number = by_target[frame.target], frame.columns["ionic_step"]
+        first, number = by_target[frame.target], frame.model_extra["ionic_step"]
         steps = documents[frame.target]["output"]["ionic_steps"]
         assert 1 < number < len(steps)
         step = Structure.from_dict(steps[number - 1]["mol_or_struct"])
-        assert frame.unrelaxed.matches(step, scale=False)
-        assert frame.relaxed.matches(first.relaxed, scale=False)
-        assert frame.columns == {**first.columns, "ionic_step": number}
+        assert frame.structure("unrelaxed").matches(step, scale=False)
+        assert frame.structure("relaxed").matches(first.structure("relaxed"), scale=False)
+        assert frame.model_extra == {**first.model_extra, "ionic_step": number}
 
 
 def test_documents_without_structures_give_no_intermediates(tmp_path):

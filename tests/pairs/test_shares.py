@@ -8,11 +8,10 @@ from pymatgen.core import Lattice, Structure
 
 from cryslator_flows.errors import DataError, StoreError
 from cryslator_flows.pairs.kinds import SplitRule
-from cryslator_flows.pairs.make import PairFolder
+from cryslator_flows.pairs.make import LEAKAGE, NO_PART, PairFolder
 from cryslator_flows.pairs.raw import Dropped, RawPair
-from cryslator_flows.pairs.shares import LEAKAGE, NO_PART, share_out
 from cryslator_flows.training.records import PairRecord, read_records
-from cryslator_flows.training.splits import PARTS
+from cryslator_flows.training.splits import PARTS, share_out
 
 SYMBOLS = ["Li", "Na", "K", "Rb", "Cs", "Be", "Mg", "Ca", "Sr", "Ba", "Fe", "Co", "Ni", "Cu", "Zn"]
 

@@ -30,7 +30,6 @@ from cryslator_flows.engines.by_name import build_relax_maker
 from cryslator_flows.flows.pairs_flow import PairsFlowMaker
 from cryslator_flows.jobs.collect_pairs import CollectPairsMaker
 from cryslator_flows.jobs.grow_pairs import GrowPairsMaker
-from cryslator_flows.pairs.align import align
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.sources.grown import grown_pairs
 from cryslator_flows.running.local.folder import STORE_FILE, open_job_store, sole_owner
@@ -129,8 +128,7 @@ def export(data: Path, folder: Path, seed: int) -> dict[str, Any]:
         whole_file(folder / f"grown_pairs_train-{seed}.jsonl.gz") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines,
     ):
-        for item in grown_pairs(store, NAME):
-            record = item if isinstance(item, Dropped) else align(item)
+        for record in grown_pairs(store, NAME):
             if isinstance(record, Dropped):
                 dropped[record.reason] += 1
             elif {record.reduced_formula, (record.model_extra or {})["template_formula"]} & held_out:

@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison
-    from cryslator_flows.pairs.align import PairLimits
 
 
 def comparison_pairs(
     comparisons: Iterable[RelaxationComparison],
     element_energies: dict[str, float],
-    limits: PairLimits | None = None,
 ) -> Iterator[RawPair | Dropped]:
     """Pair each unrelaxed structure with the lowest relaxed structure from any start that can be aligned with it.
 
@@ -39,8 +37,6 @@ def comparison_pairs(
         The relaxed candidates, all by one engine with one setting.
     element_energies : dict
         Energies of the elements by this engine, in eV/atom; without one of them the formation energy is left out.
-    limits : PairLimits or None
-        Largest differences of the two structures.
 
     Yields
     ------
@@ -49,28 +45,22 @@ def comparison_pairs(
         pair.
     """
     for comparison in comparisons:
-        yield _pair(comparison, element_energies, limits)
-
-
-def _pair(
-    comparison: RelaxationComparison, element_energies: dict[str, float], limits: PairLimits | None
-) -> RawPair | Dropped:
-    unrelaxed = comparison.unrelaxed_structure
-    if unrelaxed is None:
-        return Dropped(comparison.candidate_id, "no unrelaxed structure")
-    candidate = Candidate(
-        **comparison.model_dump(include={"candidate_id", "template_id", "substitution", "reduced_formula"}),
-        structure=unrelaxed,
-        chemsys=unrelaxed.chemical_system,
-    )
-    return relaxed_pair(candidate, comparison.relaxations, element_energies, limits)
+        unrelaxed = comparison.unrelaxed_structure
+        if unrelaxed is None:
+            yield Dropped(comparison.candidate_id, "no unrelaxed structure")
+            continue
+        candidate = Candidate(
+            **comparison.model_dump(include={"candidate_id", "template_id", "substitution", "reduced_formula"}),
+            structure=unrelaxed,
+            chemsys=unrelaxed.chemical_system,
+        )
+        yield relaxed_pair(candidate, comparison.relaxations, element_energies)
 
 
 def relaxed_pair(
     candidate: Candidate,
     relaxations: list[Relaxation],
     element_energies: dict[str, float],
-    limits: PairLimits | None = None,
 ) -> RawPair | Dropped:
     """Pair the unrelaxed structure of a candidate with the lowest relaxed structure that can be aligned with it.
 
@@ -82,8 +72,6 @@ def relaxed_pair(
         Its relaxations.
     element_energies : dict
         Energies of the elements by the same engine, in eV/atom.
-    limits : PairLimits or None
-        Largest differences of the two structures.
     """
     name, unrelaxed = candidate.candidate_id, candidate.structure
     ends = [(item, item.structure) for item in converged_ends(relaxations) if item.structure is not None]
@@ -103,7 +91,7 @@ def relaxed_pair(
         if energy is not None:
             known["formation_energy_per_atom"] = energy
         pair = RawPair(name, name, unrelaxed, structure, {**columns, **known})
-        aligned = align(pair, limits)
+        aligned = align(pair)
         if not isinstance(aligned, Dropped):
             return pair
         failures.append(aligned)

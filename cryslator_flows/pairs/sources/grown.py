@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cryslator_flows.documents.grown_pairs import PairsChunk
 from cryslator_flows.errors import DataError
-from cryslator_flows.pairs.raw import Dropped, RawPair
+from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.training.records import PairRecord
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jobflow import JobStore
 
 
-def grown_pairs(job_store: JobStore, name: str) -> Iterator[RawPair | Dropped]:
+def grown_pairs(job_store: JobStore, name: str) -> Iterator[PairRecord | Dropped]:
     """Yield the pairs, and the dropped candidates, of flows of `PairsFlowMaker` in a JobStore so far.
 
     Parameters
@@ -27,7 +27,7 @@ def grown_pairs(job_store: JobStore, name: str) -> Iterator[RawPair | Dropped]:
 
     Yields
     ------
-    RawPair or Dropped
+    PairRecord or Dropped
         One for each candidate of finished chunks and for each of its intermediates, the input of
         `cryslator_flows.pairs.make.PairFolder`.
     """
@@ -42,15 +42,4 @@ def grown_pairs(job_store: JobStore, name: str) -> Iterator[RawPair | Dropped]:
         for rejection in chunk.rejections:
             yield Dropped(rejection.candidate_id, rejection.reason)
         for pair in chunk.pairs:
-            yield _raw_pair(PairRecord.model_validate(pair))
-
-
-def _raw_pair(record: PairRecord) -> RawPair:
-    columns = {**(record.model_extra or {}), "formation_energy_per_atom": record.formation_energy_per_atom}
-    return RawPair(
-        name=record.target,
-        target=record.target,
-        unrelaxed=record.structure("unrelaxed"),
-        relaxed=record.structure("relaxed"),
-        columns={key: value for key, value in columns.items() if value is not None},
-    )
+            yield PairRecord.model_validate(pair)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from itertools import chain, permutations, product
 from pathlib import Path
@@ -18,16 +18,16 @@ from pymatgen.core import Element
 
 from cryslator_flows.crystals.files import structure_files
 from cryslator_flows.errors import StoreError
-from cryslator_flows.pairs.align import PairLimits, geometries
+from cryslator_flows.pairs.align import geometries, too_different
 from cryslator_flows.pairs.deformation import SitesOfCell, lattices_near, least_deformation, strains_between
 from cryslator_flows.pairs.kinds import SplitRule
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.shares import share_out
 from cryslator_flows.pairs.sources.chunks import in_batches, in_chunks, read_row, read_rows
 from cryslator_flows.pairs.sources.nearest import Entry, NearestTemplates, reduced_axes
 from cryslator_flows.pairs.sources.relaxed_crystals import describe_crystals, describes_a_store, read_relaxed
 from cryslator_flows.system.whole_files import write_whole
 from cryslator_flows.training.records import PairRecord
+from cryslator_flows.training.splits import share_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Set
@@ -61,14 +61,11 @@ class PairingTask:
         For each target its chunk and byte, and the chunks and bytes of its templates, the nearest first.
     max_per_target : int
         Number of pairs for each target.
-    limits : PairLimits
-        Largest differences of the crystals of a pair.
     """
 
     folder: Path
     targets: list[tuple[tuple[int, int], list[tuple[int, int]]]]
     max_per_target: int
-    limits: PairLimits
 
 
 def read_isostructural(
@@ -77,7 +74,6 @@ def read_isostructural(
     max_per_target: int = 4,
     seed: int = 0,
     split: SplitRule = SplitRule.NONE,
-    limits: PairLimits | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> Iterator[PairRecord | Dropped]:
     """Pair each relaxed crystal of a source with isostructural crystals that get its elements.
@@ -107,8 +103,6 @@ def read_isostructural(
         Decides between equally near templates; seed of the split.
     split : Split
         Rule of the split: training crystals get no template that would leak.
-    limits : PairLimits or None
-        Largest differences of the crystals of a pair.
     report : callable
         Called with the stage and its progress.
 
@@ -124,7 +118,6 @@ def read_isostructural(
         The source is empty, or another process works in the folder.
     """
     path, scratch = Path(path), Path(scratch)
-    limits = limits or PairLimits()
     lock = FileLock(scratch.with_name(f".{scratch.name}.lock"))
     scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -136,7 +129,7 @@ def read_isostructural(
     try:
         files = _files(path, scratch)
         job = {"source": str(path.absolute()), "state": _state(files), "max_per_target": max_per_target, "seed": seed,
-               "split": split.value, "limits": asdict(limits)}  # fmt: skip
+               "split": split.value}  # fmt: skip
         _continue_or_restart(scratch, job, path)
         kinds: dict[str, list[Entry]] = {}
         names: set[str] = set()
@@ -152,7 +145,7 @@ def read_isostructural(
             report(f"{CRYSTALS_AT_ONCE * (number + 1)} crystals read")
         total, paired = sum(map(len, kinds.values())), 0
         held_out = _held_out(kinds, split, seed)
-        tasks = _pairing_tasks(kinds, scratch, max_per_target, seed, held_out, limits)
+        tasks = _pairing_tasks(kinds, scratch, max_per_target, seed, held_out)
         for chunk, task in in_chunks(tasks, pair_targets, scratch, PAIRS):
             for _, row in read_rows(chunk):
                 yield PairRecord.model_validate(row) if "species" in row else Dropped(row["name"], row["reason"])
@@ -233,7 +226,6 @@ def _pairing_tasks(
     max_per_target: int,
     seed: int,
     held_out: Set[str],
-    limits: PairLimits,
 ) -> Iterator[PairingTask]:
     """Gather targets with the templates to try, kind by kind."""
 
@@ -245,7 +237,7 @@ def _pairing_tasks(
                 yield (target.file, target.place), [(template.file, template.place) for template in near]
 
     for some in in_batches(targets(), TARGETS_AT_ONCE):
-        yield PairingTask(scratch, some, max_per_target, limits)
+        yield PairingTask(scratch, some, max_per_target)
 
 
 def pair_targets(task: PairingTask) -> Iterator[dict[str, Any]]:
@@ -266,7 +258,7 @@ def pair_targets(task: PairingTask) -> Iterator[dict[str, Any]]:
         target = crystal_at(*place)
         found, matched = 0, False
         for other in templates:
-            pair = _pair(crystal_at(*other), target, task.limits)
+            pair = _pair(crystal_at(*other), target)
             if pair is None:
                 continue
             matched = True
@@ -297,14 +289,14 @@ def _read_crystal(folder: Path, file: int, place: int) -> _Crystal:
     return _Crystal(row, SitesOfCell(matrix, frac, _numbers(row["species"])))
 
 
-def _pair(template: _Crystal, target: _Crystal, limits: PairLimits) -> dict[str, Any] | None:
+def _pair(template: _Crystal, target: _Crystal) -> dict[str, Any] | None:
     """Pair a target with a template; None if the two are not isostructural."""
     ways = find_substitutions(template.row["orbits"], target.row["orbits"])
     labels = np.array([_numbers([way[symbol] for symbol in template.row["species"]]) for way in ways])
     best = deform(template.sites, target.sites, labels)
     if best is None:
         return None
-    if (reason := limits.exceeded_by(best)) is not None:
+    if (reason := too_different(best)) is not None:
         return {"name": f"{template.name} -> {target.name}", "reason": reason}
     substitution = ways[best.labels]
     matrix, frac = np.array(template.row["lattice"]), np.array(template.row["frac"])
