@@ -80,14 +80,17 @@ def pairs(
         if value is not None and kind not in OPTIONS[name]:
             raise typer.BadParameter(f"--{name} is for {' and '.join(OPTIONS[name])}, not for {kind}; remove it")
     quiet()
-    from cryslator_flows.pairs.energies import read_element_energies
+    from pydantic import FiniteFloat
+
+    from cryslator_flows.config import read_strict
+    from cryslator_flows.crystals.substitution import Symbol
     from cryslator_flows.pairs.make import PairFolder
     from cryslator_flows.pairs.readers import read_source
 
     # With this import maggma knows the stores of campaigns by name too.
     from cryslator_flows.running.campaign_pairs import campaign_pairs
 
-    energies = None if element_energies is None else read_element_energies(element_energies)
+    energies = None if element_energies is None else read_strict(element_energies, dict[Symbol, FiniteFloat])
     pair_folder = PairFolder(output, split, seed, energies)
     try:
         with progress_bars() as progress:

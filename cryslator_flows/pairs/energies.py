@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import FiniteFloat
 from pymatgen.core import Composition
-
-from cryslator_flows.config import read_strict
-from cryslator_flows.crystals.substitution import Symbol
 
 if TYPE_CHECKING:
     from cryslator_flows.training.records import PairRecord
-
-
-def read_element_energies(path: Path | str) -> dict[str, float]:
-    """Read a YAML or JSON file of element symbols and their energies in eV/atom.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, or does not hold such a map. The message names file and line.
-    """
-    path = Path(path)
-    return read_strict(path, dict[Symbol, FiniteFloat])
 
 
 def formation_energy_per_atom(

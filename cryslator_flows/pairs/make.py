@@ -16,13 +16,13 @@ from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.spool import Spool
 from cryslator_flows.pairs.write import (
     SPLIT,
+    SUMMARY_FILE,
     PairsSummary,
     PartCounts,
     PartFiles,
     check_owner,
-    most_frequent_first,
-    write_summary,
 )
+from cryslator_flows.system.whole_files import whole_file, write_whole
 from cryslator_flows.training.records import PairRecord
 from cryslator_flows.training.splits import PARTS, HeldOut, share_out
 
@@ -147,11 +147,13 @@ class PairFolder:
                 seed=self.seed,
                 read=n_read,
                 kept=n_read - len(dropped),
-                dropped=most_frequent_first(reasons),
+                dropped=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
                 files=self._write(rows, formulas, parts) if len(dropped) < n_read else {},
                 elements_without_energy=sorted(lacking),
             )
-            write_summary(self.folder, summary, dropped)
+            with whole_file(self.folder / "dropped.jsonl") as file:
+                file.writelines(dropped.lines())
+            write_whole(self.folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
         shutil.rmtree(self.scratch, ignore_errors=True)
         return summary
 

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from cryslator_flows.errors import StoreError
-from cryslator_flows.system.whole_files import whole_file, write_whole
+from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
 
-    from cryslator_flows.pairs.spool import Spool
 
 SUMMARY_FILE = "pairs.json"
-DROPPED_FILE = "dropped.jsonl"
 # A column with the part, which the names of the files hold too.
 SPLIT = "split"
 
@@ -138,21 +135,3 @@ class PartFiles:
         for part, counts in self._counts.items():
             counts.targets, counts.formulas = len(self._targets[part]), len(self._formulas[part])
         return {path.name: self._counts[part] for part, path in self._parts.items()}
-
-
-def write_summary(folder: Path, summary: PairsSummary, dropped: Spool) -> None:
-    """Write ``pairs.json``, and ``dropped.jsonl`` with name and reason of all dropped items.
-
-    Raises
-    ------
-    StoreError
-        The folder cannot be written.
-    """
-    with whole_file(folder / DROPPED_FILE) as file:
-        file.writelines(dropped.lines())
-    write_whole(folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
-
-
-def most_frequent_first(counts: Counter[str]) -> dict[str, int]:
-    """Sort numbers of dropped items by reason, most frequent first."""
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from pymatgen.core import Element
 
 from cryslator_flows.training.evaluate import split
-from cryslator_flows.training.prepare import TensorRow, pair_row
+from cryslator_flows.training.prepare import TensorRow, pair_row, to_pairs
 from cryslator_flows.training.records import PairRecord, UnrelaxedRecord, check_record, read_lines
-from cryslator_flows.translator.graph import Crystals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,19 +57,18 @@ def replay_rows(records: Sequence[OldRecord], base: LoadedModel) -> list[TensorR
 
 
 def _translations(records: list[UnrelaxedRecord], base: LoadedModel) -> list[TensorRow]:
-    numbers = [np.array([Element(symbol).Z for symbol in record.species]) for record in records]
-    lattices = [np.array(record.unrelaxed.lattice) for record in records]
-    frac = [np.array(record.unrelaxed.frac) for record in records]
-    crystals = Crystals(
-        lattices=torch.from_numpy(np.stack(lattices)),
-        frac=torch.from_numpy(np.concatenate(frac)),
-        numbers=torch.from_numpy(np.concatenate(numbers)),
-        n_atoms=torch.tensor([len(part) for part in numbers]),
-    )
+    unrelaxed = [
+        (
+            np.array([Element(symbol).Z for symbol in record.species]),
+            np.array(record.unrelaxed.lattice),
+            np.array(record.unrelaxed.frac),
+        )
+        for record in records
+    ]
+    crystals = to_pairs(((*row, *row[1:], np.nan, True) for row in unrelaxed), np.float64).unrelaxed
     outcomes = [base.predict(batch) for batch in split(crystals)]
     cells = np.concatenate([outcome.translated.lattices.cpu().numpy() for outcome in outcomes])
     positions = np.concatenate([outcome.translated.frac.cpu().numpy() for outcome in outcomes])
-    ends = np.cumsum([len(part) for part in numbers])[:-1]
     energies = np.concatenate([outcome.prediction.energy.cpu().numpy() for outcome in outcomes])
-    geometry = lattices, frac, cells, np.split(positions, ends)
-    return [(*row, True) for row in zip(numbers, *geometry, energies.tolist(), strict=True)]
+    relaxed = zip(cells, np.split(positions, np.cumsum(crystals.n_atoms)[:-1]), energies.tolist(), strict=True)
+    return [(*row, *other, True) for row, other in zip(unrelaxed, relaxed, strict=True)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str, float]:
+def validate(network: Network, pairs: Pairs) -> dict[str, float]:
     """Return errors of the translation of the unrelaxed crystals.
 
     Parameters
@@ -24,8 +24,6 @@ def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str,
         The network.
     pairs : Pairs
         Validation pairs.
-    batch_size : int
-        Pairs in a batch.
 
     Returns
     -------
@@ -39,7 +37,7 @@ def validate(network: Network, pairs: Pairs, batch_size: int = 256) -> dict[str,
     rows: dict[str, list[Tensor]] = {
         name: [] for name in ("energy", "volume", "shift", "volume0", "shift0", "volume1", "shift1")
     }
-    for chunk in torch.arange(len(pairs)).split(batch_size):
+    for chunk in torch.arange(len(pairs)).split(256):
         batch = pairs.take(chunk)
         unrelaxed, relaxed = batch.unrelaxed.to(device), batch.relaxed.to(device)
         prediction = network.translate(unrelaxed)

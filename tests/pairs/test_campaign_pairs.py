@@ -5,8 +5,6 @@ import json
 import pytest
 import yaml
 
-from cryslator_flows.pairs.kinds import Kind
-from cryslator_flows.pairs.readers import READERS
 from cryslator_flows.training.records import PairRecord, read_records
 from tests.running import test_started as started
 
@@ -127,10 +125,10 @@ def test_options_of_other_kinds_are_refused(run, tmp_path):
 
 
 def test_ctrl_c(run, tmp_path, monkeypatch):
-    def interrupted(path, options):
+    def interrupted(path, intermediates):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(READERS, Kind.VASP, interrupted)
+    monkeypatch.setattr("cryslator_flows.pairs.readers.read_vasp_runs", interrupted)
     code, _, err = run("pairs", "vasp", tmp_path, "-o", tmp_path / "own")
     assert (code, "Stopped. Nothing was written." in err) == (130, True)
     assert not (tmp_path / "own").exists()

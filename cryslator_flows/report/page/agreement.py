@@ -31,9 +31,9 @@ class Agreement:
         Formation energy by the engine for each candidate, in eV/atom.
     uncertainties : dict
         Half widths of the predicted 68 % and 90 % intervals for each candidate, in eV/atom.
-        mean_absolute_error : float
+    mean_absolute_error : float
         Mean absolute error of predictions, in eV/atom.
-        mean_error : float
+    mean_error : float
         Predicted minus engine, in eV/atom.
     held : int
         Candidates whose 90 % interval holds the engine's energy.
