@@ -56,11 +56,11 @@ class Campaign(CampaignSettings):
         """
         from cryslator_flows.report.written import write_all
         from cryslator_flows.results.frames import CampaignFrames
-        from cryslator_flows.running.local.run import CampaignRun, progress_bar
+        from cryslator_flows.running.local.run import CampaignRun, job_bars
         from cryslator_flows.running.started import find_started
 
         run = CampaignRun(self, folder or Path("runs") / self.name, reuse)
-        with progress_bar() as report:
+        with job_bars() as report:
             run.run(report, rerun_failed)
         with find_started(self.name, folder=run.folder.path) as started:
             frames = CampaignFrames.read(started.results, started.cuts.competition())

@@ -1,4 +1,4 @@
-"""Formation energies from the energies of an engine, for comparison with predicted ones."""
+"""Formation energies from the energies of an engine and of the elements."""
 
 from __future__ import annotations
 
@@ -35,6 +35,31 @@ class FormationEnergies:
 
     energies: dict[str, float]
     fitted: bool
+
+
+def formation_energy_per_atom(
+    composition: Composition, energy_per_atom: float | None, element_energies: dict[str, float]
+) -> float | None:
+    """Compute the formation energy in eV/atom: the energy minus the elements' energies, all by one engine and setting.
+
+    Parameters
+    ----------
+    composition : Composition
+        Composition of the crystal.
+    energy_per_atom : float or None
+        Its energy, in eV/atom.
+    element_energies : dict
+        Symbol to energy of the element, in eV/atom.
+
+    Returns
+    -------
+    float or None
+        None if the energy, or the energy of an element, is unknown.
+    """
+    shares = composition.fractional_composition.get_el_amt_dict()
+    if energy_per_atom is None or not set(shares) <= set(element_energies):
+        return None
+    return energy_per_atom - sum(share * element_energies[symbol] for symbol, share in shares.items())
 
 
 def relaxed_energies(comparisons: list[RelaxationComparison]) -> dict[str, float]:

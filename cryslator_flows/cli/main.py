@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -22,13 +22,6 @@ from cryslator_flows.errors import CryslatorError
 from cryslator_flows.system.console import MODEL_HELP, err, note, out, progress_bars, quiet
 from cryslator_flows.system.whole_files import check_output, whole_text
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
-
-if TYPE_CHECKING:
-    from jobflow import Job
-    from rich.progress import Progress
-
-    from cryslator_flows.running.local.job_loop import Happening
-    from cryslator_flows.running.local.journal import JobRow
 
 
 class _Commands(TyperGroup):
@@ -95,31 +88,6 @@ def _prepare_process() -> None:
         os.environ.setdefault("USER", str(os.getuid()))
 
 
-class _Stages:
-    """Progress bars of a campaign, one for each stage."""
-
-    def __init__(self, progress: Progress) -> None:
-        from cryslator_flows.documents.stages import STAGES
-
-        self.progress = progress
-        self.bars = {stage: progress.add_task(stage, total=0, note="", visible=False) for stage in STAGES}
-
-    def __call__(self, happening: Happening, job: Job | JobRow) -> None:
-        if job.name == "store_inputs":
-            return
-        bar = self.bars[job.metadata["stage"]]
-        if happening == "queued":
-            task = self.progress.tasks[self.progress.task_ids.index(bar)]
-            self.progress.update(bar, total=(task.total or 0) + 1, visible=True)
-        elif happening == "started":
-            self.progress.update(bar, note=job.name)
-        else:
-            self.progress.update(bar, advance=1, note="")
-        if happening == "failed":
-            remark = " (recorded; the campaign continues)" if "candidate_id" in job.metadata else ""
-            note("failed:", f"{job.name}{remark}")
-
-
 @app.command()
 def screen(
     file: Annotated[Path, typer.Argument(help="Campaign file (YAML).")],
@@ -154,14 +122,14 @@ def screen(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     quiet()
     from cryslator_flows.api import Campaign
-    from cryslator_flows.running.local.run import CampaignRun
+    from cryslator_flows.running.local.run import CampaignRun, job_bars
     from cryslator_flows.running.started import StartedCampaign
 
     campaign = Campaign.from_file(file)
     run = CampaignRun(campaign, output or Path("runs") / campaign.name, reuse or ())
     try:
-        with progress_bars() as progress:
-            summary = run.run(_Stages(progress), rerun_failed)
+        with job_bars(by_stage=True) as report:
+            summary = run.run(report, rerun_failed)
     except KeyboardInterrupt:
         err.print("Stopped. Run the same command to continue from here.")
         raise typer.Exit(130) from None

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pymatgen.core import Composition
+
+from cryslator_flows.analysis.formation_energies import formation_energy_per_atom
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.align import align_all
-from cryslator_flows.pairs.energies import add_formation_energy
 from cryslator_flows.pairs.kinds import SplitRule
 from cryslator_flows.pairs.raw import Dropped
-from cryslator_flows.pairs.spool import Spool
 from cryslator_flows.pairs.write import (
     SPLIT,
     SUMMARY_FILE,
     PairsSummary,
     PartCounts,
     PartFiles,
+    Spool,
     check_owner,
 )
 from cryslator_flows.system.whole_files import whole_file, write_whole
@@ -128,12 +130,16 @@ class PairFolder:
                 if isinstance(item, Dropped):
                     drop(item)
                 else:
-                    add_formation_energy(item, self.element_energies or {})
+                    composition, columns = Composition(Counter(item.species)), item.model_extra or {}
+                    known = columns.get("energy_per_atom")
+                    energy = formation_energy_per_atom(composition, known, self.element_energies or {})
+                    if energy is not None:
+                        item.formation_energy_per_atom = energy
                     if item.formation_energy_per_atom is None:
                         without_energy.update(item.species)
                     rows.append(item.model_dump(exclude_none=True))
                     formulas.append(item.reduced_formula)
-                    given.append((item.model_extra or {}).get(SPLIT))
+                    given.append(columns.get(SPLIT))
                 report()
             n_read = len(rows) + len(dropped)
             parts, left_out = self._share_out(rows, formulas, given)

@@ -9,9 +9,9 @@ import yaml
 
 from cryslator_flows.errors import ModelError
 from cryslator_flows.system.console import markdown_table
-from cryslator_flows.training.curve import CURVE
 from cryslator_flows.training.evaluate import CLASSES, Evaluation
 from cryslator_flows.translator.model_folder import (
+    CURVE,
     FEATURE_MAP,
     FEATURE_NUMBERS,
     FORMATION_ENERGY,

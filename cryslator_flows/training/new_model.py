@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from cryslator_flows.errors import CryslatorError, StoreError
 from cryslator_flows.training.checkpoint import locked
-from cryslator_flows.training.curve import CURVE
 from cryslator_flows.translator.model_folder import (
     CARD,
     CONFIG,
+    CURVE,
     FEATURE_MAP,
     FEATURE_NUMBERS,
     METRICS,

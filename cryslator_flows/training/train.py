@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pymatgen.core import Element
 
-from cryslator_flows.system.whole_files import write_whole
+from cryslator_flows.system.whole_files import whole_file, write_whole
 from cryslator_flows.training.calibrate import calibrate
 from cryslator_flows.training.card import model_card
 from cryslator_flows.training.checkpoint import sole_training
-from cryslator_flows.training.curve import CURVE, draw_curve
 from cryslator_flows.training.evaluate import INPUTS, evaluate
 from cryslator_flows.training.fit import Fit, fit
 from cryslator_flows.training.new_model import check_place, new_model
@@ -25,6 +24,7 @@ from cryslator_flows.training.tensors import from_arrays, load_arrays
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.model_folder import (
     CARD,
+    CURVE,
     METRICS,
     RECIPE,
     ModelConfig,
@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     from cryslator_flows.training.reference_stages import StageProgress
     from cryslator_flows.translator.calibration import Calibration
     from cryslator_flows.translator.reference.reference_network import ReferenceNetwork
+
+# Errors in `curve.png`: those of unrelaxed inputs, those of relaxed ones, title and factor.
+PANELS = (
+    ("energy_mae", None, "energy MAE", 1.0),
+    ("volume_error", "relaxed_volume", "volume error (%)", 100.0),
+    ("displacement", "relaxed_displacement", "displacement (A)", 1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,32 @@ def train_network(
         "best": asdict(best),
     }
     return Trained(state.network.eval(), summary)
+
+
+def draw_curve(run_dir: Path) -> None:
+    """Draw validation errors against steps, from ``metrics.jsonl`` of a run, as ``curve.png`` beside it.
+
+    Parameters
+    ----------
+    run_dir : Path
+        The `run_dir` of `fit`.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows]
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    for axis, (name, at_rest, label, factor) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        for key, color, words in ((name, "#0072b2", "from unrelaxed"), (at_rest, "#e69f00", "change of relaxed")):
+            if key is not None:
+                values = [factor * row["validation"][key] for row in rows]
+                axis.plot(steps, values, "o-", ms=3, color=color, label=f"{words}: {values[-1]:.3g}")
+        axis.set_xlabel("steps")
+        axis.set_title(f"{label}, validation", fontsize=10)
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=8)
+    with whole_file(run_dir / CURVE) as file:
+        figure.savefig(file, dpi=110)
 
 
 def train_reference(prepared: Path, run_dir: Path, report: Callable[[StageProgress], None]) -> Trained:

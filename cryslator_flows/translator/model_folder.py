@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS, CALIBRATION = "config.json", "model.safetensors", "calibration.safetensors"
 METRICS, CARD, RECIPE = "metrics.json", "README.md", "recipe.yaml"
-FEATURE_MAP, FEATURE_NUMBERS = "feature-map.png", "feature-map.json"
+CURVE, FEATURE_MAP, FEATURE_NUMBERS = "curve.png", "feature-map.png", "feature-map.json"
 # Files that determine a translation, in the order of the version's hash.
 MODEL_FILES = WEIGHTS, CALIBRATION, CONFIG
 FORMAT_VERSION = 2

@@ -90,7 +90,7 @@ def test_the_split_of_the_source(tmp_path):
 def test_pairs_that_do_not_fit_into_memory_wait_on_the_disk(tmp_path, monkeypatch):
     items = [*(raw(cation, anion) for cation in SYMBOLS for anion in ("O", "S")), Dropped("a.cif", "broken")]
     for folder, size in (("memory", 2**20), ("disk", 100)):
-        monkeypatch.setattr("cryslator_flows.pairs.spool.IN_MEMORY", size)
+        monkeypatch.setattr("cryslator_flows.pairs.write.IN_MEMORY", size)
         PairFolder(tmp_path / folder).fill(items, "mine", "there")
     first, second = (
         {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("memory", "disk")

@@ -17,7 +17,7 @@ from cryslator_flows.analysis.formation_energies import formation_energies
 from cryslator_flows.api import Campaign
 from cryslator_flows.results.frames import CampaignFrames
 from cryslator_flows.running.local.folder import CampaignFolder
-from cryslator_flows.running.local.run import CampaignRun, progress_bar
+from cryslator_flows.running.local.run import CampaignRun, job_bars
 from cryslator_flows.screening.hulls import Competition
 from cryslator_flows.system.whole_files import write_whole
 
@@ -49,7 +49,7 @@ def pool_rows(pool: CampaignFrames, element_energies: dict[str, float]) -> list[
 
 def search(campaign: Campaign, folder: Path, pool: Path) -> CampaignFrames:
     """Run a campaign with rounds, its relaxations taken over from the pool."""
-    with progress_bar() as report:
+    with job_bars() as report:
         CampaignRun(campaign, folder, reuse=[pool]).run(report)
     return read(folder)
 

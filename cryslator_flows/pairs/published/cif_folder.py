@@ -1,13 +1,15 @@
-"""Folders that hold the two crystals of a pair as two CIF files, ``ID_unrelaxed.cif`` and ``ID_relaxed.cif``."""
+"""Folders with two CIF files for each pair, ``ID_unrelaxed.cif`` and ``ID_relaxed.cif``, and CSV tables."""
 
 from __future__ import annotations
 
+import csv
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.crystals.files import read_structure
-from cryslator_flows.errors import StructureError
+from cryslator_flows.errors import DataError, StructureError, one_line
 from cryslator_flows.pairs.raw import Dropped, RawPair
 
 if TYPE_CHECKING:
@@ -68,3 +70,28 @@ def find_pairs(files: list[Path], pattern: re.Pattern[str] = LONG) -> dict[str, 
             which = "unrelaxed" if match["which"].lower().startswith("u") else "relaxed"
             pairs.setdefault(name.casefold(), CifPair(name)).files[which].append(path)
     return dict(sorted(pairs.items()))
+
+
+def read_rows(table: Path) -> list[list[str]]:
+    """Read the rows of a CSV file, with the header, without empty rows and without spaces around cells.
+
+    Raises
+    ------
+    DataError
+        The file is not text.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read as a table ({one_line(error)}); fix or remove it") from error
+    return [row for row in rows if any(row)]
+
+
+def to_number(cell: str) -> float | None:
+    """Return a finite number, or None."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.published.archive import unpacked
-from cryslator_flows.pairs.published.cif_folder import LONG, SHORT, CifPair, find_pairs, visible_files
-from cryslator_flows.pairs.published.csv_tables import read_rows, to_number
+from cryslator_flows.pairs.published.cif_folder import (
+    LONG,
+    SHORT,
+    CifPair,
+    find_pairs,
+    read_rows,
+    to_number,
+    visible_files,
+)
 from cryslator_flows.pairs.raw import Dropped
 
 if TYPE_CHECKING:

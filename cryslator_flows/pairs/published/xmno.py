@@ -30,8 +30,7 @@ import numpy as np
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.published.archive import ARCHIVES, unpacked
-from cryslator_flows.pairs.published.cif_folder import find_pairs, visible_files
-from cryslator_flows.pairs.published.csv_tables import read_rows, to_number
+from cryslator_flows.pairs.published.cif_folder import find_pairs, read_rows, to_number, visible_files
 from cryslator_flows.pairs.raw import Dropped
 
 if TYPE_CHECKING:

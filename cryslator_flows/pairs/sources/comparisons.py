@@ -14,9 +14,9 @@ from cryslator_flows.analysis.ends import (
     converged_ends,
     why_no_end,
 )
+from cryslator_flows.analysis.formation_energies import formation_energy_per_atom
 from cryslator_flows.documents.candidates import Candidate
 from cryslator_flows.pairs.align import align
-from cryslator_flows.pairs.energies import formation_energy_per_atom
 from cryslator_flows.pairs.raw import Dropped, RawPair
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.running.local.folder import JOBS_FOLDER, CampaignFolder, sole_owner
 from cryslator_flows.running.local.job_loop import Happening, LocalRun
@@ -142,8 +143,13 @@ class CampaignRun:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Report]:
-    """Show one bar for all known jobs, and silence other packages meanwhile.
+def job_bars(by_stage: bool = False) -> Iterator[Report]:
+    """Show the progress of the known jobs, and silence warnings of other packages meanwhile.
+
+    Parameters
+    ----------
+    by_stage : bool
+        Show a bar for each stage with jobs in place of one for all.
 
     Yields
     ------
@@ -152,18 +158,21 @@ def progress_bar() -> Iterator[Report]:
     """
     with warnings.catch_warnings(), progress_bars() as progress:
         warnings.simplefilter("ignore")
-        bar = progress.add_task("campaign", total=0, note="")
+        names: tuple[str, ...] = STAGES if by_stage else ("campaign",)
+        bars = {name: progress.add_task(name, total=0, note="", visible=not by_stage) for name in names}
 
         def report(happening: Happening, job: Job | JobRow) -> None:
             if job.name == "store_inputs":
                 return
+            bar = bars[job.metadata["stage"] if by_stage else "campaign"]
             if happening == "queued":
-                progress.update(bar, total=(progress.tasks[bar].total or 0) + 1)
+                progress.update(bar, total=(progress.tasks[bar].total or 0) + 1, visible=True)
             elif happening == "started":
                 progress.update(bar, note=job.name)
             else:
-                progress.advance(bar)
+                progress.update(bar, advance=1, note="")
             if happening == "failed":
-                note("failed:", job.name)
+                remark = " (recorded; the campaign continues)" if "candidate_id" in job.metadata else ""
+                note("failed:", f"{job.name}{remark}")
 
         yield report
