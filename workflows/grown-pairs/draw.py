@@ -14,7 +14,7 @@ from cryslator_flows.crystals.candidate_rows import substituted_formula
 from cryslator_flows.crystals.substitution import is_charge_balanced, rescale, substitute, template_elements
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.documents.candidates import Template
-from cryslator_flows.pairs.align import PairLimits
+from cryslator_flows.pairs.align import MAX_VOLUME
 from cryslator_flows.training.records import read_lines
 
 if TYPE_CHECKING:
@@ -117,4 +117,4 @@ class Draw:
     def _keeps_volume(self, structure: Structure) -> bool:
         """Check that the predicted volume is near enough for a pair."""
         predicted = rescale(structure, self.predictor).volume
-        return abs(math.log(predicted / structure.volume)) < PairLimits.max_volume
+        return abs(math.log(predicted / structure.volume)) < MAX_VOLUME
