@@ -13,7 +13,6 @@ from cryslator_flows.system.store_specs import absolute
 from cryslator_flows.training.fit_settings import FitConfig
 from cryslator_flows.training.reference_fit import ReferenceFitConfig
 from cryslator_flows.training.round_tuning import REPLAY_SHARE
-from cryslator_flows.training.splits import SHARES
 from cryslator_flows.translator.model_folder import FORMATION_ENERGY, check_network
 from cryslator_flows.translator.network import NetworkConfig
 from cryslator_flows.translator.reference.reference_network import ReferenceConfig
@@ -99,7 +98,7 @@ class Recipe(StrictModel):
         None, description="All pairs, .jsonl or .jsonl.gz, in place of the three: split by formula of the target"
     )
     shares: tuple[Share, Share, Share] = Field(
-        SHARES,
+        (0.8, 0.1, 0.1),
         description="Shares of the formulas of `pairs` for training, validation and test; one formula each at least",
     )
     split_by: SplitBy = Field(
