@@ -56,6 +56,9 @@ class Fit:
         self.device = device
         self.pairs, self.validation = from_arrays(arrays, "train"), from_arrays(arrays, "val")
         self.relaxed = from_arrays(arrays, "relaxed")
+        if config.pairs is not None:
+            share = config.pairs / len(self.pairs)
+            self.pairs, self.relaxed = (thin(part, share, config.seed) for part in (self.pairs, self.relaxed))
         self.scales = measure_scales(self.pairs)
         tables = (arrays[f"elements/{name}"] for name in ("table", "radii", "volumes"))
         self.network = Network(network, *tables).to(device)

@@ -49,6 +49,8 @@ class FitConfig:
         Largest norm of the gradient.
     ema_decay : float
         Decay of the running average of the weights, which is both teacher and result.
+    pairs : int or None
+        Number of training pairs, drawn at random with the same share of the relaxed crystals. None for all.
     denoising_share : float
         Share of the examples that are relaxed crystals to denoise.
     weights : LossWeights
@@ -69,6 +71,7 @@ class FitConfig:
     weight_decay: float = 0.01
     clip: float = 5.0
     ema_decay: float = 0.998
+    pairs: int | None = None
     denoising_share: float = 0.15
     weights: LossWeights = field(default_factory=LossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -155,6 +155,12 @@ def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path):
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
 
+def test_share_of_the_pairs():
+    config = FitConfig(pairs=6, threads=1)
+    state = Fit(arrays(random_pairs(0, count=24), random_pairs(1, count=8)), SHAPE, config, "cpu")
+    assert (len(state.pairs), len(state.relaxed), len(state.validation)) == (6, 2, 8)
+
+
 def test_time_bound_ends_the_fit(tmp_path):
     config = FitConfig(epochs=10**6, minutes=0.02, batch_size=8, threads=1)
     write_prepared(tmp_path / "p.npz", config)
@@ -199,7 +205,7 @@ def test_checkpoint_with_settings_that_are_gone_goes_on(tmp_path):
     state.save(tmp_path / "c.npz")
     content = dict(np.load(tmp_path / "c.npz"))
     row = json.loads(str(content["state"]))
-    row["recipe"] |= {"data": "0", "fit": {**row["recipe"]["fit"], "pairs": None}}
+    row["recipe"] |= {"data": "0", "fit": {**row["recipe"]["fit"], "gone": None}}
     np.savez(tmp_path / "c.npz", **{**content, "state": np.array(json.dumps(row))})
     other = Fit(arrays(random_pairs(0), random_pairs(1)), SHAPE, FitConfig(threads=1), "cpu")
     other.restore(tmp_path / "c.npz")
