@@ -21,7 +21,7 @@ from cryslator_flows.counting.ledger import LEDGER_NAME, LedgerEntry, append_ent
 from cryslator_flows.crystals.moments import MAGNETIC
 from cryslator_flows.documents.relaxations import RelaxationCost
 from cryslator_flows.engines.kpoints import mesh
-from cryslator_flows.engines.undecorated import undecorated
+from cryslator_flows.engines.made_jobs import undecorated
 from cryslator_flows.errors import CountingError, NotInstalledError, StructureError
 from cryslator_flows.settings import SETTINGS
 

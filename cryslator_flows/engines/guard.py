@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Oszicar, Poscar
 
 from cryslator_flows.engines.handlers import update_vasp_makers
+from cryslator_flows.engines.made_jobs import jobs_of
 from cryslator_flows.engines.vasp_settings import GuardLimits
 from cryslator_flows.errors import StructureError
 from cryslator_flows.system.whole_files import write_whole
@@ -215,7 +216,7 @@ class GuardedRelaxMaker(Maker):
         """
         flow = self.relax_maker.make(structure, prev_dir=prev_dir)
         guard = TranslatedStartGuard(self.unrelaxed, self.limits)
-        for job in _jobs(flow):
+        for job in jobs_of(flow):
             if any(value is structure for value in [*job.function_args, *job.function_kwargs.values()]):
                 _add_handler(job, guard)
         return flow
@@ -238,7 +239,7 @@ def guard_relax_maker(maker: Maker, unrelaxed: Structure, limits: GuardLimits | 
     Maker
         A `GuardedRelaxMaker`, or `maker` itself if nothing in it runs VASP.
     """
-    if not _runs_vasp(maker):
+    if update_vasp_makers(maker, lambda part: part) is maker:
         return maker
     return GuardedRelaxMaker(name=maker.name, relax_maker=maker, unrelaxed=unrelaxed, limits=limits or GuardLimits())
 
@@ -265,17 +266,6 @@ def look_often(maker: Maker) -> Maker:
         return replace(item, run_vasp_kwargs={**item.run_vasp_kwargs, "custodian_kwargs": custodian})
 
     return update_vasp_makers(maker, polled)
-
-
-def _runs_vasp(maker: Maker) -> bool:
-    from atomate2.vasp.jobs.base import BaseVaspMaker
-
-    parts = [getattr(maker, item.name) for item in fields(maker)]
-    return isinstance(maker, BaseVaspMaker) or any(_runs_vasp(part) for part in parts if isinstance(part, Maker))
-
-
-def _jobs(flow: Flow | Job) -> list[Job]:
-    return [job for item in flow.jobs for job in _jobs(item)] if isinstance(flow, Flow) else [flow]
 
 
 def _add_handler(job: Job, handler: ErrorHandler) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from cryslator_flows.documents.gate import Crystal
 from cryslator_flows.documents.relaxations import RelaxationCost
-from cryslator_flows.engines.undecorated import undecorated
+from cryslator_flows.engines.made_jobs import undecorated
 from cryslator_flows.errors import CampaignError, nearest
 
 if TYPE_CHECKING:

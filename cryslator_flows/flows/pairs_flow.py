@@ -10,7 +10,7 @@ from jobflow import Flow, Maker
 from cryslator_flows.engines.by_name import build_relax_maker
 from cryslator_flows.jobs.collect_pairs import CollectPairsMaker
 from cryslator_flows.jobs.grow_pairs import GrowPairsMaker
-from cryslator_flows.jobs.placing import StageConfigs, place
+from cryslator_flows.jobs.placing import place
 
 if TYPE_CHECKING:
     from cryslator_flows.crystals.enumeration import SubstitutionSpace
@@ -40,9 +40,6 @@ class PairsFlowMaker(Maker):
     grow_maker : GrowPairsMaker
         Enumerates the candidates and makes the jobs that relax them in chunks. `relax_maker`, `element_energies` and
         `intermediates` go to its maker of chunks.
-    stage_configs : dict
-        For each stage (enumerate, select, relax, compare, summarize) the ``manager_config`` of its jobs: worker,
-        resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
 
     Examples
     --------
@@ -58,7 +55,6 @@ class PairsFlowMaker(Maker):
     element_energies: dict[str, float] = field(default_factory=dict)
     intermediates: int = 0
     grow_maker: GrowPairsMaker = field(default_factory=GrowPairsMaker)
-    stage_configs: StageConfigs = field(default_factory=dict)
 
     def make(self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace]) -> Flow:
         """Make the flow.
@@ -75,16 +71,14 @@ class PairsFlowMaker(Maker):
         Flow
             Its output is a `GrownPairs`.
         """
-        configs = self.stage_configs
         chunk_maker = replace(
             self.grow_maker.chunk_maker,
             relax_maker=self.relax_maker,
             collect_maker=CollectPairsMaker(element_energies=self.element_energies, intermediates=self.intermediates),
-            stage_configs=configs,
         )
-        grow_maker = replace(self.grow_maker, chunk_maker=chunk_maker, stage_configs=configs)
+        grow_maker = replace(self.grow_maker, chunk_maker=chunk_maker)
         grow = grow_maker.make(templates, substitutions, self.name)
-        place(grow, "enumerate", configs)
+        place(grow, "enumerate")
         flow = Flow([grow], output=grow.output, name=self.name)
         flow.update_metadata({"pairs_flow": self.name}, dynamic=True)
         return flow

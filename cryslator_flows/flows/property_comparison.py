@@ -11,6 +11,7 @@ from atomate2.vasp.sets.core import StaticSetGenerator
 from jobflow import Flow, Job, Maker, OutputReference
 
 from cryslator_flows.documents.properties import Calculated
+from cryslator_flows.engines.made_jobs import jobs_of
 from cryslator_flows.jobs.compare_properties import ComparePropertiesMaker
 
 if TYPE_CHECKING:
@@ -88,9 +89,8 @@ class PropertyComparisonFlowMaker(Maker):
             static.append_name(f" {reduced_formula} {name}")
             static.update_metadata({"candidate_id": candidate_id, "structure": name})
             statics.append(static)
-            last = static if isinstance(static, Job) else [job for job, _ in static.iterflow()][-1]
             # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
-            documents[name] = OutputReference(last.uuid)
+            documents[name] = OutputReference(jobs_of(static)[-1].uuid)
         compare = self.compare_maker.make(candidate_id, reduced_formula, structures, documents)
         compare.append_name(f" {reduced_formula}")
         compare.update_metadata({"candidate_id": candidate_id})

@@ -17,7 +17,7 @@ from cryslator_flows.engines.recorder import record_relax_maker
 from cryslator_flows.engines.vasp_settings import GuardLimits
 from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.jobs.following import end_with_first_failure
-from cryslator_flows.jobs.placing import StageConfigs, jobs_of, place
+from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ class RelaxationComparisonFlowMaker(Maker):
         translation: Translation,
         starts: Sequence[Start],
         campaign: str = "screening",
-        stage_configs: StageConfigs | None = None,
     ) -> Flow:
         """Make the flow.
 
@@ -113,15 +112,12 @@ class RelaxationComparisonFlowMaker(Maker):
             Structures to start from: ``unrelaxed``, ``translated``, ``mlip``, ``translated_mlip``.
         campaign : str
             Name of the campaign, for the records of the runs.
-        stage_configs : dict or None
-            For the stages ``relax`` and ``compare`` the ``manager_config`` of their jobs, see `place`.
 
         Returns
         -------
         Flow
             Its output is a `RelaxationComparison`.
         """
-        configs = stage_configs or {}
         structures: dict[Start, Structure | OutputReference] = {
             "unrelaxed": candidate.structure,
             "translated": translation.structure,
@@ -131,14 +127,12 @@ class RelaxationComparisonFlowMaker(Maker):
         for start, before in PRERELAXED.items():
             if start in starts:
                 potential = self.mlip_maker.make(structures[before], prev_dir=None)
-                parts = jobs_of(potential)
-                end_with_first_failure(parts)
-                potentials[start] = [OutputReference(job.uuid) for job in parts]
+                potentials[start] = end_with_first_failure(potential)
                 handed_on = self.symmetrize_maker.make(potentials[start][-1].structure, structures[before])
                 structures[start] = handed_on.output
                 for made in (potential, handed_on):
                     made.append_name(f" {candidate.reduced_formula} {start}")
-                    place(made, "relax", configs, start=start)
+                    place(made, "relax", start=start)
                 jobs += [potential, handed_on]
         relax_maker = look_often(pin_kpoints(self.relax_maker, candidate.structure))
         guarded = relax_maker if self.guard is None else guard_relax_maker(relax_maker, candidate.structure, self.guard)
@@ -148,13 +142,10 @@ class RelaxationComparisonFlowMaker(Maker):
             recorded = record_relax_maker(maker, campaign, candidate.candidate_id, start)
             relax = recorded.make(structures[start], prev_dir=None)
             relax.append_name(f" {candidate.reduced_formula} {start}")
-            place(relax, "relax", configs, start=start)
+            place(relax, "relax", start=start)
             jobs.append(relax)
-            parts = jobs_of(relax)
-            end_with_first_failure(parts)
-            job_uuids[start] = [job.uuid for job in parts]
-            # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
-            documents[start] = [OutputReference(job.uuid) for job in parts]
+            documents[start] = end_with_first_failure(relax)
+            job_uuids[start] = [document.uuid for document in documents[start]]
         compare = self.compare_maker.make(
             candidate,
             translation,
@@ -165,7 +156,7 @@ class RelaxationComparisonFlowMaker(Maker):
             potentials,
         )
         compare.append_name(f" {candidate.reduced_formula}")
-        place(compare, "compare", configs)
+        place(compare, "compare")
         flow = Flow([*jobs, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
         flow.update_metadata({"candidate_id": candidate.candidate_id})
         return flow

@@ -10,7 +10,7 @@ from jobflow import Flow, Maker
 from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.learning_round import RoundMaker
-from cryslator_flows.jobs.placing import StageConfigs, place
+from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker, relax_in_lanes
 from cryslator_flows.jobs.summarize import SummarizeMaker
@@ -46,10 +46,7 @@ class ScreeningFlowMaker(Maker):
         Summarizes the campaign.
     round_maker : RoundMaker or None
         Makes rounds of active learning between translation and selection; None for no rounds. This maker sets its
-        cuts, its relax maker and its stage configurations.
-    stage_configs : dict
-        For each stage (enumerate, translate, select, relax, compare, learn, summarize) the ``manager_config`` of its
-        jobs: worker, resources, exec_config and priority for jobflow-remote. Jobs that are made later get it too.
+        cuts and its relax maker.
 
     Examples
     --------
@@ -67,7 +64,6 @@ class ScreeningFlowMaker(Maker):
     )
     summarize_maker: SummarizeMaker = field(default_factory=SummarizeMaker)
     round_maker: RoundMaker | None = None
-    stage_configs: StageConfigs = field(default_factory=dict)
 
     def make(
         self,
@@ -91,24 +87,21 @@ class ScreeningFlowMaker(Maker):
         Flow
             Its output is a `CampaignSummary`.
         """
-        configs = self.stage_configs
         cuts, rounds = self.select_maker.cuts, self._round_maker()
-        enumeration = replace(self.enumerate_maker, stage_configs=configs).make(
+        enumeration = self.enumerate_maker.make(
             templates, substitutions, cuts, None if rounds is None else rounds.acquisition
         )
-        place(enumeration, "enumerate", configs)
+        place(enumeration, "enumerate")
         jobs, parts, digests, outcomes = [enumeration], enumeration.output["parts"], None, None
         if rounds is not None:
             enumerated = enumeration.output
             first = rounds.make(parts, enumerated["part_uuids"], enumerated["chunks"], self.name, list(known))
             first.append_name(" 1", dynamic=False)
-            place(first, "select", configs)
+            place(first, "select")
             jobs.append(first)
             parts, digests, outcomes = (first.output[name] for name in ("parts", "digests", "outcomes"))
-        select = replace(self.select_maker, relax_maker=self._relax_maker()).make(
-            parts, self.name, list(known), digests
-        )
-        place(select, "select", configs)
+        select = self.select_maker.make(parts, self.name, list(known), digests)
+        place(select, "select")
         summary = self.summarize_maker.make(
             self.name,
             enumeration.output["counts"],
@@ -117,7 +110,7 @@ class ScreeningFlowMaker(Maker):
             select.output.comparisons,
             outcomes,
         )
-        place(summary, "summarize", configs)
+        place(summary, "summarize")
         flow = Flow([*jobs, select, summary], output=summary.output, name=self.name)
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
@@ -137,7 +130,7 @@ class ScreeningFlowMaker(Maker):
         ValueError
             This maker stops after the selection.
         """
-        relax_maker = self._relax_maker()
+        relax_maker = self.select_maker.relax_maker
         if relax_maker is None:
             raise ValueError(f"{self.name}: stops after the selection; set select_maker.relax_maker")
         flow = Flow(relax_in_lanes(relax_maker, selected, self.name, list(known)), name=self.name)
@@ -152,21 +145,15 @@ class ScreeningFlowMaker(Maker):
         ModelError
             The model does not exist.
         """
-        if self.select_maker.relax_maker is None:
-            return None
         relax_maker = self.select_maker.relax_maker
+        if relax_maker is None:
+            return None
         model = find_model(self.enumerate_maker.translate_maker.model_name)
         starts = relax_maker.control_starts if relax_maker.control_share else (relax_maker.other_start,)
         return relax_maker.comparison_maker.settings_key(model.config().name, model.version(), starts)
 
-    def _relax_maker(self) -> RelaxSelectedMaker | None:
-        maker = self.select_maker.relax_maker
-        return None if maker is None else replace(maker, stage_configs=self.stage_configs)
-
     def _round_maker(self) -> RoundMaker | None:
-        relax_maker = self._relax_maker()
+        relax_maker = self.select_maker.relax_maker
         if self.round_maker is None or relax_maker is None:
             return None
-        return replace(
-            self.round_maker, cuts=self.select_maker.cuts, relax_maker=relax_maker, stage_configs=self.stage_configs
-        )
+        return replace(self.round_maker, cuts=self.select_maker.cuts, relax_maker=relax_maker)

@@ -13,13 +13,13 @@ from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.documents.candidates import EnumerationCounts
 from cryslator_flows.errors import CampaignError, StructureError
 from cryslator_flows.jobs.gather import GatherMaker
-from cryslator_flows.jobs.placing import StageConfigs, place
+from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.translate import TranslateMaker
 from cryslator_flows.screening.acquisition import Acquisition
 from cryslator_flows.screening.cuts import Cuts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from jobflow import Job, OutputReference
 
@@ -28,14 +28,8 @@ PARTS_PER_JOB = 25
 
 
 @dataclass
-class EnumerateMaker(Maker):
-    """Substitute the elements of templates and translate the candidates, chunk by chunk.
-
-    The job replaces itself by one translation job for each chunk. Beyond 25 chunks it adds jobs that gather the
-    shortlists of 25 others. Its output holds the `EnumerationCounts` under ``counts``, stored before the first
-    translation starts. The `Shortlist` documents under ``parts`` hold all candidates that may be selected. Rounds of
-    active learning use the uuids of their jobs under ``part_uuids`` and the candidates to translate again under
-    ``chunks``.
+class EnumerateChunksMaker(Maker):
+    """Base of makers whose job substitutes the elements of templates, chunk by chunk.
 
     Parameters
     ----------
@@ -46,7 +40,64 @@ class EnumerateMaker(Maker):
     rescale_volume : bool
         Scale candidates isotropically to the volume that pymatgen's DLSVolumePredictor expects.
     chunk_size : int
-        Approximate number of candidates in a translation job; see `Enumeration.chunks`.
+        Approximate number of candidates in a chunk; see `Enumeration.chunks`.
+    """
+
+    name: str = "enumerate"
+    charge_balanced: bool = True
+    rescale_volume: bool = False
+    chunk_size: int = 2000
+
+    def enumerate(
+        self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace]
+    ) -> tuple[list[PackedCandidates], EnumerationCounts]:
+        """Return the chunks, at least one, and the counts of the enumeration.
+
+        Raises
+        ------
+        StructureError
+            No candidate is left, or a source of templates does not exist. The message names the keys of a campaign file
+            to change.
+        """
+        enumeration = Enumeration(
+            (template for source in templates for template in source.load()),
+            substitutions,
+            charge_balanced=self.charge_balanced,
+            rescale_volume=self.rescale_volume,
+        )
+        chunks, counts = list(enumeration.chunks(self.chunk_size)), enumeration.counts
+        if counts.unique:
+            return chunks, counts
+        rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
+        if not counts.templates:
+            reason = "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
+        elif not counts.enumerated:
+            reason = (
+                f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
+                "cations differ; change 'templates' or 'substitutions'"
+            )
+        else:
+            reason = (
+                f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
+                f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
+            )
+        raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
+
+
+@dataclass
+class EnumerateMaker(EnumerateChunksMaker):
+    """Substitute the elements of templates and translate the candidates, chunk by chunk.
+
+    The job replaces itself by one translation job for each chunk. Beyond 25 chunks it adds jobs that gather the
+    shortlists of 25 others. Its output holds the `EnumerationCounts` under ``counts``, stored before the first
+    translation starts. The `Shortlist` documents under ``parts`` hold all candidates that may be selected. Rounds of
+    active learning use the uuids of their jobs under ``part_uuids`` and the candidates to translate again under
+    ``chunks``.
+
+    Parameters
+    ----------
+    name, charge_balanced, rescale_volume, chunk_size
+        As in `EnumerateChunksMaker`.
     translate_maker : TranslateMaker
         Maker of the translation jobs.
     gather_maker : GatherMaker
@@ -54,8 +105,6 @@ class EnumerateMaker(Maker):
     elements : list of str or None
         Elements whose energy by the engine is known, for rounds of active learning, which need all; None without
         rounds.
-    stage_configs : dict
-        For each stage the ``manager_config`` of its jobs, see `place`.
 
     Examples
     --------
@@ -66,14 +115,9 @@ class EnumerateMaker(Maker):
     'enumerate'
     """
 
-    name: str = "enumerate"
-    charge_balanced: bool = True
-    rescale_volume: bool = False
-    chunk_size: int = 2000
     translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
     gather_maker: GatherMaker = field(default_factory=GatherMaker)
     elements: list[str] | None = None
-    stage_configs: StageConfigs = field(default_factory=dict)
 
     @job(data=["packed"])
     def make(
@@ -107,14 +151,7 @@ class EnumerateMaker(Maker):
             A candidate has an element that `elements` lacks.
         """
         if made is None:
-            enumeration = Enumeration(
-                (template for source in templates for template in source.load()),
-                substitutions,
-                charge_balanced=self.charge_balanced,
-                rescale_volume=self.rescale_volume,
-            )
-            chunks = list(some_chunks(enumeration, self.chunk_size))
-            counts = enumeration.counts
+            chunks, counts = self.enumerate(templates, substitutions)
         else:
             chunks = [PackedCandidates.model_validate(part["packed"]) for part in made["enumerated"]]
             counts = EnumerationCounts.model_validate(made["counts"])
@@ -123,13 +160,13 @@ class EnumerateMaker(Maker):
             self._check_elements(packed)
             translate = self.translate_maker.make(packed, cuts, acquisition)
             translate.append_name(f" {number}")
-            place(translate, "translate", self.stage_configs)
+            place(translate, "translate")
             jobs.append(translate)
         parts, gathers = gather_in_tree(
             [work.output for work in jobs], lambda group: self.gather_maker.make(group, cuts, acquisition)
         )
         for gather in gathers:
-            place(gather, "select", self.stage_configs)
+            place(gather, "select")
         output = {
             "counts": counts,
             "parts": parts,
@@ -151,41 +188,6 @@ class EnumerateMaker(Maker):
                 f"rounds: relaxation.element_energies lacks {', '.join(lacking)}, which candidates have; rounds learn "
                 "formation energies by the engine, so give the energy of every element by the same engine and settings"
             )
-
-
-def some_chunks(enumeration: Enumeration, size: int) -> Iterator[PackedCandidates]:
-    """Yield the chunks of an enumeration, at least one.
-
-    Parameters
-    ----------
-    enumeration : Enumeration
-        The candidates.
-    size : int
-        Approximate number of candidates in a chunk.
-
-    Raises
-    ------
-    StructureError
-        No candidate is left; the message names the keys of a campaign file to change.
-    """
-    yield from enumeration.chunks(size)
-    counts = enumeration.counts
-    if counts.unique:
-        return
-    rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
-    if not counts.templates:
-        reason = "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
-    elif not counts.enumerated:
-        reason = (
-            f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
-            "cations differ; change 'templates' or 'substitutions'"
-        )
-    else:
-        reason = (
-            f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
-            f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
-        )
-    raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
 
 
 def gather_in_tree(

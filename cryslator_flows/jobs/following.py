@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobflow import Job, Maker, OnMissing, OutputReference, job
+from jobflow import Maker, OnMissing, OutputReference, job
 
-from cryslator_flows.engines.undecorated import undecorated
+from cryslator_flows.engines.made_jobs import jobs_of, undecorated
 from cryslator_flows.errors import StructureError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from jobflow import Flow, Job
     from pymatgen.core import Structure
 
 
@@ -52,7 +51,7 @@ class FollowingRelaxMaker(Maker):
         return undecorated(type(self.maker).make)(self.maker, structure, *args, **kwargs)
 
 
-def end_with_first_failure(relaxation: Sequence[Job]) -> None:
+def end_with_first_failure(relaxation: Job | Flow) -> list[OutputReference]:
     """Let later jobs of a relaxation start, and fail, if the job that makes their structure failed.
 
     Otherwise they would wait in jobflow-remote without end, and the wave of their candidate with them. A job that takes
@@ -60,10 +59,16 @@ def end_with_first_failure(relaxation: Sequence[Job]) -> None:
 
     Parameters
     ----------
-    relaxation : sequence of Job
+    relaxation : Job or Flow
         The jobs of one relaxation; changed in place.
+
+    Returns
+    -------
+    list of OutputReference
+        Outputs of its jobs in the order they run.
     """
-    for following in relaxation:
+    jobs = jobs_of(relaxation)
+    for following in jobs:
         maker = following.maker
         structure = following.function_kwargs.get("structure", next(iter(following.function_args), None))
         if (
@@ -75,3 +80,5 @@ def end_with_first_failure(relaxation: Sequence[Job]) -> None:
         ):
             following.function = FollowingRelaxMaker(maker, name=following.name).make
             following.config.on_missing_references = OnMissing.NONE
+    # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
+    return [OutputReference(job.uuid) for job in jobs]

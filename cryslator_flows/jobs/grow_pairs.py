@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobflow import Flow, Job, Maker, OutputReference, Response, job
+from jobflow import Flow, Job, OutputReference, Response, job
 
-from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace
+from cryslator_flows.crystals.enumeration import SubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.documents.grown_pairs import GrownPairs
 from cryslator_flows.jobs.count_pairs import CountPairsMaker
-from cryslator_flows.jobs.enumerate import gather_in_tree, some_chunks
-from cryslator_flows.jobs.placing import StageConfigs, place
+from cryslator_flows.jobs.enumerate import EnumerateChunksMaker, gather_in_tree
+from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax_chunk import RelaxChunkMaker
 from cryslator_flows.jobs.select import LANES
 from cryslator_flows.jobs.summarize_pairs import SummarizePairsMaker
 
 
 @dataclass
-class GrowPairsMaker(Maker):
+class GrowPairsMaker(EnumerateChunksMaker):
     """Substitute the elements of templates, relax the candidates chunk by chunk and keep the pairs.
 
     The job replaces itself by a job for each chunk. Four of them run side by side, the others wait. Its output is the
@@ -26,22 +26,14 @@ class GrowPairsMaker(Maker):
 
     Parameters
     ----------
-    name : str
-        The job name.
-    charge_balanced : bool
-        Drop candidates that no oxidation states known to pymatgen balance.
-    rescale_volume : bool
-        Scale candidates isotropically to the volume that pymatgen's DLSVolumePredictor expects.
-    chunk_size : int
-        Approximate number of candidates in a chunk; see `Enumeration.chunks`.
+    name, charge_balanced, rescale_volume, chunk_size
+        As in `EnumerateChunksMaker`.
     chunk_maker : RelaxChunkMaker
         Maker of the jobs of the chunks.
     count_maker : CountPairsMaker
         Maker of the jobs that add up the counts of 25 others.
     summarize_maker : SummarizePairsMaker
         Maker of the last job.
-    stage_configs : dict
-        For each stage the ``manager_config`` of its jobs, see `place`.
 
     Examples
     --------
@@ -53,13 +45,10 @@ class GrowPairsMaker(Maker):
     """
 
     name: str = "grow pairs"
-    charge_balanced: bool = True
-    rescale_volume: bool = False
     chunk_size: int = 50
     chunk_maker: RelaxChunkMaker = field(default_factory=RelaxChunkMaker)
     count_maker: CountPairsMaker = field(default_factory=CountPairsMaker)
     summarize_maker: SummarizePairsMaker = field(default_factory=SummarizePairsMaker)
-    stage_configs: StageConfigs = field(default_factory=dict)
 
     @job
     def make(
@@ -81,24 +70,19 @@ class GrowPairsMaker(Maker):
         StructureError
             No candidate is left, or a source of templates does not exist.
         """
-        enumeration = Enumeration(
-            (template for source in templates for template in source.load()),
-            substitutions,
-            charge_balanced=self.charge_balanced,
-            rescale_volume=self.rescale_volume,
-        )
+        chunks, counts = self.enumerate(templates, substitutions)
         jobs: list[Job] = []
-        for number, packed in enumerate(some_chunks(enumeration, self.chunk_size)):
+        for number, packed in enumerate(chunks):
             chunk = self.chunk_maker.make(packed, None if number < LANES else jobs[number - LANES].output.counts)
             chunk.append_name(f" {number + 1}")
-            place(chunk, "select", self.stage_configs)
+            place(chunk, "select")
             jobs.append(chunk)
         counted, counting = gather_in_tree([chunk.output.counts for chunk in jobs], self._count)
-        summary = self.summarize_maker.make(flow_name, enumeration.counts, counted)
-        place(summary, "summarize", self.stage_configs)
+        summary = self.summarize_maker.make(flow_name, counts, counted)
+        place(summary, "summarize")
         return Response(replace=Flow([*jobs, *counting, summary], output=summary.output, name=self.name))
 
     def _count(self, parts: list[OutputReference]) -> Job:
         counting = self.count_maker.make(parts)
-        place(counting, "select", self.stage_configs)
+        place(counting, "select")
         return counting

@@ -139,10 +139,8 @@ class LearnMaker(Maker):
 
     def _lowest(self, comparisons: list[RelaxationComparison], before: Learned) -> dict[str, Any]:
         """Return the most stable candidate so far, as fields of `RoundOutcome`."""
-        energies, formulas = (
-            self._energies(comparisons),
-            {item.candidate_id: item.reduced_formula for item in comparisons},
-        )
+        energies = self._energies(comparisons)
+        formulas = {item.candidate_id: item.reduced_formula for item in comparisons}
         found = [(energy, name, formulas[name]) for name, energy in energies.items()]
         found += [
             (item.lowest_energy, item.lowest or "", item.lowest_formula or "")

@@ -13,7 +13,7 @@ from cryslator_flows.documents.rounds import Learned
 from cryslator_flows.jobs.enumerate import gather_in_tree
 from cryslator_flows.jobs.gather import GatherMaker, join_batches
 from cryslator_flows.jobs.learn import LearnMaker
-from cryslator_flows.jobs.placing import StageConfigs, place
+from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.translate import TranslateMaker
 from cryslator_flows.screening.acquisition import Acquisition
@@ -51,8 +51,6 @@ class RoundMaker(Maker):
         Maker of the translation jobs.
     gather_maker : GatherMaker
         Maker of the jobs that gather shortlists.
-    stage_configs : dict
-        For each stage the ``manager_config`` of its jobs, see `place`.
     """
 
     relax_maker: RelaxSelectedMaker
@@ -63,7 +61,6 @@ class RoundMaker(Maker):
     learn_maker: LearnMaker = field(default_factory=LearnMaker)
     translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
     gather_maker: GatherMaker = field(default_factory=GatherMaker)
-    stage_configs: StageConfigs = field(default_factory=dict)
 
     @job
     def make(
@@ -123,7 +120,7 @@ class RoundMaker(Maker):
             OutputReference(learn.uuid),
         )
         following.name = f"{self.name} {number + 1}" if number < self.rounds else f"end of {self.name}s"
-        place(following, "select", self.stage_configs)
+        place(following, "select")
         jobs: list[Flow | Job] = [*relaxations, learn, *translations, *gathers, following]
         return Response(
             output={"round": number, "batch": names},
@@ -132,12 +129,12 @@ class RoundMaker(Maker):
 
     def _place(self, number: int, learn: Job, translations: list[Job], gathers: list[Job]) -> None:
         learn.append_name(f" {number}")
-        place(learn, "learn", self.stage_configs, round=number)
+        place(learn, "learn", round=number)
         for chunk, translation in enumerate(translations, 1):
             translation.append_name(f" {chunk}, round {number}")
-            place(translation, "translate", self.stage_configs, round=number)
+            place(translation, "translate", round=number)
         for gather in gathers:
-            place(gather, "select", self.stage_configs, round=number)
+            place(gather, "select", round=number)
 
 
 def _ended(part_uuids: list[str], learned: Learned | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
 
 from cryslator_flows.crystals.packing import TranslatedCandidates
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison, Start
-from cryslator_flows.jobs.placing import StageConfigs, place
+from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.reuse import ReuseMaker, find_known
 from cryslator_flows.screening.cuts import is_control
 
@@ -44,8 +44,6 @@ class RelaxSelectedMaker(Maker):
         Share of the candidates that are relaxed from all starts, to measure the saving, 0 to 1.
     control_starts : tuple of str
         The starts of the control share; the other candidates are relaxed from `other_start` alone.
-    stage_configs : dict
-        For each stage the ``manager_config`` of its jobs, see `place`.
 
     Examples
     --------
@@ -61,7 +59,6 @@ class RelaxSelectedMaker(Maker):
     wave_size: int = 50
     control_share: float = 1.0
     control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
-    stage_configs: StageConfigs = field(default_factory=dict)
 
     @property
     def other_start(self) -> Start:
@@ -97,7 +94,7 @@ class RelaxSelectedMaker(Maker):
         flows = self.comparisons(selected.take(range(n_wave)), campaign)
         rest = selected.take(range(n_wave, selected.n_candidates))
         following = self.make(rest, campaign, [flow.output for flow in flows], so_far)
-        place(following, "select", self.stage_configs)
+        place(following, "select")
         return Response(replace=Flow([*flows, following], output=following.output, name="relax wave"))
 
     def reuse(
@@ -133,7 +130,7 @@ class RelaxSelectedMaker(Maker):
             relaxed = find_known(candidate, starts, settings, by_formula[candidate.reduced_formula])
             if relaxed is not None:
                 jobs[row] = self.reuse_maker.make(relaxed, candidate, translation, starts, campaign)
-                place(jobs[row], "compare", self.stage_configs, candidate_id=candidate.candidate_id)
+                place(jobs[row], "compare", candidate_id=candidate.candidate_id)
         return jobs, [row for row in range(chosen.n_candidates) if row not in jobs]
 
     def comparisons(self, chosen: TranslatedCandidates, campaign: str) -> list[Flow]:
@@ -152,7 +149,7 @@ class RelaxSelectedMaker(Maker):
             Each has a `RelaxationComparison` as its output.
         """
         return [
-            self.comparison_maker.make(candidate, translation, self._starts(candidate), campaign, self.stage_configs)
+            self.comparison_maker.make(candidate, translation, self._starts(candidate), campaign)
             for candidate, translation in chosen.rows()
         ]
 

@@ -11,7 +11,7 @@ from cryslator_flows.documents.grown_pairs import PairCounts, PairsChunk
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.jobs.collect_pairs import CollectPairsMaker
 from cryslator_flows.jobs.following import end_with_first_failure
-from cryslator_flows.jobs.placing import StageConfigs, jobs_of, place
+from cryslator_flows.jobs.placing import place
 
 
 @dataclass
@@ -26,14 +26,11 @@ class RelaxChunkMaker(Maker):
         Any atomate2 maker with ``make(structure, prev_dir=None)``.
     collect_maker : CollectPairsMaker
         Maker of the job that collects the pairs.
-    stage_configs : dict
-        For each stage the ``manager_config`` of its jobs, see `place`.
     """
 
     name: str = "relax chunk"
     relax_maker: Maker = field(default_factory=chgnet_maker)
     collect_maker: CollectPairsMaker = field(default_factory=CollectPairsMaker)
-    stage_configs: StageConfigs = field(default_factory=dict)
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def make(self, packed: PackedCandidates, before: PairCounts | None = None) -> Response[PairsChunk]:  # noqa: ARG002
@@ -47,17 +44,14 @@ class RelaxChunkMaker(Maker):
             Counts of the chunk that must end before this one begins; they have no other use.
         """
         relaxations: list[Flow | Job] = []
-        uuids: list[list[str]] = []
+        documents: list[list[OutputReference]] = []
         for candidate in packed.candidates():
             relax = self.relax_maker.make(candidate.structure, prev_dir=None)
             relax.append_name(f" {candidate.reduced_formula}")
-            place(relax, "relax", self.stage_configs, candidate_id=candidate.candidate_id)
-            parts = jobs_of(relax)
-            end_with_first_failure(parts)
+            place(relax, "relax", candidate_id=candidate.candidate_id)
             relaxations.append(relax)
-            uuids.append([part.uuid for part in parts])
-        # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
-        documents = [[OutputReference(uuid) for uuid in of_candidate] for of_candidate in uuids]
+            documents.append(end_with_first_failure(relax))
+        uuids = [[document.uuid for document in of_candidate] for of_candidate in documents]
         collect = self.collect_maker.make(packed, documents, uuids)
-        place(collect, "compare", self.stage_configs)
+        place(collect, "compare")
         return Response(replace=Flow([*relaxations, collect], output=collect.output, name=self.name))

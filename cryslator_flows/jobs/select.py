@@ -117,6 +117,6 @@ def relax_in_lanes(
     for first in range(n_lanes):
         ours = list(reused.values())[first::n_lanes]
         wave = maker.make(selected.take(rows[first::n_lanes]), campaign, [job.output for job in ours], Digests())
-        place(wave, "select", maker.stage_configs)
+        place(wave, "select")
         lanes.append(Flow([*ours, wave], output=wave.output, name=wave.name))
     return lanes

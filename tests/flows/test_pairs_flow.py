@@ -19,6 +19,7 @@ from cryslator_flows.flows.pairs_flow import PairsFlowMaker
 from cryslator_flows.jobs import enumerate as enumerate_module
 from cryslator_flows.jobs.count_pairs import CountPairsMaker
 from cryslator_flows.jobs.grow_pairs import GrowPairsMaker
+from cryslator_flows.jobs.placing import ALL_STAGES, configure_stages
 from cryslator_flows.jobs.select import LANES
 from cryslator_flows.pairs.make import PairFolder
 from cryslator_flows.pairs.raw import Dropped
@@ -48,10 +49,10 @@ def grow(relax_maker, store, folder, chunk_size=4, how=run_locally, **fields):
     return GrownPairs.model_validate(store.get_output(flow.jobs[-1].uuid, load=True))
 
 
-def run_here(flow, store, folder):
+def run_here(flow, store, folder, report=lambda happening, job: None):
     journal = MemoryStore(key="entry")
     journal.connect()
-    LocalRun(store, journal, folder, lambda *_: None).run(flow)
+    LocalRun(store, journal, folder, report).run(flow)
 
 
 def chunks(store):
@@ -168,14 +169,28 @@ def test_files_that_train_reads(store, tmp_path):
         )
 
 
-def test_powerups_and_places_reach_the_jobs():
-    configs = {"relax": {"worker": "gpu"}, "enumerate": {"worker": "small"}}
-    maker = update_user_incar_settings(PairsFlowMaker("x", DoubleRelaxMaker(), stage_configs=configs), {"ENCUT": 777})
-    assert maker.relax_maker.relax_maker2.input_set_generator.user_incar_settings["ENCUT"] == 777
+def test_powerups_reach_the_jobs():
+    maker = update_user_incar_settings(PairsFlowMaker("x", DoubleRelaxMaker()), {"ENCUT": 777})
     (work,) = maker.make(TEMPLATES, SPACES).jobs
-    assert work.config.manager_config == {"worker": "small"}
+    relax_maker = work.maker.chunk_maker.relax_maker
+    assert relax_maker.relax_maker2.input_set_generator.user_incar_settings["ENCUT"] == 777
     assert work.metadata == {"stage": "enumerate", "pairs_flow": "x"}
-    assert work.maker.chunk_maker.stage_configs == configs
+
+
+def test_every_job_gets_the_configuration_of_its_stage(store, tmp_path):
+    configs = {stage: {"worker": stage} for stage in ("enumerate", "select", "relax", "compare", "summarize")}
+    placed = Counter()
+
+    def look(happening, job):
+        if happening == "started" and not job.name.startswith("store_inputs"):
+            config = {key: value for key, value in job.config.manager_config.items() if key != ALL_STAGES}
+            assert config == {"worker": job.metadata["stage"]}
+            placed[config["worker"]] += 1
+
+    flow = PairsFlowMaker("x", GENTLE).make(TEMPLATES, SPACES)
+    configure_stages(flow, configs)
+    run_here(flow, store, tmp_path, look)
+    assert placed.keys() == configs.keys()
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.jobs import enumerate as enumerate_module
+from cryslator_flows.jobs.placing import ALL_STAGES, configure_stages
 from cryslator_flows.jobs.reuse import find_known
 from cryslator_flows.running.local.job_loop import LocalRun
 from tests.flows.conftest import memory_store
@@ -94,13 +95,17 @@ def run_here(flow, job_store, folder, look=lambda happening, job: None):
 
 def test_every_job_is_marked_and_placed_by_its_stage(store, tmp_path, tiny_model):
     maker = screening(DoubleMaker(), tiny_model, top_k=3)
-    maker.stage_configs = {stage: {"worker": f"w-{stage}", "priority": 3} for stage in STAGES if stage != "compare"}
-    jobs = [job for job in run_here(maker.make(TEMPLATES, SPACES), store, tmp_path) if job.name != "store_inputs"]
+    flow = maker.make(TEMPLATES, SPACES)
+    configs = {stage: {"worker": f"w-{stage}", "priority": 3} for stage in STAGES if stage != "compare"}
+    configure_stages(flow, configs)
+    jobs = [job for job in run_here(flow, store, tmp_path) if job.name != "store_inputs"]
     assert {job.metadata["campaign"] for job in jobs} == {"test"}
     assert {job.metadata["stage"] for job in jobs} == set(STAGES) - {"learn"}
     for job in jobs:
         stage = job.metadata["stage"]
-        assert job.config.manager_config == ({} if stage == "compare" else {"worker": f"w-{stage}", "priority": 3})
+        config = {key: value for key, value in job.config.manager_config.items() if key != ALL_STAGES}
+        assert config == configs.get(stage, {})
+        assert (ALL_STAGES in job.config.manager_config) == (stage in {"enumerate", "select"})
         assert ("candidate_id" in job.metadata) == (stage in {"relax", "compare"})
         assert ("start" in job.metadata) == (stage == "relax")
     assert Counter(job.metadata["stage"] for job in jobs)["relax"] == 3 * 2 * 2

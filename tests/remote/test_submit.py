@@ -12,6 +12,7 @@ import yaml
 from cryslator_flows.api import Campaign
 from cryslator_flows.campaign.remote_settings import RemoteSettings
 from cryslator_flows.errors import CampaignError, ProjectError
+from cryslator_flows.jobs.placing import ALL_STAGES
 from cryslator_flows.running.remote.project import open_project
 from cryslator_flows.running.remote.submit import _submit_flow, submit_campaign
 from tests.campaign.test_file import GOOD, write
@@ -52,7 +53,7 @@ def test_stages_get_their_workers_environments_resources_and_priorities(run, jfr
     document = jfr_project.controller.get_job_doc(db_id=jobs["select"].db_id)
     assert (document.exec_config, document.resources, document.priority) == ("quiet", {"nodes": 2}, 7)
     # What comes from the job select must not get its environment and resources.
-    relax = document.job.maker.relax_maker.stage_configs["relax"]
+    relax = document.job.config.manager_config[ALL_STAGES]["relax"]
     assert relax == {"worker": "batch", "exec_config": {"export": {}}, "resources": {}, "priority": 0}
 
 

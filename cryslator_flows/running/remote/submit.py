@@ -14,6 +14,7 @@ from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
 from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.engines.recorder import record_relax_maker
 from cryslator_flows.errors import ProjectError
+from cryslator_flows.jobs.placing import StageConfigs, configure_stages
 from cryslator_flows.results.results import CampaignResults, load_comparisons, relaxed_before
 from cryslator_flows.running.remote.project import RELAXED_PER_FLOW, part_name, remaining_parts
 from cryslator_flows.settings import SETTINGS
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from cryslator_flows.campaign.remote_settings import RemoteSettings
     from cryslator_flows.crystals.packing import TranslatedCandidates
     from cryslator_flows.flows.screening import ScreeningFlowMaker
-    from cryslator_flows.jobs.placing import StageConfigs
     from cryslator_flows.running.remote.project import RemoteProject
 
 LEDGER_VARIABLE = "CRYSLATOR_LEDGER"
@@ -105,7 +105,6 @@ def submit_campaign(
     configs = stage_configs(campaign, project, settings)
     workers = {stage: config["worker"] for stage, config in configs.items()}
     maker = campaign.to_maker()
-    maker.stage_configs = configs
     maker.select_maker.max_relaxed = RELAXED_PER_FLOW
     notes = [*_hidden_files(campaign, project, configs), *missing_ledgers(maker, project, configs)]
     for label, parts in [] if again else _remaining(campaign, project):
@@ -114,12 +113,14 @@ def submit_campaign(
         job_ids = []
         for number, candidates in parts.items():
             flow = maker.make_relaxations(candidates, known)
+            configure_stages(flow, configs)
             job_ids += _submit_flow(flow, part_name(label, number), label, campaign, project)
         return Submission(label, job_ids, workers, notes, sum(item.n_candidates for item in parts.values()))
     maker.name = label = _free_label(campaign, project, again)
     # References; the select job gets their documents. Without a schema they cost nothing.
     known_later = [OutputReference(uuid) for uuid in _known(maker, project)]
     flow = maker.make(campaign.templates, campaign.substitutions, known_later)
+    configure_stages(flow, configs)
     return Submission(label, _submit_flow(flow, label, label, campaign, project), workers, notes)
 
 
@@ -151,7 +152,7 @@ def stage_configs(campaign: CampaignSettings, project: RemoteProject, settings: 
     """Make the ``manager_config`` of the jobs of each stage.
 
     jobflow-remote passes worker, execution configuration and resources of a job on to the jobs that it makes, unless
-    these have settings. So all jobs get settings.
+    these have settings. So all jobs get settings, see `configure_stages`.
 
     Parameters
     ----------

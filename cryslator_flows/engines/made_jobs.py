@@ -1,11 +1,20 @@
-"""The function behind a maker's job."""
+"""The jobs that a maker makes, and the functions behind them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from jobflow import Job
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from jobflow import Flow
+
+
+def jobs_of(work: Job | Flow) -> list[Job]:
+    """List the jobs of a job or flow in the order they run."""
+    return [work] if isinstance(work, Job) else [job for job, _ in work.iterflow()]
 
 
 def undecorated(make: Callable[..., Any]) -> Callable[..., Any]:
