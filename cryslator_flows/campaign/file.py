@@ -61,11 +61,11 @@ class EnumerationSettings(StrictModel):
 class SelectionSettings(Cuts):
     """Selection of translated candidates to relax."""
 
-    control_share: float = Field(
-        RelaxSelectedMaker.control_share,
+    controls: int = Field(
+        RelaxSelectedMaker.controls,
         ge=0,
-        le=1,
-        description="Share of the selected candidates that are relaxed from all starts to measure the saving, 0 to 1",
+        description="Number of selected candidates that are relaxed from all starts to measure the saving, chosen at "
+        "random",
     )
     # A path is allowed here; `from_file` reads the file.
     references: References | Path = Field(  # type: ignore[assignment]
@@ -215,7 +215,7 @@ class CampaignSettings(StrictModel):
         if self.relaxation is not None:
             relax_selected = RelaxSelectedMaker(
                 comparison_maker=self.relaxation.comparison_maker(),
-                control_share=self.selection.control_share,
+                controls=self.selection.controls,
                 control_starts=self.relaxation.starts,
             )
         return ScreeningFlowMaker(

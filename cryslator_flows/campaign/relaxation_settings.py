@@ -56,9 +56,9 @@ class RelaxationSettings(StrictModel):
     starts: tuple[Start, ...] = Field(
         RelaxSelectedMaker.control_starts,
         min_length=1,
-        description="Starts of the control share: unrelaxed, translated, and both relaxed with an interatomic "
-        "potential first, mlip and translated_mlip. The other candidates start from the translated structure, or "
-        "from the last start in this list if it lacks translated",
+        description="Starts of the controls: unrelaxed, translated, and both relaxed with an interatomic potential "
+        "first, mlip and translated_mlip. All other candidates start from the first that is listed of "
+        "translated_mlip, mlip, translated, unrelaxed",
     )
     mlip: MlipSettings = Field(
         default_factory=lambda: MlipSettings(),

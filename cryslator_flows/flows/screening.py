@@ -133,7 +133,9 @@ class ScreeningFlowMaker(Maker):
         relax_maker = self.select_maker.relax_maker
         if relax_maker is None:
             raise ValueError(f"{self.name}: stops after the selection; set select_maker.relax_maker")
-        flow = Flow(relax_in_lanes(relax_maker, selected, self.name, list(known)), name=self.name)
+        # The controls are among the candidates that `make` relaxes.
+        others = replace(relax_maker, controls=0)
+        flow = Flow(relax_in_lanes(others, selected, self.name, list(known)), name=self.name)
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
 
@@ -149,7 +151,7 @@ class ScreeningFlowMaker(Maker):
         if relax_maker is None:
             return None
         model = find_model(self.enumerate_maker.translate_maker.model_name)
-        starts = relax_maker.control_starts if relax_maker.control_share else (relax_maker.other_start,)
+        starts = relax_maker.control_starts if relax_maker.controls else (relax_maker.other_start,)
         return relax_maker.comparison_maker.settings_key(model.config().name, model.version(), starts)
 
     def _round_maker(self) -> RoundMaker | None:

@@ -36,7 +36,7 @@ class RoundMaker(Maker):
     Parameters
     ----------
     relax_maker : RelaxSelectedMaker
-        Relaxes each batch in one wave; its control share counts here too.
+        Relaxes each batch in one wave, with its controls in each batch.
     name : str
         The job name.
     rounds : int
@@ -94,8 +94,9 @@ class RoundMaker(Maker):
         if batch is None or not batch.n_candidates:
             return Response(output=_ended(part_uuids, learned))
         names = batch.arrays()["candidate_id"].tolist()
-        reused, rows = self.relax_maker.reuse(batch, campaign, known)
-        relaxed = dict(zip(rows, self.relax_maker.comparisons(batch.take(rows), campaign), strict=True))
+        relax_maker = self.relax_maker.with_controls(batch)
+        reused, rows = relax_maker.reuse(batch, campaign, known)
+        relaxed = dict(zip(rows, relax_maker.comparisons(batch.take(rows), campaign), strict=True))
         relaxations = [reused[row] if row in reused else relaxed[row] for row in range(batch.n_candidates)]
         for flow in relaxations:
             flow.update_metadata({"round": number}, dynamic=True)

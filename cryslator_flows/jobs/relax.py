@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from cryslator_flows.crystals.packing import TranslatedCandidates
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison, Start
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.reuse import ReuseMaker, find_known
-from cryslator_flows.screening.cuts import is_control
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 
     from cryslator_flows.documents.candidates import Candidate
     from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
+
+# Starts from the nearest to the relaxed structure to the farthest, as measured with DFT in workflows/dft-savings.
+NEAREST: tuple[Start, ...] = ("translated_mlip", "mlip", "translated", "unrelaxed")
 
 
 @dataclass
@@ -40,15 +42,17 @@ class RelaxSelectedMaker(Maker):
         Maker of the job that takes a relaxation over from another campaign.
     wave_size : int
         Candidates in a wave.
-    control_share : float
-        Share of the candidates that are relaxed from all starts, to measure the saving, 0 to 1.
+    controls : int
+        Number of candidates that are relaxed from all starts, to measure the saving; see `with_controls`.
     control_starts : tuple of str
-        The starts of the control share; the other candidates are relaxed from `other_start` alone.
+        The starts of these candidates; the others are relaxed from `other_start` alone.
+    control_ids : tuple of str
+        These candidates.
 
     Examples
     --------
     >>> from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
-    >>> maker = RelaxSelectedMaker(RelaxationComparisonFlowMaker(), wave_size=20, control_share=0.1)
+    >>> maker = RelaxSelectedMaker(RelaxationComparisonFlowMaker(), wave_size=20, controls=10)
     >>> maker.other_start
     'translated'
     """
@@ -57,13 +61,19 @@ class RelaxSelectedMaker(Maker):
     name: str = "relax wave"
     reuse_maker: ReuseMaker = field(default_factory=ReuseMaker)
     wave_size: int = 50
-    control_share: float = 1.0
+    controls: int = 20
     control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
+    control_ids: tuple[str, ...] = ()
 
     @property
     def other_start(self) -> Start:
-        """Start of candidates outside the control share: ``translated`` if a control start, else the last one."""
-        return "translated" if "translated" in self.control_starts else self.control_starts[-1]
+        """Start of all other candidates: of the control starts the one nearest to the relaxed structure."""
+        return next(start for start in NEAREST if start in self.control_starts)
+
+    def with_controls(self, chosen: TranslatedCandidates) -> RelaxSelectedMaker:
+        """Return the same maker with controls chosen at random from some candidates; identifiers are hashes."""
+        names = sorted(chosen.arrays()["candidate_id"].tolist())
+        return replace(self, control_ids=tuple(names[: self.controls]))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def make(
@@ -154,5 +164,4 @@ class RelaxSelectedMaker(Maker):
         ]
 
     def _starts(self, candidate: Candidate) -> list[Start]:
-        control = is_control(candidate.candidate_id, self.control_share)
-        return list(self.control_starts) if control else [self.other_start]
+        return list(self.control_starts) if candidate.candidate_id in self.control_ids else [self.other_start]

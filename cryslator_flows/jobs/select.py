@@ -111,6 +111,7 @@ def relax_in_lanes(
 
     Earlier relaxations are reused here, at once: no wave carries them.
     """
+    maker = maker.with_controls(selected)
     reused, rows = maker.reuse(selected, campaign, known)
     n_lanes = min(LANES, -(-selected.n_candidates // maker.wave_size))
     lanes: list[Flow | Job] = []

@@ -73,7 +73,7 @@ class StartedCampaign:
     def cuts(self) -> Cuts:
         """Cuts of its selection."""
         selection = self.settings.get("selection", {})
-        return Cuts(**{name: value for name, value in selection.items() if name != "control_share"})
+        return Cuts(**{name: value for name, value in selection.items() if name != "controls"})
 
     @property
     def job_command(self) -> str | None:

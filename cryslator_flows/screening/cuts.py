@@ -138,16 +138,3 @@ def number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:
     numbers = np.empty(len(values), dtype=int)
     numbers[order] = positions - starts
     return numbers
-
-
-def is_control(candidate_id: str, share: float) -> bool:
-    """Check by the identifier alone that a candidate belongs to the control share.
-
-    Parameters
-    ----------
-    candidate_id : str
-        Hexadecimal identifier, as good as random.
-    share : float
-        Expected share of controls, 0 to 1.
-    """
-    return int(candidate_id, 16) < share * 16 ** len(candidate_id)

@@ -47,7 +47,7 @@ def test_workflows_make_a_flow(path):
             ["cations.1.0", "'Xx' is not an element"],
         ),
         ({"substitutions": [{"kind": "roles", "cations": [[False]]}]}, ["cations.0.0", "quotes"]),
-        ({"selection": {"control_share": 2}}, ["selection.control_share", "less than or equal to 1"]),
+        ({"selection": {"controls": -1}}, ["selection.controls", "greater than or equal to 0"]),
         ({"selection": 3}, ["selection", "keys and values"]),
         ({"name": "a/b"}, ["name"]),
         ({"relaxation": {"element_energies": {"Mm": -9.0}}}, ["relaxation.element_energies", "'Mm' is not an element"]),

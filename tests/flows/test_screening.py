@@ -1,7 +1,6 @@
 from hashlib import sha256
 from itertools import chain, groupby
 
-import pytest
 from atomate2.vasp.flows.core import DoubleRelaxMaker
 from atomate2.vasp.powerups import update_user_incar_settings
 from hypothesis import HealthCheck, given, settings
@@ -21,14 +20,14 @@ from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.screening.cuts import Cuts, is_control
+from cryslator_flows.screening.cuts import Cuts
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 
 TEMPLATES = [AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)]
 SPACES = [RolePools(kind="roles", cations=[["Mn"], ["Ca", "Sr", "Ba"]])]
 
 
-def screening(relax_maker, tiny_model=None, control_share=1.0, **selection):
+def screening(relax_maker, tiny_model=None, controls=20, **selection):
     return ScreeningFlowMaker(
         name="test",
         enumerate_maker=EnumerateMaker(
@@ -39,7 +38,7 @@ def screening(relax_maker, tiny_model=None, control_share=1.0, **selection):
             cuts=Cuts(**selection),
             relax_maker=relax_maker
             and RelaxSelectedMaker(
-                RelaxationComparisonFlowMaker(relax_maker=relax_maker), wave_size=2, control_share=control_share
+                RelaxationComparisonFlowMaker(relax_maker=relax_maker), wave_size=2, controls=controls
             ),
         ),
     )
@@ -108,7 +107,7 @@ def test_relax_maker_that_makes_a_flow(store, tmp_path):
 
 
 def test_single_start_for_what_is_no_control(store, tmp_path):
-    summary = run(screening(PairPotentialRelaxMaker(), top_k=3, control_share=0.0), store, tmp_path)
+    summary = run(screening(PairPotentialRelaxMaker(), top_k=3, controls=0), store, tmp_path)
     assert summary.outcomes == {"translated": {"not compared": 3}}
     assert summary.savings == []
 
@@ -199,10 +198,13 @@ def test_selection_from_shortlists_is_that_from_all(
     assert selected.arrays()["candidate_id"].tolist() == expected
 
 
-def test_control_share_is_a_property_of_the_candidate():
-    ids = [sha256(bytes([number % 256, number // 256])).hexdigest()[:16] for number in range(2000)]
-    share = sum(is_control(name, 0.25) for name in ids) / len(ids)
-    assert share == pytest.approx(0.25, abs=0.03)
-    assert all(is_control(name, 1.0) for name in ids)
-    assert not any(is_control(name, 0.0) for name in ids)
-    assert all(is_control(name, 0.5) for name in ids if is_control(name, 0.25))
+def test_controls_are_drawn_by_number_and_the_same_for_any_order(perovskite):
+    maker = RelaxSelectedMaker(RelaxationComparisonFlowMaker(relax_maker=PairPotentialRelaxMaker()), controls=3)
+    names = [sha256(bytes([number])).hexdigest()[:16] for number in range(20)]
+    rows = [(name, {}, -3.0 - index / 100, 0.1) for index, name in enumerate(names)]
+    drawn = maker.with_controls(table(perovskite, *rows)).control_ids
+    assert len(drawn) == 3
+    assert drawn == maker.with_controls(table(perovskite, *rows[::-1])).control_ids
+    # As good as random: not the most stable ones.
+    assert {*drawn} != {*names[:3]} | {*names[-3:]}
+    assert len(maker.with_controls(table(perovskite, *rows[:2])).control_ids) == 2

@@ -165,18 +165,18 @@ def test_settings_of_the_potential_are_settings():
     ("starts", "other"),
     [
         (("unrelaxed", "translated"), "translated"),
-        (STARTS, "translated"),
+        (STARTS, "translated_mlip"),
         (("unrelaxed", "translated_mlip"), "translated_mlip"),
-        (("unrelaxed", "translated_mlip", "mlip"), "mlip"),
+        (("unrelaxed", "translated", "mlip"), "mlip"),
         (("unrelaxed",), "unrelaxed"),
     ],
 )
-def test_what_is_no_control_starts_from_the_translated_structure_or_the_last_start(starts, other):
+def test_what_is_no_control_starts_nearest_to_the_relaxed_structure(starts, other):
     assert RelaxSelectedMaker(None, control_starts=starts).other_start == other
 
 
 def test_a_campaign_from_the_potential_relaxed_translation(store, tmp_path, tiny_model):
-    maker = screening(FussyRelaxMaker(), tiny_model, top_k=2, control_share=0.0)
+    maker = screening(FussyRelaxMaker(), tiny_model, top_k=2, controls=0)
     relax = maker.select_maker.relax_maker
     relax.control_starts = ("unrelaxed", "translated_mlip")
     relax.comparison_maker.mlip_maker = PairPotentialRelaxMaker()

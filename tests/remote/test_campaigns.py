@@ -55,7 +55,7 @@ def places(project, label):
 def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = campaign_file(tmp_path, "one")
-    second = campaign_file(tmp_path, "two", top_k=1, control_share=0)
+    second = campaign_file(tmp_path, "two", top_k=1, controls=0)
     options = "--worker", "default=local", "--worker", "translate=gpu", "--worker", "relax=batch"
     assert run("submit", first, *options)[0] == 0
     assert run("submit", second, "--worker", "default=gpu")[0] == 0
@@ -271,7 +271,7 @@ def test_a_relaxation_that_takes_from_two_jobs_of_which_one_failed(run, jfr_proj
 def test_what_one_flow_leaves_is_submitted_by_the_same_command(run, jfr_project, tmp_path, monkeypatch):
     for module in (remote, submit):
         monkeypatch.setattr(module, "RELAXED_PER_FLOW", 1)
-    file = campaign_file(tmp_path, "one", per_composition=None, top_k=3, control_share=0)
+    file = campaign_file(tmp_path, "one", per_composition=None, top_k=3, controls=0)
     assert run("submit", file)[0] == 0
     assert "already submitted" in run("submit", file)[2]
     jfr_project.run(900)

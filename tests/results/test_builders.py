@@ -85,9 +85,9 @@ def memory(tmp_path):
     return Place("memory", tmp_path)
 
 
-def screening(name="test", control_share=1.0, **selection):
+def screening(name="test", controls=20, **selection):
     comparison_maker = RelaxationComparisonFlowMaker(relax_maker=PairPotentialRelaxMaker())
-    relax = RelaxSelectedMaker(comparison_maker, control_share=control_share)
+    relax = RelaxSelectedMaker(comparison_maker, controls=controls)
     select_maker = SelectMaker(cuts=Cuts(**{"top_k": 3, **selection}), relax_maker=relax)
     return ScreeningFlowMaker(name, EnumerateMaker(chunk_size=5), select_maker).make(TEMPLATES, SPACES)
 
@@ -184,7 +184,7 @@ def test_a_running_campaign_has_a_summary(memory, tmp_path, left_by):
 
 def test_campaigns_in_one_store_stay_apart(place, left_by):
     place.fill(left_by("a", top_k=2))
-    place.fill(left_by("b", top_k=1, control_share=0.0))
+    place.fill(left_by("b", top_k=1, controls=0))
     assert place.build() == [3, 2]
     assert sorted(row["campaign"] for row in place.comparisons.query()) == ["a", "a", "b"]
     summaries = {row["campaign"]: row for row in place.summaries.query()}

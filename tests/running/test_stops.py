@@ -41,7 +41,7 @@ def test_a_relaxation_that_kills_its_process_is_one_failed_candidate(screen, tmp
     """It is tried once more, after all others, in another process: the second run is the last."""
     log = tmp_path / "log"
     relaxation = {"maker": f"{MAKERS}.KillingRelaxMaker", "kwargs": {"log": str(log), "kills": "SrMnO2"}}
-    selection = {"top_k": 3, "control_share": 0.0}
+    selection = {"top_k": 3, "controls": 0}
     file = write(tmp_path, {**GOOD, "selection": selection, "relaxation": relaxation})
     command = [*screen, str(file), "-o", str(tmp_path / "run")]
     codes, compared = [], []
