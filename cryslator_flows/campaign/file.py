@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -11,13 +12,14 @@ from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 from pymatgen.core import Composition
 
 from cryslator_flows.campaign.inputs import DIGESTS, check_exists, comparable, digests, find_templates
+from cryslator_flows.campaign.potential_settings import PotentialSettings
 from cryslator_flows.campaign.relaxation_settings import RelaxationSettings
 from cryslator_flows.campaign.remote_settings import RemoteSettings
 from cryslator_flows.campaign.round_settings import RoundSettings
 from cryslator_flows.config import StrictModel, YamlFile
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Formula
 from cryslator_flows.crystals.templates import AnyTemplateSource
-from cryslator_flows.errors import CampaignError, StoreError
+from cryslator_flows.errors import CampaignError, NotInstalledError, StoreError
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.screening.cuts import Cuts
@@ -95,6 +97,11 @@ class CampaignSettings(StrictModel):
         default_factory=lambda: SelectionSettings(top_k=10),
         description="Cuts that select the candidates to relax; the best 10 without this key, all with an empty one",
     )
+    potential: PotentialSettings | None = Field(
+        None,
+        description="Interatomic potential that relaxes the candidates that `selection` keeps, and selects among them "
+        "before the relaxation; null for no such stage",
+    )
     relaxation: RelaxationSettings | None = Field(
         default_factory=lambda: RelaxationSettings(),
         description="Settings of the relaxation of selected candidates; null to stop before it",
@@ -119,6 +126,17 @@ class CampaignSettings(StrictModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _relaxations_start_from_the_potential(self) -> Self:
+        if self.potential is not None and self.relaxation is not None:
+            if "starts" not in self.relaxation.model_fields_set:
+                self.relaxation.starts = ("unrelaxed", "translated", "translated_mlip")
+            elif "translated_mlip" not in self.relaxation.starts:
+                raise ValueError(
+                    "relaxation.starts: with `potential` relaxations start from its structures; add translated_mlip"
+                )
+        return self
+
     @classmethod
     def from_file(cls, path: Path | str) -> Self:
         """Read a campaign file and check everything that it names; its paths are relative to its folder.
@@ -137,6 +155,9 @@ class CampaignSettings(StrictModel):
         folder = file.path.absolute().parent
         try:
             campaign._find_files(folder)
+            if campaign.potential is not None:
+                with suppress(NotInstalledError):
+                    campaign.potential.relax_maker()
             if campaign.relaxation is not None:
                 campaign.relaxation.check_makers(folder)
         except (CampaignError, StoreError) as error:
@@ -213,8 +234,11 @@ class CampaignSettings(StrictModel):
         folder.config()
         relax_selected = None
         if self.relaxation is not None:
+            comparison_maker = self.relaxation.comparison_maker()
+            if self.potential is not None:
+                comparison_maker.mlip_maker = self.potential.relax_maker()
             relax_selected = RelaxSelectedMaker(
-                comparison_maker=self.relaxation.comparison_maker(),
+                comparison_maker=comparison_maker,
                 controls=self.selection.controls,
                 control_starts=self.relaxation.starts,
             )
@@ -225,7 +249,11 @@ class CampaignSettings(StrictModel):
                 translate_maker=TranslateMaker(model_name=self.model),
                 elements=None if rounds is None else sorted(self.element_energies),
             ),
-            select_maker=SelectMaker(cuts=self.selection.cuts(), relax_maker=relax_selected),
+            select_maker=SelectMaker(
+                cuts=self.selection.cuts(),
+                relax_maker=relax_selected,
+                potential_maker=None if self.potential is None else self.potential.to_maker(),
+            ),
             round_maker=None
             if rounds is None or relax_selected is None
             else rounds.to_maker(self.model, relax_selected, self.element_energies),

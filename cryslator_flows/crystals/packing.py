@@ -25,6 +25,7 @@ from cryslator_flows.crystals.columns import (
 )
 from cryslator_flows.crystals.substitution import Substitution
 from cryslator_flows.documents.candidates import Candidate, Rejection, Template, Translation, TranslationStats
+from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Digests
 
 if TYPE_CHECKING:
@@ -271,6 +272,7 @@ class Selection(BaseModel):
     remaining: TranslatedCandidates | None = Field(
         None, description="Selected candidates that are left to further flows; None if this one takes all"
     )
+    potential: PotentialStats | None = Field(None, description="What the potential did; None without this stage")
     comparisons: list[Digests] = Field(
         default_factory=list, description="Relaxed candidates; empty before relaxations have ended"
     )

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Stage = Literal["enumerate", "translate", "select", "relax", "compare", "learn", "summarize"]
+Stage = Literal["enumerate", "translate", "select", "potential", "relax", "compare", "learn", "summarize"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

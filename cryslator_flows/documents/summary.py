@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from cryslator_flows.documents.candidates import EnumerationCounts
+from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Outcome, Start
 from cryslator_flows.documents.rounds import RoundOutcome
 
@@ -72,5 +73,8 @@ class CampaignSummary(BaseModel):
     )
     prerelaxations: list[Prerelaxations] = Field(
         default_factory=list, description="Cost of making starts by interatomic potentials, not part of the savings"
+    )
+    potential: PotentialStats | None = Field(
+        None, description="What the potential did between translation and relaxation"
     )
     versions: dict[str, str] = Field(description="Versions of the packages and of the model")

@@ -182,12 +182,12 @@ def make_importable(name: str, folder: Path, key: str = "relaxation") -> None:
         raise CampaignError(f"{key}.maker {name!r}: {beside[0]} is hidden by {origin}; rename it")
 
 
-def build_potential_maker(name: str, kwargs: dict[str, Any]) -> Maker:
-    """Build the maker of ``relaxation.mlip``, which relaxes with an interatomic potential.
+def build_potential_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation.mlip") -> Maker:
+    """Build a maker that relaxes with an interatomic potential.
 
     Parameters
     ----------
-    name, kwargs
+    name, kwargs, key
         As in `build_relax_maker`.
 
     Raises
@@ -195,7 +195,6 @@ def build_potential_maker(name: str, kwargs: dict[str, Any]) -> Maker:
     CampaignError
         As from `build_relax_maker`, or the maker is of a DFT code.
     """
-    key = "relaxation.mlip"
     if PRESETS.get(name, (name,))[0].startswith(DFT_MAKERS):
         raise CampaignError(
             f"{key}.maker {name!r}: runs DFT, but this key needs an interatomic potential; give 'chgnet', or "

@@ -99,6 +99,7 @@ class RelaxationComparisonFlowMaker(Maker):
         translation: Translation,
         starts: Sequence[Start],
         campaign: str = "screening",
+        prerelaxed: Structure | None = None,
     ) -> Flow:
         """Make the flow.
 
@@ -112,6 +113,8 @@ class RelaxationComparisonFlowMaker(Maker):
             Structures to start from: ``unrelaxed``, ``translated``, ``mlip``, ``translated_mlip``.
         campaign : str
             Name of the campaign, for the records of the runs.
+        prerelaxed : Structure or None
+            Structure of the start ``translated_mlip``; None to relax the translated structure here.
 
         Returns
         -------
@@ -122,10 +125,12 @@ class RelaxationComparisonFlowMaker(Maker):
             "unrelaxed": candidate.structure,
             "translated": translation.structure,
         }
+        if prerelaxed is not None:
+            structures["translated_mlip"] = prerelaxed
         jobs: list[Flow | Job] = []
         potentials: dict[Start, list[OutputReference]] = {}
         for start, before in PRERELAXED.items():
-            if start in starts:
+            if start in starts and start not in structures:
                 potential = self.mlip_maker.make(structures[before], prev_dir=None)
                 potentials[start] = end_with_first_failure(potential)
                 handed_on = self.symmetrize_maker.make(potentials[start][-1].structure, structures[before])

@@ -12,7 +12,8 @@ from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.learning_round import RoundMaker
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
-from cryslator_flows.jobs.select import SelectMaker, relax_in_lanes
+from cryslator_flows.jobs.relax_lanes import relax_in_lanes
+from cryslator_flows.jobs.select import SelectMaker
 from cryslator_flows.jobs.summarize import SummarizeMaker
 from cryslator_flows.translator.model_folder import find_model
 
@@ -109,6 +110,7 @@ class ScreeningFlowMaker(Maker):
             select.output.n_selected,
             select.output.comparisons,
             outcomes,
+            select.output.potential,
         )
         place(summary, "summarize")
         flow = Flow([*jobs, select, summary], output=summary.output, name=self.name)

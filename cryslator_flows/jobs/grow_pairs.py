@@ -13,7 +13,7 @@ from cryslator_flows.jobs.count_pairs import CountPairsMaker
 from cryslator_flows.jobs.enumerate import EnumerateChunksMaker, gather_in_tree
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax_chunk import RelaxChunkMaker
-from cryslator_flows.jobs.select import LANES
+from cryslator_flows.jobs.relax_lanes import LANES
 from cryslator_flows.jobs.summarize_pairs import SummarizePairsMaker
 
 

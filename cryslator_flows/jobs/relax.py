@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
@@ -82,6 +83,7 @@ class RelaxSelectedMaker(Maker):
         campaign: str,
         ended: list[RelaxationComparison | None],
         digests: Digests,
+        prerelaxed: TranslatedCandidates | None = None,
     ) -> Response[Digests]:
         """Relax the first candidates of a list and leave the others to the next job.
 
@@ -95,15 +97,23 @@ class RelaxSelectedMaker(Maker):
             The wave before this one; for the first one what other campaigns relaxed.
         digests : Digests
             Digests of the waves before `ended`.
+        prerelaxed : TranslatedCandidates or None
+            `selected` with the structures of a potential, for the start ``translated_mlip``; None without them.
         """
         latest = [comparison.digest() for comparison in ended if comparison is not None]
         so_far = Digests(comparisons=[*digests.comparisons, *latest])
         if not selected.n_candidates:
             return Response(output=so_far)
         n_wave = min(self.wave_size, selected.n_candidates)
-        flows = self.comparisons(selected.take(range(n_wave)), campaign)
-        rest = selected.take(range(n_wave, selected.n_candidates))
-        following = self.make(rest, campaign, [flow.output for flow in flows], so_far)
+        wave, others = range(n_wave), range(n_wave, selected.n_candidates)
+        flows = self.comparisons(selected.take(wave), campaign, None if prerelaxed is None else prerelaxed.take(wave))
+        following = self.make(
+            selected.take(others),
+            campaign,
+            [flow.output for flow in flows],
+            so_far,
+            None if prerelaxed is None else prerelaxed.take(others),
+        )
         place(following, "select")
         return Response(replace=Flow([*flows, following], output=following.output, name="relax wave"))
 
@@ -143,7 +153,9 @@ class RelaxSelectedMaker(Maker):
                 place(jobs[row], "compare", candidate_id=candidate.candidate_id)
         return jobs, [row for row in range(chosen.n_candidates) if row not in jobs]
 
-    def comparisons(self, chosen: TranslatedCandidates, campaign: str) -> list[Flow]:
+    def comparisons(
+        self, chosen: TranslatedCandidates, campaign: str, prerelaxed: TranslatedCandidates | None = None
+    ) -> list[Flow]:
         """Make the flows that relax candidates and compare their starts.
 
         Parameters
@@ -152,15 +164,18 @@ class RelaxSelectedMaker(Maker):
             The candidates.
         campaign : str
             Name of the campaign.
+        prerelaxed : TranslatedCandidates or None
+            `chosen` with the structures of a potential; None without them.
 
         Returns
         -------
         list of Flow
             Each has a `RelaxationComparison` as its output.
         """
+        structures = repeat(None) if prerelaxed is None else (item.structure for _, item in prerelaxed.rows())
         return [
-            self.comparison_maker.make(candidate, translation, self._starts(candidate), campaign)
-            for candidate, translation in chosen.rows()
+            self.comparison_maker.make(candidate, translation, self._starts(candidate), campaign, structure)
+            for (candidate, translation), structure in zip(chosen.rows(), structures, strict=False)
         ]
 
     def _starts(self, candidate: Candidate) -> list[Start]:

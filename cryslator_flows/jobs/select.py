@@ -10,15 +10,12 @@ from jobflow import Flow, Maker, Response, job
 from cryslator_flows.crystals.packing import Selection, Shortlist, TranslatedCandidates
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.jobs.gather import add_stats
-from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.jobs.relax_lanes import relax_in_lanes, split
 from cryslator_flows.screening.cuts import Cuts
 
 if TYPE_CHECKING:
-    from jobflow import Job
-
-# Chains of waves that run side by side: one slow relaxation delays only its chain.
-LANES = 4
+    from cryslator_flows.flows.potential_stage import PotentialFlowMaker
 
 
 @dataclass
@@ -39,6 +36,8 @@ class SelectMaker(Maker):
         Maximum number of candidates to relax in the same flow; `Selection.remaining` holds the others.
     relax_maker : RelaxSelectedMaker or None
         Relaxes the selected candidates in waves; None stops after the selection.
+    potential_maker : PotentialFlowMaker or None
+        Relaxes the selected candidates with an interatomic potential and selects among them; None for no such stage.
 
     Examples
     --------
@@ -51,6 +50,7 @@ class SelectMaker(Maker):
     cuts: Cuts = field(default_factory=lambda: Cuts(top_k=10))
     max_relaxed: int | None = None
     relax_maker: RelaxSelectedMaker | None = None
+    potential_maker: PotentialFlowMaker | None = None
 
     @job(data=["remaining"])
     def make(
@@ -78,10 +78,8 @@ class SelectMaker(Maker):
         relaxed = [item.candidate_id for digests in before or () for item in digests.comparisons]
         is_relaxed = set(relaxed)
         selected = chosen.take([index for index, name in enumerate(names) if name not in is_relaxed])
-        taken, left = selected, None
-        if self.relax_maker is not None and self.max_relaxed is not None and selected.n_candidates > self.max_relaxed:
-            taken = selected.take(range(self.max_relaxed))
-            left = selected.take(range(self.max_relaxed, selected.n_candidates))
+        whole = self.relax_maker is None or self.potential_maker is not None
+        taken, left = split(selected, None if whole else self.max_relaxed)
         candidate_ids = [*dict.fromkeys([*names, *relaxed])]
         selection = Selection(
             n_selected=len(candidate_ids),
@@ -90,34 +88,16 @@ class SelectMaker(Maker):
             remaining=left,
             comparisons=list(before or ()),
         )
+        if self.potential_maker is not None and selected.n_candidates:
+            stage = self.potential_maker.make(selected, selection, campaign, known, self.relax_maker, self.max_relaxed)
+            return Response(output=selection, replace=stage)
         if self.relax_maker is None or not selected.n_candidates:
             return Response(output=selection)
         lanes = relax_in_lanes(self.relax_maker, taken, campaign, known)
         output = {
             "n_selected": selection.n_selected,
             "stats": selection.stats,
+            "potential": None,
             "comparisons": [*selection.comparisons, *(lane.output for lane in lanes)],
         }
         return Response(output=selection, replace=Flow(lanes, output=output, name="relax selected"))
-
-
-def relax_in_lanes(
-    maker: RelaxSelectedMaker,
-    selected: TranslatedCandidates,
-    campaign: str,
-    known: list[RelaxationComparison],
-) -> list[Flow | Job]:
-    """Make flows that relax the selected candidates, the most stable first in each.
-
-    Earlier relaxations are reused here, at once: no wave carries them.
-    """
-    maker = maker.with_controls(selected)
-    reused, rows = maker.reuse(selected, campaign, known)
-    n_lanes = min(LANES, -(-selected.n_candidates // maker.wave_size))
-    lanes: list[Flow | Job] = []
-    for first in range(n_lanes):
-        ours = list(reused.values())[first::n_lanes]
-        wave = maker.make(selected.take(rows[first::n_lanes]), campaign, [job.output for job in ours], Digests())
-        place(wave, "select")
-        lanes.append(Flow([*ours, wave], output=wave.output, name=wave.name))
-    return lanes

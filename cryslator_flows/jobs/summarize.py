@@ -11,6 +11,7 @@ from jobflow import JobConfig, Maker, OnMissing, job
 
 from cryslator_flows.analysis.savings import count_outcomes, count_prerelaxations, measure_all_savings
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
+from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.documents.rounds import RoundOutcome
 from cryslator_flows.documents.summary import CampaignSummary
@@ -43,6 +44,7 @@ class SummarizeMaker(Maker):
         n_selected: int | None,
         comparisons: list[Digests | None] | None,
         rounds: list[RoundOutcome] | None = None,
+        potential: PotentialStats | None = None,
     ) -> CampaignSummary:
         """Summarize the campaign.
 
@@ -60,6 +62,8 @@ class SummarizeMaker(Maker):
             One for each chain of waves; empty without relaxations.
         rounds : list of RoundOutcome or None
             Outcomes of the rounds of active learning; None without rounds.
+        potential : PotentialStats or None
+            What the potential did; None without this stage.
 
         Raises
         ------
@@ -69,7 +73,7 @@ class SummarizeMaker(Maker):
         if counts is None or stats is None or n_selected is None or comparisons is None:
             raise CampaignError("nothing to summarize: enumeration, translation or selection failed; see its error")
         done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
-        return summarize(campaign, counts, stats, n_selected, done, rounds or ())
+        return summarize(campaign, counts, stats, n_selected, done, rounds or (), potential)
 
 
 def summarize(
@@ -79,6 +83,7 @@ def summarize(
     n_selected: int,
     comparisons: list[RelaxationComparison],
     rounds: Sequence[RoundOutcome] = (),
+    potential: PotentialStats | None = None,
 ) -> CampaignSummary:
     """Summarize funnel, outcomes and savings of a campaign.
 
@@ -103,6 +108,7 @@ def summarize(
         engines=sorted({cost.engine for cost in costs}),
         savings=measure_all_savings(comparisons),
         rounds=list(rounds),
+        potential=potential,
         translation_seconds=stats.seconds,
         prerelaxations=count_prerelaxations(comparisons),
         reused=sum(comparison.reused_from is not None for comparison in comparisons),

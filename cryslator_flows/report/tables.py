@@ -23,6 +23,7 @@ from cryslator_flows.system.whole_files import whole_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cryslator_flows.documents.potential import PotentialStats
     from cryslator_flows.documents.relaxations import RelaxationComparison, Start
     from cryslator_flows.documents.rounds import RoundOutcome
     from cryslator_flows.documents.summary import CampaignSummary, Prerelaxations, Quantity, Savings
@@ -63,15 +64,31 @@ def funnel_table(summary: CampaignSummary) -> Table:
     unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
     in_rounds = f", {sum(len(item.batch) for item in summary.rounds)} of them by rounds" if summary.rounds else ""
     doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
+    potential = summary.potential
     for stage, number, remark in (
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
+        *(() if potential is None else (("potential", potential.n_relaxed, describe_potential(potential)),)),
         ("selected", summary.selected, f"by predicted formation energy{in_rounds}"),
         ("relaxed", summary.relaxed, f"converged from at least one start{reused}{doubles}" if summary.relaxed else ""),
     ):
         table.add_row(stage, str(number), remark)
     return table
+
+
+def describe_potential(stats: PotentialStats) -> str:
+    """Describe in words what the potential did between translation and relaxation."""
+    words = [stats.engine or "no potential"]
+    if stats.ionic_steps is not None and stats.seconds is not None:
+        words.append(f"{stats.ionic_steps:.1f} ionic steps, {stats.seconds:.1f} s each")
+    if stats.formation_energy_error is not None:
+        words.append(f"off by {stats.formation_energy_error:.3f} eV/atom on {stats.n_compounds} known compounds")
+    if stats.difference is not None:
+        words.append(f"{stats.difference:.3f} eV/atom from the translator")
+    words += [f"{number} failed: {reason}" for reason, number in stats.failed.items()]
+    words += [f"{stats.n_unconverged} not converged"] * bool(stats.n_unconverged)
+    return "; ".join(words)
 
 
 def rounds_table(summary: CampaignSummary) -> Table:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
+from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.rounds import Learned, RoundOutcome
 from cryslator_flows.documents.summary import CampaignSummary
@@ -107,6 +108,10 @@ def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[Relaxati
         next((output["n_selected"] for output in outputs[::-1] if "n_selected" in output), 0),
         comparisons,
         rounds,
+        next(
+            (PotentialStats.model_validate(found) for output in outputs[::-1] if (found := output.get("potential"))),
+            None,
+        ),
     )
 
 

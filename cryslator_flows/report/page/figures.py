@@ -30,6 +30,7 @@ def funnel(summary: CampaignSummary) -> Figure:
     counts = summary.counts
     stages = {
         "enumerated": counts.enumerated, "unique": counts.unique, "translated": summary.translated,
+        **({} if summary.potential is None else {"potential": summary.potential.n_relaxed}),
         "selected": summary.selected, "relaxed": summary.relaxed,
     }  # fmt: skip
     data = {

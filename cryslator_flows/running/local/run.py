@@ -124,6 +124,8 @@ class CampaignRun:
         from cryslator_flows.engines.by_name import check_installed
         from cryslator_flows.flows.relaxation_comparison import PRERELAXED
 
+        if self.campaign.potential is not None:
+            check_installed(self.campaign.potential.relax_maker(), "potential")
         relax_maker = self.campaign.to_maker().select_maker.relax_maker
         if relax_maker is not None:
             comparison_maker = relax_maker.comparison_maker

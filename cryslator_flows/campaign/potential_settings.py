@@ -1,0 +1,65 @@
+"""Settings of the stage between translation and relaxation: the key ``potential`` of a campaign file."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cryslator_flows.config import StrictModel
+from cryslator_flows.errors import CampaignError
+from cryslator_flows.screening.cuts import Cuts
+
+if TYPE_CHECKING:
+    from jobflow import Maker
+
+    from cryslator_flows.flows.potential_stage import PotentialFlowMaker
+
+
+class PotentialSettings(StrictModel):
+    """An interatomic potential that relaxes the candidates that the translator selects, and selects among them."""
+
+    maker: str | None = Field(
+        None,
+        description="'chgnet', or the import path of an atomate2 maker of one job of any potential; without this key "
+        "SevenNet if it is installed, else CHGNet",
+    )
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
+    batch: int = Field(100, ge=1, description="Number of candidates in a job, which loads the potential once")
+    select: Cuts = Field(
+        default_factory=lambda: Cuts(top_k=10),
+        description="Cuts on the formation energies by the potential; the best 10 without this key",
+    )
+
+    def relax_maker(self) -> Maker:
+        """Build the maker of the potential.
+
+        Raises
+        ------
+        CampaignError
+            It cannot be built, runs DFT, or makes more than one job.
+        """
+        from cryslator_flows.engines.by_name import FORCE_FIELD_MAKER, build_potential_maker
+
+        name, kwargs = self.maker, self.kwargs
+        if name is None and find_spec("sevenn") is not None:
+            name = FORCE_FIELD_MAKER
+            kwargs = {"force_field_name": "SevenNet", "relax_kwargs": {"fmax": 0.05}, **kwargs}
+        name = name or "chgnet"
+        maker = build_potential_maker(name, kwargs, "potential")
+        if not hasattr(type(maker).make, "original"):
+            raise CampaignError(
+                f"potential.maker {name!r}: makes a flow, but this key needs a maker of one job; give "
+                f"{FORCE_FIELD_MAKER}"
+            )
+        return maker
+
+    def to_maker(self) -> PotentialFlowMaker:
+        """Build the maker of the stage."""
+        from cryslator_flows.flows.potential_stage import PotentialFlowMaker
+        from cryslator_flows.jobs.potential_select import PotentialSelectMaker
+
+        return PotentialFlowMaker(
+            relax_maker=self.relax_maker(), batch=self.batch, select_maker=PotentialSelectMaker(cuts=self.select)
+        )

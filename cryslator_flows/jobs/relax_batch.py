@@ -1,0 +1,170 @@
+"""Jobs that relax many structures with an interatomic potential, in one process that loads it once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from jobflow import Maker, Response, job
+from monty.json import MontyEncoder, jsanitize
+from pydantic import ValidationError
+
+from cryslator_flows.crystals.packing import TranslatedCandidates
+from cryslator_flows.crystals.symmetry import symmetrize_like
+from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation
+from cryslator_flows.engines.by_name import chgnet_maker
+from cryslator_flows.engines.made_jobs import undecorated
+from cryslator_flows.errors import one_line
+from cryslator_flows.jobs.compare import read_relaxation
+from cryslator_flows.screening.fitted_references import reference_compounds
+from cryslator_flows.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pymatgen.core import Structure
+
+# Folder beside the jobs with the structures that are done, so that a killed job loses one at most.
+DONE_NAME = "cryslator_potential"
+# A structure that has ended its process so often is left out.
+MOST_STARTS = 2
+STARTED = "started"
+# The cell of a relaxed structure has at least this share of the volume at the start, and at most its inverse.
+LEAST_VOLUME = 0.4
+
+
+@dataclass
+class RelaxBatchMaker(Maker):
+    """Relax the translated structures of some candidates with an interatomic potential.
+
+    A relaxation that fails leaves the others as they are. A job that is killed and runs again in the same place goes on
+    after the structures that it had done.
+
+    Parameters
+    ----------
+    name : str
+        The job name.
+    relax_maker : Maker
+        Any atomate2 maker of one job, with ``make(structure, prev_dir=None)``.
+
+    Examples
+    --------
+    >>> RelaxBatchMaker().name
+    'potential'
+    """
+
+    name: str = "potential"
+    relax_maker: Maker = field(default_factory=chgnet_maker)
+
+    @job(data=["relaxed"], output_schema=PotentialBatch)
+    def make(self, selected: TranslatedCandidates) -> PotentialBatch:
+        """Relax candidates from their translated structures.
+
+        Parameters
+        ----------
+        selected : TranslatedCandidates
+            The candidates.
+        """
+        structures = ((candidate.candidate_id, translation.structure) for candidate, translation in selected.rows())
+        return PotentialBatch(relaxed=list(relax_all(self.relax_maker, structures)))
+
+
+@dataclass
+class RelaxReferencesMaker(Maker):
+    """Relax known compounds with the potential, which determine its energies of the elements.
+
+    Parameters
+    ----------
+    name : str
+        The job name.
+    relax_maker : Maker
+        As in `RelaxBatchMaker`.
+
+    Examples
+    --------
+    >>> RelaxReferencesMaker().make(["Na", "Cl"]).name
+    'potential, known compounds'
+    """
+
+    name: str = "potential, known compounds"
+    relax_maker: Maker = field(default_factory=chgnet_maker)
+
+    @job(data=["relaxed"], output_schema=PotentialBatch)
+    def make(self, elements: list[str]) -> PotentialBatch:
+        """Relax the known compounds for some elements, see `reference_compounds`.
+
+        Parameters
+        ----------
+        elements : list of str
+            Symbols of the elements of the candidates.
+        """
+        return PotentialBatch(relaxed=list(relax_all(self.relax_maker, reference_compounds(elements).items())))
+
+
+def relax_all(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iterator[PotentialRelaxation]:
+    """Relax structures one after the other in this process.
+
+    Parameters
+    ----------
+    maker : Maker
+        Relaxes; atomate2's makers keep the potential that they have loaded.
+    structures : iterable of (str, Structure)
+        Name and structure of each.
+
+    Yields
+    ------
+    PotentialRelaxation
+        One for each structure, in order.
+    """
+    place = (SETTINGS.ledger or Path.cwd()).parent / DONE_NAME
+    settings = json.dumps(jsanitize(maker, strict=True), sort_keys=True)
+    for name, structure in structures:
+        key = settings + structure.to_json()
+        yield _relax_once(maker, name, structure, place / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl")
+
+
+def _relax_once(maker: Maker, name: str, structure: Structure, file: Path) -> PotentialRelaxation:
+    """Relax a structure, or read what an earlier run of the job left in its file."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    with suppress(ValidationError):  # from a cut line
+        if lines and lines[-1].startswith("{"):
+            return PotentialRelaxation.model_validate_json(lines[-1])
+    if (starts := lines.count(STARTED)) >= MOST_STARTS:
+        return PotentialRelaxation(name=name, error=f"its process ended {starts} times")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as log:
+        print(f"\n{STARTED}", file=log, flush=True)
+        done = _relax(maker, name, structure)
+        json.dump(done, log, cls=MontyEncoder)
+    return done
+
+
+def _relax(maker: Maker, name: str, structure: Structure) -> PotentialRelaxation:
+    began = perf_counter()
+    try:
+        document = undecorated(type(maker).make)(maker, structure, prev_dir=None)
+    # A potential may raise anything for a structure unlike its training data.
+    except Exception as error:
+        return PotentialRelaxation(name=name, error=f"{type(error).__name__}: {one_line(error)}")
+    output = document.output if isinstance(document, Response) else document
+    relaxation = read_relaxation("translated_mlip", [output], [])
+    if relaxation.structure is None or relaxation.energy_per_atom is None:
+        return PotentialRelaxation(name=name, error=relaxation.error)
+    ratio = relaxation.structure.volume / structure.volume
+    if not LEAST_VOLUME < ratio < 1 / LEAST_VOLUME:
+        return PotentialRelaxation(name=name, error="the cell shrank or grew without end")
+    cost = relaxation.cost
+    return PotentialRelaxation(
+        name=name,
+        structure=symmetrize_like(relaxation.structure, structure),
+        energy_per_atom=relaxation.energy_per_atom,
+        engine=None if cost is None else cost.engine,
+        ionic_steps=None if cost is None else cost.ionic_steps,
+        converged=None if cost is None else cost.converged,
+        seconds=perf_counter() - began,
+    )
