@@ -11,6 +11,7 @@ class PotentialRelaxation(BaseModel):
     """One structure relaxed with an interatomic potential."""
 
     name: str = Field(description="Identifier of the candidate, or formula of a known compound")
+    formula: str = Field(description="Reduced formula")
     structure: Crystal | None = Field(None, description="Relaxed structure; None if the relaxation failed")
     energy_per_atom: float | None = Field(None, description="Energy by the potential, in eV/atom")
     engine: str | None = Field(None, description="The potential")
@@ -36,6 +37,9 @@ class PotentialStats(BaseModel):
     failed: dict[str, int] = Field(description="Candidates without a relaxed structure or formation energy, by reason")
     ionic_steps: float | None = Field(description="Mean ionic steps of a candidate; None where unknown")
     seconds: float | None = Field(description="Mean wall time of a candidate, in s; None where unknown")
+    element_energies: dict[str, float] = Field(
+        description="Energies of the elements by the potential, fitted to known compounds, in eV/atom"
+    )
     n_compounds: int = Field(description="Known compounds that determine the energies of the elements")
     formation_energy_error: float | None = Field(
         description="Mean absolute error of the formation energies of these compounds, each left out of the fit, in "

@@ -176,6 +176,7 @@ def _stats(
         failed=dict(failed),
         ionic_steps=_mean([item.ionic_steps for item in done if item.ionic_steps is not None]),
         seconds=_mean([item.seconds for item in done if item.seconds is not None]),
+        element_energies=references.energies,
         n_compounds=references.n_compounds,
         formation_energy_error=None if np.isnan(references.error) else references.error,
         difference=_mean(differences),

@@ -135,7 +135,9 @@ def _relax_once(maker: Maker, name: str, structure: Structure, file: Path) -> Po
         if lines and lines[-1].startswith("{"):
             return PotentialRelaxation.model_validate_json(lines[-1])
     if (starts := lines.count(STARTED)) >= MOST_STARTS:
-        return PotentialRelaxation(name=name, error=f"its process ended {starts} times")
+        return PotentialRelaxation(
+            name=name, formula=structure.reduced_formula, error=f"its process ended {starts} times"
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as log:
         print(f"\n{STARTED}", file=log, flush=True)
@@ -150,17 +152,22 @@ def _relax(maker: Maker, name: str, structure: Structure) -> PotentialRelaxation
         document = undecorated(type(maker).make)(maker, structure, prev_dir=None)
     # A potential may raise anything for a structure unlike its training data.
     except Exception as error:
-        return PotentialRelaxation(name=name, error=f"{type(error).__name__}: {one_line(error)}")
+        return PotentialRelaxation(
+            name=name, formula=structure.reduced_formula, error=f"{type(error).__name__}: {one_line(error)}"
+        )
     output = document.output if isinstance(document, Response) else document
     relaxation = read_relaxation("translated_mlip", [output], [])
     if relaxation.structure is None or relaxation.energy_per_atom is None:
-        return PotentialRelaxation(name=name, error=relaxation.error)
+        return _failed(name, structure, relaxation.error)
     ratio = relaxation.structure.volume / structure.volume
     if not LEAST_VOLUME < ratio < 1 / LEAST_VOLUME:
-        return PotentialRelaxation(name=name, error="the cell shrank or grew without end")
+        return PotentialRelaxation(
+            name=name, formula=structure.reduced_formula, error="the cell shrank or grew without end"
+        )
     cost = relaxation.cost
     return PotentialRelaxation(
         name=name,
+        formula=structure.reduced_formula,
         structure=symmetrize_like(relaxation.structure, structure),
         energy_per_atom=relaxation.energy_per_atom,
         engine=None if cost is None else cost.engine,
@@ -168,3 +175,7 @@ def _relax(maker: Maker, name: str, structure: Structure) -> PotentialRelaxation
         converged=None if cost is None else cost.converged,
         seconds=perf_counter() - began,
     )
+
+
+def _failed(name: str, structure: Structure, reason: str | None) -> PotentialRelaxation:
+    return PotentialRelaxation(name=name, formula=structure.reduced_formula, error=reason)

@@ -65,12 +65,13 @@ def funnel_table(summary: CampaignSummary) -> Table:
     in_rounds = f", {sum(len(item.batch) for item in summary.rounds)} of them by rounds" if summary.rounds else ""
     doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
     potential = summary.potential
+    judge = "predicted formation energy" if potential is None else "formation energy of the potential"
     for stage, number, remark in (
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
         *(() if potential is None else (("potential", potential.n_relaxed, describe_potential(potential)),)),
-        ("selected", summary.selected, f"by predicted formation energy{in_rounds}"),
+        ("selected", summary.selected, f"by {judge}{in_rounds}"),
         ("relaxed", summary.relaxed, f"converged from at least one start{reused}{doubles}" if summary.relaxed else ""),
     ):
         table.add_row(stage, str(number), remark)

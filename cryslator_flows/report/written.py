@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.whole_page import PageContent, write_page
 from cryslator_flows.report.tables import plot_savings, savings_panels
-from cryslator_flows.results.export import write_candidates, write_relaxed
+from cryslator_flows.results.export import cell, write_candidates, write_relaxed
+from cryslator_flows.results.frames import potential_frame
 from cryslator_flows.system.whole_files import is_full, write_whole
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ def write_all(
         reasons=sorted({job.reason for job in status.failed}),
         job_command=started.job_command,
     )
+    if writable and len(potential := potential_frame(started.results, summary.potential, competition)):
+        paths.append(started.folder / "potential.csv")
+        write_whole(paths[-1], potential.map(cell).to_csv())
     return [*paths, write_page(page or started.folder / "report.html", content)]
 
 

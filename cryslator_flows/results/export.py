@@ -15,7 +15,7 @@ from monty.json import MontyEncoder
 
 from cryslator_flows.analysis.ends import converged_ends
 from cryslator_flows.errors import StoreError
-from cryslator_flows.results.frames import CANDIDATE_COLUMNS, candidate_rows, relaxations_frame
+from cryslator_flows.results.frames import CANDIDATE_COLUMNS, candidate_rows, potential_frame, relaxations_frame
 from cryslator_flows.system.whole_files import whole_text, write_whole, writing
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ def export_campaign(results: CampaignResults, folder: Path | str, competition: C
     dict
         Number of entries in each file or folder. ``candidates`` has the translated candidates, lowest predicted
         formation energy first. ``relaxations`` has a row for each candidate and start. Both are written as ``.csv`` and
-        as ``.jsonl``. ``comparisons.jsonl`` has a `RelaxationComparison` in each line. The folder ``selected`` has a
-        CIF of the translated structure of each selected candidate, ``relaxed`` a CIF of its lowest converged end.
+        as ``.jsonl``. ``potential.csv`` has the candidates that a potential relaxed before. ``comparisons.jsonl`` has a
+        `RelaxationComparison` in each line. The folder ``selected`` has a CIF of the translated structure of each
+        selected candidate, ``relaxed`` a CIF of its lowest converged end.
 
     Raises
     ------
@@ -67,6 +68,10 @@ def export_campaign(results: CampaignResults, folder: Path | str, competition: C
     relaxations = relaxations_frame(comparisons, results.rounds_of())
     write_whole(folder / "relaxations.csv", relaxations.map(cell).to_csv(index=False))
     write_whole(folder / "relaxations.jsonl", relaxations.to_json(orient="records", lines=True))
+    potential = potential_frame(results, results.current_summary(comparisons).potential, competition)
+    if len(potential):
+        write_whole(folder / "potential.csv", potential.map(cell).to_csv())
+        written[folder / "potential.csv"] = len(potential)
     written |= dict.fromkeys((folder / "relaxations.csv", folder / "relaxations.jsonl"), len(relaxations))
     with whole_text(folder / "comparisons.jsonl") as lines:
         lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)

@@ -13,6 +13,7 @@ from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandida
 from cryslator_flows.documents.candidates import Translation
 from cryslator_flows.documents.rounds import RoundOutcome
 from cryslator_flows.documents.summary import Savings
+from cryslator_flows.screening.fitted_references import FittedReferences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.documents.potential import PotentialStats
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.results.results import CampaignResults
@@ -35,6 +37,10 @@ RELAXATION_COLUMNS = [
     "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
     "wall_time", "prerelaxation_engine", "prerelaxation_ionic_steps", "prerelaxation_wall_time", "dir_name", "error",
     "round", "reused_from", "job_uuids",
+]  # fmt: skip
+POTENTIAL_COLUMNS = [
+    "formula", "formation_energy_per_atom", "energy_above_known_hull", "ionic_steps", "converged", "seconds", "error",
+    "selected",
 ]  # fmt: skip
 ROUND_COLUMNS = [name for name in RoundOutcome.model_fields if name not in ("round", "metrics", "dropped")]
 # Columns in which many candidates have the same text.
@@ -78,6 +84,8 @@ class CampaignFrames:
     comparisons : dict
         The comparisons of relaxed candidates by ``candidate_id``, with the unrelaxed, translated and relaxed
         structures.
+    potential : DataFrame
+        See `potential_frame`; empty without a potential.
     """
 
     summary: CampaignSummary
@@ -87,6 +95,7 @@ class CampaignFrames:
     rounds: pd.DataFrame
     funnel: pd.Series
     comparisons: dict[str, RelaxationComparison]
+    potential: pd.DataFrame
 
     @classmethod
     def read(cls, results: CampaignResults, competition: Competition) -> CampaignFrames:
@@ -121,7 +130,8 @@ class CampaignFrames:
             stages |= {"selected": summary.selected, "relaxed": summary.relaxed}
         funnel = pd.Series(stages, FUNNEL, dtype="Int64", name="candidates")
         by_id = {item.candidate_id: item for item in comparisons}
-        return cls(summary, candidates, relaxations, savings, _rounds_frame(summary.rounds), funnel, by_id)
+        potential = potential_frame(results, summary.potential, competition)
+        return cls(summary, candidates, relaxations, savings, _rounds_frame(summary.rounds), funnel, by_id, potential)
 
 
 def _rounds_frame(outcomes: list[RoundOutcome]) -> pd.DataFrame:
@@ -154,6 +164,46 @@ def relaxations_frame(comparisons: list[RelaxationComparison], rounds: dict[str,
         for row in _relaxation_rows(comparison)
     ]
     return pd.DataFrame(rows, columns=RELAXATION_COLUMNS).astype(RELAXATION_TYPES)
+
+
+def potential_frame(results: CampaignResults, stats: PotentialStats | None, competition: Competition) -> pd.DataFrame:
+    """Make a table of the candidates that an interatomic potential relaxed, lowest formation energy first.
+
+    Parameters
+    ----------
+    results : CampaignResults
+        The results of the campaign.
+    stats : PotentialStats or None
+        What the potential did, with its energies of the elements; None without the stage, or before it has ended.
+    competition : Competition
+        Phases that the candidates may decompose into.
+
+    Returns
+    -------
+    DataFrame
+        By ``candidate_id``: formula, formation energy and energy above the known hull by the potential in eV/atom,
+        ionic steps, convergence, wall time in s, reason of a failure, and whether the candidate is selected.
+    """
+    if stats is None:
+        return pd.DataFrame(columns=POTENTIAL_COLUMNS, index=pd.Index([], name="candidate_id"))
+    references = FittedReferences(stats.element_energies, stats.formation_energy_error or np.nan, stats.n_compounds)
+    selection = results.selection()
+    chosen = set(selection.candidate_ids) if selection else set()
+    rows = []
+    for item in (item for batch in results.potential_batches() for item in batch.relaxed if item.name != item.formula):
+        energy = item.energy_per_atom
+        rows.append({
+            "candidate_id": item.name,
+            "formation_energy_per_atom": np.nan
+            if energy is None
+            else references.formation_energy(item.formula, energy),
+            "selected": item.name in chosen,
+            **item.model_dump(include={"formula", "ionic_steps", "converged", "seconds", "error"}),
+        })  # fmt: skip
+    frame = pd.DataFrame(rows).drop_duplicates("candidate_id", keep="last").set_index("candidate_id")
+    above = competition.energies_above(frame["formula"].tolist(), frame["formation_energy_per_atom"].tolist())
+    frame["energy_above_known_hull"] = above
+    return frame[POTENTIAL_COLUMNS].sort_values("formation_energy_per_atom")
 
 
 def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any]]:

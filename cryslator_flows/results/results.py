@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
-from cryslator_flows.documents.potential import PotentialStats
+from cryslator_flows.documents.potential import PotentialBatch, PotentialStats
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.rounds import Learned, RoundOutcome
 from cryslator_flows.documents.summary import CampaignSummary
@@ -233,6 +233,19 @@ class CampaignResults:
         """
         selection = self.selection()
         return None if selection is None else selection.remaining
+
+    def potential_batches(self) -> Iterator[PotentialBatch]:
+        """Yield what an interatomic potential relaxed between translation and relaxation, one job in memory at a time.
+
+        Candidates go by their identifiers, known compounds by their formulas.
+        """
+        criteria = {
+            "metadata.campaign": self.label,
+            "metadata.stage": "potential",
+            "output.@class": PotentialBatch.__name__,
+        }
+        rows = sorted(self.job_store.query(criteria, ["uuid", "index", "completed_at"], load=False), key=age)
+        return self._load(rows, PotentialBatch)
 
     def chunks(self) -> Iterator[TranslatedChunk]:
         """Yield the translated chunks of the newest round of active learning, one in memory at a time."""

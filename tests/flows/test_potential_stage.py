@@ -1,8 +1,8 @@
 """The stage between translation and relaxation: a potential relaxes and selects."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import pytest
 from jobflow import job, run_locally
 
@@ -15,8 +15,11 @@ from cryslator_flows.errors import CampaignError
 from cryslator_flows.flows.potential_stage import PotentialFlowMaker
 from cryslator_flows.jobs.potential_select import PotentialSelectMaker
 from cryslator_flows.jobs.relax_batch import relax_all
+from cryslator_flows.results.frames import potential_frame
+from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.screening import fitted_references
 from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.screening.hulls import Competition
 from tests.flows.makers import FussyRelaxMaker, LoggingRelaxMaker, PairPotentialRelaxMaker
 from tests.flows.test_screening import SPACES, TEMPLATES, screening
 
@@ -80,6 +83,10 @@ def test_what_the_potential_keeps_is_relaxed_from_its_structures(store, tmp_path
     names = {comparison.candidate_id for comparison in comparisons}
     assert names < by_name.keys()
     # The most stable by the potential, not by the translator.
+    frame = potential_frame(CampaignResults(store, "test"), stats, Competition({}))
+    assert frame["formation_energy_per_atom"].is_monotonic_increasing
+    assert {*frame.index[frame["selected"]]} == {*frame.index[:2]} == names
+    assert len(frame) == 5
     selections = [
         Selection.model_validate(row["output"]) for row in store.query({"output.@class": "Selection"}, load=True)
     ]
@@ -149,6 +156,12 @@ def test_wrong_potentials(changes, words):
         assert word in str(raised.value)
 
 
+def test_the_example_is_a_campaign():
+    campaign = CampaignSettings.from_file(Path(__file__).parents[2] / "workflows/funnel-oxides.yaml")
+    maker = campaign.to_maker().select_maker
+    assert (maker.cuts.top_k, maker.potential_maker.batch, maker.relax_maker.controls) == (40, 20, 10)
+
+
 def test_starts_follow_the_potential():
     campaign = CampaignSettings.model_validate({**FILE, "potential": {"select": {"top_k": 3}}})
     assert campaign.relaxation.starts == ("unrelaxed", "translated", "translated_mlip")
@@ -157,4 +170,3 @@ def test_starts_follow_the_potential():
     assert maker.relax_maker.other_start == "translated_mlip"
     with pytest.raises(ValueError, match="add translated_mlip"):
         CampaignSettings.model_validate({**FILE, "potential": {}, "relaxation": {"starts": ["unrelaxed"]}})
-    assert np.isfinite(maker.potential_maker.batch)
