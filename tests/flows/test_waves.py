@@ -100,7 +100,7 @@ def test_every_job_is_marked_and_placed_by_its_stage(store, tmp_path, tiny_model
     configure_stages(flow, configs)
     jobs = [job for job in run_here(flow, store, tmp_path) if job.name != "store_inputs"]
     assert {job.metadata["campaign"] for job in jobs} == {"test"}
-    assert {job.metadata["stage"] for job in jobs} == set(STAGES) - {"learn"}
+    assert {job.metadata["stage"] for job in jobs} == set(STAGES) - {"learn", "potential"}
     for job in jobs:
         stage = job.metadata["stage"]
         config = {key: value for key, value in job.config.manager_config.items() if key != ALL_STAGES}
