@@ -6,23 +6,22 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Self
 
-from pydantic import AfterValidator, Field, FiniteFloat, model_validator
-from pymatgen.core import Composition
+from pydantic import Field, model_validator
 
 from cryslator_flows.campaign.inputs import DIGESTS, check_exists, comparable, digests, find_templates
 from cryslator_flows.campaign.potential_settings import PotentialSettings
 from cryslator_flows.campaign.relaxation_settings import RelaxationSettings
 from cryslator_flows.campaign.remote_settings import RemoteSettings
 from cryslator_flows.campaign.round_settings import RoundSettings
+from cryslator_flows.campaign.selection_settings import References, SelectionSettings
 from cryslator_flows.config import StrictModel, YamlFile
-from cryslator_flows.crystals.substitution import AnySubstitutionSpace, Formula
+from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.errors import CampaignError, NotInstalledError, StoreError
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
-from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.store_specs import absolute
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
@@ -35,19 +34,6 @@ if TYPE_CHECKING:
     from cryslator_flows.flows.screening import ScreeningFlowMaker
 
 
-def _elements_at_zero(references: dict[str, float]) -> dict[str, float]:
-    for formula, energy in references.items():
-        if energy < 0 and len(Composition(formula)) == 1:
-            raise ValueError(
-                f"{formula}: {energy} eV/atom is not a formation energy, which is zero for an element; give formation "
-                "energies, not total ones"
-            )
-    return references
-
-
-References = Annotated[dict[Formula, FiniteFloat], AfterValidator(_elements_at_zero)]
-
-
 class EnumerationSettings(StrictModel):
     """Settings of the enumeration of candidates."""
 
@@ -58,27 +44,6 @@ class EnumerationSettings(StrictModel):
         EnumerateMaker.rescale_volume, description="Scale candidates to the volume of pymatgen's DLSVolumePredictor"
     )
     chunk_size: int = Field(EnumerateMaker.chunk_size, ge=1, description="Number of candidates in one translation job")
-
-
-class SelectionSettings(Cuts):
-    """Selection of translated candidates to relax."""
-
-    controls: int = Field(
-        RelaxSelectedMaker.controls,
-        ge=0,
-        description="Number of selected candidates that are relaxed from all starts to measure the saving, chosen at "
-        "random",
-    )
-    # A path is allowed here; `from_file` reads the file.
-    references: References | Path = Field(  # type: ignore[assignment]
-        default_factory=dict,
-        description="Further phases for the hull, or other energies of known ones: formula to formation energy in "
-        "eV/atom, or a YAML or JSON file of it",
-    )
-
-    def cuts(self) -> Cuts:
-        """Return the cuts alone."""
-        return Cuts.model_validate(self.model_dump(include=set(Cuts.model_fields)))
 
 
 class CampaignSettings(StrictModel):

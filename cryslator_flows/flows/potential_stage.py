@@ -9,8 +9,8 @@ from jobflow import Flow, Maker
 
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.jobs.placing import place
+from cryslator_flows.jobs.potential_relax import RelaxBatchMaker, RelaxReferencesMaker
 from cryslator_flows.jobs.potential_select import PotentialSelectMaker
-from cryslator_flows.jobs.relax_batch import RelaxBatchMaker, RelaxReferencesMaker
 from cryslator_flows.screening.known_phases import symbols_of
 
 if TYPE_CHECKING:

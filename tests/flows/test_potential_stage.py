@@ -13,8 +13,8 @@ from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.summary import CampaignSummary
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.flows.potential_stage import PotentialFlowMaker
+from cryslator_flows.jobs.potential_relax import relax_all
 from cryslator_flows.jobs.potential_select import PotentialSelectMaker
-from cryslator_flows.jobs.relax_batch import relax_all
 from cryslator_flows.results.frames import potential_frame
 from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.screening import fitted_references
