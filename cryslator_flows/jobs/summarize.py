@@ -14,7 +14,7 @@ from cryslator_flows.documents.candidates import EnumerationCounts, TranslationS
 from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.documents.rounds import RoundOutcome
-from cryslator_flows.documents.summary import CampaignSummary
+from cryslator_flows.documents.summary import CampaignSummary, Prerelaxations
 from cryslator_flows.errors import CampaignError
 
 if TYPE_CHECKING:
@@ -110,7 +110,23 @@ def summarize(
         rounds=list(rounds),
         potential=potential,
         translation_seconds=stats.seconds,
-        prerelaxations=count_prerelaxations(comparisons),
+        prerelaxations=count_prerelaxations(comparisons) or _by_the_stage(potential, comparisons),
         reused=sum(comparison.reused_from is not None for comparison in comparisons),
         versions={**{name: version(name) for name in PACKAGES}, **stats.models},
     )
+
+
+def _by_the_stage(potential: PotentialStats | None, comparisons: list[RelaxationComparison]) -> list[Prerelaxations]:
+    """Return the cost of the structures that the stage `potential` gives to the relaxations."""
+    if potential is None or potential.engine is None or not comparisons:
+        return []
+    return [
+        Prerelaxations(
+            start="translated_mlip",
+            engines=[potential.engine],
+            n_candidates=potential.n_relaxed,
+            unconverged=potential.n_unconverged,
+            ionic_steps=potential.ionic_steps,
+            seconds=potential.seconds,
+        )
+    ]

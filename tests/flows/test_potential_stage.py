@@ -72,6 +72,8 @@ def test_what_the_potential_keeps_is_relaxed_from_its_structures(store, tmp_path
     stats = summary.potential
     assert (stats.engine, stats.n_relaxed, stats.n_selected, summary.selected) == ("lennardjones", 5, 2, 2)
     assert stats.ionic_steps > 1
+    (spent,) = summary.prerelaxations
+    assert (spent.start, spent.engines, spent.ionic_steps) == ("translated_mlip", ["lennardjones"], stats.ionic_steps)
     assert stats.failed == {}
     *of_candidates, of_compounds = batches(store)
     assert [len(batch.relaxed) for batch in of_candidates] == [2, 2, 1]

@@ -24,10 +24,12 @@ from cryslator_flows.report.page.viewer import MOST_STRUCTURES, viewed, viewer_s
 from cryslator_flows.report.tables import (
     describe_interval,
     describe_lowest,
+    describe_potential,
     describe_prerelaxations,
     describe_steps,
 )
 from cryslator_flows.results.export import cif_name
+from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -148,6 +150,8 @@ def write_page(path: Path, content: PageContent) -> Path:
         printed=[[row[index] for index in PRINTED_COLUMNS] for row in rows[:PRINTED_ROWS]],
         beside=[name for name in BESIDE if (folder / name).is_file()],
         cuts=provenance.describe_cuts(cuts),
+        potential=None if summary.potential is None else describe_potential(summary.potential),
+        potential_cuts=provenance.describe_cuts(Cuts(**(content.settings.get("potential") or {}).get("select", {}))),
         model=provenance.describe_model(summary, content.settings.get("model")),
         settings=provenance.describe_settings(content.settings),
         data=_json({
