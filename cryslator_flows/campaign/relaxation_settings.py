@@ -39,8 +39,8 @@ class RelaxationSettings(StrictModel):
 
     maker: str = Field(
         "chgnet",
-        description="'chgnet', 'gpaw', 'DoubleRelaxMaker', 'MPGGADoubleRelaxMaker', 'MPMetaGGADoubleRelaxMaker', "
-        "or the import path of an atomate2 maker",
+        description="'chgnet', 'gpaw', 'DoubleRelaxMaker', 'MPGGADoubleRelaxMaker', 'MPGGADoubleRelaxStaticMaker', "
+        "'MPMetaGGADoubleRelaxMaker', 'MP24DoubleRelaxStaticMaker', or the import path of an atomate2 maker",
     )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
     vasp: VaspSettings | None = Field(None, description="Changes to the VASP jobs of the maker")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.counting.attempt import sum_attempts, sum_costs
-from cryslator_flows.counting.task_documents import count_document
+from cryslator_flows.counting.task_documents import count_document, last_relaxation
 from cryslator_flows.counting.text_outputs import ENGINES, count_output, find_outputs
 from cryslator_flows.counting.vasp_directory import LEFT_BY_VASP, is_vasp_directory, read_attempts
 from cryslator_flows.errors import CountingError
@@ -120,6 +120,9 @@ def total_cost(documents: list[Any]) -> RelaxationCost:
     Returns
     -------
     RelaxationCost
-        A sum with an unknown part is None. Converged if the last job converged.
+        A sum with an unknown part is None. Converged if the last relaxation and all jobs after it converged.
     """
-    return sum_costs([count_steps(document) for document in documents])
+    costs = [count_steps(document) for document in documents]
+    ends = {cost.converged for cost in costs[last_relaxation(documents) :]}
+    converged = None if None in ends else all(ends)
+    return sum_costs(costs).model_copy(update={"converged": False if False in ends else converged})

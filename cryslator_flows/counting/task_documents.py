@@ -131,6 +131,23 @@ def _prefer_record(cost: RelaxationCost, record: Any) -> RelaxationCost:
     )
 
 
+def last_relaxation(documents: list[Any]) -> int:
+    """Return the place of the last document whose job moved atoms or cell; the last place if none says so.
+
+    Single points after a relaxation, the static job of atomate2's relaxations with static for instance, move nothing.
+    """
+    moving = [place for place, document in enumerate(documents) if not _is_single_point(document)]
+    return moving[-1] if moving else len(documents) - 1
+
+
+def _is_single_point(document: Any) -> bool:
+    """Return True if a document states that its job moved nothing: NSW of VASP, the number of steps of ASE."""
+    if get(document, "ase_calculator_name") is not None:
+        return get(document, "input.steps") in (0, 1)
+    incar = get(document, "calcs_reversed.0.input.incar")
+    return bool(incar and get(incar, "NSW", 0) == 0)
+
+
 def has_converged(document: Any, last_calculation: Any = None) -> bool | None:
     """Return the convergence that a task document, or else its last calculation, states; None if neither does."""
     for state in (get(document, "state"), get(last_calculation, "has_vasp_completed")):

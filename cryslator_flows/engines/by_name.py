@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 import sys
+from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jobflow import Maker
 
 from cryslator_flows.engines.arguments import check_argument_kinds, check_ase_arguments
 from cryslator_flows.engines.torchsim import TorchSimRelaxMaker
 from cryslator_flows.errors import CampaignError, NotInstalledError, nearest, one_line
-
-if TYPE_CHECKING:
-    from jobflow import Maker
 
 FORCE_FIELD_MAKER = "atomate2.forcefields.jobs.ForceFieldRelaxMaker"
 TORCH_SIM_MAKER = "atomate2.torchsim.core.TorchSimOptimizeMaker"
@@ -33,7 +33,9 @@ PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
         for module, name in (
             ("core", "DoubleRelaxMaker"),
             ("mp", "MPGGADoubleRelaxMaker"),
+            ("mp", "MPGGADoubleRelaxStaticMaker"),
             ("mp", "MPMetaGGADoubleRelaxMaker"),
+            ("mp", "MP24DoubleRelaxStaticMaker"),
         )
     },
 }
@@ -73,9 +75,9 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
     ----------
     name : str
         A preset (``chgnet``, ``gpaw``, ``DoubleRelaxMaker``, ``MPGGADoubleRelaxMaker``,
-        ``MPMetaGGADoubleRelaxMaker``) or the import path of an atomate2 maker, as in
-        ``atomate2.vasp.jobs.core.RelaxMaker``. For ``atomate2.torchsim.core.TorchSimOptimizeMaker`` it is a
-        `TorchSimRelaxMaker` with these arguments.
+        ``MPGGADoubleRelaxStaticMaker``, ``MPMetaGGADoubleRelaxMaker``, ``MP24DoubleRelaxStaticMaker``) or the import
+        path of an atomate2 maker, as in ``atomate2.vasp.jobs.core.RelaxMaker``. For
+        ``atomate2.torchsim.core.TorchSimOptimizeMaker`` it is a `TorchSimRelaxMaker` with these arguments.
     kwargs : dict
         Arguments of the maker; they replace the preset's.
     key : str
@@ -118,8 +120,7 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
         raise CampaignError(f"{key}.kwargs: {one_line(error)}; {hint}") from error
     if make is None or "prev_dir" not in inspect.signature(make).parameters:
         raise CampaignError(f"{key}.maker {name!r}: has no make(structure, prev_dir=None); give a relax maker")
-    # atomate2 gives these names to its makers of other calculations.
-    if any(kind in maker_class.__name__ for kind in ("Static", "MDMaker", "Integrate")):
+    if not _relaxes(maker):
         raise CampaignError(f"{key}.maker {name!r}: relaxes nothing; give a relax maker")
     if path == FORCE_FIELD_MAKER and str(getattr(maker, "calculator_meta", None)) == "MLFF.Forcefield":
         raise CampaignError(f"{key}.kwargs: force_field_name is missing; {_nearest_force_field(kwargs)}")
@@ -127,9 +128,16 @@ def build_relax_maker(name: str, kwargs: dict[str, Any], key: str = "relaxation"
     return maker
 
 
-def _maker_class(name: str, path: str, key: str) -> type[Maker]:
-    from jobflow import Maker
+def _relaxes(maker: Maker) -> bool:
+    """Return False for a maker of other calculations alone; a flow may end with one, relaxation and static."""
+    # atomate2 gives these names to its makers of other calculations.
+    if not any(kind in type(maker).__name__ for kind in ("Static", "MDMaker", "Integrate")):
+        return True
+    parts = (getattr(maker, item.name) for item in fields(maker))
+    return any(_relaxes(part) for part in parts if isinstance(part, Maker))
 
+
+def _maker_class(name: str, path: str, key: str) -> type[Maker]:
     module, _, attribute = path.rpartition(".")
     try:
         maker_class = getattr(import_module(module), attribute)

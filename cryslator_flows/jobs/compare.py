@@ -12,6 +12,7 @@ from pydash import get
 from cryslator_flows.analysis.same_minimum import compare_ends
 from cryslator_flows.counting import total_cost
 from cryslator_flows.counting.ledger import LEDGER_NAME, ledger_cost
+from cryslator_flows.counting.task_documents import last_relaxation
 from cryslator_flows.documents.candidates import Candidate, Translation
 from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost, Start
 from cryslator_flows.errors import CountingError
@@ -95,7 +96,7 @@ class CompareMaker(Maker):
 
 
 def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Relaxation:
-    """Read the end and the cost of a relaxation.
+    """Read the end and the cost of a relaxation: the structure of its last relaxation, the energy of its last job.
 
     Parameters
     ----------
@@ -109,9 +110,13 @@ def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Rel
     if not documents or any(document is None for document in documents):
         return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")
     last = documents[-1]
-    structure, energy = get(last, "structure"), get(last, "output.energy")
+    structure, energy = get(documents[last_relaxation(documents)], "structure"), get(last, "output.energy")
     if structure is None or energy is None:
         return Relaxation(start=start, job_uuids=uuids, error="the last job left no structure or energy")
+    end = get(last, "structure", structure)
+    if end.composition.reduced_composition != structure.composition.reduced_composition:
+        error = f"the last job has {end.formula}, the last relaxation {structure.formula}: its energy is of other atoms"
+        return Relaxation(start=start, job_uuids=uuids, error=error)
     try:
         cost, error = total_cost(documents), None
     except CountingError as problem:
@@ -120,7 +125,7 @@ def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Rel
         start=start,
         job_uuids=uuids,
         structure=structure,
-        energy_per_atom=energy / len(structure),
+        energy_per_atom=energy / len(end),
         cost=cost,
         error=error,
     )

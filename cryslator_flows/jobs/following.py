@@ -54,8 +54,8 @@ class FollowingRelaxMaker(Maker):
 def end_with_first_failure(relaxation: Job | Flow) -> list[OutputReference]:
     """Let later jobs of a relaxation start, and fail, if the job that makes their structure failed.
 
-    Otherwise they would wait in jobflow-remote without end, and the wave of their candidate with them. A job that takes
-    outputs of two other jobs stays as it is, since it may be able to run with one of them.
+    Otherwise they would wait in jobflow-remote without end, and the wave of their candidate with them. A maker's job
+    that takes outputs of two other jobs stays as it is, since it may be able to run with one of them.
 
     Parameters
     ----------
@@ -65,7 +65,8 @@ def end_with_first_failure(relaxation: Job | Flow) -> list[OutputReference]:
     Returns
     -------
     list of OutputReference
-        Outputs of its jobs in the order they run.
+        Outputs of the jobs that calculate, in the order they run; the job of the flow's output is the last. Functions
+        between makers and after them, the removal of WAVECAR for instance, leave no energy and count no steps.
     """
     jobs = jobs_of(relaxation)
     for following in jobs:
@@ -80,5 +81,9 @@ def end_with_first_failure(relaxation: Job | Flow) -> list[OutputReference]:
         ):
             following.function = FollowingRelaxMaker(maker, name=following.name).make
             following.config.on_missing_references = OnMissing.NONE
+        elif maker is None:
+            following.config.on_missing_references = OnMissing.NONE
+    end = getattr(relaxation.output, "uuid", None)
+    calculations = [job for job in jobs if job.maker is not None or job.uuid == end] or jobs
     # References without a schema: jobflow rebuilds the JSON schema of a task document at each access.
-    return [OutputReference(job.uuid) for job in jobs]
+    return [OutputReference(job.uuid) for job in sorted(calculations, key=lambda job: job.uuid == end)]

@@ -123,6 +123,25 @@ def test_parts_are_summed():
     assert total_cost([vasp_document([4]), vasp_document([5], kpoints=[9])]).n_kpoints is None
 
 
+def moving_document(steps, nsw, converged):
+    calculation = {
+        "output": {"num_electronic_steps": steps},
+        "input": {"incar": {"NSW": nsw} if nsw else {"ALGO": "Fast"}},
+        "has_vasp_completed": converged,
+    }
+    return {"calcs_reversed": [calculation], "dir_name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("relaxed", "static", "converged"),
+    [(True, True, True), (False, True, False), (True, False, False), (None, True, None), (None, False, False)],
+)
+def test_relaxation_and_static_converge_together(relaxed, static, converged):
+    documents = [moving_document([9], 99, False), moving_document([5], 99, relaxed), moving_document([3], 0, static)]
+    cost = total_cost(documents)
+    assert (cost.total_electronic_steps, cost.converged) == (17, converged)
+
+
 def old_document(*counts, **more):
     """As atomate 1, the Materials Project and earlier emmet have it."""
     output = {"ionic_steps": [{"electronic_steps": [{}] * count} for count in counts]}

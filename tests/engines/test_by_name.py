@@ -26,6 +26,7 @@ def test_engines():
         ("atomate2.common.jobs.transform.build_supercell", {}, "relaxation"),
         ("collections.OrderedDict", {}, "is not a jobflow Maker"),
         ("atomate2.forcefields.jobs.ForceFieldStaticMaker", {"force_field_name": "CHGNet"}, "relaxes nothing"),
+        ("atomate2.vasp.jobs.mp.MPGGAStaticMaker", {}, "relaxes nothing"),
         (FORCE_FIELDS, {"force_field_name": "MACE-MP-O"}, r"relaxation.kwargs: .*did you mean 'MACE-MP-0'"),
         (FORCE_FIELDS, {}, "force_field_name is missing; choose from: Allegro, CHGNet"),
     ):
@@ -33,6 +34,12 @@ def test_engines():
             build_relax_maker(name, kwargs)
     with pytest.raises(CampaignError, match=r"^relaxation.mlip.kwargs: "):
         build_relax_maker("chgnet", {"step": 7}, "relaxation.mlip")
+
+
+@pytest.mark.parametrize("name", ["MPGGADoubleRelax", "MPMetaGGADoubleRelax", "MP24DoubleRelax"])
+def test_relaxation_with_static_is_a_relaxation(name):
+    maker = build_relax_maker(f"atomate2.vasp.flows.mp.{name}StaticMaker", {})
+    assert type(maker.static_maker).__name__ in {"MPGGAStaticMaker", "MPMetaGGAStaticMaker", "MP24StaticMaker"}
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from atomate2.vasp.powerups import update_user_incar_settings
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 from monty.io import zopen
+from pymatgen.core import Structure
 
 from cryslator_flows.analysis.savings import measure_all_savings
 from cryslator_flows.counting.ledger import LEDGER_NAME, read_ledger
 from cryslator_flows.documents.candidates import Candidate, Translation
 from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.engines.by_name import build_relax_maker
 from cryslator_flows.engines.vasp_settings import GuardLimits
 from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from tests.flows.makers import PairPotentialRelaxMaker
@@ -42,7 +44,7 @@ def electronic_steps(folders):
     return sum(line.startswith(("DAV:", "RMM:")) for line in lines)
 
 
-def compare(store, unrelaxed, translated, starts=("unrelaxed", "translated"), **fields):
+def compare(store, unrelaxed, translated, starts=("unrelaxed", "translated"), relax_maker=None, **fields):
     """Run the flow in the current folder; returns its document and the folder of each VASP job by its start."""
     candidate = Candidate(
         candidate_id="ab", template_id="t", substitution={}, structure=unrelaxed,
@@ -54,7 +56,7 @@ def compare(store, unrelaxed, translated, starts=("unrelaxed", "translated"), **
         atoms_too_close=False, unknown_elements=[], domain_distance=0, out_of_domain=False, model_name="m",
         model_version="v",
     )  # fmt: skip
-    maker = RelaxationComparisonFlowMaker(relax_maker=poll_often(DoubleRelaxMaker()), **fields)
+    maker = RelaxationComparisonFlowMaker(relax_maker=poll_often(relax_maker or DoubleRelaxMaker()), **fields)
     flow = maker.make(candidate, translation, starts, "oxides")
     # A powerup reaches the flow's jobs as it reaches a maker, the second of each start too.
     flow = update_user_incar_settings(flow, {"ENCUT": 610})
@@ -90,6 +92,32 @@ def test_pair_of_double_relaxations(fake_vasp, store, rutile):
     assert sorted(row["output"]["additional_json"]["cryslator"]["start"] for row in documents) == [
         "translated", "translated", "unrelaxed", "unrelaxed",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["MPGGADoubleRelaxStaticMaker", "MP24DoubleRelaxStaticMaker"])
+def test_relaxations_with_static(fake_vasp, store, rutile, name):
+    """All three VASP jobs cost; the static one has the energy. What removes files afterwards is no calculation."""
+    translated = rutile.copy()
+    translated.scale_lattice(rutile.volume * 1.05)
+    comparison, folders = compare(store, rutile, translated, relax_maker=build_relax_maker(name, {}), guard=None)
+    for start in ("unrelaxed", "translated"):
+        relaxation = comparison.relaxation(start)
+        assert len(relaxation.job_uuids) == len(folders[start]) == 3
+        assert relaxation.cost.total_electronic_steps == electronic_steps(folders[start])
+        assert (relaxation.cost.attempts, relaxation.cost.converged) == (3, True)
+        documents = [store.get_output(uuid, load=True) for uuid in relaxation.job_uuids]
+        assert documents[-1]["task_type"] == "Static"
+        assert relaxation.energy_per_atom == documents[-1]["output"]["energy"] / len(rutile)
+        assert relaxation.structure == Structure.from_dict(documents[1]["structure"])
+    assert comparison.ending().outcome == "same minimum"
+
+
+def test_a_failed_relaxation_leaves_nothing_that_waits(fake_vasp, store, rutile, monkeypatch):
+    monkeypatch.setenv("FAKE_VASP_FAULTS", "edddav:always")
+    maker = build_relax_maker("MP24DoubleRelaxStaticMaker", {})
+    comparison, folders = compare(store, rutile, rutile.copy(), relax_maker=maker)
+    assert [item.error for item in comparison.relaxations] == ["a relaxation job failed"] * 2
+    assert [len(folders[start]) for start in ("unrelaxed", "translated")] == [1, 1]
 
 
 def test_bad_translation_is_guarded_and_counted(fake_vasp, store, rutile):
