@@ -115,8 +115,10 @@ def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Rel
         return Relaxation(start=start, job_uuids=uuids, error="the last job left no structure or energy")
     end = get(last, "structure", structure)
     if end.composition.reduced_composition != structure.composition.reduced_composition:
-        error = f"the last job has {end.formula}, the last relaxation {structure.formula}: its energy is of other atoms"
-        return Relaxation(start=start, job_uuids=uuids, error=error)
+        reason = (
+            f"the last job has {end.formula}, the last relaxation {structure.formula}: its energy is of other atoms"
+        )
+        return Relaxation(start=start, job_uuids=uuids, error=reason)
     try:
         cost, error = total_cost(documents), None
     except CountingError as problem:

@@ -20,7 +20,7 @@ from cryslator_flows.jobs import enumerate as enumerate_module
 from cryslator_flows.jobs.count_pairs import CountPairsMaker
 from cryslator_flows.jobs.grow_pairs import GrowPairsMaker
 from cryslator_flows.jobs.placing import ALL_STAGES, configure_stages
-from cryslator_flows.jobs.select import LANES
+from cryslator_flows.jobs.relax_lanes import LANES
 from cryslator_flows.pairs.make import PairFolder
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.sources.grown import grown_pairs

@@ -56,5 +56,14 @@ def test_the_cluster_has_what_the_docs_submit_to(tmp_path, monkeypatch):
         project.check_stage(stage, settings.stage(stage))
     campaign = Campaign.from_file(ROOT / "workflows/perovskites-vasp.yaml")
     configs = stage_configs(campaign, project, settings)
-    assert [configs[stage]["worker"] for stage in STAGES] == ["small", "gpu", "small", "cpu", "small", "gpu", "small"]
+    assert [configs[stage]["worker"] for stage in STAGES] == [
+        "small",
+        "gpu",
+        "small",
+        "small",
+        "cpu",
+        "small",
+        "gpu",
+        "small",
+    ]
     assert list(missing_ledgers(campaign.to_maker(), project, configs)) == []
