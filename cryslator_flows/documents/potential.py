@@ -28,7 +28,7 @@ class PotentialBatch(BaseModel):
 
 
 class PotentialStats(BaseModel):
-    """What the potential did in a campaign."""
+    """Counts, cost and errors of the stage of the potential."""
 
     engine: str | None = Field(description="The potential; None if all relaxations failed")
     n_relaxed: int = Field(description="Candidates that it relaxed")
