@@ -6,6 +6,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from cryslator_flows.crystals.symmetry import symmetrize_like
 from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.engines.made_jobs import undecorated
-from cryslator_flows.errors import one_line
+from cryslator_flows.errors import StructureError, one_line
 from cryslator_flows.jobs.compare import read_relaxation
 from cryslator_flows.screening.fitted_references import reference_compounds
 from cryslator_flows.settings import SETTINGS
@@ -159,16 +160,22 @@ def _relax(maker: Maker, name: str, structure: Structure) -> PotentialRelaxation
     relaxation = read_relaxation("translated_mlip", [output], [])
     if relaxation.structure is None or relaxation.energy_per_atom is None:
         return _failed(name, structure, relaxation.error)
+    if not isfinite(relaxation.energy_per_atom):
+        return _failed(name, structure, "the energy is no number")
     ratio = relaxation.structure.volume / structure.volume
     if not LEAST_VOLUME < ratio < 1 / LEAST_VOLUME:
         return PotentialRelaxation(
             name=name, formula=structure.reduced_formula, error="the cell shrank or grew without end"
         )
+    try:
+        symmetrized = symmetrize_like(relaxation.structure, structure)
+    except StructureError as error:
+        return _failed(name, structure, str(error))
     cost = relaxation.cost
     return PotentialRelaxation(
         name=name,
         formula=structure.reduced_formula,
-        structure=symmetrize_like(relaxation.structure, structure),
+        structure=symmetrized,
         energy_per_atom=relaxation.energy_per_atom,
         engine=None if cost is None else cost.engine,
         ionic_steps=None if cost is None else cost.ionic_steps,

@@ -35,6 +35,20 @@ class GrowingRelaxMaker(PairPotentialRelaxMaker):
         return document
 
 
+@dataclass
+class LosingRelaxMaker(PairPotentialRelaxMaker):
+    """Leaves a crystal of one formula without its first atom."""
+
+    loses: str = ""
+
+    @job
+    def make(self, structure, prev_dir=None):
+        document = PairPotentialRelaxMaker.make.original(self, structure)
+        if structure.formula == self.loses:
+            document.structure.remove_sites([0])
+        return document
+
+
 def staged(potential, tiny_model, top_k=2, **changes):
     maker = screening(PairPotentialRelaxMaker(), tiny_model, controls=1, top_k=5)
     relax = maker.select_maker.relax_maker
@@ -126,6 +140,15 @@ def test_a_cell_that_explodes_is_no_result(tmp_path, monkeypatch, rutile):
     (item,) = relax_all(GrowingRelaxMaker(), [("a", rutile)])
     assert item.structure is None
     assert "without end" in item.error
+
+
+def test_a_result_of_other_atoms_is_no_result(tmp_path, monkeypatch, rutile, perovskite):
+    (tmp_path / "job").mkdir()
+    monkeypatch.chdir(tmp_path / "job")
+    (lost, kept) = relax_all(LosingRelaxMaker(loses="Ti2 O4"), [("a", rutile), ("b", perovskite)])
+    assert lost.structure is None
+    assert lost.error
+    assert kept.structure is not None
 
 
 def test_without_a_single_compound_nothing_is_selected(store, tmp_path, tiny_model, monkeypatch):
