@@ -222,6 +222,8 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
         note("rejected", reason)
     for reason in sorted({job.reason for job in status.failed}):
         note("failed:", reason)
+    for words in status.stops:
+        note("stopped:", words)
     if status.failed:
         err.print(f"Fix the cause; cryslator status {started.label} shows the commands to run them again.")
     if unfinished := status.unfinished:

@@ -39,6 +39,7 @@ class FolderWatch:
         self._entries: dict[str, JobEntry] = {}
         self._queued: dict[str, JobRow] = {}
         self._failed: dict[str, FailedJob] = {}
+        self._not_started: Counter[str] = Counter()
         self._counts: Counter[tuple[str, int | None, State]] = Counter()
 
     def look(self) -> CampaignStatus:
@@ -54,9 +55,12 @@ class FolderWatch:
             if jobs and number:
                 status.rounds[number][state] += jobs
         status.failed = list(self._failed.values())
+        status.stops = [f"{reason}; {jobs} jobs were not started" for reason, jobs in self._not_started.items() if jobs]
         command = f"cryslator screen CAMPAIGN_FILE --output {self.folder.path}"
         if self._failed:
-            of_candidates = all(self._entries[key].candidate_id is not None for key in self._failed)
+            of_candidates = (
+                all(self._entries[key].candidate_id is not None for key in self._failed) and not status.stops
+            )
             status.reruns = [f"{command} --rerun-failed" if of_candidates else command]
         if not is_running and not status.is_finished:
             status.go_on = command
@@ -96,6 +100,8 @@ class FolderWatch:
         entry = self._entries.get(row.entry)
         state: State = "waiting" if entry is None else STATES_OF_ENTRIES[entry.state]
         self._counts[row.metadata.get("stage", OTHER), row.metadata.get("round"), state] += jobs
+        if entry is not None and state == "skipped" and entry.reason:
+            self._not_started[entry.reason] += jobs
         if entry is not None and state == "failed" and jobs > 0:
             self._failed[row.entry] = FailedJob(row.uuid, row.name, entry.reason)
         else:

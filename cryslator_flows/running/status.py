@@ -14,6 +14,7 @@ from rich.text import Text
 from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.errors import CampaignError, nearest, without_passwords
 from cryslator_flows.running.remote.project import remaining_parts
+from cryslator_flows.running.stage_stop import one_cause
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
@@ -52,11 +53,14 @@ class FailedJob:
         The job's name.
     reason : str
         The last line of its traceback.
+    stage : str or None
+        Its stage; None if it only failed since a job before it failed.
     """
 
     job_id: str
     name: str
     reason: str
+    stage: str | None = None
 
 
 @dataclass
@@ -80,6 +84,8 @@ class CampaignStatus:
     skips : list of str
         The commands that let a campaign continue without some failed relaxations. A job needs them if it takes more
         than its structure from the jobs before it, and one of these failed.
+    stops : list of str
+        Stages whose first jobs all failed for one reason, in words.
     remaining : int
         Number of selected candidates whose relaxations are not submitted yet.
     go_on : str or None
@@ -94,6 +100,7 @@ class CampaignStatus:
     failed: list[FailedJob] = field(default_factory=list)
     reruns: list[str] = field(default_factory=list)
     skips: list[str] = field(default_factory=list)
+    stops: list[str] = field(default_factory=list)
     remaining: int = 0
     go_on: str | None = None
 
@@ -151,6 +158,7 @@ def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
             f"campaign {label!r}: not in project {project.name!r}; {nearest(label, filter(None, known))}"
         )
     _add_remote_failures(status, project)
+    _add_remote_stops(status)
     status.remaining = sum(part.n_candidates for part in remaining_parts(project, label).values())
     return status
 
@@ -162,13 +170,31 @@ def _add_remote_failures(status: CampaignStatus, project: RemoteProject) -> None
     jobs = project.controller.jobs
     for state in ("FAILED", "REMOTE_ERROR"):
         rows = list(jobs.find({**query, "state": state}, fields, sort=[("created_on", 1)], limit=SHOWN_FAILURES))
+        first = {row["uuid"] for row in _first_failures(rows, jobs)}
         for row in rows:
             reason = _last_line(row["error"] or row["remote"].get("error"))
-            status.failed.append(FailedJob(row["db_id"], row["job"]["name"], reason))
+            stage = row["job"]["metadata"].get("stage") if row["uuid"] in first else None
+            status.failed.append(FailedJob(row["db_id"], row["job"]["name"], reason, stage))
         if state == "REMOTE_ERROR" and rows:
             status.reruns.append(f"{command} retry {_options(rows)}")
         elif rows:
             _add_reruns(status, rows, jobs, command)
+
+
+def _first_failures(failed: list[StoredRow], jobs: Collection[dict[str, Any]]) -> list[StoredRow]:
+    """Return the failed jobs of which no job before has failed."""
+    parents = [uuid for row in failed for uuid in row["parents"] or []]
+    failed_parents = {row["uuid"] for row in jobs.find({"uuid": {"$in": parents}, "state": "FAILED"}, ["uuid"])}
+    return [row for row in failed if not failed_parents.intersection(row["parents"] or [])]
+
+
+def _add_remote_stops(status: CampaignStatus) -> None:
+    """Add the stages of which no job succeeded and whose first jobs failed for one reason; jobflow-remote continues."""
+    for stage, counts in status.counts.items():
+        reasons = [job.reason for job in status.failed if job.stage == stage]
+        if not counts["done"] and one_cause(reasons):
+            words = "fix it before more jobs start" if status.unfinished else "fix it"
+            status.stops.append(f"stage {stage}: {len(reasons)} jobs failed for one reason: {reasons[0]}; {words}")
 
 
 def _add_reruns(
@@ -179,9 +205,7 @@ def _add_reruns(
     Some jobs run although a job before them failed, the comparison of a candidate for instance. jobflow-remote refuses
     to run a job again whose children have ended, unless they are paused. Paused children run again after the job.
     """
-    parents = [uuid for row in failed for uuid in row["parents"] or []]
-    failed_parents = {row["uuid"] for row in jobs.find({"uuid": {"$in": parents}, "state": "FAILED"}, ["uuid"])}
-    first = [row for row in failed if not failed_parents.intersection(row["parents"] or [])]
+    first = _first_failures(failed, jobs)
     ended = {"parents": {"$in": [row["uuid"] for row in failed]}, "state": {"$in": ["COMPLETED", "FAILED"]}}
     paused = list(jobs.find(ended, ["db_id", "parents"]))
     reset = {row["uuid"] for row in first}
@@ -224,6 +248,7 @@ def status_report(status: CampaignStatus) -> Group:
     if status.remaining:
         words = f"{status.remaining} more candidates are selected; submit them with: cryslator submit CAMPAIGN_FILE"
         parts.append(Text(words))
+    parts += [Text(f"{words[0].upper()}{words[1:]}") for words in status.stops]
     if status.failed:
         parts.append(_failures_table(status))
     return Group(*parts)

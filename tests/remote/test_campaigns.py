@@ -209,23 +209,27 @@ def follow(project, commands):
 
 def test_failed_relaxations_run_again_with_the_commands_that_status_prints(run, jfr_project, tmp_path):
     """The comparison has recorded the failure before."""
-    file = campaign_file(tmp_path, "one", fails_with="Mn", top_k=1)
+    file = campaign_file(tmp_path, "one", fails_with="Mn", top_k=3)
     assert run("submit", file)[0] == 0
     jfr_project.run(900)
-    assert outcomes("one") == {"failed": 1}
+    assert outcomes("one") == {"failed": 3}
     code, out, _ = run("status", "one", "--project", NAME)
     assert code == 0
     assert "is missing" in out
     status = remote_status(open_project(NAME), "one")
     assert {job.reason for job in status.failed} == {f"RuntimeError: {tmp_path / 'one/fixed'} is missing"}
-    assert (status.totals["failed"], status.counts["relax"]["failed"], len(status.failed)) == (2, 2, 2)
+    assert (status.totals["failed"], status.counts["relax"]["failed"], len(status.failed)) == (6, 6, 6)
+    reason = status.failed[0].reason
+    assert status.stops == [f"stage relax: 6 jobs failed for one reason: {reason}; fix it"]
+    assert "Stage relax: 6 jobs failed for one reason" in out
     assert [command.split()[4] for command in status.reruns] == ["set-state", "rerun"]
     (tmp_path / "one/fixed").touch()
     follow(jfr_project, status.reruns)
-    assert remote_status(open_project(NAME), "one").counts["relax"]["ready"] == 2
+    assert remote_status(open_project(NAME), "one").counts["relax"]["ready"] == 6
     jfr_project.run(900)
     assert remote_status(open_project(NAME), "one").totals["failed"] == 0
-    assert sum(outcomes("one").values()) == 1
+    assert sum(outcomes("one").values()) == 3
+    assert remote_status(open_project(NAME), "one").stops == []
     assert "failed" not in outcomes("one")
 
 

@@ -43,6 +43,42 @@ def test_failed_candidates_run_again_when_asked_to(tmp_path):
     assert summary.model_copy(update=timeless) == expected.model_copy(update=timeless)
 
 
+def many(tmp_path, name, **kwargs):
+    relaxation = {"maker": f"tests.{name}", "kwargs": kwargs}
+    return Campaign.from_file(write(tmp_path, {**GOOD, "selection": {"top_k": 6}, "relaxation": relaxation}))
+
+
+def test_stage_whose_first_jobs_fail_alike_stops(run, tmp_path, monkeypatch):
+    """Five relaxations fail, and the others wait for the next run, which does all of them again."""
+    monkeypatch.chdir(tmp_path)
+    made = many(tmp_path, "remote.makers.MendableRelaxMaker", fails_with="O", needs=str(tmp_path / "fixed"))
+    code, _, err = run("screen", "campaign.yaml")
+    assert code == 1
+    words = f"stage relax: its first 5 jobs failed for one reason: RuntimeError: {tmp_path / 'fixed'} is missing"
+    assert f"stopped: {words}; 11 jobs were not started" in err
+    assert f"S{words[1:]}" in run("status", "mine")[1]
+    attempt = CampaignRun(made, tmp_path / "runs/mine")
+    with attempt.folder.opened() as folder:
+        status = FolderWatch(folder).look()
+        # Two candidates were compared. That of the fifth failure is no comparison without its other start.
+        assert len(folder.results().comparisons()) == 2
+    assert status.counts["relax"] == {"failed": 5, "skipped": 7}
+    assert status.counts["compare"] == {"done": 2, "skipped": 4}
+    assert status.reruns == [f"cryslator screen CAMPAIGN_FILE --output {folder.path}"]
+    (tmp_path / "fixed").touch()
+    summary, happened = run_counting(attempt)
+    assert (summary.relaxed, happened["failed"], happened["skipped"]) == (6, 0, 0)
+    with attempt.folder.opened() as folder:
+        assert FolderWatch(folder).look().stops == []
+
+
+def test_stopped_stage_gets_past_jobs_that_fail_again_for_their_reason(tmp_path):
+    """A cause that is of the first candidates only does not stop a campaign for ever."""
+    made = many(tmp_path, "remote.makers.MendableRelaxMaker", fails_with="O", needs=str(tmp_path / "fixed"))
+    attempts = [run_counting(CampaignRun(made, tmp_path / "run"))[1] for _ in range(3)]
+    assert [attempt["failed"] for attempt in attempts] == [5, 10, 12]
+
+
 def test_changed_campaign_is_refused_and_named(tmp_path):
     run_counting(CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "run"))
     with pytest.raises(CampaignError, match="relaxation changed since"):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
-import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,14 +11,14 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobflow import Flow, Job, JobStore, OnMissing, Response
+from jobflow import Flow, Job, JobStore, OnMissing
 from monty.json import MontyDecoder, MontyEncoder
 
-from cryslator_flows.errors import CryslatorError, StoreError, without_passwords
+from cryslator_flows.errors import CryslatorError, StoreError
 from cryslator_flows.running.local.journal import JobEntry, JobRow, Journal, other_flow, outline, with_uuids
-from cryslator_flows.system.current_folder import working_in
+from cryslator_flows.running.local.one_job import Failure, Made, call_here, call_job
+from cryslator_flows.running.stage_stop import StageStops
 from cryslator_flows.system.processes import ProcessKilledError, run_apart
-from cryslator_flows.system.whole_files import FULL, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +70,8 @@ class LocalRun:
     died during a job of a candidate, this job runs once more in another process, after all other jobs that can run. If
     this process dies too, the job has failed, and the run continues.
 
+    A stage whose first jobs all fail for one reason stops, see `StageStops`. The next run starts its candidates again.
+
     Parameters
     ----------
     job_store : JobStore
@@ -95,6 +95,7 @@ class LocalRun:
     stopped: set[str] = field(default_factory=set)
     _entries: dict[str, JobEntry] = field(default_factory=dict, init=False)
     _unfinished: set[str] = field(default_factory=set, init=False)
+    _stops: StageStops = field(default_factory=StageStops, init=False)
     _number: int = field(default=0, init=False)
 
     def run(self, flow: Flow, rerun_failed: bool = False) -> None:
@@ -120,7 +121,7 @@ class LocalRun:
         self._entries = self._journal.entries()
         self._number = max((entry.number for entry in self._entries.values()), default=0)
         self._forget_failed_stages()
-        if rerun_failed:
+        if rerun_failed or any(entry.state == "skipped" and entry.reason for entry in self._entries.values()):
             self._forget_failed_candidates()
         self._count_deaths()
         self._unfinished = self._find_unfinished()
@@ -163,7 +164,8 @@ class LocalRun:
             self._forget([entry for entry in self._entries.values() if entry.number >= first])
 
     def _forget_failed_candidates(self) -> None:
-        names = {entry.candidate_id for entry in self._entries.values() if entry.state == "failed"} - {None}
+        lost = ("failed", "skipped")
+        names = {entry.candidate_id for entry in self._entries.values() if entry.state in lost} - {None}
         self._forget([entry for entry in self._entries.values() if entry.candidate_id in names])
 
     def _count_deaths(self) -> None:
@@ -222,10 +224,13 @@ class LocalRun:
         entry = self._entries.get(f"{job.uuid}:{job.index}")
         if entry is not None and entry.has_ended:
             return self._reuse(job, entry)
+        started = self._entry(job, parents)
+        why = self._stops.reason(started, parents)
         if (self.failed | self.stopped).intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
-            self._end(job, "skipped", self._entry(job))
+            why = why or ""
+        if why is not None:
+            self._end(job, "skipped", started, reason=why)
             return []
-        started = self._entry(job)
         self._write(started)
         try:
             return self._run_started(job, started)
@@ -242,27 +247,29 @@ class LocalRun:
             if started.deaths and started.candidate_id is not None:
                 made = self._call_apart(job)
             else:
-                made = _call(job, self.job_store, self.root_dir)
+                made = call_job(job, self.job_store, self.root_dir)
         except ProcessKilledError:
             self._end(job, "failed", started, deaths=started.deaths + 1, reason=KILLED)
             return []
-        if isinstance(made, _Failure):
-            self._end(job, "failed", started, reason=made.reason, traceback=made.traceback)
+        if isinstance(made, Failure):
+            again = {"kind": ""} if started.reason == made.reason else {}
+            self._end(job, "failed", started, reason=made.reason, traceback=made.traceback, **again)
             logger.info("%s failed: %s", job.name, made.traceback)
             return []
         outlines = [outline(flow) for flow in made.flows]
-        self._end(job, "done", started, flows=outlines, stop_children=made.stop_children)
+        self._end(job, "done", started, reason="", flows=outlines, stop_children=made.stop_children)
         return made.flows
 
-    def _call_apart(self, job: Job) -> _Made | _Failure:
+    def _call_apart(self, job: Job) -> Made | Failure:
         """Run a job in another process, which may die of it."""
         task = json.dumps([job, self.job_store, str(self.root_dir)], cls=MontyEncoder)
-        answer = run_apart(_call_here, task)
-        return answer if isinstance(answer, _Failure) else _Made(*MontyDecoder().decode(answer))
+        answer = run_apart(call_here, task)
+        return answer if isinstance(answer, Failure) else Made(*MontyDecoder().decode(answer))
 
-    def _entry(self, job: Job) -> JobEntry:
+    def _entry(self, job: Job, parents: list[str]) -> JobEntry:
         """Return the entry of a job that starts."""
         key = f"{job.uuid}:{job.index}"
+        is_first = "stage" in job.metadata and not self.failed.intersection(parents)
         before = self._entries.get(key)
         self._number += 1
         return JobEntry(
@@ -271,7 +278,9 @@ class LocalRun:
             number=self._number,
             candidate_id=job.metadata.get("candidate_id"),
             state="started",
+            kind=f"{job.metadata['stage']} {type(job.maker).__name__}" if is_first else "",
             deaths=0 if before is None else before.deaths,
+            reason="" if before is None else before.reason,
         )
 
     def _end(self, job: Job, state: Literal["done", "failed", "skipped"], started: JobEntry, **content: Any) -> None:
@@ -281,6 +290,7 @@ class LocalRun:
         self.report(state, job)
 
     def _note(self, ended: JobEntry) -> None:
+        self._stops.add(ended)
         if ended.state in ("failed", "skipped"):
             self.failed.add(ended.uuid)
         if ended.stop_children:
@@ -317,8 +327,8 @@ class LocalRun:
             store.save,  # type: ignore[arg-type]
             store.load,  # type: ignore[arg-type]
         )
-        made = _call(job, looked_at, self.root_dir)
-        if isinstance(made, _Failure):
+        made = call_job(job, looked_at, self.root_dir)
+        if isinstance(made, Failure):
             raise CryslatorError(f"job {job.name!r} cannot be made again ({made.reason}); fix this and run again")
         if len(made.flows) != len(entry.flows):
             raise other_flow(job.name, self.journal.name)
@@ -332,61 +342,3 @@ class _UnchangedJobStore(JobStore):
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Store nothing."""
-
-
-@dataclass(frozen=True)
-class _Made:
-    """Flows and requests of a finished job."""
-
-    flows: list[Flow]
-    stop_children: bool
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Reason of a failed job."""
-
-    reason: str
-    traceback: str
-
-
-def _call(job: Job, store: JobStore, root_dir: Path) -> _Made | _Failure:
-    """Run a job in its folder.
-
-    Raises
-    ------
-    StoreError
-        Its output cannot be stored, or a disk is full: the job has not failed.
-    """
-    folder = root_dir / f"{job.uuid}-{job.index}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with working_in(folder, "job.out"):
-            response = job.run(store)
-    except StoreError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise unwritable(root_dir, error) from error
-        reason = str(error) if isinstance(error, CryslatorError) else f"{type(error).__name__}: {error}"
-        return _Failure(without_passwords(" ".join(reason.split())), without_passwords(traceback.format_exc()))
-    return _Made(_flows(response), bool(response.stop_children))
-
-
-def _call_here(task: str) -> str | _Failure:
-    """Run a job that another process sent, and return its flows and requests as JSON."""
-    job, store, root_dir = MontyDecoder().decode(task)
-    store.connect()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = _call(job, store, Path(root_dir))
-    finally:
-        store.close()
-    return made if isinstance(made, _Failure) else json.dumps([made.flows, made.stop_children], cls=MontyEncoder)
-
-
-def _flows(response: Response[Any]) -> list[Flow]:
-    made = (response.replace, response.detour, response.addition)
-    # `Job.run` has turned a tuple or a dictionary into a flow.
-    return [flow if isinstance(flow, Flow) else Flow(flow) for flow in made if flow is not None]  # type: ignore[arg-type]

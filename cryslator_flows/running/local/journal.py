@@ -48,7 +48,8 @@ class JobEntry(BaseModel):
     deaths: int = Field(0, description="Number of times that the process died while the job ran")
     flows: list[list[JobRow]] = Field(default_factory=list, description="Outlines of the flows that the job made")
     stop_children: bool = Field(False, description="True if no job may run that depends on this job")
-    reason: str = Field("", description="Reason of the failure, in one line")
+    kind: str = Field("", description="Stage and class of the maker; empty if the failure has its cause in another job")
+    reason: str = Field("", description="Reason of the failure, in one line, or of a stage that stopped before the job")
     traceback: str = Field("", description="The traceback of a failed job")
 
     @property
