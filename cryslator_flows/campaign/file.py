@@ -92,6 +92,15 @@ class CampaignSettings(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _one_way_to_learn(self) -> Self:
+        if self.rounds is not None and self.potential is not None and self.potential.adapt is not None:
+            raise ValueError(
+                "potential.adapt: `rounds` fine-tune the campaign's own model on energies of another engine; remove "
+                "`rounds` or `adapt`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _relaxations_start_from_the_potential(self) -> Self:
         if self.potential is not None and self.relaxation is not None:
             if "starts" not in self.relaxation.model_fields_set:
@@ -222,4 +231,5 @@ class CampaignSettings(StrictModel):
             round_maker=None
             if rounds is None or relax_selected is None
             else rounds.to_maker(self.model, relax_selected, self.element_energies),
+            adapt_maker=None if self.potential is None else self.potential.to_adapt_maker(self.model),
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jobflow import Maker
 
     from cryslator_flows.flows.potential_stage import PotentialFlowMaker
+    from cryslator_flows.jobs.adapt import AdaptMaker
 
 
 class PotentialSettings(StrictModel):
@@ -27,6 +28,12 @@ class PotentialSettings(StrictModel):
     )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the maker")
     batch: int = Field(100, ge=1, description="Number of candidates in a job, which loads the potential once")
+    adapt: int | None = Field(
+        None,
+        ge=10,
+        description="Number of random candidates that are relaxed before the selection. Half of them fine-tune the "
+        "translator, half recalibrate its intervals and measure it; then all candidates are translated again",
+    )
     select: Cuts = Field(
         default_factory=lambda: Cuts(top_k=10),
         description="Cuts on the formation energies by the potential; the best 10 without this key",
@@ -54,6 +61,29 @@ class PotentialSettings(StrictModel):
                 f"{FORCE_FIELD_MAKER}"
             )
         return maker
+
+    def to_adapt_maker(self, model: str) -> AdaptMaker | None:
+        """Build the maker that adapts the translator; None without `adapt`.
+
+        Parameters
+        ----------
+        model : str
+            Name or folder of the campaign's model.
+        """
+        from cryslator_flows.jobs.adapt import AdaptMaker
+        from cryslator_flows.jobs.adapt_model import AdaptModelMaker
+        from cryslator_flows.jobs.translate import TranslateMaker
+        from cryslator_flows.screening.acquisition import RandomSample
+
+        if self.adapt is None:
+            return None
+        return AdaptMaker(
+            relax_maker=self.relax_maker(),
+            batch=self.batch,
+            sample=RandomSample(self.adapt),
+            model_maker=AdaptModelMaker(model_name=model),
+            translate_maker=TranslateMaker(model_name=model),
+        )
 
     def to_maker(self) -> PotentialFlowMaker:
         """Build the maker of the stage."""

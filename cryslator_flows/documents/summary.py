@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from cryslator_flows.documents.adaptation import Adaptation
 from cryslator_flows.documents.candidates import EnumerationCounts
 from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Outcome, Start
@@ -77,4 +78,5 @@ class CampaignSummary(BaseModel):
     potential: PotentialStats | None = Field(
         None, description="What the potential did between translation and relaxation"
     )
+    adaptation: Adaptation | None = Field(None, description="Adaptation of the translator, if any")
     versions: dict[str, str] = Field(description="Versions of the packages and of the model")

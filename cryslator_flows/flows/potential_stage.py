@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker
 
+from cryslator_flows.documents.potential import PotentialBatch
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.jobs.placing import place
-from cryslator_flows.jobs.potential_relax import RelaxBatchMaker, RelaxReferencesMaker
+from cryslator_flows.jobs.potential_relax import relax_in_batches
 from cryslator_flows.jobs.potential_select import PotentialSelectMaker
-from cryslator_flows.screening.known_phases import symbols_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
+    from cryslator_flows.documents.potential import PotentialRelaxation
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.jobs.relax import RelaxSelectedMaker
 
@@ -53,6 +56,7 @@ class PotentialFlowMaker(Maker):
         known: list[RelaxationComparison],
         relax_selected: RelaxSelectedMaker | None,
         max_relaxed: int | None = None,
+        relaxed: Sequence[PotentialRelaxation] = (),
     ) -> Flow:
         """Make the flow.
 
@@ -70,24 +74,26 @@ class PotentialFlowMaker(Maker):
             Relaxes what is left; None stops after this stage.
         max_relaxed : int or None
             Maximum number of candidates to relax in the same flow; `Selection.remaining` holds the others.
+        relaxed : sequence of PotentialRelaxation
+            Relaxations of candidates from the same starts, which are not repeated.
 
         Returns
         -------
         Flow
             Its output is that of `PotentialSelectMaker`.
         """
-        elements = sorted({symbol for formula in selected.arrays()["formula"] for symbol in symbols_of(str(formula))})
-        compounds = RelaxReferencesMaker(relax_maker=self.relax_maker).make(elements)
-        batch_maker = RelaxBatchMaker(relax_maker=self.relax_maker)
-        batches = []
-        for number, first in enumerate(range(0, selected.n_candidates, self.batch), 1):
-            last = min(first + self.batch, selected.n_candidates)
-            batches.append(batch_maker.make(selected.take(range(first, last))))
-            batches[-1].append_name(f" {number}")
-        for work in (compounds, *batches):
-            place(work, "potential")
+        names = set(selected.arrays()["candidate_id"].tolist())
+        reused = PotentialBatch(relaxed=[item for item in relaxed if item.name in names])
+        compounds, batches = relax_in_batches(
+            self.relax_maker, selected, self.batch, self.name, {item.name for item in reused.relaxed}
+        )
         select = replace(self.select_maker, relax_maker=relax_selected, max_relaxed=max_relaxed).make(
-            selected, [batch.output for batch in batches], compounds.output, selection, campaign, known
+            selected,
+            [reused, *(batch.output for batch in batches)],
+            compounds.output,
+            selection,
+            campaign,
+            known,
         )
         place(select, "select")
         return Flow([compounds, *batches, select], output=select.output, name=self.name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, Maker
 
 from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.jobs.adapt import AdaptMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.learning_round import RoundMaker
 from cryslator_flows.jobs.placing import place
@@ -48,6 +49,9 @@ class ScreeningFlowMaker(Maker):
     round_maker : RoundMaker or None
         Makes rounds of active learning between translation and selection; None for no rounds. This maker sets its
         cuts and its relax maker.
+    adapt_maker : AdaptMaker or None
+        Adapts the translator to a sample of the candidates before the selection; None without. It takes the place of
+        rounds. This maker sets its cuts.
 
     Examples
     --------
@@ -65,6 +69,7 @@ class ScreeningFlowMaker(Maker):
     )
     summarize_maker: SummarizeMaker = field(default_factory=SummarizeMaker)
     round_maker: RoundMaker | None = None
+    adapt_maker: AdaptMaker | None = None
 
     def make(
         self,
@@ -88,20 +93,24 @@ class ScreeningFlowMaker(Maker):
         Flow
             Its output is a `CampaignSummary`.
         """
-        cuts, rounds = self.select_maker.cuts, self._round_maker()
-        enumeration = self.enumerate_maker.make(
-            templates, substitutions, cuts, None if rounds is None else rounds.acquisition
-        )
+        cuts, rounds, adapt = self.select_maker.cuts, self._round_maker(), self._adapt_maker()
+        choice = adapt.sample if adapt is not None else None if rounds is None else rounds.acquisition
+        enumeration = self.enumerate_maker.make(templates, substitutions, cuts, choice)
         place(enumeration, "enumerate")
-        jobs, parts, digests, outcomes = [enumeration], enumeration.output["parts"], None, None
-        if rounds is not None:
-            enumerated = enumeration.output
+        jobs, enumerated = [enumeration], enumeration.output
+        parts, digests, outcomes, adaptation, prerelaxed = enumerated["parts"], None, None, None, None
+        if adapt is not None:
+            sample = adapt.make(parts, enumerated["chunks"], self.name)
+            place(sample, "select")
+            jobs.append(sample)
+            parts, adaptation, prerelaxed = (sample.output[name] for name in ("parts", "adaptation", "relaxed"))
+        elif rounds is not None:
             first = rounds.make(parts, enumerated["part_uuids"], enumerated["chunks"], self.name, list(known))
             first.append_name(" 1", dynamic=False)
             place(first, "select")
             jobs.append(first)
             parts, digests, outcomes = (first.output[name] for name in ("parts", "digests", "outcomes"))
-        select = self.select_maker.make(parts, self.name, list(known), digests)
+        select = self.select_maker.make(parts, self.name, list(known), digests, prerelaxed)
         place(select, "select")
         summary = self.summarize_maker.make(
             self.name,
@@ -111,6 +120,7 @@ class ScreeningFlowMaker(Maker):
             select.output.comparisons,
             outcomes,
             select.output.potential,
+            adaptation,
         )
         place(summary, "summarize")
         flow = Flow([*jobs, select, summary], output=summary.output, name=self.name)
@@ -161,3 +171,6 @@ class ScreeningFlowMaker(Maker):
         if self.round_maker is None or relax_maker is None:
             return None
         return replace(self.round_maker, cuts=self.select_maker.cuts, relax_maker=relax_maker)
+
+    def _adapt_maker(self) -> AdaptMaker | None:
+        return None if self.adapt_maker is None else replace(self.adapt_maker, cuts=self.select_maker.cuts)

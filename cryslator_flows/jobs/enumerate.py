@@ -15,7 +15,7 @@ from cryslator_flows.errors import CampaignError, StructureError
 from cryslator_flows.jobs.gather import GatherMaker
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.translate import TranslateMaker
-from cryslator_flows.screening.acquisition import Acquisition
+from cryslator_flows.screening.acquisition import Acquisition, RandomSample
 from cryslator_flows.screening.cuts import Cuts
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class EnumerateMaker(EnumerateChunksMaker):
         templates: list[AnyTemplateSource],
         substitutions: list[SubstitutionSpace],
         cuts: Cuts,
-        acquisition: Acquisition | None = None,
+        acquisition: Acquisition | RandomSample | None = None,
         made: dict[str, Any] | None = None,
     ) -> Response[dict[str, Any]]:
         """Enumerate.
@@ -138,8 +138,8 @@ class EnumerateMaker(EnumerateChunksMaker):
             Substitution spaces, see `cryslator_flows.crystals.substitution`.
         cuts : Cuts
             Cuts of the selection, for the shortlists.
-        acquisition : Acquisition or None
-            Choice of the first round of active learning; None without rounds.
+        acquisition : Acquisition, RandomSample or None
+            Choice of the first round of active learning or of an adaptation; None without them.
         made : dict or None
             Output that this job stored before. The job then makes translations of it and enumerates nothing.
 

@@ -8,7 +8,7 @@ from jobflow import Maker, job
 
 from cryslator_flows.crystals.packing import Shortlist, TranslatedCandidates
 from cryslator_flows.documents.candidates import TranslationStats
-from cryslator_flows.screening.acquisition import Acquisition
+from cryslator_flows.screening.acquisition import Acquisition, RandomSample
 from cryslator_flows.screening.cuts import Cuts
 
 
@@ -25,7 +25,9 @@ class GatherMaker(Maker):
     name: str = "gather"
 
     @job(data=["shortlist", "batch"], output_schema=Shortlist)
-    def make(self, parts: list[Shortlist], cuts: Cuts, acquisition: Acquisition | None = None) -> Shortlist:
+    def make(
+        self, parts: list[Shortlist], cuts: Cuts, acquisition: Acquisition | RandomSample | None = None
+    ) -> Shortlist:
         """Gather shortlists.
 
         Parameters
@@ -34,8 +36,8 @@ class GatherMaker(Maker):
             Outputs of translation jobs or of other gather jobs.
         cuts : Cuts
             Cuts of the selection.
-        acquisition : Acquisition or None
-            Choice of the next round of active learning; None without rounds.
+        acquisition : Acquisition, RandomSample or None
+            Choice of the next round of active learning or of an adaptation; None without them.
         """
         joined = TranslatedCandidates.join([part.shortlist for part in parts])
         return Shortlist(

@@ -99,6 +99,7 @@ class LearnMaker(Maker):
         from cryslator_flows.pairs.raw import Dropped
         from cryslator_flows.pairs.sources.comparisons import comparison_pairs
         from cryslator_flows.training.records import PairRecord
+        from cryslator_flows.training.tracking import track_calibration
         from cryslator_flows.training.travel import pack_model, unpack_model
 
         before = before or Learned(outcomes=[], digests=Digests(), records=[])
@@ -118,7 +119,10 @@ class LearnMaker(Maker):
         else:
             last = base if model is None else unpack_model(model, Path("before"))
             ratios = [error / uncertainty for error, uncertainty in errors if uncertainty]
-            tuned = self._tune(f"{campaign}-round-{number}", base, last, records, ratios)
+            name = f"{campaign}-round-{number}"
+            tuned = tune_here(name, base, records, self.fine_tune, self.replay, self.replay_share)
+            seen = [record.structure("unrelaxed") for record in records]
+            tuned = track_calibration(tuned, base, last, seen, ratios)
             model, told["metrics"] = pack_model(tuned, base.config().name), _metrics(tuned, base)
         outcome = RoundOutcome(
             round=number,
@@ -163,24 +167,50 @@ class LearnMaker(Maker):
             if item.candidate_id in energies
         ]
 
-    def _tune(
-        self, name: str, base: ModelFolder, last: ModelFolder, records: list[PairRecord], ratios: list[float]
-    ) -> ModelFolder:
-        """Fine-tune in the folder of the job; continue there after an interruption."""
-        from cryslator_flows.training.recipe import TuneConfig
-        from cryslator_flows.training.replay import read_replay
-        from cryslator_flows.training.splits import Split
-        from cryslator_flows.training.tracking import track_calibration
-        from cryslator_flows.training.tune import fine_tune
-        from cryslator_flows.training.tune_data import TuneData
 
-        replay = [] if self.replay is None else read_replay(Path(self.replay))
-        settings = TuneConfig(replay_share=self.replay_share, **self.fine_tune.model_dump())
-        data = TuneData(Split(records, records, []), replay, [], [], left_out=0)
-        run_dir = Path("fine-tuning")
-        tuned = fine_tune(base, data, Path(name), run_dir, settings)
-        shutil.rmtree(run_dir)
-        return track_calibration(tuned, base, last, [record.structure("unrelaxed") for record in records], ratios)
+def tune_here(
+    name: str,
+    base: ModelFolder,
+    records: list[PairRecord],
+    settings: FineTuning,
+    replay: str | None = None,
+    replay_share: float = REPLAY_SHARE,
+) -> ModelFolder:
+    """Fine-tune a model in the folder of the job; continue there after an interruption.
+
+    Parameters
+    ----------
+    name : str
+        Name of the new model.
+    base : ModelFolder
+        The model to start from.
+    records : list of PairRecord
+        Training pairs, none of which is held out.
+    settings : FineTuning
+        Settings of the fit.
+    replay : str or None
+        File of old pairs for training.
+    replay_share : float
+        Share of old pairs in a training step, 0 to 1.
+
+    Returns
+    -------
+    ModelFolder
+        The fine-tuned model. Its calibration is of no use, since it comes from the training pairs.
+    """
+    from cryslator_flows.training.recipe import TuneConfig
+    from cryslator_flows.training.replay import read_replay
+    from cryslator_flows.training.splits import Split
+    from cryslator_flows.training.tune import fine_tune
+    from cryslator_flows.training.tune_data import TuneData
+
+    old = [] if replay is None else read_replay(Path(replay))
+    config = TuneConfig(replay_share=replay_share, **settings.model_dump())
+    data = TuneData(Split(records, records, []), old, [], [], left_out=0)
+    run_dir = Path("fine-tuning")
+    tuned = fine_tune(base, data, Path(name), run_dir, config)
+    shutil.rmtree(run_dir)
+    return tuned
 
 
 def _metrics(tuned: ModelFolder, base: ModelFolder) -> dict[str, float]:

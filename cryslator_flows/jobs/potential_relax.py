@@ -15,6 +15,7 @@ from jobflow import Maker, Response, job
 from monty.json import MontyEncoder, jsanitize
 from pydantic import ValidationError
 
+from cryslator_flows.crystals.enumeration import in_chunks
 from cryslator_flows.crystals.packing import TranslatedCandidates
 from cryslator_flows.crystals.symmetry import symmetrize_like
 from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation
@@ -22,12 +23,15 @@ from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.engines.made_jobs import undecorated
 from cryslator_flows.errors import StructureError, one_line
 from cryslator_flows.jobs.compare import read_relaxation
+from cryslator_flows.jobs.placing import place
 from cryslator_flows.screening.fitted_references import reference_compounds
+from cryslator_flows.screening.known_phases import symbols_of
 from cryslator_flows.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
+    from jobflow import Job
     from pymatgen.core import Structure
 
 # Folder beside the jobs with the structures that are done, so that a killed job loses one at most.
@@ -107,6 +111,42 @@ class RelaxReferencesMaker(Maker):
         return PotentialBatch(relaxed=list(relax_all(self.relax_maker, reference_compounds(elements).items())))
 
 
+def relax_in_batches(
+    maker: Maker, candidates: TranslatedCandidates, batch: int, name: str, done: Collection[str] = ()
+) -> tuple[Job, list[Job]]:
+    """Make the jobs that relax candidates, and known compounds of their elements.
+
+    Parameters
+    ----------
+    maker : Maker
+        Relaxes, as in `RelaxBatchMaker`.
+    candidates : TranslatedCandidates
+        The candidates.
+    batch : int
+        Number of candidates in a job.
+    name : str
+        Name of the jobs, before their number.
+    done : collection of str
+        Candidates that no job relaxes.
+
+    Returns
+    -------
+    tuple
+        The job of the known compounds, then the jobs of the candidates.
+    """
+    columns = candidates.arrays()
+    elements = sorted({symbol for formula in set(columns["formula"].tolist()) for symbol in symbols_of(formula)})
+    compounds = RelaxReferencesMaker(name=f"{name}, known compounds", relax_maker=maker).make(elements)
+    rows = [row for row, identifier in enumerate(columns["candidate_id"].tolist()) if identifier not in done]
+    batches = []
+    for number, part in enumerate(in_chunks(rows, batch), 1):
+        batches.append(RelaxBatchMaker(name=name, relax_maker=maker).make(candidates.take(part)))
+        batches[-1].append_name(f" {number}")
+    for work in (compounds, *batches):
+        place(work, "potential")
+    return compounds, batches
+
+
 def relax_all(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iterator[PotentialRelaxation]:
     """Relax structures one after the other in this process.
 
@@ -122,11 +162,11 @@ def relax_all(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iter
     PotentialRelaxation
         One for each structure, in order.
     """
-    place = (SETTINGS.ledger or Path.cwd()).parent / DONE_NAME
+    folder = (SETTINGS.ledger or Path.cwd()).parent / DONE_NAME
     settings = json.dumps(jsanitize(maker, strict=True), sort_keys=True)
     for name, structure in structures:
         key = settings + structure.to_json()
-        yield _relax_once(maker, name, structure, place / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl")
+        yield _relax_once(maker, name, structure, folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl")
 
 
 def _relax_once(maker: Maker, name: str, structure: Structure, file: Path) -> PotentialRelaxation:

@@ -79,11 +79,7 @@ class PotentialSelectMaker(Maker):
             Relaxations of other campaigns, which are not repeated.
         """
         relaxed = {item.name: item for batch in batches if batch is not None for item in batch.relaxed}
-        references = FittedReferences.fit({
-            item.name: item.energy_per_atom
-            for item in (compounds.relaxed if compounds is not None else [])
-            if item.energy_per_atom is not None
-        })  # fmt: skip
+        references = fit_references(compounds)
         candidates, failed = judge(translated, relaxed, references)
         chosen = self.cuts.select(candidates)
         names = chosen.arrays()["candidate_id"].tolist()
@@ -106,6 +102,15 @@ class PotentialSelectMaker(Maker):
             "comparisons": [*selected.comparisons, *(lane.output for lane in lanes)],
         }
         return Response(output=selected, replace=Flow(lanes, output=output, name="relax selected"))
+
+
+def fit_references(compounds: PotentialBatch | None) -> FittedReferences:
+    """Fit energies of the elements to the relaxations of known compounds; None if their job failed."""
+    return FittedReferences.fit({
+        item.name: item.energy_per_atom
+        for item in (compounds.relaxed if compounds is not None else [])
+        if item.energy_per_atom is not None
+    })  # fmt: skip
 
 
 def judge(
@@ -174,17 +179,19 @@ def _stats(
         n_selected=n_selected,
         n_unconverged=sum(item.converged is False for item in done),
         failed=dict(failed),
-        ionic_steps=_mean([item.ionic_steps for item in done if item.ionic_steps is not None]),
-        seconds=_mean([item.seconds for item in done if item.seconds is not None]),
+        ionic_steps=mean_known([item.ionic_steps for item in done]),
+        seconds=mean_known([item.seconds for item in done]),
         element_energies=references.energies,
         n_compounds=references.n_compounds,
         formation_energy_error=None if np.isnan(references.error) else references.error,
-        difference=_mean(differences),
+        difference=mean_known(differences),
     )
 
 
 COMPARED = ("candidate_id", "formation_energy_per_atom")
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+def mean_known(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are not None; None without one."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

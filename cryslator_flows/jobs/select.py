@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.packing import Selection, Shortlist, TranslatedCandidates
+from cryslator_flows.documents.potential import PotentialRelaxation
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
@@ -59,6 +60,7 @@ class SelectMaker(Maker):
         campaign: str,
         known: list[RelaxationComparison],
         before: list[Digests] | None = None,
+        prerelaxed: list[PotentialRelaxation] | None = None,
     ) -> Response[Selection]:
         """Select.
 
@@ -72,6 +74,8 @@ class SelectMaker(Maker):
             Relaxations of other campaigns, which are not repeated.
         before : list of Digests or None
             Relaxations of rounds of active learning. Their candidates are selected for any cuts and not relaxed again.
+        prerelaxed : list of PotentialRelaxation or None
+            Relaxations by the potential of a sample of the candidates, which are not repeated.
         """
         chosen = self.cuts.select(TranslatedCandidates.join([part.shortlist for part in parts]))
         names = chosen.arrays()["candidate_id"].tolist()
@@ -89,7 +93,9 @@ class SelectMaker(Maker):
             comparisons=list(before or ()),
         )
         if self.potential_maker is not None and selected.n_candidates:
-            stage = self.potential_maker.make(selected, selection, campaign, known, self.relax_maker, self.max_relaxed)
+            stage = self.potential_maker.make(
+                selected, selection, campaign, known, self.relax_maker, self.max_relaxed, prerelaxed or ()
+            )
             return Response(output=selection, replace=stage)
         if self.relax_maker is None or not selected.n_candidates:
             return Response(output=selection)

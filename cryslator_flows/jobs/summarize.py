@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jobflow import JobConfig, Maker, OnMissing, job
 
 from cryslator_flows.analysis.savings import count_outcomes, count_prerelaxations, measure_all_savings
+from cryslator_flows.documents.adaptation import Adaptation
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
@@ -45,6 +46,7 @@ class SummarizeMaker(Maker):
         comparisons: list[Digests | None] | None,
         rounds: list[RoundOutcome] | None = None,
         potential: PotentialStats | None = None,
+        adaptation: Adaptation | None = None,
     ) -> CampaignSummary:
         """Summarize the campaign.
 
@@ -64,6 +66,8 @@ class SummarizeMaker(Maker):
             Outcomes of the rounds of active learning; None without rounds.
         potential : PotentialStats or None
             What the potential did; None without this stage.
+        adaptation : Adaptation or None
+            Adaptation of the translator; None without it.
 
         Raises
         ------
@@ -73,7 +77,7 @@ class SummarizeMaker(Maker):
         if counts is None or stats is None or n_selected is None or comparisons is None:
             raise CampaignError("nothing to summarize: enumeration, translation or selection failed; see its error")
         done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
-        return summarize(campaign, counts, stats, n_selected, done, rounds or (), potential)
+        return summarize(campaign, counts, stats, n_selected, done, rounds or (), potential, adaptation)
 
 
 def summarize(
@@ -84,6 +88,7 @@ def summarize(
     comparisons: list[RelaxationComparison],
     rounds: Sequence[RoundOutcome] = (),
     potential: PotentialStats | None = None,
+    adaptation: Adaptation | None = None,
 ) -> CampaignSummary:
     """Summarize funnel, outcomes and savings of a campaign.
 
@@ -109,6 +114,7 @@ def summarize(
         savings=measure_all_savings(comparisons),
         rounds=list(rounds),
         potential=potential,
+        adaptation=adaptation,
         translation_seconds=stats.seconds,
         prerelaxations=count_prerelaxations(comparisons) or _by_the_stage(potential, comparisons),
         reused=sum(comparison.reused_from is not None for comparison in comparisons),

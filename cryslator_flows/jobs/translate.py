@@ -12,7 +12,7 @@ from jobflow import Maker, job
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.documents.candidates import Candidate, Rejection, TranslationStats
 from cryslator_flows.documents.rounds import TunedModel
-from cryslator_flows.screening.acquisition import Acquisition
+from cryslator_flows.screening.acquisition import Acquisition, RandomSample
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
@@ -49,7 +49,7 @@ class TranslateMaker(Maker):
         self,
         packed: PackedCandidates,
         cuts: Cuts,
-        acquisition: Acquisition | None = None,
+        acquisition: Acquisition | RandomSample | None = None,
         model: TunedModel | None = None,
     ) -> TranslatedChunk:
         """Translate a chunk.
@@ -60,8 +60,8 @@ class TranslateMaker(Maker):
             Candidates to translate.
         cuts : Cuts
             Cuts of the selection, for the shortlist.
-        acquisition : Acquisition or None
-            Choice of the next round of active learning; None without rounds.
+        acquisition : Acquisition, RandomSample or None
+            Choice of the next round of active learning or of an adaptation; None without them.
         model : TunedModel or None
             Model that translates instead of `model_name`; it is written to the job's folder.
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from rich import box
 from rich.console import Group
-from rich.table import Table
 
 from cryslator_flows.analysis.savings import (
     LEAST_PAIRS,
@@ -17,11 +15,14 @@ from cryslator_flows.analysis.savings import (
     paired_steps,
 )
 from cryslator_flows.documents.relaxations import Outcome
-from cryslator_flows.system.console import as_text, markdown_table
+from cryslator_flows.report.adaptation_table import adaptation_table
+from cryslator_flows.system.console import as_text, markdown_table, new_table
 from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rich.table import Table
 
     from cryslator_flows.documents.potential import PotentialStats
     from cryslator_flows.documents.relaxations import RelaxationComparison, Start
@@ -40,25 +41,10 @@ MARKERS: dict[Start, tuple[str, str, float]] = {
 ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}
 
 
-def _table(title: str, *columns: str) -> Table:
-    """Make an empty table; columns whose name begins with '>' are numbers."""
-    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
-    table.pad_edge, table.collapse_padding = False, True
-    for column in columns:
-        name = column.removeprefix(">")
-        table.add_column(
-            name,
-            justify="right" if column.startswith(">") else "left",
-            no_wrap=name != "",
-            max_width=16 if name == "template" else None,
-        )
-    return table
-
-
 def funnel_table(summary: CampaignSummary) -> Table:
     """Make a table of the number of candidates after each stage."""
     counts = summary.counts
-    table = _table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
+    table = new_table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     reused = f"; {summary.reused} by another campaign" if summary.reused else ""
     unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
@@ -94,7 +80,7 @@ def describe_potential(stats: PotentialStats) -> str:
 
 def rounds_table(summary: CampaignSummary) -> Table:
     """Make a table of the relaxations and the learning of each round of active learning."""
-    table = _table(
+    table = new_table(
         "Rounds of active learning", ">round", ">relaxed", ">converged", ">error (eV/atom)", ">pairs so far",
         ">lowest so far", "",
     )  # fmt: skip
@@ -121,7 +107,7 @@ def ends_table(summary: CampaignSummary) -> Table:
     """Make a table of the numbers of relaxations from each start by outcome."""
     names = [SHORT_OUTCOMES.get(outcome, outcome) for outcome in OUTCOMES]
     columns = ["start", *(f">{name}" for name in names), *([">guard"] if summary.guarded else [])]
-    table = _table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
+    table = new_table("Ends: the same, a lower or a higher minimum than from the unrelaxed start", *columns)
     for start, outcomes in summary.outcomes.items():
         numbers = [outcomes.get(outcome, 0) for outcome in OUTCOMES]
         table.add_row(start, *map(str, [*numbers, summary.guarded.get(start, 0)][: len(columns) - 1]))
@@ -165,7 +151,7 @@ def _p_value(savings: Savings) -> str:
 
 def savings_table(summary: CampaignSummary) -> Table:
     """Make a table of the savings of other starts over the unrelaxed start."""
-    table = _table(
+    table = new_table(
         f"Mean steps, unrelaxed -> other start, of pairs that reached the same minimum "
         f"({', '.join(summary.engines) or 'no engine'})",
         "steps, start", ">pairs", ">mean", ">saving", ">95 % interval", ">p", ">slower",
@@ -285,7 +271,7 @@ def candidates_table(comparisons: list[RelaxationComparison]) -> Table:
         columns = [">" + start.replace("_", "_\n") for start in starts]
     else:
         columns = [column for start in starts for column in (f">{start}", "ends")]
-    table = _table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
+    table = new_table(title, "formula", "template", ">eV/atom", ">unrelaxed", *columns)
     # In a narrow terminal the templates shrink first; one word stays on one line.
     table.columns[1].no_wrap = False
     for item in comparisons:
@@ -314,6 +300,8 @@ def _sign(comparison: RelaxationComparison, start: Start) -> str:
 def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Group:
     """Make all tables of a campaign."""
     tables = [funnel_table(summary), *([rounds_table(summary)] if summary.rounds else [])]
+    if summary.adaptation is not None:
+        tables.append(adaptation_table(summary.adaptation))
     if comparisons:
         tables += [candidates_table(comparisons), ends_table(summary)]
     return Group(*(part for table in tables for part in (table, "")), savings_table(summary))

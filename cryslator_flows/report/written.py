@@ -75,7 +75,7 @@ def write_all(
         reasons=sorted({job.reason for job in status.failed}),
         job_command=started.job_command,
     )
-    if writable and len(potential := potential_frame(started.results, summary.potential, competition)):
+    if writable and len(potential := potential_frame(started.results, summary, competition)):
         paths.append(started.folder / "potential.csv")
         write_whole(paths[-1], potential.map(cell).to_csv())
     return [*paths, write_page(page or started.folder / "report.html", content)]

@@ -68,7 +68,7 @@ def export_campaign(results: CampaignResults, folder: Path | str, competition: C
     relaxations = relaxations_frame(comparisons, results.rounds_of())
     write_whole(folder / "relaxations.csv", relaxations.map(cell).to_csv(index=False))
     write_whole(folder / "relaxations.jsonl", relaxations.to_json(orient="records", lines=True))
-    potential = potential_frame(results, results.current_summary(comparisons).potential, competition)
+    potential = potential_frame(results, results.current_summary(comparisons), competition)
     if len(potential):
         write_whole(folder / "potential.csv", potential.map(cell).to_csv())
         written[folder / "potential.csv"] = len(potential)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cryslator_flows.crystals.packing import TranslatedChunk
-    from cryslator_flows.documents.potential import PotentialStats
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.results.results import CampaignResults
@@ -130,7 +129,7 @@ class CampaignFrames:
             stages |= {"selected": summary.selected, "relaxed": summary.relaxed}
         funnel = pd.Series(stages, FUNNEL, dtype="Int64", name="candidates")
         by_id = {item.candidate_id: item for item in comparisons}
-        potential = potential_frame(results, summary.potential, competition)
+        potential = potential_frame(results, summary, competition)
         return cls(summary, candidates, relaxations, savings, _rounds_frame(summary.rounds), funnel, by_id, potential)
 
 
@@ -166,15 +165,18 @@ def relaxations_frame(comparisons: list[RelaxationComparison], rounds: dict[str,
     return pd.DataFrame(rows, columns=RELAXATION_COLUMNS).astype(RELAXATION_TYPES)
 
 
-def potential_frame(results: CampaignResults, stats: PotentialStats | None, competition: Competition) -> pd.DataFrame:
+def potential_frame(results: CampaignResults, summary: CampaignSummary, competition: Competition) -> pd.DataFrame:
     """Make a table of the candidates that an interatomic potential relaxed, lowest formation energy first.
+
+    The sample of an adaptation is among them.
 
     Parameters
     ----------
     results : CampaignResults
         The results of the campaign.
-    stats : PotentialStats or None
-        What the potential did, with its energies of the elements; None without the stage, or before it has ended.
+    summary : CampaignSummary
+        Its summary, with the potential's energies of the elements. The table is empty without the stage, or before it
+        has ended.
     competition : Competition
         Phases that the candidates may decompose into.
 
@@ -184,9 +186,11 @@ def potential_frame(results: CampaignResults, stats: PotentialStats | None, comp
         By ``candidate_id``: formula, formation energy and energy above the known hull by the potential in eV/atom,
         ionic steps, convergence, wall time in s, reason of a failure, and whether the candidate is selected.
     """
+    stats, sample = summary.potential, summary.adaptation
     if stats is None:
         return pd.DataFrame(columns=POTENTIAL_COLUMNS, index=pd.Index([], name="candidate_id"))
-    references = FittedReferences(stats.element_energies, stats.formation_energy_error or np.nan, stats.n_compounds)
+    energies = {**({} if sample is None else sample.element_energies), **stats.element_energies}
+    references = FittedReferences(energies, stats.formation_energy_error or np.nan, stats.n_compounds)
     selection = results.selection()
     chosen = set(selection.candidate_ids) if selection else set()
     rows = []

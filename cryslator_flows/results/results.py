@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, TranslatedChunk
+from cryslator_flows.documents.adaptation import Adaptation, Adapted
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.documents.potential import PotentialBatch, PotentialStats
 from cryslator_flows.documents.relaxations import RelaxationComparison
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 AnyDocument = TypeVar("AnyDocument", bound=BaseModel)
 StoredRow = dict[str, Any]
+STAGE_DOCUMENTS: tuple[type[BaseModel], ...] = (TranslatedChunk, Learned, Adapted, CampaignSummary)
 
 
 def campaign_labels(job_store: JobStore) -> list[str]:
@@ -53,7 +55,7 @@ def stage_rows(job_store: JobStore, label: str | None = None) -> dict[str, list[
         # The embedded store has an index for stages, and relaxations leave large documents.
         "metadata.stage": {"$in": ["enumerate", "translate", "select", "learn", "summarize"]},
         "$or": [
-            {"output.@class": {"$in": [kind.__name__ for kind in (TranslatedChunk, Learned, CampaignSummary)]}},
+            {"output.@class": {"$in": [kind.__name__ for kind in STAGE_DOCUMENTS]}},
             {"output.counts.@class": EnumerationCounts.__name__},
             {"output.n_selected": {"$exists": True}},
         ],
@@ -80,8 +82,8 @@ def _newest_translations(rows: list[StoredRow]) -> list[StoredRow]:
 
 
 def _round(row: StoredRow) -> int:
-    """Return the round of active learning of a document; 0 before the first round."""
-    return int(row["metadata"].get("round") or 0)
+    """Return the round of active learning of a document; 0 before the first round, 1 after an adaptation."""
+    return int(row["metadata"].get("round") or row["metadata"].get("adapted") or 0)
 
 
 def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[RelaxationComparison]) -> CampaignSummary:
@@ -110,6 +112,10 @@ def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[Relaxati
         rounds,
         next(
             (PotentialStats.model_validate(found) for output in outputs[::-1] if (found := output.get("potential"))),
+            None,
+        ),
+        next(
+            (Adaptation.model_validate(row["output"]["adaptation"]) for row in rows[::-1] if _is(row, Adapted)),
             None,
         ),
     )

@@ -1,4 +1,4 @@
-"""Choice of the candidates that a round of active learning relaxes."""
+"""Choice of the candidates that rounds of active learning or an adaptation relax."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from monty.json import MSONable
 
 from cryslator_flows.screening.cuts import number_among_equals
+from cryslator_flows.training.splits import place_of
 
 if TYPE_CHECKING:
     from cryslator_flows.crystals.packing import TranslatedCandidates
@@ -72,3 +73,46 @@ class Acquisition(MSONable):
         if self.per_composition is not None:
             kept = kept[number_among_equals(columns["formula"][kept]) < self.per_composition]
         return candidates.take(kept[: self.size])
+
+
+@dataclass
+class RandomSample(MSONable):
+    """Choice of random candidates, the same for the same candidates and seed.
+
+    Candidates whose translated atoms nearly coincide are left out, since no cuts select them.
+
+    Parameters
+    ----------
+    size : int
+        Candidates in the sample.
+    seed : int
+        Seed of the choice.
+
+    Examples
+    --------
+    >>> RandomSample(size=200).seed
+    0
+    """
+
+    size: int
+    seed: int = 0
+
+    def choose(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
+        """Choose a sample.
+
+        The choice from the choices of several parts equals the choice from all candidates.
+
+        Parameters
+        ----------
+        candidates : TranslatedCandidates
+            Candidates to choose from.
+
+        Returns
+        -------
+        TranslatedCandidates
+            In random order; all candidates if there are not enough.
+        """
+        columns = candidates.arrays()
+        free = np.flatnonzero(~columns["atoms_too_close"])
+        places = [place_of(name, self.seed) for name in columns["candidate_id"][free].tolist()]
+        return candidates.take(free[np.argsort(places, kind="stable")][: self.size])

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -31,6 +33,21 @@ def visible(text: str) -> str:
 def as_text(text: str) -> Text:
     """Return a text that any console shows unchanged."""
     return Text(visible(text))
+
+
+def new_table(title: str, *columns: str) -> Table:
+    """Make an empty table for the terminal; columns whose name begins with '>' are numbers."""
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
+    table.pad_edge, table.collapse_padding = False, True
+    for column in columns:
+        name = column.removeprefix(">")
+        table.add_column(
+            name,
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=name != "",
+            max_width=16 if name == "template" else None,
+        )
+    return table
 
 
 def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

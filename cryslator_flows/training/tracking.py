@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cryslator_flows.system.whole_files import write_whole
+from cryslator_flows.training.evaluate import split
 from cryslator_flows.training.new_model import new_model
 from cryslator_flows.training.recipe import Recipe
 from cryslator_flows.training.train import write_metrics
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
+    from cryslator_flows.translator.calibration import Calibration
     from cryslator_flows.translator.model_folder import ModelFolder
 
 # This many new errors weigh as much as all earlier ones.
@@ -71,25 +73,45 @@ def track_calibration(
     StoreError
         The model cannot be written.
     """
-    calibration = base.calibration()
-    outcome = LoadedModel(tuned).predict(to_crystals(list(seen)))
     factor = 1.0
     if ratios:
         errors = torch.tensor(list(ratios), dtype=torch.float64).clamp(1 / LARGEST_RATIO, LARGEST_RATIO)
         quantile = weighted_quantile(errors, torch.ones_like(errors), LEVELS[0])
         factor = quantile ** (len(errors) / (len(errors) + PATIENCE))
-    tracked = replace(
-        calibration,
-        quantiles=before.calibration().quantiles * factor,
-        known=torch.cat([calibration.known, outcome.features.to(calibration.known)]),
-    )
+    quantiles = before.calibration().quantiles * factor
+    return with_calibration(tuned, replace(extend_known(tuned, base, seen), quantiles=quantiles))
+
+
+def extend_known(tuned: ModelFolder, base: ModelFolder, seen: Sequence[Structure]) -> Calibration:
+    """Return the calibration of the base, in which the structures of a tuning join the training data.
+
+    Parameters
+    ----------
+    tuned, base, seen
+        As in `track_calibration`.
+    """
+    calibration, model = base.calibration(), LoadedModel(tuned)
+    features = [model.predict(batch).features.to(calibration.known) for batch in split(to_crystals(list(seen)))]
+    return replace(calibration, known=torch.cat([calibration.known, *features]))
+
+
+def with_calibration(tuned: ModelFolder, calibration: Calibration) -> ModelFolder:
+    """Replace the calibration of a fine-tuned model in its folder.
+
+    Raises
+    ------
+    ModelError
+        A file of the model is damaged.
+    StoreError
+        The model cannot be written.
+    """
     config, weights, metrics = tuned.config(), tuned.network().state_dict(), tuned.metrics()
     recipe = (tuned.path / RECIPE).read_bytes() if metrics else b""
     with new_model(tuned.path) as place:
-        model = save_model(place, config, weights, tracked)
+        model = save_model(place, config, weights, calibration)
         if metrics:
             write_whole(place / RECIPE, recipe)
-            metrics["calibration"]["quantiles"] = tracked.quantiles.tolist()
+            metrics["calibration"]["quantiles"] = calibration.quantiles.tolist()
             card = Recipe.from_file(place / RECIPE).card
             write_metrics(place, {**metrics, "model_version": model.version()}, card)
     return tuned

@@ -11,6 +11,7 @@ from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.report.adaptation_table import AdaptationText
 from cryslator_flows.report.page import figures, provenance
 from cryslator_flows.report.page.agreement import (
     compare_energies,
@@ -137,6 +138,7 @@ def write_page(path: Path, content: PageContent) -> Path:
         prerelaxations=describe_prerelaxations(summary.prerelaxations),
         slower=list(_slower(comparisons)),
         rounds=[(item, describe_lowest(item)) for item in summary.rounds],
+        adapted=None if summary.adaptation is None else AdaptationText.of(summary.adaptation),
         figures=drawn,
         agreement=agreement,
         lacking=lacking_elements(comparisons, content.element_energies),
