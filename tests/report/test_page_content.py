@@ -9,11 +9,12 @@ from cryslator_flows.report.page.phases import draw_hulls
 from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
 from cryslator_flows.report.page.relaxed_table import table_rows
 from cryslator_flows.report.page.viewer import viewed
+from cryslator_flows.report.page.whole_page import write_page
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.screening.hulls import energies_above_hull
 from cryslator_flows.translator.model_folder import find_model
-from tests.report.test_page import chunk, read, with_structures
-from tests.report.test_tables import screened, summed
+from tests.report.test_page import chunk, content, read, with_structures
+from tests.report.test_tables import adaptation, screened, summed
 
 
 def test_phase_diagrams_have_the_hull_of_the_selection(template):
@@ -141,3 +142,13 @@ def test_elements_stand_where_they_do_in_the_periodic_table(symbol, row, column)
         (row, column)
     ]
     assert heat["hovertext"][row][column] == f"{symbol}: lowest -2.000, mean -1.500 eV/atom"
+
+
+def test_page_tells_the_adaptation(template, tmp_path):
+    made = content([], [chunk(4, template)])
+    assert "The translator on" not in write_page(tmp_path / "r.html", made).read_text()
+    made.summary = made.summary.model_copy(update={"adaptation": adaptation()})
+    page = write_page(tmp_path / "r.html", made).read_text()
+    assert "<h2>The translator on these candidates</h2>" in page
+    assert "<td>after<td>0.052<td>90%<td>0.130<td>2.1%<td>100%" in page
+    assert "All candidates are translated again by mine-adapted." in page

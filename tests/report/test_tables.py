@@ -8,6 +8,7 @@ from rich.console import Console
 
 from cryslator_flows.analysis.same_minimum import compare_ends
 from cryslator_flows.counting import count_steps
+from cryslator_flows.documents.adaptation import Adaptation
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost
 from cryslator_flows.jobs.gather import add_stats
@@ -305,3 +306,38 @@ def test_unknown_ionic_steps_are_no_number():
     assert "?/30" in text
     assert "unknown" in text
     assert cells(text, "none")[:2] == ["none", "0"]
+
+
+def adaptation(**changes):
+    scores = {"energy_error": 0.121, "coverage": 0.4, "half_width": 0.09, "volume_error": 0.034, "recall": 1 / 3}
+    better = {"energy_error": 0.052, "coverage": 0.9, "half_width": 0.13, "volume_error": 0.021, "recall": 1.0}
+    numbers = {"requested": 60, "n_sampled": 60, "n_relaxed": 59, "n_train": 29, "n_held_out": 29}
+    found = {
+        "engine": "chgnet", "dropped": {"strain over 0.35": 2}, "ionic_steps": 11.04, "seconds": 0.91,
+        "element_energies": {}, "n_compounds": 40, "formation_energy_error": 0.05, "n_shared_formulas": 3,
+        "before": scores, "after": better, "model_name": "mine-adapted", "model_version": "abc", **numbers,
+    }  # fmt: skip
+    return Adaptation.model_validate(found | changes)
+
+
+def adapted_report(found):
+    console = Console(width=100, file=io.StringIO())
+    console.print(full_report(summed([]).model_copy(update={"adaptation": found}), []))
+    return " ".join(console.file.getvalue().split())
+
+
+def test_adaptation_in_the_terminal():
+    text = adapted_report(adaptation())
+    for words in (
+        "The translator on 29 of these candidates, against chgnet",
+        "before 0.121 40% 0.090 3.4% 33%", "after 0.052 90% 0.130 2.1% 100%",
+        "Sample: 60 random candidates. 29 fine-tuned the model, 29 others tested it.",
+        "2 left out: strain over 0.35.", "3 of the others have a formula that the model was tuned on.",
+        "All candidates are translated again by mine-adapted.",
+    ):  # fmt: skip
+        assert words in text
+    kept = adaptation(requested=1000, kept="the adapted model has the larger energy error", model_name="own")
+    text = adapted_report(kept)
+    assert "Sample: 60 random candidates, all that there are of 1000." in text
+    assert "own is kept: the adapted model has the larger energy error." in text
+    assert "translated again" not in text
