@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from cryslator_flows.cli.campaigns import app as campaigns_app
 from cryslator_flows.cli.campaigns import print_report
 from cryslator_flows.cli.models import app as models_app
+from cryslator_flows.cli.structure_types import app as types_app
 from cryslator_flows.cli.training_pairs import app as pairs_app
 from cryslator_flows.errors import CryslatorError
 from cryslator_flows.system.console import MODEL_HELP, err, note, out, progress_bars, quiet
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.add_typer(campaigns_app)
 app.add_typer(models_app)
 app.add_typer(pairs_app)
+app.add_typer(types_app)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Library of structure types: one known crystal of each.
 
-Data: Materials Project (materialsproject.org), CC BY 4.0. A type has an anonymous formula, a space group and orbits of
-equal sizes, and at least three members.
+Data: Materials Project (materialsproject.org), CC BY 4.0. Names: pymatgen's prototype matcher. A type has an anonymous
+formula, a space group and orbits of equal sizes, and at least three members.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from pymatgen.core import Lattice, Structure
 
 LIBRARY = "prototype_templates.jsonl.gz"
+NAMES = "prototype_names.json"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Prototype:
         Its reduced formula.
     species : tuple of str
         Element symbol of every atom.
+    name : str
+        Name of the structure type in the AFLOW library, often a mineral; empty where the type has none.
     row : dict
         Its line of the library, with ``lattice_parameters`` in angstrom and degrees and ``frac``.
     """
@@ -37,12 +40,33 @@ class Prototype:
     material_id: str
     formula: str
     species: tuple[str, ...]
+    name: str
     row: dict[str, Any]
+
+    @property
+    def template_id(self) -> str:
+        """Its name among the templates of a campaign."""
+        return f"{self.formula}:{self.material_id}"
 
     @property
     def elements(self) -> frozenset[str]:
         """Symbols of its elements."""
         return frozenset(self.species)
+
+    @property
+    def anonymous_formula(self) -> str:
+        """Its formula type, as in 'ABC3'."""
+        return str(self.row["anonymous_formula"])
+
+    @property
+    def space_group(self) -> int:
+        """Number of its space group."""
+        return int(self.row["space_group"])
+
+    @property
+    def n_members(self) -> int:
+        """Number of crystals of this type in the Materials Project."""
+        return int(self.row["n_members"])
 
     @property
     def structure(self) -> Structure:
@@ -59,7 +83,11 @@ def prototypes() -> tuple[Prototype, ...]:
     >>> len(prototypes())
     2908
     """
-    packed = files("cryslator_flows.crystals").joinpath(LIBRARY)
+    folder = files("cryslator_flows.crystals")
+    packed = folder / LIBRARY
+    names = json.loads((folder / NAMES).read_text(encoding="utf-8"))
     with packed.open("rb") as raw, gzip.open(raw, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    return tuple(Prototype(row["id"], row["formula"], tuple(row["species"]), row) for row in rows)
+    return tuple(
+        Prototype(row["id"], row["formula"], tuple(row["species"]), names.get(row["id"], ""), row) for row in rows
+    )

@@ -105,7 +105,7 @@ class SpeciesPools(StrictModel):
 
 
 class RolePools(StrictModel):
-    """Pools for the cations in any order. The anion is kept.
+    """Pools for the cations in any order, and for the anion.
 
     The anion is the most electronegative element of a template. Every other element takes one pool, in every
     possible assignment. Templates with another number of cations than pools give no substitution.
@@ -113,16 +113,17 @@ class RolePools(StrictModel):
 
     kind: Literal["roles"] = Field(description="Pools for cations in any order")
     cations: list[Pool] = Field(min_length=1, description="One pool of new elements for each cation")
+    anions: Pool | None = Field(None, description="Pool of new elements for the anion, which is kept without this key")
 
     def substitutions(self, structure: Structure) -> Iterator[Substitution]:
         """Yield all assignments of pools to cations and all combinations of their elements, each once."""
-        *cations, anion = template_elements(structure)
+        *cations, anion = elements = template_elements(structure)
         if len(cations) != len(self.cations):
             return
-        elements = (*cations, anion)
+        anions = dict.fromkeys(self.anions or [anion])
         before: list[tuple[frozenset[str], ...]] = []
         for pools in dict.fromkeys(permutations(tuple(dict.fromkeys(pool)) for pool in self.cations)):
-            for choice in product(*pools, (anion,)):
+            for choice in product(*pools, anions):
                 if len(set(choice)) == len(choice) and not _in_any(choice, before):
                     yield Substitution(dict(zip(elements, choice, strict=True)))
             before.append(tuple(map(frozenset, pools)))

@@ -1,10 +1,11 @@
-"""Sources of templates: AFLOW prototypes, files, a maggma store, the Materials Project."""
+"""Sources of templates: AFLOW prototypes, structure types, files, a maggma store, the Materials Project."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
+from difflib import get_close_matches
 from glob import glob
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryslator_flows.config import StrictModel
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.files import read_structures
 from cryslator_flows.crystals.outside import crystal_alone, structure_from_dict
+from cryslator_flows.crystals.prototypes import prototypes
 from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.documents.candidates import Template
 from cryslator_flows.errors import StructureError, one_line
@@ -24,6 +26,8 @@ from cryslator_flows.system.store_specs import open_store, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cryslator_flows.crystals.prototypes import Prototype
 
 
 def _formula_type(name: str) -> str:
@@ -98,6 +102,45 @@ def _aflow_library() -> list[dict[str, Any]]:
     """
     library = files("pymatgen.analysis") / "prototypes" / "aflow_prototypes.json.gz"
     return list(json.loads(gzip.decompress(library.read_bytes())))
+
+
+class PrototypeTemplates(TemplateSource):
+    """Structure types of the Materials Project, one known crystal of each. `cryslator templates` lists them."""
+
+    source: Literal["prototypes"] = Field(description="The library of structure types in this package")
+    names: list[str] | None = Field(None, description="Names of types to keep, as in 'Spinel', in any case")
+    space_groups: list[int] | None = Field(None, description="Numbers of the space groups to keep")
+    min_members: int = Field(
+        3, ge=1, description="Keep types with at least this many known crystals in the Materials Project"
+    )
+
+    def chosen(self) -> Iterator[Prototype]:
+        """Yield the types that pass the filters of this source, with most known crystals first.
+
+        Raises
+        ------
+        StructureError
+            No type has a given name.
+        """
+        wanted = None if self.names is None else {name.casefold() for name in self.names}
+        known = {item.name.casefold(): item.name for item in prototypes() if item.name}
+        for name in sorted((wanted or set()) - known.keys()):
+            near = ", ".join(repr(known[close]) for close in get_close_matches(name, known, cutoff=0.4))
+            raise StructureError(
+                f"prototypes templates, names: no type is called {name!r}; "
+                + (f"did you mean {near}?" if near else "`cryslator templates` lists them")
+            )
+        for item in sorted(prototypes(), key=lambda item: -item.n_members):
+            if (
+                item.n_members >= self.min_members
+                and (self.space_groups is None or item.space_group in self.space_groups)
+                and (wanted is None or item.name.casefold() in wanted)
+            ):
+                yield item
+
+    def _read(self) -> Iterator[Template | StructureError]:
+        for item in self.chosen():
+            yield Template(template_id=item.template_id, structure=item.structure)
 
 
 class FileTemplates(TemplateSource):
@@ -218,5 +261,6 @@ def search_materials_project(search: dict[str, Any], api_key: str | None) -> lis
 
 
 AnyTemplateSource = Annotated[
-    AflowTemplates | FileTemplates | StoreTemplates | MaterialsProjectTemplates, Field(discriminator="source")
+    AflowTemplates | PrototypeTemplates | FileTemplates | StoreTemplates | MaterialsProjectTemplates,
+    Field(discriminator="source"),
 ]

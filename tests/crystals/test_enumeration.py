@@ -86,6 +86,11 @@ def test_role_pools_as_by_trying_all_assignments(pools):
     ]
 
 
+def test_role_pools_for_the_anion(perovskite):
+    space = RolePools(kind="roles", cations=[["Na"], ["Mg"]], anions=["F", "Cl", "F"])
+    assert sorted(formulas(space, perovskite)) == ["NaMgCl3", "NaMgCl3", "NaMgF3", "NaMgF3"]
+
+
 def test_role_pools_need_as_many_cations(rutile):
     assert formulas(RolePools(kind="roles", cations=[["Mn"], ["Ca"]]), rutile) == []
 

@@ -11,6 +11,7 @@ from cryslator_flows.crystals.templates import (
     AnyTemplateSource,
     FileTemplates,
     MaterialsProjectTemplates,
+    PrototypeTemplates,
     StoreTemplates,
 )
 from cryslator_flows.errors import StoreError, StructureError
@@ -198,3 +199,23 @@ def test_materials_project_without_client(monkeypatch):
     monkeypatch.setitem(sys.modules, "mp_api.client", None)
     with pytest.raises(StructureError, match="pip install"):
         list(MaterialsProjectTemplates(source="materials-project", search={}).load())
+
+
+def test_structure_types_pass_the_filters():
+    source = PrototypeTemplates(source="prototypes", names=["spinel", "Heusler"], min_members=100)
+    found = [template for template in source.load() if not isinstance(template, StructureError)]
+    assert [template.template_id for template in found] == ["NaAcTe2:mp-865081", "CaTm2O4:mp-1178472"]
+    assert [len(template.structure) for template in found] == [4, 14]
+    halides = PrototypeTemplates(source="prototypes", anonymous_formulas=["CBA3"], elements=["F"], space_groups=[221])
+    assert {template.template_id.split(":")[0] for template in halides.load()} == {"CsYbF3"}
+
+
+def test_most_structure_types_are_usable_templates():
+    found = list(PrototypeTemplates(source="prototypes", min_members=50).load())
+    assert len(found) > 100
+    assert not [item for item in found if isinstance(item, StructureError)]
+
+
+def test_unknown_names_of_structure_types():
+    with pytest.raises(StructureError, match="no type is called 'spinl'; did you mean 'Spinel'"):
+        list(PrototypeTemplates(source="prototypes", names=["spinl"]).load())
