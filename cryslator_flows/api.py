@@ -63,8 +63,8 @@ class Campaign(CampaignSettings):
         with job_bars() as report:
             run.run(report, rerun_failed)
         with find_started(self.name, folder=run.folder.path) as started:
-            frames = CampaignFrames.read(started.results, started.cuts.competition())
-            write_all(started, frames.summary, list(frames.comparisons.values()), started.status())
+            frames = CampaignFrames.read(started.results, started.cuts.competition(), started.element_energies)
+            write_all(started, frames.summary, list(frames.comparisons.values()), started.status(), frames.relaxed)
         return frames
 
     def results(
@@ -97,4 +97,4 @@ class Campaign(CampaignSettings):
         from cryslator_flows.running.started import find_started
 
         with find_started(name or self.name, project, folder, self.jobflow_remote.project) as started:
-            return CampaignFrames.read(started.results, started.cuts.competition())
+            return CampaignFrames.read(started.results, started.cuts.competition(), started.element_energies)

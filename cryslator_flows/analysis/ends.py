@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from cryslator_flows.documents.relaxations import Relaxation, RelaxationCost
+    from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost
 
 FAILED = "relaxation failed"
 NOT_CONVERGED = "not converged"
@@ -32,11 +32,25 @@ def converged_ends(relaxations: Iterable[Relaxation]) -> list[Relaxation]:
     return sorted((item for item in relaxations if why_no_end(item) is None), key=_energy)
 
 
+def lowest_ends(comparisons: Iterable[RelaxationComparison]) -> dict[str, Relaxation]:
+    """Return the lowest converged end of each candidate that has one."""
+    ends = {comparison.candidate_id: converged_ends(comparison.relaxations)[:1] for comparison in comparisons}
+    return {candidate: end for candidate, lowest in ends.items() for end in lowest}
+
+
+def measured_engines(comparisons: Sequence[RelaxationComparison]) -> list[str]:
+    """List the engines of the relaxations, without test doubles."""
+    costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
+    return sorted({cost.engine for cost in costs if not cost.synthetic})
+
+
 def why_no_end(relaxation: Relaxation) -> str | None:
     """Return the reason for which the end of a relaxation does not count; None if it does."""
     cost = relaxation.cost
     if cost is not None and cost.synthetic:
         return TEST_DOUBLE
+    if relaxation.error is not None and relaxation.structure is None:
+        return relaxation.error
     if cost is None or not math.isfinite(_energy(relaxation)):
         return FAILED
     return why_not_converged(cost)

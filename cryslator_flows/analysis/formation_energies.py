@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Composition
 
-from cryslator_flows.analysis.ends import converged_ends
+from cryslator_flows.analysis.ends import converged_ends, lowest_ends, why_no_end
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
+    from cryslator_flows.documents.references import ElementReference
     from cryslator_flows.documents.relaxations import RelaxationComparison
 
 # Candidates that a fit of elements' energies must have beyond the number of fitted energies.
@@ -35,6 +38,23 @@ class FormationEnergies:
 
     energies: dict[str, float]
     fitted: bool
+
+
+def element_energies(references: Iterable[ElementReference]) -> dict[str, float]:
+    """Return the energy of each element whose relaxation has converged, in eV/atom."""
+    ends = {item.symbol: converged_ends([item.relaxation]) for item in references}
+    return {
+        symbol: end.energy_per_atom
+        for symbol, found in ends.items()
+        for end in found
+        if end.energy_per_atom is not None
+    }
+
+
+def elements_without_energy(references: Iterable[ElementReference]) -> dict[str, str]:
+    """Return the reason for each element whose relaxation gives no energy."""
+    reasons = {item.symbol: why_no_end(item.relaxation) for item in references}
+    return {symbol: reason for symbol, reason in reasons.items() if reason is not None}
 
 
 def formation_energy_per_atom(
@@ -62,13 +82,21 @@ def formation_energy_per_atom(
     return energy_per_atom - sum(share * element_energies[symbol] for symbol, share in shares.items())
 
 
+def is_corrected(comparisons: list[RelaxationComparison]) -> bool:
+    """Return True if the Materials Project's corrections are known for the lowest ends of all relaxed candidates."""
+    ends = lowest_ends(comparisons).values()
+    return bool(ends) and all(end.correction_per_atom is not None for end in ends)
+
+
 def relaxed_energies(comparisons: list[RelaxationComparison]) -> dict[str, float]:
-    """Return the energy of the lowest converged end of each candidate by its engine, in eV/atom."""
-    ends = {comparison.candidate_id: converged_ends(comparison.relaxations)[:1] for comparison in comparisons}
+    """Return the energy of the lowest converged end of each candidate by its engine, in eV/atom.
+
+    The energies are corrected if all corrections are known, see `is_corrected`; the elements need none.
+    """
+    corrected = is_corrected(comparisons)
     return {
-        candidate: end.energy_per_atom
-        for candidate, lowest in ends.items()
-        for end in lowest
+        candidate: end.energy_per_atom + ((end.correction_per_atom or 0.0) if corrected else 0.0)
+        for candidate, end in lowest_ends(comparisons).items()
         if end.energy_per_atom is not None
     }
 
@@ -78,17 +106,17 @@ def formation_energies(
 ) -> FormationEnergies | None:
     """Compute formation energies of the relaxed candidates by the engine that relaxed them.
 
-    With the energies of the elements by the same engine, a formation energy is the difference. Without them, the
-    energies of the elements are fitted to the predictions by least squares. Each candidate is compared with a fit to
-    the other candidates. Such a fit takes up every error that is linear in the composition. So it tests the spread of
-    the predictions, not an offset that all have in common.
+    With the energies of the elements by the same engine, a formation energy is the difference; a candidate with another
+    element has none. Without energies of the elements, these are fitted to the predictions by least squares. Each
+    candidate is compared with a fit to the other candidates. Such a fit takes up every error that is linear in the
+    composition. So it tests the spread of the predictions, not an offset that all have in common.
 
     Parameters
     ----------
     comparisons : list of RelaxationComparison
         The relaxed candidates, all by one engine.
     element_energies : dict
-        Symbol to energy of the element by the engine, in eV/atom; used if it covers every element that occurs.
+        Symbol to energy of the element by the engine, in eV/atom; used if a candidate has no other elements.
 
     Returns
     -------
@@ -105,9 +133,12 @@ def formation_energies(
     shares = np.array([[composition.get_atomic_fraction(name) for name in symbols] for composition in compositions])
     total = np.array([relaxed[item.candidate_id] for item in chosen])
     names = [item.candidate_id for item in chosen]
-    if set(symbols) <= set(element_energies):
-        energies = total - shares @ np.array([element_energies[name] for name in symbols])
-        return FormationEnergies(dict(zip(names, energies.tolist(), strict=True)), fitted=False)
+    differences = {
+        name: formation_energy_per_atom(composition, relaxed[name], element_energies)
+        for name, composition in zip(names, compositions, strict=True)
+    }
+    if known := {name: energy for name, energy in differences.items() if energy is not None}:
+        return FormationEnergies(known, fitted=False)
     predicted = np.array([item.formation_energy_per_atom for item in chosen])
     left_out = _left_out_residuals(shares, total - predicted)
     if left_out is None:

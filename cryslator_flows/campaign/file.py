@@ -177,6 +177,7 @@ class CampaignSettings(StrictModel):
         for settings in (before.get("relaxation"), now["relaxation"]) if self.rounds is None else ():
             if settings is not None:
                 settings.pop("element_energies", None)
+                settings.pop("relax_elements", None)
         return [key for key in now if now[key] != before.get(key)]
 
     def to_flow(self, known: Sequence[RelaxationComparison] = ()) -> Flow:
@@ -215,6 +216,7 @@ class CampaignSettings(StrictModel):
                 comparison_maker=comparison_maker,
                 controls=self.selection.controls,
                 control_starts=self.relaxation.starts,
+                known_elements=tuple(self.element_energies) if self.relaxation.relax_elements else None,
             )
         return ScreeningFlowMaker(
             name=self.name,

@@ -64,10 +64,15 @@ class RelaxationSettings(StrictModel):
         default_factory=lambda: MlipSettings(),
         description="The potential of the starts mlip and translated_mlip",
     )
+    relax_elements: bool = Field(
+        True,
+        description="Relax the elements of the selected candidates too, with the same maker. Reports compute formation "
+        "energies from them",
+    )
     element_energies: dict[Symbol, float] = Field(
         default_factory=dict,
-        description="Energies of the elements by the same engine and settings, in eV/atom. Reports compute formation "
-        "energies from them. Add them before the start with `rounds`, which learn from them; otherwise at any time",
+        description="Energies of the elements by the same engine and settings, in eV/atom; these elements are not "
+        "relaxed. Add them before the start with `rounds`, which learn from them; otherwise at any time",
     )
 
     @field_validator("starts")

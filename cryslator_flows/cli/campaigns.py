@@ -120,10 +120,11 @@ def report(
     """Print the results and savings of a campaign so far, and write its files.
 
     Reads the same place as `cryslator status`. Writes files to the campaign folder: `report.html`, which needs no
-    network, `summary.json`, `candidates.csv`, relaxed structures as CIF files and a picture of the savings.
+    network, `relaxed.csv`, `summary.json`, `candidates.csv`, relaxed structures as CIF files and a picture of the
+    savings.
 
-    With `relaxation.element_energies` in the campaign file the page compares predicted formation energies with the
-    engine's. You may add them now.
+    Formation energies and the hull of relaxed candidates are by the engine. If the campaign relaxed no elements, add
+    `relaxation.element_energies` to the campaign file and name this file.
 
     Example: `cryslator report my-perovskites`
     """
@@ -141,24 +142,38 @@ def report(
 @app.command()
 def export(
     target: Target,
-    target_folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write to.")],
+    target_folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Folder to write to.", show_default=False)
+    ] = None,
     project: Project = None,
     folder: Folder = None,
+    entries: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="File for the entries of a phase diagram.", show_default=False),
+    ] = None,
 ) -> None:
     """Write the results of a campaign as plain files: candidates and relaxations as CSV and JSON, comparisons, CIFs.
 
     Reads the same place as `cryslator status`. `relaxations` has a row for each candidate and start. Each line of a
     `.jsonl` file is one JSON object; read it with `pandas.read_json(file, lines=True)`. Each line of
-    `comparisons.jsonl` is a `RelaxationComparison`. `selected` holds the translated structures, `relaxed` the lowest
-    relaxed ones.
+    `comparisons.jsonl` is a `RelaxationComparison`. `relaxed.csv` has the relaxed candidates with their energies.
+    `selected` holds the translated structures, `relaxed` the lowest relaxed ones.
 
-    Example: `cryslator export my-perovskites exported/`
+    `--entries` writes pymatgen's `ComputedStructureEntry` of each relaxed element and candidate to one JSON file.
+
+    Example: `cryslator export my-perovskites exported/ --entries entries.json`
     """
     quiet()
     from cryslator_flows.running.find import find_campaign
+    from cryslator_flows.running.local.folder import STORE_FILE
+    from cryslator_flows.system.whole_files import check_output
 
+    if target_folder is None and entries is None:
+        raise typer.BadParameter("give a folder to write to, or a file with --entries", param_hint="FOLDER")
     with find_campaign(target, project, folder) as started:
-        print_export(started, target_folder)
+        if entries is not None:
+            check_output(entries, Path(target), started.folder / STORE_FILE)
+        print_export(started, target_folder, entries)
 
 
 def watch_status(started: StartedCampaign) -> None:
@@ -210,14 +225,18 @@ def _print_commands(status: CampaignStatus) -> None:
 
 def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     """Print the tables of a campaign, write its files and its page, to `output` or to the campaign folder."""
+    from cryslator_flows.report.relaxed_results import describe_energies, relaxed_table
     from cryslator_flows.report.tables import full_report
     from cryslator_flows.report.written import write_all
+    from cryslator_flows.results.relaxed_frame import relaxed_frame
 
     status = started.status()
     comparisons = started.results.comparisons()
     summary = started.results.current_summary(comparisons)
-    out.print(full_report(summary, comparisons))
-    paths = write_all(started, summary, comparisons, status, output)
+    relaxed = relaxed_frame(comparisons, started.element_energies, started.cuts.competition())
+    table = relaxed_table(relaxed, describe_energies(summary, comparisons, relaxed))
+    out.print(full_report(summary, comparisons, table))
+    paths = write_all(started, summary, comparisons, status, relaxed, output)
     for reason in summary.counts.rejected_templates:
         note("rejected", reason)
     for reason in sorted({job.reason for job in status.failed}):
@@ -235,9 +254,13 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
         out.print("\nWritten: " + ", ".join(map(shown, paths)))
 
 
-def print_export(started: StartedCampaign, folder: Path) -> None:
-    """Write a campaign as plain files and print their names."""
-    from cryslator_flows.results.export import export_campaign
+def print_export(started: StartedCampaign, folder: Path | None, entries: Path | None) -> None:
+    """Write a campaign as plain files, or its entries, and print their names."""
+    from cryslator_flows.results.export import export_campaign, write_entries
 
-    written = export_campaign(started.results, folder, started.cuts.competition())
+    written: dict[Path, int] = {}
+    if folder is not None:
+        written |= export_campaign(started.results, folder, started.cuts.competition(), started.element_energies)
+    if entries is not None:
+        written[entries] = write_entries(entries, started.results)
     out.print("Written: " + ", ".join(f"{shown(path)} ({number})" for path, number in written.items()))

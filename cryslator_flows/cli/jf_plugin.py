@@ -55,11 +55,15 @@ def report(
     _with_campaign(name, folder, print_report)
 
 
-def export(name: Label, folder: Annotated[Path, typer.Argument(help="Folder to write to.")]) -> None:
+def export(
+    name: Label,
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    entries: Annotated[Path | None, typer.Option(help="File for the entries of a phase diagram.")] = None,
+) -> None:
     """Write the results of a campaign as plain files."""
     from cryslator_flows.cli.campaigns import print_export
 
-    _with_campaign(name, None, lambda started: print_export(started, folder))
+    _with_campaign(name, None, lambda started: print_export(started, folder, entries))
 
 
 def _with_campaign(label: str, folder: Path | None, act: Callable[[StartedCampaign], None]) -> None:

@@ -115,8 +115,8 @@ def screen(
     command continues where it stopped, and finished jobs do not run again.
 
     The campaign folder holds the page `report.html`, the store (`campaign.sqlite`), `summary.json`,
-    `candidates.csv`, the relaxed structures as CIF files and a picture of the savings. The exit code is 1 if no
-    relaxation converged.
+    `candidates.csv`, `relaxed.csv` with formation energies and energies above the hull after relaxation, the relaxed
+    structures as CIF files and a picture of the savings. The exit code is 1 if no relaxation converged.
 
     Example: `cryslator screen workflows/mn-oxides-laptop.yaml`
     """

@@ -26,6 +26,7 @@ from cryslator_flows.crystals.columns import (
 from cryslator_flows.crystals.substitution import Substitution
 from cryslator_flows.documents.candidates import Candidate, Rejection, Template, Translation, TranslationStats
 from cryslator_flows.documents.potential import PotentialStats
+from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.relaxations import Digests
 
 if TYPE_CHECKING:
@@ -273,6 +274,10 @@ class Selection(BaseModel):
         None, description="Selected candidates that are left to further flows; None if this one takes all"
     )
     potential: PotentialStats | None = Field(None, description="What the potential did; None without this stage")
+    elements: list[str] = Field(default_factory=list, description="Elements that are relaxed with the candidates")
+    references: list[ElementReference] = Field(
+        default_factory=list, description="Relaxed elements; empty before relaxations have ended"
+    )
     comparisons: list[Digests] = Field(
         default_factory=list, description="Relaxed candidates; empty before relaxations have ended"
     )

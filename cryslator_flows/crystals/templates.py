@@ -83,7 +83,7 @@ class AflowTemplates(TemplateSource):
     prototypes: list[str] | None = Field(None, description="AFLOW labels to keep, as in 'AB3C_cP5_221_a_c_b'")
 
     def _read(self) -> Iterator[Template | StructureError]:
-        entries = _aflow_library()
+        entries = aflow_library()
         labels = [entry["tags"]["aflow"] for entry in entries]
         if unknown := set(self.prototypes or ()) - set(labels):
             raise StructureError(f"aflow templates, prototypes: unknown {sorted(unknown)}; see aflowlib.org for labels")
@@ -95,7 +95,7 @@ class AflowTemplates(TemplateSource):
                 yield Template(template_id=f"{formula}:{label}", structure=structure)
 
 
-def _aflow_library() -> list[dict[str, Any]]:
+def aflow_library() -> list[dict[str, Any]]:
     """Return pymatgen's AFLOW_PROTOTYPE_LIBRARY from its file.
 
     The import of the library parses all its references, which takes seconds.

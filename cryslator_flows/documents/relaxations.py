@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
@@ -65,6 +65,15 @@ class Relaxation(BaseModel):
     job_uuids: list[str] = Field(description="Jobs of the relaxation")
     structure: Crystal | None = Field(None, description="Relaxed structure; None if the relaxation failed")
     energy_per_atom: float | None = Field(None, description="Final energy of the engine, in eV/atom")
+    entry_parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Run type, U values and POTCARs of VASP, as in a `ComputedStructureEntry`; empty in a digest",
+    )
+    correction_per_atom: float | None = Field(
+        None,
+        description="Correction of the energy by pymatgen's MaterialsProject2020Compatibility, in eV/atom; "
+        "None unless VASP ran in its settings",
+    )
     cost: RelaxationCost | None = Field(None, description="Cost, also of a failed relaxation; None where unknown")
     prerelaxation: RelaxationCost | None = Field(
         None,
@@ -125,7 +134,7 @@ class RelaxationComparison(BaseModel):
             cost = item.cost
             if cost is not None and cost.electronic_steps is not None:
                 cost = cost.model_copy(update={"electronic_steps": [sum(cost.electronic_steps)]})
-            relaxations.append(item.model_copy(update={"structure": None, "cost": cost}))
+            relaxations.append(item.model_copy(update={"structure": None, "cost": cost, "entry_parameters": {}}))
         return self.model_copy(
             update={"relaxations": relaxations, "unrelaxed_structure": None, "translated_structure": None}
         )

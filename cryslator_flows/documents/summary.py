@@ -79,4 +79,10 @@ class CampaignSummary(BaseModel):
         None, description="What the potential did between translation and relaxation"
     )
     adaptation: Adaptation | None = Field(None, description="Adaptation of the translator, if any")
+    element_energies: dict[str, float] = Field(
+        default_factory=dict, description="Energies of the elements that the engine relaxed, in eV/atom"
+    )
+    elements_without_energy: dict[str, str] = Field(
+        default_factory=dict, description="Reason for each element whose relaxation has not converged"
+    )
     versions: dict[str, str] = Field(description="Versions of the packages and of the model")

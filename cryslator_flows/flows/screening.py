@@ -121,6 +121,7 @@ class ScreeningFlowMaker(Maker):
             outcomes,
             select.output.potential,
             adaptation,
+            select.output.references,
         )
         place(summary, "summarize")
         flow = Flow([*jobs, select, summary], output=summary.output, name=self.name)

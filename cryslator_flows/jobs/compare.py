@@ -9,6 +9,7 @@ from typing import Any
 from jobflow import JobConfig, Maker, OnMissing, job
 from pydash import get
 
+from cryslator_flows.analysis.computed_entries import correction_per_atom, entry_parameters
 from cryslator_flows.analysis.same_minimum import compare_ends
 from cryslator_flows.counting import total_cost
 from cryslator_flows.counting.ledger import LEDGER_NAME, ledger_cost
@@ -123,14 +124,16 @@ def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Rel
         cost, error = total_cost(documents), None
     except CountingError as problem:
         cost, error = None, str(problem)
-    return Relaxation(
+    relaxation = Relaxation(
         start=start,
         job_uuids=uuids,
         structure=structure,
         energy_per_atom=energy / len(end),
+        entry_parameters=entry_parameters(get(last, "entry.parameters")),
         cost=cost,
         error=error,
     )
+    return relaxation.model_copy(update={"correction_per_atom": correction_per_atom(relaxation)})
 
 
 def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
+from jobflow import JobConfig, Maker, OnMissing, Response, job
 
 from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
 from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation, PotentialStats
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
-from cryslator_flows.jobs.relax_lanes import relax_in_lanes, split
+from cryslator_flows.jobs.relax_lanes import relax_selection, split
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.screening.fitted_references import FittedReferences
 
@@ -60,6 +60,7 @@ class PotentialSelectMaker(Maker):
         selection: Selection,
         campaign: str,
         known: list[RelaxationComparison],
+        made: dict[str, Any] | None = None,
     ) -> Response[Selection]:
         """Select.
 
@@ -77,6 +78,8 @@ class PotentialSelectMaker(Maker):
             Name of the campaign.
         known : list of RelaxationComparison
             Relaxations of other campaigns, which are not repeated.
+        made : dict or None
+            Output that this job stored before. The job then relaxes the same elements.
         """
         relaxed = {item.name: item for batch in batches if batch is not None for item in batch.relaxed}
         references = fit_references(compounds)
@@ -85,23 +88,24 @@ class PotentialSelectMaker(Maker):
         names = chosen.arrays()["candidate_id"].tolist()
         row_of = {name: row for row, name in enumerate(translated.arrays()["candidate_id"].tolist())}
         stats = _stats(translated, candidates, relaxed, references, failed, len(names))
-        taken, left = split(
-            translated.take([row_of[name] for name in names]), None if self.relax_maker is None else self.max_relaxed
-        )
+        most = None if self.relax_maker is None else self.max_relaxed
+        left_to_relax = translated.take([row_of[name] for name in names])
+        taken, left = split(left_to_relax, most)
+        elements = [] if self.relax_maker is None else self.relax_maker.elements_to_relax(left_to_relax)
         selected = selection.model_copy(
-            update={"n_selected": len(names), "candidate_ids": names, "potential": stats, "remaining": left}
+            update={
+                "n_selected": len(names),
+                "candidate_ids": names,
+                "potential": stats,
+                "remaining": left,
+                "elements": elements if made is None else made.get("elements", []),
+            }
         )
         if self.relax_maker is None or not names:
             return Response(output=selected)
         prerelaxed = chosen.take(range(taken.n_candidates))
-        lanes = relax_in_lanes(self.relax_maker, taken, campaign, known, prerelaxed)
-        output = {
-            "n_selected": selected.n_selected,
-            "stats": selected.stats,
-            "potential": selected.potential,
-            "comparisons": [*selected.comparisons, *(lane.output for lane in lanes)],
-        }
-        return Response(output=selected, replace=Flow(lanes, output=output, name="relax selected"))
+        flow = relax_selection(self.relax_maker, selected, left_to_relax, most, known, campaign, prerelaxed)
+        return Response(output=selected, replace=flow)
 
 
 def fit_references(compounds: PotentialBatch | None) -> FittedReferences:

@@ -14,6 +14,7 @@ from cryslator_flows.crystals.packing import TranslatedCandidates
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison, Start
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.reuse import ReuseMaker, find_known
+from cryslator_flows.screening.known_phases import symbols_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +50,9 @@ class RelaxSelectedMaker(Maker):
         The starts of these candidates; the others are relaxed from `other_start` alone.
     control_ids : tuple of str
         These candidates.
+    known_elements : tuple of str or None
+        Elements whose energies by the engine are known. All others that occur are relaxed too, see
+        `RelaxElementFlowMaker`; None to relax no element.
 
     Examples
     --------
@@ -65,6 +69,7 @@ class RelaxSelectedMaker(Maker):
     controls: int = 20
     control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
     control_ids: tuple[str, ...] = ()
+    known_elements: tuple[str, ...] | None = ()
 
     @property
     def other_start(self) -> Start:
@@ -75,6 +80,13 @@ class RelaxSelectedMaker(Maker):
         """Return the same maker with controls chosen at random from some candidates; identifiers are hashes."""
         names = sorted(chosen.arrays()["candidate_id"].tolist())
         return replace(self, control_ids=tuple(names[: self.controls]))
+
+    def elements_to_relax(self, chosen: TranslatedCandidates) -> list[str]:
+        """List the elements of some candidates whose energies are not known, in alphabetical order."""
+        if self.known_elements is None:
+            return []
+        formulas = {str(formula) for formula in chosen.arrays()["formula"]}
+        return sorted({symbol for formula in formulas for symbol in symbols_of(formula)} - {*self.known_elements})
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def make(

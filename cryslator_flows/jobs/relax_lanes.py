@@ -1,4 +1,4 @@
-"""Chains of relaxations of selected candidates."""
+"""Flow that relaxes selected candidates in chains, and the elements that occur."""
 
 from __future__ import annotations
 
@@ -7,17 +7,65 @@ from typing import TYPE_CHECKING
 from jobflow import Flow
 
 from cryslator_flows.documents.relaxations import Digests
+from cryslator_flows.flows.relaxed_elements import RelaxElementFlowMaker
 from cryslator_flows.jobs.placing import place
 
 if TYPE_CHECKING:
     from jobflow import Job
 
-    from cryslator_flows.crystals.packing import TranslatedCandidates
+    from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.jobs.relax import RelaxSelectedMaker
 
 # Chains of waves that run side by side: one slow relaxation delays only its chain.
 LANES = 4
+
+
+def relax_selection(
+    maker: RelaxSelectedMaker,
+    selection: Selection,
+    chosen: TranslatedCandidates,
+    most: int | None,
+    known: list[RelaxationComparison],
+    campaign: str,
+    prerelaxed: TranslatedCandidates | None = None,
+) -> Flow:
+    """Make the flow that relaxes the elements of selected candidates, then the first of the candidates.
+
+    Parameters
+    ----------
+    maker : RelaxSelectedMaker
+        Makes the relaxations.
+    selection : Selection
+        The selection, with the elements to relax.
+    chosen : TranslatedCandidates
+        The candidates, with those that are left to other flows.
+    most : int or None
+        Maximum number of candidates to relax.
+    known : list of RelaxationComparison
+        Relaxations of other campaigns.
+    campaign : str
+        Name of the campaign.
+    prerelaxed : TranslatedCandidates or None
+        As in `relax_in_lanes`.
+
+    Returns
+    -------
+    Flow
+        Its output takes the place of the selection, see `SelectMaker`.
+    """
+    taken, _ = split(chosen, most)
+    lanes = relax_in_lanes(maker, taken, campaign, known, prerelaxed)
+    element_maker = RelaxElementFlowMaker(relax_maker=maker.comparison_maker.relax_maker)
+    elements = [element_maker.make(symbol) for symbol in selection.elements]
+    output = {
+        "n_selected": selection.n_selected,
+        "stats": selection.stats,
+        "potential": selection.potential,
+        "references": [flow.output for flow in elements],
+        "comparisons": [*selection.comparisons, *(lane.output for lane in lanes)],
+    }
+    return Flow([*elements, *lanes], output=output, name="relax selected")
 
 
 def relax_in_lanes(

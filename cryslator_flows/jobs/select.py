@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jobflow import Flow, Maker, Response, job
+from jobflow import Maker, Response, job
 
 from cryslator_flows.crystals.packing import Selection, Shortlist, TranslatedCandidates
 from cryslator_flows.documents.potential import PotentialRelaxation
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
-from cryslator_flows.jobs.relax_lanes import relax_in_lanes, split
+from cryslator_flows.jobs.relax_lanes import relax_selection, split
 from cryslator_flows.screening.cuts import Cuts
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class SelectMaker(Maker):
     """Keep the most stable translated candidates and pass them on to relaxation.
 
     The job's output is a `Selection`, stored before the first relaxation starts. The job then replaces itself by chains
-    of relaxations in waves. The output then holds ``n_selected``, ``stats`` and under ``comparisons`` the `Digests` of
-    each chain.
+    of relaxations in waves, after the elements that occur. The output then holds ``n_selected``, ``stats``, under
+    ``references`` each `ElementReference` and under ``comparisons`` the `Digests` of each chain.
 
     Parameters
     ----------
@@ -61,6 +61,7 @@ class SelectMaker(Maker):
         known: list[RelaxationComparison],
         before: list[Digests] | None = None,
         prerelaxed: list[PotentialRelaxation] | None = None,
+        made: dict[str, Any] | None = None,
     ) -> Response[Selection]:
         """Select.
 
@@ -76,6 +77,8 @@ class SelectMaker(Maker):
             Relaxations of rounds of active learning. Their candidates are selected for any cuts and not relaxed again.
         prerelaxed : list of PotentialRelaxation or None
             Relaxations by the potential of a sample of the candidates, which are not repeated.
+        made : dict or None
+            Output that this job stored before. The job then relaxes the same elements.
         """
         chosen = self.cuts.select(TranslatedCandidates.join([part.shortlist for part in parts]))
         names = chosen.arrays()["candidate_id"].tolist()
@@ -83,13 +86,15 @@ class SelectMaker(Maker):
         is_relaxed = set(relaxed)
         selected = chosen.take([index for index, name in enumerate(names) if name not in is_relaxed])
         whole = self.relax_maker is None or self.potential_maker is not None
-        taken, left = split(selected, None if whole else self.max_relaxed)
+        _, left = split(selected, None if whole else self.max_relaxed)
+        elements = [] if self.relax_maker is None else self.relax_maker.elements_to_relax(selected)
         candidate_ids = [*dict.fromkeys([*names, *relaxed])]
         selection = Selection(
             n_selected=len(candidate_ids),
             candidate_ids=candidate_ids,
             stats=add_stats([part.stats for part in parts]),
             remaining=left,
+            elements=elements if made is None else made.get("elements", []),
             comparisons=list(before or ()),
         )
         if self.potential_maker is not None and selected.n_candidates:
@@ -99,11 +104,5 @@ class SelectMaker(Maker):
             return Response(output=selection, replace=stage)
         if self.relax_maker is None or not selected.n_candidates:
             return Response(output=selection)
-        lanes = relax_in_lanes(self.relax_maker, taken, campaign, known)
-        output = {
-            "n_selected": selection.n_selected,
-            "stats": selection.stats,
-            "potential": None,
-            "comparisons": [*selection.comparisons, *(lane.output for lane in lanes)],
-        }
-        return Response(output=selection, replace=Flow(lanes, output=output, name="relax selected"))
+        flow = relax_selection(self.relax_maker, selection, selected, self.max_relaxed, known, campaign)
+        return Response(output=selection, replace=flow)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from jobflow import JobConfig, Maker, OnMissing, job
 
+from cryslator_flows.analysis.formation_energies import element_energies, elements_without_energy
 from cryslator_flows.analysis.savings import count_outcomes, count_prerelaxations, measure_all_savings
 from cryslator_flows.documents.adaptation import Adaptation
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.documents.potential import PotentialStats
+from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.documents.rounds import RoundOutcome
 from cryslator_flows.documents.summary import CampaignSummary, Prerelaxations
@@ -47,6 +49,7 @@ class SummarizeMaker(Maker):
         rounds: list[RoundOutcome] | None = None,
         potential: PotentialStats | None = None,
         adaptation: Adaptation | None = None,
+        references: list[ElementReference | None] | None = None,
     ) -> CampaignSummary:
         """Summarize the campaign.
 
@@ -68,6 +71,8 @@ class SummarizeMaker(Maker):
             What the potential did; None without this stage.
         adaptation : Adaptation or None
             Adaptation of the translator; None without it.
+        references : list of ElementReference or None
+            The relaxed elements.
 
         Raises
         ------
@@ -77,7 +82,8 @@ class SummarizeMaker(Maker):
         if counts is None or stats is None or n_selected is None or comparisons is None:
             raise CampaignError("nothing to summarize: enumeration, translation or selection failed; see its error")
         done = [comparison for lane in comparisons if lane is not None for comparison in lane.comparisons]
-        return summarize(campaign, counts, stats, n_selected, done, rounds or (), potential, adaptation)
+        elements = [item for item in references or () if item is not None]
+        return summarize(campaign, counts, stats, n_selected, done, rounds or (), potential, adaptation, elements)
 
 
 def summarize(
@@ -89,6 +95,7 @@ def summarize(
     rounds: Sequence[RoundOutcome] = (),
     potential: PotentialStats | None = None,
     adaptation: Adaptation | None = None,
+    references: Sequence[ElementReference] = (),
 ) -> CampaignSummary:
     """Summarize funnel, outcomes and savings of a campaign.
 
@@ -115,6 +122,8 @@ def summarize(
         rounds=list(rounds),
         potential=potential,
         adaptation=adaptation,
+        element_energies=element_energies(references),
+        elements_without_energy=elements_without_energy(references),
         translation_seconds=stats.seconds,
         prerelaxations=count_prerelaxations(comparisons) or _by_the_stage(potential, comparisons),
         reused=sum(comparison.reused_from is not None for comparison in comparisons),

@@ -297,9 +297,13 @@ def _sign(comparison: RelaxationComparison, start: Start) -> str:
     return "" if ending is None else ENDS.get(ending.outcome, "")
 
 
-def full_report(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> Group:
-    """Make all tables of a campaign."""
+def full_report(
+    summary: CampaignSummary, comparisons: list[RelaxationComparison], relaxed: Table | None = None
+) -> Group:
+    """Make all tables of a campaign, with its table of relaxed candidates, see `relaxed_table`."""
     tables = [funnel_table(summary), *([rounds_table(summary)] if summary.rounds else [])]
+    if relaxed is not None and relaxed.row_count:
+        tables.append(relaxed)
     if summary.adaptation is not None:
         tables.append(adaptation_table(summary.adaptation))
     if comparisons:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.whole_page import PageContent, write_page
 from cryslator_flows.report.tables import plot_savings, savings_panels
-from cryslator_flows.results.export import cell, write_candidates, write_relaxed
+from cryslator_flows.results.export import RELAXED_FILE, cell, write_candidates, write_relaxed, write_relaxed_table
 from cryslator_flows.results.frames import potential_frame
 from cryslator_flows.system.whole_files import is_full, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    import pandas as pd
 
     from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.documents.relaxations import RelaxationComparison
@@ -29,6 +31,7 @@ def write_all(
     summary: CampaignSummary,
     comparisons: list[RelaxationComparison],
     status: CampaignStatus,
+    relaxed: pd.DataFrame,
     page: Path | None = None,
 ) -> list[Path]:
     """Write the page, the tables, the relaxed structures and the picture of a campaign so far.
@@ -43,6 +46,8 @@ def write_all(
         Its current comparisons.
     status : CampaignStatus
         Its current status.
+    relaxed : DataFrame
+        Its relaxed candidates, see `relaxed_frame`.
     page : Path or None
         The page, ``report.html`` in the folder if None.
 
@@ -69,6 +74,7 @@ def write_all(
         comparisons,
         candidates,
         settings=started.settings,
+        relaxed=relaxed,
         element_energies=started.element_energies,
         unfinished=status.unfinished,
         failed=status.totals["failed"],
@@ -78,6 +84,9 @@ def write_all(
     if writable and len(potential := potential_frame(started.results, summary, competition)):
         paths.append(started.folder / "potential.csv")
         write_whole(paths[-1], potential.map(cell).to_csv())
+    if writable and len(relaxed):
+        paths.append(started.folder / RELAXED_FILE)
+        write_relaxed_table(paths[-1], relaxed)
     return [*paths, write_page(page or started.folder / "report.html", content)]
 
 

@@ -44,7 +44,7 @@ from monty.json import jsanitize
 
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.summary import CampaignSummary
-from cryslator_flows.results.results import age, stage_rows, summarize_rows
+from cryslator_flows.results.results import age, load_references, stage_rows, summarize_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,12 +216,16 @@ class CampaignSummaryBuilder(_IncrementalBuilder):
         return items
 
     def _read(self, item: Document) -> Document:
-        return {**item, "comparisons": list(self.comparisons.query({"campaign": item["campaign"]}))}
+        return {
+            **item,
+            "comparisons": list(self.comparisons.query({"campaign": item["campaign"]})),
+            "references": load_references(self.job_store, item["campaign"]),
+        }
 
     def _build(self, item: Document) -> Document:
         readable = [row for row in item["comparisons"] if row.get("state") == "successful"]
         comparisons = [RelaxationComparison.model_validate(row) for row in readable]
-        summary = summarize_rows(item["campaign"], item["jobs"], comparisons)
+        summary = summarize_rows(item["campaign"], item["jobs"], comparisons, item["references"])
         return {
             **summary.model_dump(mode="json"),
             "finished": any(row["output"].get("@class") == CampaignSummary.__name__ for row in item["jobs"]),

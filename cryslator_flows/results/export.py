@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from monty.json import MontyEncoder
 
+from cryslator_flows.analysis.computed_entries import computed_entries
 from cryslator_flows.analysis.ends import converged_ends
 from cryslator_flows.errors import StoreError
 from cryslator_flows.results.frames import CANDIDATE_COLUMNS, candidate_rows, potential_frame, relaxations_frame
+from cryslator_flows.results.relaxed_frame import relaxed_frame
 from cryslator_flows.system.whole_files import whole_text, write_whole, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import pandas as pd
 
     from cryslator_flows.crystals.packing import TranslatedChunk
     from cryslator_flows.documents.relaxations import RelaxationComparison
@@ -27,7 +31,13 @@ if TYPE_CHECKING:
     from cryslator_flows.screening.hulls import Competition
 
 
-def export_campaign(results: CampaignResults, folder: Path | str, competition: Competition) -> dict[Path, int]:
+# The table of `relaxed_frame`.
+RELAXED_FILE = "relaxed.csv"
+
+
+def export_campaign(
+    results: CampaignResults, folder: Path | str, competition: Competition, element_energies: dict[str, float]
+) -> dict[Path, int]:
     """Write candidates, comparisons and structures, also of a campaign that still runs.
 
     Parameters
@@ -38,6 +48,8 @@ def export_campaign(results: CampaignResults, folder: Path | str, competition: C
         The folder to write to; it is made if missing.
     competition : Competition
         Phases that the candidates may decompose into.
+    element_energies : dict
+        Energies of the elements by the engine, in eV/atom.
 
     Returns
     -------
@@ -45,8 +57,9 @@ def export_campaign(results: CampaignResults, folder: Path | str, competition: C
         Number of entries in each file or folder. ``candidates`` has the translated candidates, lowest predicted
         formation energy first. ``relaxations`` has a row for each candidate and start. Both are written as ``.csv`` and
         as ``.jsonl``. ``potential.csv`` has the candidates that a potential relaxed before. ``comparisons.jsonl`` has a
-        `RelaxationComparison` in each line. The folder ``selected`` has a CIF of the translated structure of each
-        selected candidate, ``relaxed`` a CIF of its lowest converged end.
+        `RelaxationComparison` in each line. ``relaxed.csv`` has the relaxed candidates, see `relaxed_frame`. The folder
+        ``selected`` has a CIF of the translated structure of each selected candidate, ``relaxed`` a CIF of its lowest
+        converged end.
 
     Raises
     ------
@@ -77,6 +90,9 @@ def export_campaign(results: CampaignResults, folder: Path | str, competition: C
         lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)
     written[folder / "comparisons.jsonl"] = len(comparisons)
     written[folder / "selected"] = len(chosen)
+    relaxed = relaxed_frame(comparisons, element_energies, competition)
+    write_relaxed_table(folder / RELAXED_FILE, relaxed)
+    written[folder / RELAXED_FILE] = len(relaxed)
     written[folder / "relaxed"] = write_relaxed(folder / "relaxed", comparisons)
     return written
 
@@ -94,6 +110,31 @@ def cell(value: Any) -> Any:
     except ValueError:
         return f"'{value}"
     return value
+
+
+def write_entries(path: Path, results: CampaignResults) -> int:
+    """Write the relaxed elements and candidates as JSON that pymatgen reads, see `computed_entries`.
+
+    Returns
+    -------
+    int
+        Number of entries.
+
+    Examples
+    --------
+    >>> from monty.serialization import loadfn
+    >>> from pymatgen.analysis.phase_diagram import PhaseDiagram
+    >>> PhaseDiagram(loadfn("entries.json")).stable_entries  # doctest: +SKIP
+    """
+    entries = computed_entries(results.comparisons(), results.references())
+    write_whole(path, json.dumps(entries, cls=MontyEncoder))
+    return len(entries)
+
+
+def write_relaxed_table(path: Path, relaxed: pd.DataFrame) -> None:
+    """Write the relaxed candidates of `relaxed_frame` as CSV, their identifiers last."""
+    table = relaxed.reset_index()
+    write_whole(path, table[[*relaxed.columns, "candidate_id"]].map(cell).to_csv(index=False))
 
 
 def cif_name(formula: str, candidate_id: str) -> str:

@@ -13,6 +13,7 @@ from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandida
 from cryslator_flows.documents.candidates import Translation
 from cryslator_flows.documents.rounds import RoundOutcome
 from cryslator_flows.documents.summary import Savings
+from cryslator_flows.results.relaxed_frame import relaxed_frame
 from cryslator_flows.screening.fitted_references import FittedReferences
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cryslator_flows.crystals.packing import TranslatedChunk
+    from cryslator_flows.documents.references import ElementReference
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.results.results import CampaignResults
@@ -85,6 +87,10 @@ class CampaignFrames:
         structures.
     potential : DataFrame
         See `potential_frame`; empty without a potential.
+    relaxed : DataFrame
+        The relaxed candidates with their energies by the engine, the most stable first, see `relaxed_frame`.
+    references : dict
+        The relaxed elements by symbol.
     """
 
     summary: CampaignSummary
@@ -95,9 +101,13 @@ class CampaignFrames:
     funnel: pd.Series
     comparisons: dict[str, RelaxationComparison]
     potential: pd.DataFrame
+    relaxed: pd.DataFrame
+    references: dict[str, ElementReference]
 
     @classmethod
-    def read(cls, results: CampaignResults, competition: Competition) -> CampaignFrames:
+    def read(
+        cls, results: CampaignResults, competition: Competition, element_energies: dict[str, float] | None = None
+    ) -> CampaignFrames:
         """Read all results of a finished or running campaign.
 
         Parameters
@@ -106,6 +116,8 @@ class CampaignFrames:
             The results of the campaign.
         competition : Competition
             Phases that the candidates may decompose into.
+        element_energies : dict or None
+            Energies of the elements by the engine, in eV/atom; None for those that the campaign relaxed.
 
         Raises
         ------
@@ -130,7 +142,19 @@ class CampaignFrames:
         funnel = pd.Series(stages, FUNNEL, dtype="Int64", name="candidates")
         by_id = {item.candidate_id: item for item in comparisons}
         potential = potential_frame(results, summary, competition)
-        return cls(summary, candidates, relaxations, savings, _rounds_frame(summary.rounds), funnel, by_id, potential)
+        known = summary.element_energies if element_energies is None else element_energies
+        return cls(
+            summary,
+            candidates,
+            relaxations,
+            savings,
+            _rounds_frame(summary.rounds),
+            funnel,
+            by_id,
+            potential,
+            relaxed_frame(comparisons, known, competition),
+            {item.symbol: item for item in results.references()},
+        )
 
 
 def _rounds_frame(outcomes: list[RoundOutcome]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, Tr
 from cryslator_flows.documents.adaptation import Adaptation, Adapted
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.documents.potential import PotentialBatch, PotentialStats
+from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.rounds import Learned, RoundOutcome
 from cryslator_flows.documents.summary import CampaignSummary
@@ -86,7 +87,9 @@ def _round(row: StoredRow) -> int:
     return int(row["metadata"].get("round") or row["metadata"].get("adapted") or 0)
 
 
-def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[RelaxationComparison]) -> CampaignSummary:
+def summarize_rows(
+    label: str, rows: list[StoredRow], comparisons: list[RelaxationComparison], references: list[ElementReference]
+) -> CampaignSummary:
     """Summarize the documents so far.
 
     Parameters
@@ -97,6 +100,8 @@ def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[Relaxati
         Its documents from `stage_rows`.
     comparisons : list of RelaxationComparison
         Its comparisons.
+    references : list of ElementReference
+        Its relaxed elements.
     """
     outputs = [row["output"] for row in rows if not _is(row, CampaignSummary)]
     learned = [row["output"]["outcomes"] for row in rows if _is(row, Learned)]
@@ -118,7 +123,20 @@ def summarize_rows(label: str, rows: list[StoredRow], comparisons: list[Relaxati
             (Adaptation.model_validate(row["output"]["adaptation"]) for row in rows[::-1] if _is(row, Adapted)),
             None,
         ),
+        references,
     )
+
+
+def load_references(job_store: JobStore, label: str) -> list[ElementReference]:
+    """Read the relaxed elements of a campaign, the latest of each; empty for a campaign without them."""
+    criteria = {
+        "metadata.campaign": label,
+        "metadata.stage": "compare",
+        "output.@class": ElementReference.__name__,
+    }
+    rows = sorted(job_store.query(criteria, ["index", "completed_at", "output"], load=True), key=age)
+    found = [ElementReference.model_validate(row["output"]) for row in rows]
+    return list({item.symbol: item for item in found}.values())
 
 
 def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
@@ -213,6 +231,10 @@ class CampaignResults:
         latest = {item.candidate_id: item for item in self._load(rows, RelaxationComparison)}
         return sorted(latest.values(), key=lambda item: (item.formation_energy_per_atom, item.candidate_id))
 
+    def references(self) -> list[ElementReference]:
+        """Read the elements that the campaign relaxed."""
+        return load_references(self.job_store, self.label)
+
     def rounds_of(self) -> dict[str, int]:
         """Return the round of active learning by the candidate that it relaxed, also for an unfinished round."""
         criteria = {"metadata.campaign": self.label, "metadata.stage": "compare", "metadata.round": {"$ne": None}}
@@ -276,7 +298,7 @@ class CampaignResults:
         CampaignError
             Enumeration has not ended, or the campaign does not exist.
         """
-        return summarize_rows(self.label, self.stages(), comparisons)
+        return summarize_rows(self.label, self.stages(), comparisons, self.references())
 
     def _load(self, rows: list[StoredRow], kind: type[AnyDocument]) -> Iterator[AnyDocument]:
         """Yield documents with their big objects, one query each: a cursor would time out between slow uses."""

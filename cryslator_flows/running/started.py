@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.analysis.formation_energies import element_energies
 from cryslator_flows.campaign.inputs import DIGESTS
 from cryslator_flows.errors import CampaignError, ProjectError, nearest
 from cryslator_flows.results.results import CampaignResults
@@ -65,9 +66,12 @@ class StartedCampaign:
 
     @property
     def element_energies(self) -> dict[str, float]:
-        """Energies of the elements by its engine, in eV/atom, from its campaign file now or at the start."""
+        """Energies of the elements by its engine, in eV/atom.
+
+        The engine relaxed them, except those in the campaign file now or at the start.
+        """
         started_with = (self.settings.get("relaxation") or {}).get("element_energies", {})
-        return self.given_energies or dict(started_with)
+        return element_energies(self.results.references()) | (self.given_energies or started_with)
 
     @property
     def cuts(self) -> Cuts:

@@ -129,3 +129,18 @@ class FormulaStaticMaker(Maker):
             dos=broaden_levels([-volume / 4, 0], [4, 2], len(structure)),
             synthetic=True,
         )
+
+
+@dataclass
+class CompoundsOnlyRelaxMaker(PairPotentialRelaxMaker):
+    """Fails for the crystal of one element, and does not converge for another."""
+
+    fails_for: str = ""
+    unconverged_for: str = ""
+
+    @job
+    def make(self, structure, prev_dir=None):
+        if structure.symbol_set == (self.fails_for,):
+            raise RuntimeError(f"no {self.fails_for} alone")
+        self.steps = 2 if structure.symbol_set == (self.unconverged_for,) else 500
+        return PairPotentialRelaxMaker.make.original(self, structure)

@@ -35,6 +35,7 @@ def campaign_file(folder, name, fails_with="", maker="MendableRelaxMaker", chunk
     """A campaign of two perovskites at most, whose relaxations fail for one element until a file is there."""
     (folder / name).mkdir()
     relaxation = {
+        "relax_elements": False,
         "maker": f"tests.remote.makers.{maker}",
         "kwargs": {"fails_with": fails_with, "needs": str(folder / name / "fixed")},
     }
@@ -295,7 +296,7 @@ def test_what_one_flow_leaves_is_submitted_by_the_same_command(run, jfr_project,
 
 def test_what_another_campaign_of_the_project_relaxed_is_not_relaxed_again(run, jfr_project, tmp_path):
     selection = {"per_composition": 1, "top_k": 1}
-    relaxation = {"maker": "tests.flows.makers.PairPotentialRelaxMaker"}
+    relaxation = {"relax_elements": False, "maker": "tests.flows.makers.PairPotentialRelaxMaker"}
     for name, top_k in (("one", 1), ("two", 2)):
         (tmp_path / name).mkdir()
         content = {**GOOD, "name": name, "selection": {**selection, "top_k": top_k}, "relaxation": relaxation}

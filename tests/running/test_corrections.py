@@ -24,7 +24,7 @@ def test_failed_candidates_run_again_when_asked_to(tmp_path):
     """Once the reason is fixed; what did not fail is not done twice."""
     (tmp_path / "fixed").touch()
     kwargs = {"fails_with": "Sr", "needs": str(tmp_path / "fixed")}
-    relaxation = {"maker": "tests.remote.makers.MendableRelaxMaker", "kwargs": kwargs}
+    relaxation = {"relax_elements": False, "maker": "tests.remote.makers.MendableRelaxMaker", "kwargs": kwargs}
     selection = {"per_composition": 1, "top_k": 6}
     made = Campaign.from_file(write(tmp_path, {**GOOD, "selection": selection, "relaxation": relaxation}))
     expected, _ = run_counting(CampaignRun(made, tmp_path / "expected"))
@@ -88,6 +88,7 @@ def test_changed_campaign_is_refused_and_named(tmp_path):
 def test_wrong_settings_of_relaxations_that_all_failed_can_be_corrected(tmp_path):
     """Candidates and translations stay, the relaxations are made again, and old failures are in no table."""
     failing = campaign(tmp_path, "FussyRelaxMaker", fails_with="O")
+    failing.relaxation.relax_elements = True
     before, _ = run_counting(CampaignRun(failing, tmp_path / "run"))
     assert before.relaxed == 0
     happened = []
@@ -107,7 +108,7 @@ def test_wrong_settings_of_relaxations_that_all_failed_can_be_corrected(tmp_path
 def test_another_model_after_one_that_translates_nothing(tmp_path, tiny_model):
     shutil.copytree(tiny_model.path, tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"")
-    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    relaxation = {"relax_elements": False, "maker": f"{MAKERS}.PairPotentialRelaxMaker"}
     made = Campaign.from_file(write(tmp_path, {**GOOD, "model": "broken", "relaxation": relaxation}))
     with pytest.raises(CampaignError, match="weights"):
         run_counting(CampaignRun(made, tmp_path / "run"))
@@ -129,7 +130,7 @@ def test_broken_enumeration_says_why(tmp_path):
 def test_failed_stage_is_run_again_when_it_was_fixed(tmp_path, perovskite):
     (tmp_path / "crystals").mkdir()
     (tmp_path / "crystals" / "a.cif").write_text("nonsense")
-    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    relaxation = {"relax_elements": False, "maker": f"{MAKERS}.PairPotentialRelaxMaker"}
     content = {**GOOD, "templates": [{"source": "files", "path": "crystals"}], "relaxation": relaxation}
     made = Campaign.from_file(write(tmp_path, content))
     with pytest.raises(CampaignError, match="give the same command again"):
@@ -141,7 +142,7 @@ def test_failed_stage_is_run_again_when_it_was_fixed(tmp_path, perovskite):
 
 
 def test_broken_translation_is_run_again_without_enumerating_anew(tmp_path, tiny_model):
-    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    relaxation = {"relax_elements": False, "maker": f"{MAKERS}.PairPotentialRelaxMaker"}
     made = Campaign.from_file(write(tmp_path, {**GOOD, "model": str(tiny_model.path), "relaxation": relaxation}))
     weights = tiny_model.path / "model.safetensors"
     content = weights.read_bytes()

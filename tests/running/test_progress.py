@@ -67,7 +67,7 @@ def test_watch_ends_with_the_campaign_that_another_process_runs(run, screen, tmp
 def test_watch_ends_when_the_campaign_is_killed(run, screen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kwargs = {"log": str(tmp_path / "log"), "kill_at": 3}
-    relaxation = {"maker": "tests.flows.makers.LoggingRelaxMaker", "kwargs": kwargs}
+    relaxation = {"relax_elements": False, "maker": "tests.flows.makers.LoggingRelaxMaker", "kwargs": kwargs}
     write(tmp_path, {**GOOD, "selection": {"top_k": 3}, "relaxation": relaxation})
     with screening(screen, tmp_path) as process:
         code, out, _ = run("status", "mine", "--watch")

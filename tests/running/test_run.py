@@ -25,7 +25,7 @@ MAKERS = "tests.flows.makers"
 
 
 def campaign(tmp_path, maker, **kwargs):
-    relaxation = {"maker": f"{MAKERS}.{maker}", "kwargs": kwargs}
+    relaxation = {"relax_elements": False, "maker": f"{MAKERS}.{maker}", "kwargs": kwargs}
     return Campaign.from_file(write(tmp_path, {**GOOD, "selection": {"top_k": 3}, "relaxation": relaxation}))
 
 
@@ -77,7 +77,7 @@ def test_password_of_a_store_is_stored_nowhere(tmp_path, monkeypatch, perovskite
     store.update({"uuid": "a", "output": {"structure": perovskite.as_dict()}}, key="uuid")
     store.close()
     source = {"source": "store", "store": {"type": "LockedStore", "path": "known.sqlite", "password": password}}
-    relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+    relaxation = {"relax_elements": False, "maker": f"{MAKERS}.PairPotentialRelaxMaker"}
     made = Campaign.from_file(write(tmp_path, {**GOOD, "templates": [source], "relaxation": relaxation}))
     summary, _ = run_counting(CampaignRun(made, tmp_path / "run"))
     assert summary.relaxed == 2
@@ -90,7 +90,7 @@ def test_password_of_a_store_is_stored_nowhere(tmp_path, monkeypatch, perovskite
 
 def test_what_another_folder_has_is_reused(tmp_path):
     def made(name, top_k):
-        relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+        relaxation = {"relax_elements": False, "maker": f"{MAKERS}.PairPotentialRelaxMaker"}
         content = {**GOOD, "name": name, "selection": {"per_composition": 1, "top_k": top_k}, "relaxation": relaxation}
         (tmp_path / f"{name}.files").mkdir()
         return Campaign.from_file(write(tmp_path / f"{name}.files", content))
@@ -113,7 +113,7 @@ def test_a_moved_folder_is_the_same_campaign(tmp_path, tiny_model, perovskite):
         **GOOD,
         "templates": [{"source": "files", "path": "crystals"}],
         "model": "tiny",
-        "relaxation": {"maker": f"{MAKERS}.PairPotentialRelaxMaker"},
+        "relaxation": {"relax_elements": False, "maker": f"{MAKERS}.PairPotentialRelaxMaker"},
     }
     file = write(tmp_path / "here", content)
     first, _ = run_counting(CampaignRun(Campaign.from_file(file), tmp_path / "here" / "run"))
@@ -135,7 +135,7 @@ def test_maker_of_a_module_beside_the_campaign_file(screen, tmp_path):
         "class OwnMaker(PairPotentialRelaxMaker):\n"
         "    pass\n"
     )
-    file = write(tmp_path, {**GOOD, "relaxation": {"maker": "own_makers_of_a_test.OwnMaker"}})
+    file = write(tmp_path, {**GOOD, "relaxation": {"relax_elements": False, "maker": "own_makers_of_a_test.OwnMaker"}})
     command = [*screen, str(file), "-o", str(tmp_path / "run")]
     for _ in range(2):
         result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path.parent)

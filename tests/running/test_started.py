@@ -65,7 +65,7 @@ class PowerCutError(Exception):
 def start(tmp_path, monkeypatch, until=None, **kwargs):
     """Run a campaign in runs/mine, until a stage is queued for the first time if one is named."""
     monkeypatch.chdir(tmp_path)
-    relaxation = {"maker": MAKER, "kwargs": kwargs}
+    relaxation = {"relax_elements": False, "maker": MAKER, "kwargs": kwargs}
     file = write(tmp_path, {**GOOD, "selection": {"top_k": 4, "per_composition": 1}, "relaxation": relaxation})
     run = CampaignRun(Campaign.from_file(file), tmp_path / "runs/mine")
 
@@ -165,7 +165,7 @@ def test_status_while_it_runs(tmp_path, monkeypatch):
             seen.append(FolderWatch(run.folder).look())
 
     monkeypatch.chdir(tmp_path)
-    file = write(tmp_path, {**GOOD, "relaxation": {"maker": MAKER}})
+    file = write(tmp_path, {**GOOD, "relaxation": {"relax_elements": False, "maker": MAKER}})
     run = CampaignRun(Campaign.from_file(file), tmp_path / "runs/mine")
     run.run(look)
     assert [status.counts["relax"]["done"] for status in seen] == list(range(1, len(seen) + 1))
@@ -176,7 +176,9 @@ def test_status_while_it_runs(tmp_path, monkeypatch):
 def test_a_watch_sees_the_same_and_reads_each_change_once(tmp_path, monkeypatch):
     """Through failures, a second run of them, and a start from the beginning."""
     monkeypatch.chdir(tmp_path)
-    file = write(tmp_path, {**GOOD, "relaxation": {"maker": MAKER, "kwargs": {"fails_with": "Sr"}}})
+    file = write(
+        tmp_path, {**GOOD, "relaxation": {"relax_elements": False, "maker": MAKER, "kwargs": {"fails_with": "Sr"}}}
+    )
     run = CampaignRun(Campaign.from_file(file), tmp_path / "runs/mine")
     other = CampaignFolder(tmp_path / "runs/mine", read_only=True)
     watch, changes = FolderWatch(other), other.journal.changes
@@ -228,7 +230,7 @@ def test_status_names_the_command_for_a_failed_stage(run, tmp_path, monkeypatch)
 
 def test_a_campaign_of_which_nothing_converged_fails_and_says_why(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    relaxation = {"maker": MAKER, "kwargs": {"fails_with": "O"}}
+    relaxation = {"relax_elements": False, "maker": MAKER, "kwargs": {"fails_with": "O"}}
     file = write(tmp_path, {**GOOD, "relaxation": relaxation})
     code, out, err = run("screen", file)
     assert code == 1
@@ -288,7 +290,7 @@ def test_energies_of_the_elements_may_be_given_when_the_campaign_has_ended(run, 
     content["relaxation"]["element_energies"] = {"Mn": -1.0, "O": -2.0, "Ca": -3.0, "Sr": -3.0}
     write(tmp_path, content)
     assert run("report", "campaign.yaml", "-o", "given.html")[0] == run("report", "mine", "-o", "without.html")[0] == 0
-    words = "energy minus the energies of the elements in the campaign file"
+    words = "energy minus its energies of the elements"
     assert words in (tmp_path / "given.html").read_text()
     assert words not in (tmp_path / "without.html").read_text()
     assert run("screen", "campaign.yaml")[0] == 0

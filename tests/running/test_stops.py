@@ -21,7 +21,11 @@ from tests.running.test_run import MAKERS, campaign, run_counting
 def test_killed_campaign_goes_on_where_it_was(screen, tmp_path, kill_at):
     """kill -9 in the middle of a relaxation: that one is done again, after all others, and nothing else is."""
     log = tmp_path / "log"
-    relaxation = {"maker": f"{MAKERS}.LoggingRelaxMaker", "kwargs": {"log": str(log), "kill_at": kill_at}}
+    relaxation = {
+        "relax_elements": False,
+        "maker": f"{MAKERS}.LoggingRelaxMaker",
+        "kwargs": {"log": str(log), "kill_at": kill_at},
+    }
     file = write(tmp_path, {**GOOD, "selection": {"top_k": 3}, "relaxation": relaxation})
     command = [*screen, str(file), "-o", str(tmp_path / "run")]
     first = subprocess.run(command, capture_output=True, text=True)
@@ -40,7 +44,11 @@ def test_killed_campaign_goes_on_where_it_was(screen, tmp_path, kill_at):
 def test_a_relaxation_that_kills_its_process_is_one_failed_candidate(screen, tmp_path):
     """It is tried once more, after all others, in another process: the second run is the last."""
     log = tmp_path / "log"
-    relaxation = {"maker": f"{MAKERS}.KillingRelaxMaker", "kwargs": {"log": str(log), "kills": "SrMnO2"}}
+    relaxation = {
+        "relax_elements": False,
+        "maker": f"{MAKERS}.KillingRelaxMaker",
+        "kwargs": {"log": str(log), "kills": "SrMnO2"},
+    }
     selection = {"top_k": 3, "controls": 0}
     file = write(tmp_path, {**GOOD, "selection": selection, "relaxation": relaxation})
     command = [*screen, str(file), "-o", str(tmp_path / "run")]
@@ -163,7 +171,7 @@ def test_folder_that_is_deleted_while_it_runs_is_noticed(tmp_path):
 @pytest.mark.slow
 def test_interrupted_campaign_says_how_to_go_on(screen, tmp_path):
     log = tmp_path / "log"
-    relaxation = {"maker": f"{MAKERS}.LoggingRelaxMaker", "kwargs": {"log": str(log)}}
+    relaxation = {"relax_elements": False, "maker": f"{MAKERS}.LoggingRelaxMaker", "kwargs": {"log": str(log)}}
     file = write(tmp_path, {**GOOD, "selection": {"top_k": 16}, "relaxation": relaxation})
     process = subprocess.Popen(
         [*screen, str(file), "-o", str(tmp_path / "run")],

@@ -45,6 +45,7 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(python, tmp_path):
         "substitutions": [{"kind": "maps", "maps": [{"Mg": "Ca"}]}],
         "relaxation": {
             "maker": "gpaw",
+            "relax_elements": False,
             "kwargs": {"kspacing": 1.6, "calculator_kwargs": {"mode": {"name": "pw", "ecut": 340}, "xc": "PBE"}},
             "starts": ["unrelaxed", "translated", "mlip"],
         },

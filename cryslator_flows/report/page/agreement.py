@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Composition
 
+from cryslator_flows.analysis.ends import measured_engines
 from cryslator_flows.analysis.formation_energies import formation_energies, relaxed_energies
 from cryslator_flows.counting.text_outputs import ENGINES
 
@@ -59,12 +60,6 @@ class Agreement:
 def describe_engine(engine: str) -> str:
     """Return the name of an engine, marked if it is a DFT code: energies of an interatomic potential are not DFT."""
     return f"{engine} (DFT)" if engine in DFT_CODES else engine
-
-
-def measured_engines(comparisons: list[RelaxationComparison]) -> list[str]:
-    """List the engines of the relaxations, without test doubles."""
-    costs = [item.cost for comparison in comparisons for item in comparison.relaxations if item.cost]
-    return sorted({cost.engine for cost in costs if not cost.synthetic})
 
 
 def lacking_elements(comparisons: list[RelaxationComparison], element_energies: dict[str, float]) -> list[str]:

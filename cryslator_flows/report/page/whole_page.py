@@ -11,17 +11,18 @@ from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.analysis.ends import measured_engines
 from cryslator_flows.report.adaptation_table import AdaptationText
 from cryslator_flows.report.page import figures, provenance
 from cryslator_flows.report.page.agreement import (
     compare_energies,
     describe_engine,
     lacking_elements,
-    measured_engines,
 )
 from cryslator_flows.report.page.phases import draw_hulls
 from cryslator_flows.report.page.relaxed_table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
 from cryslator_flows.report.page.viewer import MOST_STRUCTURES, viewed, viewer_script
+from cryslator_flows.report.relaxed_results import describe_energies, relaxed_cells, shown_columns
 from cryslator_flows.report.tables import (
     describe_interval,
     describe_lowest,
@@ -29,19 +30,21 @@ from cryslator_flows.report.tables import (
     describe_prerelaxations,
     describe_steps,
 )
-from cryslator_flows.results.export import cif_name
+from cryslator_flows.results.export import RELAXED_FILE, cif_name
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
+
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.report.page.candidate_table import CandidateTable
 
 # Files of a campaign that the page links to if they lie beside it.
-BESIDE = ("candidates.csv", "summary.json", "savings.png")
+BESIDE = (RELAXED_FILE, "candidates.csv", "summary.json", "savings.png")
 
 
 @dataclass
@@ -56,6 +59,8 @@ class PageContent:
         The relaxed candidates.
     candidates : CandidateTable
         The translated candidates, after all chunks are read.
+    relaxed : DataFrame
+        The relaxed candidates, see `relaxed_frame`; None without them.
     settings : dict
         See `StartedCampaign.settings`.
     element_energies : dict
@@ -73,6 +78,7 @@ class PageContent:
     summary: CampaignSummary
     comparisons: list[RelaxationComparison]
     candidates: CandidateTable
+    relaxed: pd.DataFrame | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     element_energies: dict[str, float] = field(default_factory=dict)
     unfinished: int = 0
@@ -105,7 +111,9 @@ def write_page(path: Path, content: PageContent) -> Path:
     from jinja2 import Environment, PackageLoader
     from plotly.offline import get_plotlyjs
 
-    summary, comparisons, candidates = content.summary, content.comparisons, content.candidates
+    summary, comparisons, candidates, relaxed = (
+        content.summary, content.comparisons, content.candidates, content.relaxed
+    )  # fmt: skip
     agreement = compare_energies(comparisons, candidates.uncertainties, content.element_energies)
     means = {symbol: (low, total / number) for symbol, (low, total, number) in candidates.elements.items()}
     drawn = {
@@ -137,6 +145,9 @@ def write_page(path: Path, content: PageContent) -> Path:
         savings=[(item, describe_interval(item)) for item in summary.savings],
         prerelaxations=describe_prerelaxations(summary.prerelaxations),
         slower=list(_slower(comparisons)),
+        relaxed_titles=[] if relaxed is None else [title for _, title, _ in shown_columns(relaxed)],
+        relaxed=[] if relaxed is None else relaxed_cells(relaxed),
+        energies=[] if relaxed is None else describe_energies(summary, comparisons, relaxed),
         rounds=[(item, describe_lowest(item)) for item in summary.rounds],
         adapted=None if summary.adaptation is None else AdaptationText.of(summary.adaptation),
         figures=drawn,

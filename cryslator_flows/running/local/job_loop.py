@@ -270,6 +270,8 @@ class LocalRun:
         """Return the entry of a job that starts."""
         key = f"{job.uuid}:{job.index}"
         is_first = "stage" in job.metadata and not self.failed.intersection(parents)
+        # Elements that relax say nothing about the candidates.
+        of = "element " if "element" in job.metadata else ""
         before = self._entries.get(key)
         self._number += 1
         return JobEntry(
@@ -278,7 +280,7 @@ class LocalRun:
             number=self._number,
             candidate_id=job.metadata.get("candidate_id"),
             state="started",
-            kind=f"{job.metadata['stage']} {type(job.maker).__name__}" if is_first else "",
+            kind=f"{job.metadata['stage']} {of}{type(job.maker).__name__}" if is_first else "",
             deaths=0 if before is None else before.deaths,
             reason="" if before is None else before.reason,
         )

@@ -101,8 +101,10 @@ class CampaignRun:
             self.folder.start(self.campaign.content(), list(self._known()))
             return False
         changed = self.campaign.changed_keys(content)
+        # Relaxed elements alone are soon made again.
         translated, relaxed = (
-            self.folder.job_store.count({"metadata.stage": stage}) for stage in ("translate", "relax")
+            self.folder.job_store.count({"metadata.stage": stage, "metadata.element": None})
+            for stage in ("translate", "relax")
         )
         # A model that was repaired in place needs no other jobs.
         repaired = changed == ["model"] and json.loads(content)["model"] == self.campaign.model

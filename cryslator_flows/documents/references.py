@@ -1,0 +1,14 @@
+"""Elements that the engine of a campaign relaxed."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from cryslator_flows.documents.relaxations import Relaxation
+
+
+class ElementReference(BaseModel):
+    """Crystal of an element, relaxed by the maker that relaxes the candidates."""
+
+    symbol: str = Field(description="The element")
+    relaxation: Relaxation = Field(description="Its relaxation; no saving counts its steps")

@@ -1,0 +1,127 @@
+"""The result of a campaign: relaxed candidates, with formation energies and a hull by their engine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from pymatgen.symmetry.analyzer import SymmetryUndeterminedError
+
+from cryslator_flows.analysis.ends import lowest_ends, measured_engines
+from cryslator_flows.analysis.formation_energies import formation_energies, is_corrected
+from cryslator_flows.screening.hulls import hull_energies
+from cryslator_flows.screening.known_phases import symbols_of, systems_within
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from cryslator_flows.documents.relaxations import RelaxationComparison, RelaxationCost
+    from cryslator_flows.screening.hulls import Competition
+
+# Potentials that learnt the corrected energies of the Materials Project, which the known compounds have too.
+CORRECTED_POTENTIALS = ("CHGNet",)
+# The Materials Project's own precision for relaxed structures, in angstrom.
+SYMPREC = 0.1
+RELAXED_COLUMNS = [
+    "formula", "template_id", "formation_energy_per_atom", "energy_above_hull", "energy_above_known_hull",
+    "space_group", "volume_per_atom", "ionic_steps", "electronic_steps", "start", "competitors", "n_atoms",
+    "energy_per_atom", "predicted_formation_energy_per_atom", "engine",
+]  # fmt: skip
+
+
+def relaxed_frame(
+    comparisons: list[RelaxationComparison], element_energies: dict[str, float], competition: Competition
+) -> pd.DataFrame:
+    """Make a table of the relaxed candidates, the most stable first.
+
+    Parameters
+    ----------
+    comparisons : list of RelaxationComparison
+        All comparisons of the campaign; candidates without a converged end are left out.
+    element_energies : dict
+        Symbol to energy of the element by the same engine, in eV/atom.
+    competition : Competition
+        Known phases that the candidates may decompose into.
+
+    Returns
+    -------
+    DataFrame
+        By ``candidate_id``; all values are of its lowest converged end. ``formation_energy_per_atom`` is relative to
+        the elements by the same engine. ``energy_above_hull`` is above the hull of these elements and all relaxed
+        candidates. It is missing if no other relaxed candidate is in the chemical system or within it; their number is
+        in ``competitors``. ``energy_above_known_hull`` is above the hull of known phases alone, for engines on the
+        scale of their energies, see `on_known_scale`. Energies are in eV/atom, volumes in cubic angstrom.
+    """
+    ends = lowest_ends(comparisons)
+    chosen = [item for item in comparisons if item.candidate_id in ends]
+    found = formation_energies(chosen, element_energies) if len(measured_engines(chosen)) == 1 else None
+    energies = {} if found is None or found.fitted else found.energies
+    hull = _hull([item for item in chosen if item.candidate_id in energies], energies)
+    rows = []
+    for item in chosen:
+        end = ends[item.candidate_id]
+        energy = energies.get(item.candidate_id, np.nan)
+        above, competitors = hull.get(item.reduced_formula, (np.nan, 0))
+        rows.append({
+            "candidate_id": item.candidate_id,
+            "formula": item.reduced_formula,
+            "template_id": item.template_id,
+            "formation_energy_per_atom": energy,
+            "energy_above_hull": energy - above if competitors else np.nan,
+            "competitors": competitors,
+            "predicted_formation_energy_per_atom": item.formation_energy_per_atom,
+            **end.model_dump(include={"start", "energy_per_atom"}),
+            **_cost(end.cost),
+            **_describe(end.structure),
+        })  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["candidate_id", *RELAXED_COLUMNS]).set_index("candidate_id")
+    if on_known_scale(chosen):
+        frame["energy_above_known_hull"] = competition.energies_above(
+            frame["formula"].tolist(), frame["formation_energy_per_atom"].tolist()
+        )
+    frame = frame.astype({"ionic_steps": "Int64", "electronic_steps": "Int64", "energy_above_known_hull": float})
+    return frame.sort_values(
+        ["energy_above_known_hull", "energy_above_hull", "formation_energy_per_atom"], kind="stable"
+    )
+
+
+def on_known_scale(comparisons: list[RelaxationComparison]) -> bool:
+    """Return True if an engine's formation energies may stand beside those of the known compounds.
+
+    These have the corrections of the Materials Project. So must the engine's energies: by `is_corrected`, or because a
+    potential learnt them.
+    """
+    return is_corrected(comparisons) or {*measured_engines(comparisons)} <= {*CORRECTED_POTENTIALS}
+
+
+def _hull(chosen: list[RelaxationComparison], energies: dict[str, float]) -> dict[str, tuple[float, int]]:
+    """Return the energy of the hull at each formula, and the number of other candidates in its system or within it."""
+    lowest: dict[str, float] = {}
+    for item in chosen:
+        energy = energies[item.candidate_id]
+        lowest[item.reduced_formula] = min(energy, lowest.get(item.reduced_formula, np.inf))
+    number = Counter(symbols_of(item.reduced_formula) for item in chosen)
+    hull = hull_energies(lowest, {}, lowest)
+    return {
+        formula: (energy, sum(number[part] for part in systems_within([symbols_of(formula)])) - 1)
+        for formula, energy in hull.items()
+    }
+
+
+def _cost(cost: RelaxationCost | None) -> dict[str, object]:
+    if cost is None:
+        return {}
+    return {"engine": cost.engine, "ionic_steps": cost.ionic_steps, "electronic_steps": cost.total_electronic_steps}
+
+
+def _describe(structure: Structure | None) -> dict[str, object]:
+    if structure is None:
+        return {}
+    try:
+        space_group = structure.get_space_group_info(symprec=SYMPREC)[0]
+    except SymmetryUndeterminedError:
+        space_group = None
+    volume = structure.volume / len(structure)
+    return {"space_group": space_group, "volume_per_atom": volume, "n_atoms": len(structure)}
