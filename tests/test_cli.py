@@ -6,10 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from pymatgen.core import DummySpecies, Lattice, Structure
+from safetensors.torch import save
 
-from cryslator_flows.translator.model_folder import ModelFolder, list_models
+from cryslator_flows.translator.model_folder import (
+    CALIBRATION,
+    METRICS,
+    MODEL_FILES,
+    WEIGHTS,
+    ModelFolder,
+    list_models,
+    version_of,
+    write_files,
+)
 from tests.training.test_evaluate import pair
 
 
@@ -269,6 +280,33 @@ def test_train_from_recipe_to_model_and_again(run, tmp_path, perovskite):
     perovskite.to(str(tmp_path / "a.cif"))
     assert run("translate", tmp_path / "a.cif", tmp_path / "o.jsonl", "--model", model.path)[0] == 0
 
+    # A model of an older version has no counts of training crystals.
+    weights, before = model.read(WEIGHTS), model.calibration()
+    old = {name: value for name, value in model.tensors(CALIBRATION).items() if not name.startswith("seen")}
+    write_files(model.path, {CALIBRATION: save(old)})
+    stated = {**model.metrics(), "model_version": version_of({name: model.read(name) for name in MODEL_FILES})}
+    write_files(model.path, {METRICS: json.dumps(stated).encode()})
+    again = "translate", tmp_path / "a.cif", tmp_path / "again.jsonl", "--model", model.path
+    code, _, err = run(*again)
+    assert code == 2
+    assert f"lacks 'seen.elements'; run `cryslator calibrate {model.path} --data DIR`" in err
+    code, out, err = run("calibrate", model.path, "--data", tmp_path)
+    assert code == 0, err
+    assert f"version {model.version()}" in out
+    after = model.calibration()
+    assert model.read(WEIGHTS) == weights
+    assert torch.equal(after.seen.elements, before.seen.elements)
+    assert torch.equal(after.known, before.known)
+    assert torch.allclose(after.quantiles, before.quantiles, rtol=0.01)
+    assert f"Version `{model.version()}`" in (model.path / "README.md").read_text()
+    assert model.metrics()["test"][0]["models"] == {"mine": model.version()}
+    assert model.metrics()["training"] == stated["training"]
+    assert run(*again)[0] == 0
+    write_pairs(tmp_path / "train.jsonl", perovskite, cation="Li")
+    code, _, err = run("calibrate", model.path, "--data", tmp_path)
+    assert code == 2
+    assert "trained on Ca, O, Ti, but the training pairs have Li, O, Ti" in err
+
 
 @pytest.mark.slow
 def test_reference_is_trained_evaluated_beside_the_others_and_mapped(run, tmp_path, perovskite, monkeypatch):
@@ -355,6 +393,7 @@ COMMANDS = [
     "translate",
     "evaluate",
     "train",
+    "calibrate",
     "map",
     "models",
 ]

@@ -20,7 +20,7 @@ from cryslator_flows.cli.models import app as models_app
 from cryslator_flows.cli.structure_types import app as types_app
 from cryslator_flows.cli.training_pairs import app as pairs_app
 from cryslator_flows.errors import CryslatorError
-from cryslator_flows.system.console import MODEL_HELP, err, note, out, progress_bars, quiet
+from cryslator_flows.system.console import MODEL_HELP, err, main_reasons, note, out, progress_bars, quiet
 from cryslator_flows.system.whole_files import check_output, whole_text
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
@@ -169,7 +169,7 @@ def translate(
     check_output(target, source)
     translator = Translator.from_pretrained(model)
     done = 0
-    causes: Counter[str] = Counter()
+    causes, outside = Counter[str](), Counter[str]()
     last = ""
     try:
         with whole_text(target) as lines, progress_bars() as progress:
@@ -181,6 +181,8 @@ def translate(
                     last = str(result)
                     content["error"] = last
                 else:
+                    if result.out_of_domain:
+                        outside[result.domain_reason] += 1
                     fields = result.model_dump(exclude={"candidate_id", "structure"})
                     content |= {"structure": result.structure.as_dict(), **fields}
                 lines.write(json.dumps(content) + "\n")
@@ -198,6 +200,8 @@ def translate(
             last = f"{source}: none of {done} structures could be translated; reason of the last one: {last}"
         raise StructureError(last)
     out.print(f"{done - failed} translated, {failed} failed: {target}")
+    if outside:
+        out.print(f"{outside.total()} of {done - failed} out of the model's domain: {main_reasons(outside)}")
     if failed:
         counted = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
         note("failed:", f"{counted}; the last one: {last}")

@@ -1,4 +1,4 @@
-"""Commands about models: ``cryslator evaluate | train | map | models``."""
+"""Commands about models: ``cryslator evaluate | train | calibrate | map | models``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryslator_flows.system.console import MODEL_HELP, err, out, progress_bars, quiet, shown
+from cryslator_flows.system.console import MODEL_HELP, err, main_reasons, out, progress_bars, quiet, shown
 from cryslator_flows.system.whole_files import check_output, write_whole
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
@@ -120,7 +120,8 @@ def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
     if uncertainty is not None:
         out.print(
             f"{model}, unrelaxed input: {uncertainty.coverage_68:.1%} within the 68 % interval, "
-            f"{uncertainty.coverage_90:.1%} within the 90 % interval, {uncertainty.out_of_domain:.1%} out of domain.\n"
+            f"{uncertainty.coverage_90:.1%} within the 90 % interval, {uncertainty.out_of_domain:.1%} out of domain"
+            f"{_listed(uncertainty.reasons)}.\n"
         )
 
 
@@ -184,6 +185,29 @@ def train(
     out.print(f"Written: {model.path}")
 
 
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    data: Annotated[Path, typer.Option(help="Folder of the files that the model's recipe names.")],
+) -> None:
+    """Fit uncertainty and domain of a model again on its validation pairs; the weights stay.
+
+    Needs the pairs of the recipe. Writes the calibration, scores energies and intervals on the test pairs, and writes
+    the card. Use it for models of an older version of this software.
+
+    Example: `cryslator calibrate models/own --data pairs/`
+    """
+    quiet()
+    from cryslator_flows.training.calibrate_model import calibrate_model
+    from cryslator_flows.training.recipe import Recipe
+    from cryslator_flows.translator.model_folder import RECIPE, find_model
+
+    found = find_model(model)
+    with err.status("calibration"):
+        written = calibrate_model(found, Recipe.from_file(found.path / RECIPE, data))
+    out.print(f"Written: {shown(written.path)}, version {written.version()}")
+
+
 @app.command(name="map")
 def draw_map(
     pairs: PairsFile,
@@ -221,14 +245,17 @@ def draw_map(
 
 @app.command()
 def models() -> None:
-    """List the models that can be used by name, with their folders and scores."""
+    """List the models that can be used by name, with their folders and scores.
+
+    `out of domain` is the share of the test crystals that `out_of_domain` flags, with the main reasons.
+    """
     from rich.table import Table
 
     from cryslator_flows.errors import ModelError
     from cryslator_flows.translator.model_folder import list_models
 
     table, damaged = Table(), list[str]()
-    for name in ("model", "version", "elements", "MAE", "volume error", "folder"):
+    for name in ("model", "version", "elements", "MAE", "volume error", "out of domain", "folder"):
         table.add_column(name, no_wrap=name in ("model", "version"))
     for name, folder in list_models().items():
         try:
@@ -238,6 +265,11 @@ def models() -> None:
     out.print(table)
     for reason in damaged:
         err.print(f"left out: {reason}", soft_wrap=True)
+
+
+def _listed(reasons: dict[str, float]) -> str:
+    """Return the main reasons out of domain in brackets, with their shares."""
+    return f" ({main_reasons(reasons, '{:.1%}')})" if reasons else ""
 
 
 def _describe(name: str, folder: ModelFolder) -> tuple[str, ...]:
@@ -252,12 +284,14 @@ def _describe(name: str, folder: ModelFolder) -> tuple[str, ...]:
             (row for row in tested if (row["method"], row["input"]) == (name, "unrelaxed")), {}
         )
         what = "" if config.target == FORMATION_ENERGY else f", {config.target}"
+        domain = score.get("uncertainty")
         mae, volume = score.get("energy_mae"), (score.get("structure") or {}).get("volume_error")
         return (
             version,
             str(len(config.elements)),
             "-" if mae is None else f"{mae:.3f} {config.unit}{what}",
             "-" if volume is None else f"{volume:.1%}",
+            "-" if domain is None else f"{domain['out_of_domain']:.1%}{_listed(domain['reasons'])}",
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelError(

@@ -46,6 +46,7 @@ NUMBERS = (
     "domain_distance",
 )
 FLAGS = ("atoms_too_close", "out_of_domain")
+TEXTS = ("domain_reason", "model_name", "model_version")
 
 
 def _text(template: Template) -> str:
@@ -160,7 +161,7 @@ class TranslatedCandidates(PackedCandidates):
             arrays[name] = np.array([getattr(item, name) for item in translations], dtype=float)
         for name in FLAGS:
             arrays[name] = np.array([getattr(item, name) for item in translations], dtype=bool)
-        for name in ("model_name", "model_version"):
+        for name in TEXTS:
             arrays[name] = np.array([getattr(item, name) for item in translations], dtype=np.str_)
         arrays["unknown_elements"] = np.array([" ".join(item.unknown_elements) for item in translations], np.str_)
         structures = [item.structure for item in translations]
@@ -229,8 +230,7 @@ class TranslatedCandidates(PackedCandidates):
                     candidate_id=str(columns["candidate_id"][index]),
                     structure=structure,
                     unknown_elements=str(columns["unknown_elements"][index]).split(),
-                    model_name=str(columns["model_name"][index]),
-                    model_version=str(columns["model_version"][index]),
+                    **{name: str(columns[name][index]) for name in TEXTS},
                     **{name: float(columns[name][index]) for name in NUMBERS},
                     **{name: bool(columns[name][index]) for name in FLAGS},
                 ),

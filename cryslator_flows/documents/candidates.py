@@ -52,7 +52,12 @@ class Translation(BaseModel):
     domain_distance: float = Field(
         description="Distance from the training data by translated features; 99 % of the validation pairs are below 1"
     )
-    out_of_domain: bool = Field(description="Unknown elements, or a domain distance above 1")
+    out_of_domain: bool = Field(description="True for a crystal unlike the training data of the model")
+    domain_reason: str = Field(
+        "",
+        description="Why the crystal is out of domain: few training crystals with an element in its class of compound "
+        "or with its number of elements, a wide interval, or a domain distance above 1; empty inside the domain",
+    )
     model_name: str = Field(description="Name of the model")
     model_version: str = Field(description="Leading digits of the SHA-256 of the model's files")
 
@@ -81,6 +86,9 @@ class TranslationStats(BaseModel):
     n_translated: int = Field(0, description="Number of translations")
     n_rejected: int = Field(0, description="Number of candidates that could not be translated")
     n_out_of_domain: int = Field(0, description="Number of translations flagged as out of domain")
+    domain_reasons: dict[str, int] = Field(
+        default_factory=dict, description="Number of translations out of domain for each reason"
+    )
     seconds: float | None = Field(
         None,
         description="Mean wall time of translating a candidate, in s, with reading weights and starting processes",

@@ -58,6 +58,7 @@ class CampaignSummary(BaseModel):
     translated: int = Field(description="Candidates translated")
     not_translated: int = Field(description="Candidates that could not be translated")
     out_of_domain: int = Field(0, description="Translated candidates that are unlike the model's training data")
+    domain_reasons: dict[str, int] = Field(default_factory=dict, description="Candidates out of domain for each reason")
     selected: int = Field(description="Candidates selected to be relaxed")
     relaxed: int = Field(description="Candidates with at least one converged relaxation")
     reused: int = Field(0, description="Candidates with relaxations from another campaign")

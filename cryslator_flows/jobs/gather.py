@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from jobflow import Maker, job
@@ -60,6 +61,7 @@ def add_stats(parts: list[TranslationStats]) -> TranslationStats:
         n_translated=sum(item.n_translated for item in parts),
         n_rejected=sum(item.n_rejected for item in parts),
         n_out_of_domain=sum(item.n_out_of_domain for item in parts),
+        domain_reasons=dict(sum((Counter(item.domain_reasons) for item in parts), Counter())),
         seconds=sum(number * seconds for number, seconds in timed) / known if known else None,
         models={name: version for item in parts for name, version in item.models.items()},
     )

@@ -221,5 +221,5 @@ def _metrics(tuned: ModelFolder, base: ModelFolder) -> dict[str, float]:
         "minutes": training["minutes"],
         "epochs": training["epochs"],
         "training_energy_error": training["best"]["validation"]["energy_mae"],
-        "uncertainty_factor": float(widths[0]),
+        "uncertainty_factor": float(widths[0, 0]),
     }

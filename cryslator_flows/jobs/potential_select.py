@@ -159,6 +159,7 @@ def _replaced(translation: Translation, item: PotentialRelaxation, energy: float
         "formation_energy_uncertainty": error,
         "formation_energy_uncertainty_90": 2 * error,
         "out_of_domain": False,
+        "domain_reason": "",
         "atoms_too_close": False,
         "model_name": item.engine or "potential",
     }

@@ -110,6 +110,7 @@ def summarize(
         translated=stats.n_translated,
         not_translated=stats.n_rejected,
         out_of_domain=stats.n_out_of_domain,
+        domain_reasons=stats.domain_reasons,
         selected=n_selected,
         relaxed=sum(
             any(item.cost and item.cost.converged for item in comparison.relaxations) for comparison in comparisons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -100,6 +101,7 @@ class TranslateMaker(Maker):
                 translation = result.model_copy(update={"candidate_id": candidate.candidate_id})
                 rows.append((candidate.reduced_formula, translation))
         translated = TranslatedCandidates.add(packed, kept, rows)
+        reasons = Counter(translation.domain_reason for _, translation in rows if translation.out_of_domain)
         return TranslatedChunk(
             translated=translated,
             shortlist=cuts.shortlist(translated),
@@ -109,7 +111,8 @@ class TranslateMaker(Maker):
             stats=TranslationStats(
                 n_translated=len(rows),
                 n_rejected=len(rejections),
-                n_out_of_domain=sum(translation.out_of_domain for _, translation in rows),
+                n_out_of_domain=reasons.total(),
+                domain_reasons=dict(reasons),
                 seconds=(perf_counter() - began) / packed.n_candidates,
                 models={translator.name: translator.version},
             ),

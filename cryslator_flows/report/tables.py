@@ -16,7 +16,7 @@ from cryslator_flows.analysis.savings import (
 )
 from cryslator_flows.documents.relaxations import Outcome
 from cryslator_flows.report.adaptation_table import adaptation_table
-from cryslator_flows.system.console import as_text, markdown_table, new_table
+from cryslator_flows.system.console import as_text, main_reasons, markdown_table, new_table
 from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def funnel_table(summary: CampaignSummary) -> Table:
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     reused = f"; {summary.reused} by another campaign" if summary.reused else ""
     unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
+    if summary.domain_reasons:
+        unlike += f" ({main_reasons(summary.domain_reasons)})"
     in_rounds = f", {sum(len(item.batch) for item in summary.rounds)} of them by rounds" if summary.rounds else ""
     doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
     potential = summary.potential

@@ -45,7 +45,9 @@ POTENTIAL_COLUMNS = [
 ]  # fmt: skip
 ROUND_COLUMNS = [name for name in RoundOutcome.model_fields if name not in ("round", "metrics", "dropped")]
 # Columns in which many candidates have the same text.
-SHARED_TEXTS = ("formula", "template_id", "substitution", "unknown_elements", "model_name", "model_version")
+SHARED_TEXTS = (
+    "formula", "template_id", "substitution", "unknown_elements", "domain_reason", "model_name", "model_version"
+)  # fmt: skip
 FUNNEL = ["enumerated", "unique", "translated", "selected", "relaxed"]
 # Columns of whole numbers or booleans, which a missing value would otherwise turn into floats or objects.
 RELAXATION_TYPES = {

@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from rich.progress import Progress, Task
 
+# Reasons that are listed; the others are counted together.
+MOST_REASONS = 3
 MODEL_HELP = "Model by name (see `cryslator models`) or by its folder."
 
 
@@ -62,6 +64,18 @@ def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     marks = "".join("---:|" if name.startswith(">") else "---|" for name in header)
     names, *lines = (f"| {' | '.join(cells)} |" for cells in ([name.removeprefix(">") for name in header], *rows))
     return "\n".join([names, f"|{marks}", *lines])
+
+
+def main_reasons(numbers: Mapping[str, float], form: str = "{:.0f}") -> str:
+    """Return the most frequent reasons with their numbers, or their shares.
+
+    >>> main_reasons({"wide interval": 5, "Tc in 3 training halides": 7})
+    'Tc in 3 training halides: 7, wide interval: 5'
+    """
+    first = sorted(numbers.items(), key=lambda item: -item[1])
+    words = [f"{reason}: {form.format(number)}" for reason, number in first[:MOST_REASONS]]
+    others = sum(number for _, number in first[MOST_REASONS:])
+    return ", ".join([*words, f"others: {form.format(others)}"] if others else words)
 
 
 class PlainConsole(Console):

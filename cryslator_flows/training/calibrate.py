@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from cryslator_flows.training.tensors import relaxed_inputs
-from cryslator_flows.translator.calibration import LEVELS, Calibration, nearest, sigma, weighted_quantile
+from cryslator_flows.translator.calibration import (
+    Calibration,
+    class_quantiles,
+    nearest,
+    sigma,
+    weighted_quantile,
+)
+from cryslator_flows.translator.chemistry import Chemistry
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.settling import Moves, describe, fit_settling
 
@@ -19,8 +26,10 @@ if TYPE_CHECKING:
 
     from cryslator_flows.training.tensors import Pairs
     from cryslator_flows.translator.calibration import TranslationNetwork
+    from cryslator_flows.translator.chemistry import Seen
+    from cryslator_flows.translator.settling import Settling
 
-# Share of the validation crystals that count as out of domain.
+# Share of the validation crystals that are beyond the limit of the distance, and beyond the one of the width.
 FAR = 0.01
 # Number of training crystals that represent the domain. More would take longer than the translation itself.
 KNOWN = 5000
@@ -62,6 +71,7 @@ def _translate_all(network: TranslationNetwork, pairs: Pairs, device: str) -> _O
 def calibrate(
     network: TranslationNetwork,
     train: Pairs,
+    seen: Seen,
     val: Pairs,
     weights: Tensor,
     device: str,
@@ -76,6 +86,8 @@ def calibrate(
         The finished network.
     train : Pairs
         Training pairs that represent the domain.
+    seen : Seen
+        Numbers of training crystals.
     val : Pairs
         Validation pairs.
     weights : Tensor
@@ -94,28 +106,57 @@ def calibrate(
     """
     few = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:KNOWN]
     known = _translate_all(network, train.take(few), device).features
-    seen = _translate_all(network, val, device)
-    distance = nearest(seen.features, known)
-    labelled = ~val.energy.isnan()
-    errors = (seen.energy - val.energy)[labelled].abs().clamp(min=1e-4)
-    weight = weights[labelled]
-    at = seen.energy_scale[labelled], distance[labelled]
-    scale, quantiles = torch.zeros(3), torch.ones(2)
-    if len(errors):
-        scale = _fit_scale(errors, weight, *at)
-        ratio = errors / sigma(scale, *at)
-        quantiles = torch.tensor([weighted_quantile(ratio, weight, level) for level in LEVELS])
+    outcome = _translate_all(network, val, device)
     settling = None
     if settles:
-        settling = fit_settling(seen.moves, _translate_all(network, relaxed_inputs(val), device).moves, weights)
-    return Calibration(
+        settling = fit_settling(outcome.moves, _translate_all(network, relaxed_inputs(val), device).moves, weights)
+    return _fit(outcome, val, weights, known, seen, element_volumes, settling)
+
+
+def calibrate_again(
+    network: TranslationNetwork,
+    known: Tensor,
+    seen: Seen,
+    val: Pairs,
+    weights: Tensor,
+    device: str,
+    element_volumes: Tensor,
+    settling: Settling | None,
+) -> Calibration:
+    """Fit uncertainty and domain of a network once more; parameters as in `calibrate` and `Calibration`."""
+    return _fit(_translate_all(network, val, device), val, weights, known.float(), seen, element_volumes, settling)
+
+
+def _fit(
+    outcome: _Outcome,
+    val: Pairs,
+    weights: Tensor,
+    known: Tensor,
+    seen: Seen,
+    element_volumes: Tensor,
+    settling: Settling | None,
+) -> Calibration:
+    distance = nearest(outcome.features, known)
+    chemistry = Chemistry.of(val.unrelaxed)
+    labelled = ~val.energy.isnan()
+    errors = (outcome.energy - val.energy)[labelled].abs().clamp(min=1e-4)
+    scale, ratios = torch.zeros(3), torch.ones(0)
+    if len(errors):
+        at = outcome.energy_scale[labelled], distance[labelled]
+        scale = _fit_scale(errors, weights[labelled], *at)
+        ratios = errors / sigma(scale, *at)
+    fitted = Calibration(
         scale=scale,
-        quantiles=quantiles,
+        quantiles=class_quantiles(ratios, weights[labelled], chemistry.classes[labelled]),
         known=known,
         limit=torch.tensor(weighted_quantile(distance, weights, 1 - FAR)),
+        widest=torch.tensor(torch.inf),
         element_volumes=element_volumes.cpu(),
+        seen=seen,
         settling=settling,
     )
+    widths = fitted.uncertainty(outcome.energy_scale, distance, chemistry)[:, 1]
+    return replace(fitted, widest=torch.tensor(weighted_quantile(widths, weights, 1 - FAR)))
 
 
 def _fit_scale(errors: Tensor, weights: Tensor, energy_scale: Tensor, distance: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from cryslator_flows.crystals.compound_classes import CLASSES
 from cryslator_flows.errors import ModelError
-from cryslator_flows.system.console import markdown_table
-from cryslator_flows.training.evaluate import CLASSES, Evaluation
+from cryslator_flows.system.console import main_reasons, markdown_table
+from cryslator_flows.training.evaluate import Evaluation
 from cryslator_flows.translator.model_folder import (
     CURVE,
     FEATURE_MAP,
@@ -191,16 +192,22 @@ def _uncertainty(evaluation: Evaluation, name: str, unit: str) -> str:
     score = evaluation.score(name).uncertainty
     if score is None:
         return ""
-    inside, outside = score.mae_in_domain, score.mae_out_of_domain
-    flagged = "" if inside is None or outside is None else f" (MAE {outside:.3f} against {inside:.3f} {unit})"
     risk = ", ".join(f"{value:.3f} for {share}" for share, value in score.risk.items())
+    outside = f"Out of domain: {score.out_of_domain:.1%}."
+    if score.mae_in_domain is not None and score.mae_out_of_domain is not None:
+        outside = (
+            f"Out of domain: {score.out_of_domain:.1%} ({main_reasons(score.reasons, '{:.2%}')}). "
+            f"Their MAE is {score.mae_out_of_domain:.3f} {unit}, and the 90 % interval holds "
+            f"{score.coverage_90_out_of_domain:.1%}; inside the domain it is {score.mae_in_domain:.3f} {unit} and "
+            f"{score.coverage_90_in_domain:.1%}."
+        )
     return (
         "## Uncertainty\n\nFrom the unrelaxed structure, on the test targets. Fitted on the validation pairs "
-        "(conformal quantiles of error over predicted size).\n\n"
+        "(conformal quantiles of error over predicted size, for each class of compound).\n\n"
         f"- The 68 % interval holds {score.coverage_68:.1%}, the 90 % interval {score.coverage_90:.1%}. "
         f"The mean half width of the 90 % interval is {score.mean_width_90:.3f} {unit}.\n"
         f"- MAE in {unit} of the most certain crystals: {risk}.\n"
-        f"- Flagged as out of domain: {score.out_of_domain:.1%}{flagged}."
+        f"- {outside}"
     )
 
 

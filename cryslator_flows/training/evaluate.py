@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, Field
 
+from cryslator_flows.crystals.compound_classes import CLASSES, compound_class
 from cryslator_flows.errors import DataError
 from cryslator_flows.system.processes import run_elsewhere
 from cryslator_flows.training.prepare import pair_row, to_pairs
@@ -34,15 +36,6 @@ WORTH_PROCESSES = 200
 AT_ONCE = 32
 # Each process takes some 250 MiB.
 MOST_PROCESSES = 16
-
-CLASSES: dict[str, set[str]] = {
-    "oxides": {"O"},
-    "halides": {"F", "Cl", "Br", "I"},
-    "chalcogenides": {"S", "Se", "Te"},
-    "pnictides": {"N", "P", "As", "Sb", "Bi"},
-    "others": {"C", "H", "He", "Ne", "Ar", "Kr", "Xe"},
-    "intermetallics": set(),
-}
 
 Input = Literal["unrelaxed", "intermediate", "relaxed"]
 INPUTS: tuple[Input, ...] = ("unrelaxed", "intermediate", "relaxed")
@@ -70,6 +63,15 @@ class UncertaintyScore(BaseModel):
     mean_width_90: float = Field(description="Mean half width of the 90 % interval, in the target's unit")
     risk: dict[str, float] = Field(description="Mean absolute error of the most certain share of the targets")
     out_of_domain: float = Field(description="Share flagged as out of domain")
+    reasons: dict[str, float] = Field(
+        default_factory=dict, description="Share flagged for each reason, the most frequent first"
+    )
+    coverage_90_in_domain: float | None = Field(
+        None, description="Share of targets without the flag within the 90 % interval"
+    )
+    coverage_90_out_of_domain: float | None = Field(
+        None, description="Share of flagged targets within the 90 % interval"
+    )
     mae_in_domain: float | None = Field(
         description="Mean absolute error of targets without the flag, in the target's unit"
     )
@@ -110,17 +112,8 @@ class Predictions:
     input: Input
     energies: NDArray[np.float64] | None = None
     widths: NDArray[np.float64] | None = None
-    far: NDArray[np.bool_] | None = None
+    outside: NDArray[np.str_] | None = None
     structures: list[Structure] | None = None
-
-
-def compound_class(species: Iterable[str]) -> str:
-    """Return the class of a compound by its anion: the first of `CLASSES` with one of its elements.
-
-    Carbides, hydrides and crystals of noble gases are ``others``. All other compounds are ``intermetallics``.
-    """
-    there = set(species)
-    return next((name for name, elements in CLASSES.items() if elements & there), "intermetallics")
 
 
 def first_of_each_target(records: Iterable[PairRecord]) -> list[PairRecord]:
@@ -159,15 +152,13 @@ def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kin
     outcomes = [model.predict(batch) for batch in split(crystals)]
     lattices = torch.cat([outcome.translated.lattices.cpu() for outcome in outcomes])
     frac = torch.cat([outcome.translated.frac.cpu() for outcome in outcomes])
-    far = torch.cat([outcome.distance.cpu() for outcome in outcomes]).numpy() > 1
-    unknown = np.array([bool(model.unknown_elements(structure.species)) for structure in starts])
     found = [
         Predictions(
             method=model.config.name,
             input=kind,
             energies=torch.cat([outcome.prediction.energy.cpu() for outcome in outcomes]).numpy(),
             widths=torch.cat([outcome.uncertainty.cpu() for outcome in outcomes]).numpy(),
-            far=far | unknown,
+            outside=np.array([reason for outcome in outcomes for reason in outcome.outside]),
             structures=to_structures(replace(crystals, lattices=lattices, frac=frac), starts),
         )
     ]
@@ -189,7 +180,7 @@ def scale_to_volumes(crystals: Crystals, element_volumes: torch.Tensor) -> Cryst
 
 
 def score_uncertainty(
-    errors: NDArray[np.float64], widths: NDArray[np.float64], far: NDArray[np.bool_]
+    errors: NDArray[np.float64], widths: NDArray[np.float64], outside: NDArray[np.str_]
 ) -> UncertaintyScore:
     """Score stated uncertainties.
 
@@ -199,17 +190,22 @@ def score_uncertainty(
         Absolute errors, [targets].
     widths : array
         Half widths of the 68 and 90 % intervals, [targets, 2].
-    far : array
-        True for targets flagged as out of domain, [targets].
+    outside : array
+        Why targets are out of domain; an empty text inside the domain, [targets].
     """
+    far, held = outside != "", errors <= widths[:, 1]
+    reasons = Counter(outside[far].tolist()).most_common()
     order = np.argsort(widths[:, 1], kind="stable")
     shares = (0.25, 0.5, 0.75, 1.0)
     return UncertaintyScore(
         coverage_68=float(np.mean(errors <= widths[:, 0])),
-        coverage_90=float(np.mean(errors <= widths[:, 1])),
+        coverage_90=float(held.mean()),
         mean_width_90=float(widths[:, 1].mean()),
         risk={f"{share:.0%}": float(errors[order[: max(1, round(share * len(errors)))]].mean()) for share in shares},
         out_of_domain=float(far.mean()),
+        reasons={reason: number / len(errors) for reason, number in reasons},
+        coverage_90_in_domain=float(held[~far].mean()) if (~far).any() else None,
+        coverage_90_out_of_domain=float(held[far].mean()) if far.any() else None,
         mae_in_domain=float(errors[~far].mean()) if (~far).any() else None,
         mae_out_of_domain=float(errors[far].mean()) if far.any() else None,
     )
@@ -220,6 +216,7 @@ def evaluate(
     records: Iterable[PairRecord],
     inputs: Iterable[Input] = ("unrelaxed",),
     progress: Callable[[str, int, int], None] | None = None,
+    structures: bool = True,
 ) -> list[Evaluation]:
     """Translate the first pair of every target and compare it with the relaxed structure.
 
@@ -233,6 +230,8 @@ def evaluate(
         Kinds of input structures: unrelaxed, intermediate, relaxed.
     progress : callable or None
         Called with the method and input, the number of finished structures, and the number of all structures.
+    structures : bool
+        False to score energies alone.
 
     Returns
     -------
@@ -265,7 +264,7 @@ def evaluate(
         ]
         for row in methods:
             values = None
-            if row.structures is not None:
+            if structures and row.structures is not None:
                 triples = list(zip(starts, row.structures, relaxed, strict=True))
                 batches = [triples[begin : begin + AT_ONCE] for begin in range(0, len(triples), AT_ONCE)]
                 most = MOST_PROCESSES if len(triples) >= WORTH_PROCESSES else 1
@@ -302,8 +301,8 @@ def _score(
     if row.energies is not None and known.any():
         errors = np.abs(row.energies - truth)[known]
         score.energy_mae = float(errors.mean())
-        if row.widths is not None and row.far is not None:
-            score.uncertainty = score_uncertainty(errors, row.widths[known], row.far[known])
+        if row.widths is not None and row.outside is not None:
+            score.uncertainty = score_uncertainty(errors, row.widths[known], row.outside[known])
     if values is not None:
         means = dict(zip(MEANS, values[mask].mean(axis=0).tolist(), strict=True))
         median = float(np.median(values[mask, MEANS.index("displacement")]))

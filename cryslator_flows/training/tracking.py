@@ -11,8 +11,9 @@ from cryslator_flows.system.whole_files import write_whole
 from cryslator_flows.training.evaluate import split
 from cryslator_flows.training.new_model import new_model
 from cryslator_flows.training.recipe import Recipe
-from cryslator_flows.training.train import write_metrics
+from cryslator_flows.training.train import describe_calibration, write_metrics
 from cryslator_flows.translator.calibration import LEVELS, weighted_quantile
+from cryslator_flows.translator.chemistry import Seen
 from cryslator_flows.translator.loaded import LoadedModel, to_crystals
 from cryslator_flows.translator.model_folder import RECIPE, save_model
 
@@ -90,9 +91,13 @@ def extend_known(tuned: ModelFolder, base: ModelFolder, seen: Sequence[Structure
     tuned, base, seen
         As in `track_calibration`.
     """
-    calibration, model = base.calibration(), LoadedModel(tuned)
-    features = [model.predict(batch).features.to(calibration.known) for batch in split(to_crystals(list(seen)))]
-    return replace(calibration, known=torch.cat([calibration.known, *features]))
+    calibration, model, crystals = base.calibration(), LoadedModel(tuned), to_crystals(list(seen))
+    features = [model.predict(batch).features.to(calibration.known) for batch in split(crystals)]
+    return replace(
+        calibration,
+        known=torch.cat([calibration.known, *features]),
+        seen=calibration.seen + Seen.count(crystals),
+    )
 
 
 def with_calibration(tuned: ModelFolder, calibration: Calibration) -> ModelFolder:
@@ -111,7 +116,7 @@ def with_calibration(tuned: ModelFolder, calibration: Calibration) -> ModelFolde
         model = save_model(place, config, weights, calibration)
         if metrics:
             write_whole(place / RECIPE, recipe)
-            metrics["calibration"]["quantiles"] = calibration.quantiles.tolist()
+            metrics["calibration"] = describe_calibration(calibration, metrics["calibration"]["targets"])
             card = Recipe.from_file(place / RECIPE).card
             write_metrics(place, {**metrics, "model_version": model.version()}, card)
     return tuned

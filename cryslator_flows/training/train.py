@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pymatgen.core import Element
 
+from cryslator_flows.crystals.compound_classes import CLASSES
 from cryslator_flows.system.whole_files import whole_file, write_whole
 from cryslator_flows.training.calibrate import calibrate
 from cryslator_flows.training.card import model_card
 from cryslator_flows.training.checkpoint import sole_training
-from cryslator_flows.training.evaluate import INPUTS, evaluate
+from cryslator_flows.training.evaluate import INPUTS, Evaluation, evaluate
 from cryslator_flows.training.fit import Fit, fit
 from cryslator_flows.training.new_model import check_place, new_model
 from cryslator_flows.training.prepare import first_rows, prepare
 from cryslator_flows.training.reference_fit import fit_reference
 from cryslator_flows.training.splits import read_tests
 from cryslator_flows.training.tensors import from_arrays, load_arrays
+from cryslator_flows.translator.chemistry import Seen
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.model_folder import (
     CARD,
@@ -201,10 +203,11 @@ def export(
     arrays = load_arrays(prepared)
     pairs, val, relaxed = (from_arrays(arrays, name) for name in ("train", "val", "relaxed"))
     device = str(next(trained.network.parameters()).device)
-    targets = arrays["targets/val"]
+    first, targets = pairs.take(first_rows(arrays["targets/train"])), arrays["targets/val"]
     calibration = calibrate(
         trained.network,
-        pairs.take(first_rows(arrays["targets/train"])),
+        first,
+        Seen.count(first.unrelaxed),
         val,
         1 / torch.bincount(targets)[targets],
         device,
@@ -235,15 +238,27 @@ def export(
             metrics["training"]["split_by"] = recipe.split_by
         if left_out := int(arrays["left_out"]):
             metrics["training"]["left_out"] = left_out
-        for name, test in read_tests(recipe).items():
-            if test:
-                scored = evaluate([LoadedModel(model)], test, INPUTS, report_scoring)
-                rows = [part.model_dump() for part in scored]
-                if "test" in metrics:
-                    rows = [{**row, "chemistry": f"{name}, {row['chemistry']}"} for row in rows]
-                metrics["test"] = [*metrics.get("test", []), *rows]
+        if scores := score_tests(model, recipe, report_scoring):
+            metrics["test"] = [part.model_dump() for part in scores]
         write_metrics(place, metrics, recipe.card)
     return ModelFolder(folder)
+
+
+def score_tests(
+    model: ModelFolder,
+    recipe: Recipe,
+    report_scoring: Callable[[str, int, int], None] | None = None,
+    structures: bool = True,
+) -> list[Evaluation]:
+    """Return scores on each file of test pairs; parameters as in `evaluate`."""
+    found: list[Evaluation] = []
+    for name, test in read_tests(recipe).items():
+        if test:
+            scored = evaluate([LoadedModel(model)], test, INPUTS, report_scoring, structures)
+            if found:
+                scored = [part.model_copy(update={"chemistry": f"{name}, {part.chemistry}"}) for part in scored]
+            found += scored
+    return found
 
 
 def describe_model(model: ModelFolder, trained: Trained, calibration: Calibration, n_targets: int) -> dict[str, Any]:
@@ -251,12 +266,19 @@ def describe_model(model: ModelFolder, trained: Trained, calibration: Calibratio
     return {
         "model_version": model.version(),
         "parameters": sum(weight.numel() for weight in trained.network.parameters()),
-        "calibration": {
-            "targets": n_targets,
-            "scale": calibration.scale.tolist(),
-            "quantiles": calibration.quantiles.tolist(),
-            "limit": float(calibration.limit),
-        },
+        "calibration": describe_calibration(calibration, n_targets),
+    }
+
+
+def describe_calibration(calibration: Calibration, n_targets: int) -> dict[str, Any]:
+    """Return the entry ``calibration`` of ``metrics.json``."""
+    return {
+        "targets": n_targets,
+        "scale": calibration.scale.tolist(),
+        "quantiles": dict(zip(CLASSES, calibration.quantiles.tolist(), strict=True)),
+        "limit": float(calibration.limit),
+        "widest": float(calibration.widest),
+        "training_crystals": int(calibration.seen.sizes.sum()),
     }
 
 

@@ -34,6 +34,7 @@ from cryslator_flows.training.tensors import concatenate, from_arrays, load_arra
 from cryslator_flows.training.train import describe_model, train_network, write_metrics
 from cryslator_flows.training.tune_data import TuneData
 from cryslator_flows.training.tune_fit import BASE, TuneFit
+from cryslator_flows.translator.chemistry import Seen
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.model_folder import RECIPE, ModelFolder, save_model
 from cryslator_flows.translator.network import Network
@@ -285,13 +286,18 @@ def _export(
     assert isinstance(trained.network, Network)
     arrays = load_arrays(prepared)
     new, replay, val, old_val = (from_arrays(arrays, part) for part in ("train", "replay", "val", "old_val"))
+    first = new.take(first_rows(arrays["targets/train"]))
+    seen = Seen.count(first.unrelaxed)
+    if changes["target"] == base.config.target:
+        seen = base.calibration.seen + seen
     chosen = torch.randperm(len(replay), generator=torch.Generator().manual_seed(0))[:KNOWN]
-    known = concatenate(new.take(first_rows(arrays["targets/train"])), replay.take(chosen))
+    known = concatenate(first, replay.take(chosen))
     targets = [arrays[f"targets/{name}"] for name in ("val", "old_val")]
     weights = torch.cat([1 / torch.bincount(part)[part] for part in targets])
     calibration = calibrate(
         trained.network,
         known,
+        seen,
         concatenate(val, old_val),
         weights,
         str(next(trained.network.parameters()).device),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cryslator_flows.crystals.check import inside_cell
 from cryslator_flows.errors import ModelError, one_line
+from cryslator_flows.translator.chemistry import Chemistry
 from cryslator_flows.translator.equivalents import find_symmetry
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Prediction, apply
@@ -59,6 +60,8 @@ class ModelOutput:
         Translated features, [crystals, F].
     distance : Tensor
         Distance of `features` from features of training crystals, over the limit of the domain, [crystals].
+    outside : list of str
+        Why each crystal is out of domain, see `Calibration.reasons`; an empty text inside the domain.
     """
 
     prediction: Prediction
@@ -66,6 +69,7 @@ class ModelOutput:
     uncertainty: Tensor
     features: Tensor
     distance: Tensor
+    outside: list[str]
 
 
 def in_double(prediction: Prediction) -> Prediction:
@@ -119,12 +123,15 @@ class LoadedModel:
         distance = self.calibration.distance(features)
         settling = self.calibration.settling
         prediction = raw if settling is None else settling.settle(raw, crystals, encoded, features)
+        chemistry = Chemistry.of(crystals)
+        uncertainty = self.calibration.uncertainty(raw.energy_scale, distance, chemistry)
         return ModelOutput(
             prediction=prediction,
             translated=apply(prediction, crystals),
-            uncertainty=self.calibration.uncertainty(raw.energy_scale, distance),
+            uncertainty=uncertainty,
             features=features,
             distance=distance / self.calibration.limit,
+            outside=self.calibration.reasons(chemistry, uncertainty, distance),
         )
 
     def unknown_elements(self, species: list[Element | Species]) -> list[str]:

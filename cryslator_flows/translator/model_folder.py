@@ -214,7 +214,7 @@ class ModelFolder:
                 network = ReferenceNetwork(ReferenceConfig(**config.network))  # type: ignore[arg-type]
         except (TypeError, RuntimeError) as error:
             raise ModelError(f"{self.path / CONFIG}, network: {error}; install or train the model again") from error
-        state = self._load(WEIGHTS)
+        state = self.tensors(WEIGHTS)
         try:
             network.load_state_dict({name: value.float() if value.is_floating_point() else value
                                      for name, value in state.items()})  # fmt: skip
@@ -238,18 +238,28 @@ class ModelFolder:
 
         path = self.path / CALIBRATION
         try:
-            found = Calibration.from_state(self._load(CALIBRATION))
+            found = Calibration.from_state(self.tensors(CALIBRATION))
         except KeyError as error:
-            raise ModelError(f"{path}: lacks {error}; install or train the model again") from error
+            raise ModelError(
+                f"{path}: lacks {error}; run `cryslator calibrate {self.path} --data DIR` with the folder of its "
+                "validation pairs, or install the model again"
+            ) from error
         config = self.config().network
         width = config.get("feature", config.get("width"))
-        shapes = {"scale": (3,), "quantiles": (2,), "limit": (), "element_volumes": (119,)}
+        shapes = {"scale": (3,), "quantiles": (6, 2), "limit": (), "widest": (), "element_volumes": (119,)}
         wrong = [name for name, shape in shapes.items() if getattr(found, name).shape != shape]
         if wrong or found.known.dim() != 2 or found.known.shape[1] != width:
             raise ModelError(f"{path}: {(wrong or ['known'])[0]} has another shape; install or train the model again")
         return found
 
-    def _load(self, name: str) -> dict[str, Tensor]:
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Read the tensors of a file of the model, by name.
+
+        Raises
+        ------
+        ModelError
+            The file is missing or damaged.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load
 

@@ -36,6 +36,8 @@ class PropertyPrediction:
         Half widths of the intervals that held 68 and 90 % of the validation values, in `unit`.
     out_of_domain : bool
         True if the crystal is unlike the crystals of the training data.
+    domain_reason : str
+        Why the crystal is out of domain; empty inside the domain.
     """
 
     target: str
@@ -44,6 +46,7 @@ class PropertyPrediction:
     uncertainty: float
     uncertainty_90: float
     out_of_domain: bool
+    domain_reason: str
 
 
 class PropertyPredictor:
@@ -97,8 +100,7 @@ class PropertyPredictor:
         for start in range(0, len(given), BATCH):
             batch = given[start : start + BATCH]
             outcome = self.model.predict(to_crystals(batch))
-            columns = outcome.prediction.energy.tolist(), outcome.uncertainty.tolist(), outcome.distance.tolist()
-            for structure, value, (narrow, wide), distance in zip(batch, *columns, strict=True):
-                far = distance > 1 or bool(self.model.unknown_elements(structure.species))
-                results.append(PropertyPrediction(self.target, self.unit, value, narrow, wide, far))
+            columns = outcome.prediction.energy.tolist(), outcome.uncertainty.tolist(), outcome.outside
+            for value, (narrow, wide), reason in zip(*columns, strict=True):
+                results.append(PropertyPrediction(self.target, self.unit, value, narrow, wide, bool(reason), reason))
         return results

@@ -230,7 +230,6 @@ class Translator:
             too_close = len(after.get_neighbor_list(TOO_CLOSE, exclude_self=True)[0]) > 0
             if (cells := np.floor(before.frac_coords)).any():
                 after = Structure(after.lattice, species, positions[index] + cells, site_properties=properties)
-            unknown = self.model.unknown_elements(species)
             results.append(
                 Translation(
                     structure=after,
@@ -241,9 +240,10 @@ class Translator:
                     volume_change=growth[index],
                     max_principal_strain=principal[index],
                     atoms_too_close=too_close,
-                    unknown_elements=unknown,
+                    unknown_elements=self.model.unknown_elements(species),
                     domain_distance=distance[index],
-                    out_of_domain=bool(unknown) or distance[index] > 1,
+                    out_of_domain=bool(outcome.outside[index]),
+                    domain_reason=outcome.outside[index],
                     model_name=self.name,
                     model_version=self.version,
                 )

@@ -126,6 +126,7 @@ def pretend(packed: PackedCandidates, seed: int) -> TranslatedCandidates:
     arrays["formula"] = np.array(formulas)
     arrays |= {name: np.full(number, "random") for name in ("model_name", "model_version")}
     arrays["unknown_elements"] = np.full(number, "")
+    arrays["domain_reason"] = np.full(number, "")
     arrays["n_atoms"] = np.array([len(structures[template]) for template in arrays["template"]])
     arrays["moves"] = rng.integers(-(2**27), 2**27, n_moves(arrays["n_atoms"]).sum())
     return TranslatedCandidates(**packed.model_dump(exclude={"columns"}), columns=encode_columns(arrays))

@@ -31,7 +31,7 @@ def translation(candidate, number):
         formation_energy_uncertainty=0.1, formation_energy_uncertainty_90=0.2 + number, mean_displacement=number / 3,
         volume_change=0.01, max_principal_strain=0.02, atoms_too_close=number % 2 == 0,
         unknown_elements=["Og", "Xe"][: number % 3], domain_distance=number, out_of_domain=number % 3 == 0,
-        model_name="m", model_version=f"v{number}",
+        domain_reason="wide interval" * (number % 3 == 0), model_name="m", model_version=f"v{number}",
     )  # fmt: skip
 
 

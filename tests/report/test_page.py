@@ -40,7 +40,7 @@ def chunk(number, template, **changed):
         "formation_energy_per_atom": np.linspace(-3, 1, number),
         "formation_energy_uncertainty": np.full(number, 0.1),
         "formation_energy_uncertainty_90": np.full(number, 0.2),
-        "domain_distance": np.full(number, 0.5),
+        "domain_reason": np.array([""] * number),
         "mean_displacement": np.linspace(0, 1, number),
         "volume_change": np.full(number, 0.05),
         "out_of_domain": np.zeros(number, bool),
@@ -284,14 +284,14 @@ def test_page_fits_a_narrow_screen(browser, rutile, template, tmp_path, rows):
 
 def test_what_is_no_number_leaves_the_page_whole(browser, template, tmp_path):
     """JSON has no NaN, and no browser reads one."""
-    unknown = {"domain_distance": np.array([np.nan, 1, np.inf]), "volume_change": np.array([0.1, np.nan, 0.1])}
+    unknown = {"mean_displacement": np.array([np.nan, 1, np.inf]), "volume_change": np.array([0.1, np.nan, 0.1])}
     rows = screened()
     rows[0].endings[0].energy_difference = float("nan")
     rows[0].relaxations[0].energy_per_atom = float("nan")
     load(browser, write_page(tmp_path / "r.html", content(rows, [chunk(3, template, **unknown)])))
-    assert [[cell(browser, row, column) for column in (8, 10)] for row in (1, 2, 3)] == [
+    assert [[cell(browser, row, column) for column in (9, 10)] for row in (1, 2, 3)] == [
         ["", "10.0"],
-        ["1.00", ""],
+        ["1.000", ""],
         ["", "10.0"],
     ]
     check_quiet(browser)

@@ -39,8 +39,13 @@ def screened(starts=("translated", "mlip"), **cost):
 
 
 def test_candidates_unlike_the_training_data_are_told():
-    parts = [TranslationStats(n_translated=8, n_out_of_domain=3), TranslationStats(n_translated=4, n_out_of_domain=1)]
-    assert "4 unlike the training data" in printed(screened(), parts)
+    reasons = {"wide interval": 2, "Tc in 3 training halides": 1}
+    parts = [
+        TranslationStats(n_translated=8, n_out_of_domain=3, domain_reasons=reasons),
+        TranslationStats(n_translated=4, n_out_of_domain=1, domain_reasons={"wide interval": 1}),
+    ]
+    words = "4 unlike the training data (wide interval: 3, Tc in 3 training halides: 1)"
+    assert words in " ".join(printed(screened(), parts, width=160).split())
 
 
 def chunk(n_translated, n_rejected, seconds):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from pymatgen.core import SETTINGS, Lattice, Structure
+from pymatgen.core import SETTINGS, Element, Lattice, Structure
 
 from cryslator_flows.cli.main import main
 from cryslator_flows.translator.calibration import Calibration
+from cryslator_flows.translator.chemistry import Seen
 from cryslator_flows.translator.model_folder import ModelConfig, ModelFolder, save_model
 from cryslator_flows.translator.network import Network, NetworkConfig
 from tests.support.fake_vasp.install import write_executables, write_potcars
@@ -39,12 +40,16 @@ def built_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = Network(config, element_volumes=torch.full((119,), 11.0))
     calibration = Calibration(
         scale=torch.tensor([0.0, 1.0, 0.0]),
-        quantiles=torch.tensor([1.0, 2.0]),
+        quantiles=torch.tensor([1.0, 2.0]).repeat(6, 1),
         known=torch.zeros(3, 16),
         limit=torch.tensor(100.0),
+        widest=torch.tensor(torch.inf),
         element_volumes=torch.full((119,), 11.0),
+        seen=Seen(torch.zeros(6, 119), torch.full((21,), 20.0)),
     )
-    description = ModelConfig(name="tiny", network=asdict(config), elements=["Ca", "Mn", "O", "Ti"])
+    elements = ["Ca", "Mn", "O", "Ti"]
+    calibration.seen.elements[:, [Element(symbol).Z for symbol in elements]] = 100
+    description = ModelConfig(name="tiny", network=asdict(config), elements=elements)
     folder = tmp_path_factory.mktemp("built") / "tiny"
     return save_model(folder, description, network.state_dict(), calibration).path
 

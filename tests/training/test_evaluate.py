@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from cryslator_flows.crystals.compound_classes import compound_class
 from cryslator_flows.errors import DataError
 from cryslator_flows.training.evaluate import (
     INPUTS,
-    compound_class,
     evaluate,
     make_inputs,
     score_uncertainty,
@@ -101,12 +101,14 @@ def test_intermediates_are_the_same_every_time(perovskite):
 def test_uncertainty_scores_by_hand():
     errors = np.array([0.1, 0.2, 0.3, 0.4])
     widths = np.array([[0.15, 0.3], [0.15, 0.4], [0.35, 0.5], [0.1, 0.2]])
-    score = score_uncertainty(errors, widths, np.array([False, False, False, True]))
+    score = score_uncertainty(errors, widths, np.array(["", "", "", "wide interval"]))
     assert (score.coverage_68, score.coverage_90) == (0.5, 0.75)
     assert score.mean_width_90 == pytest.approx(0.35)
     assert score.risk == pytest.approx({"25%": 0.4, "50%": 0.25, "75%": 0.7 / 3, "100%": 0.25})
     assert score.mae_in_domain == pytest.approx(0.2)
     assert score.mae_out_of_domain == pytest.approx(0.4)
+    assert (score.out_of_domain, score.reasons) == (0.25, {"wide interval": 0.25})
+    assert (score.coverage_90_in_domain, score.coverage_90_out_of_domain) == (1.0, 0.0)
 
 
 def test_records_name_file_line_and_field(tmp_path, perovskite):

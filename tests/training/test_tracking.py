@@ -26,7 +26,9 @@ def tune(base, tmp_path, seen, ratios, before=None, name="tuned"):
 
 
 def width(model):
-    return model.calibration().quantiles / torch.tensor([1.0, 2.0])
+    ratio = model.calibration().quantiles / torch.tensor([1.0, 2.0])
+    assert (ratio == ratio[0]).all()
+    return ratio[0]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,7 @@ def test_widths_follow_the_errors_the_more_of_them_there_are(base, tmp_path, per
     before, after = base.calibration(), tuned.calibration()
     for name in ("scale", "limit", "element_volumes"):
         assert torch.equal(getattr(before, name), getattr(after, name))
+    assert (after.seen.sizes - before.seen.sizes).nonzero().tolist() == [[3]]
 
 
 def test_a_lone_outlier_of_a_batch_does_not_decide(base, tmp_path, perovskite):

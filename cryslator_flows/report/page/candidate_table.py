@@ -31,7 +31,7 @@ class TableRow(NamedTuple):
     template_id: str
     substitution: str
     uncertainty: float
-    domain_distance: float
+    domain_reason: str
     displacement: float
     volume_change: float
     trusted: bool
@@ -93,7 +93,7 @@ class CandidateTable:
             name: columns[name].tolist()
             for name in (
                 "candidate_id", "formula", "template", "symbols", "formation_energy_per_atom",
-                "formation_energy_uncertainty", "formation_energy_uncertainty_90", "domain_distance",
+                "formation_energy_uncertainty", "formation_energy_uncertainty_90", "domain_reason",
                 "mean_displacement", "volume_change",
             )
         }  # fmt: skip
@@ -116,7 +116,7 @@ class CandidateTable:
                 names[columns["template"][index]],
                 " ".join(f"{old}->{new}" for old, new in pairs),
                 uncertainty,
-                columns["domain_distance"][index],
+                columns["domain_reason"][index],
                 columns["mean_displacement"][index],
                 columns["volume_change"][index],
                 bool(trusted[index]),

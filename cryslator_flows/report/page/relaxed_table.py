@@ -23,7 +23,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("predicted, eV/atom", "number", 3),
     ("± 68%", "number", 3),
     ("above known hull, eV/atom", "number", 3),
-    ("domain distance", "number", 2),
+    ("out of domain", "text", None),
     ("displacement, Å", "number", 3),
     ("volume change, %", "number", 1),
 )
@@ -74,7 +74,7 @@ def table_rows(
             _number(row.energy),
             _number(row.uncertainty),
             _number(above_hull),
-            _number(row.domain_distance),
+            row.domain_reason,
             _number(row.displacement),
             _number(100 * row.volume_change),
         ]

@@ -32,6 +32,7 @@ from cryslator_flows.report.tables import (
 )
 from cryslator_flows.results.export import RELAXED_FILE, cif_name
 from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.system.console import main_reasons
 from cryslator_flows.system.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def write_page(path: Path, content: PageContent) -> Path:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary,
+        main_reasons=main_reasons,
         savings=[(item, describe_interval(item)) for item in summary.savings],
         prerelaxations=describe_prerelaxations(summary.prerelaxations),
         slower=list(_slower(comparisons)),
