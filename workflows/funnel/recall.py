@@ -1,0 +1,221 @@
+"""Count how many of the most stable candidates a funnel finds, and at which cost.
+
+Example: python workflows/funnel/recall.py workflows/funnel-oxides.yaml workflows/funnel-heuslers.yaml
+
+For each campaign file and seed, `DRAWN` candidates of its space are drawn. SevenNet-0 is the potential. CHGNet stands
+for the DFT, so that both can relax all candidates: `pip install sevenn` beside the extra `chgnet`. The truth is the
+energy above the hull of known compounds by CHGNet. Each engine takes its energies of the elements from known compounds,
+as in the stage `potential` of a campaign.
+
+The folder `runs/recall` keeps every relaxation, so that the script continues where it stopped. RESULTS.md is written
+at the end, with the rows of every candidate beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from rich.progress import track
+
+from cryslator_flows.campaign.file import CampaignSettings
+from cryslator_flows.crystals.enumeration import Enumeration
+from cryslator_flows.engines.by_name import FORCE_FIELD_MAKER, build_potential_maker
+from cryslator_flows.jobs.potential_relax import relax_all
+from cryslator_flows.screening.fitted_references import FittedReferences, reference_compounds
+from cryslator_flows.screening.hulls import Competition
+from cryslator_flows.screening.known_phases import symbols_of
+from cryslator_flows.system.console import markdown_table, quiet
+from cryslator_flows.translator.translator import Translator
+
+if TYPE_CHECKING:
+    from jobflow import Maker
+    from pymatgen.core import Structure
+
+    from cryslator_flows.documents.potential import PotentialRelaxation
+
+HERE = Path(__file__).resolve().parent
+SEEDS = (0, 1, 2)
+DRAWN = 100
+WANTED = 20
+# Candidates that the translator sends to the potential, and those that reach the last stage.
+TO_POTENTIAL = 50
+LAST = (20, 30, 40)
+ENGINES = {"potential": "SevenNet", "last": "CHGNet"}
+
+
+def main() -> None:
+    """Measure all campaign files and write the results."""
+    quiet()
+    files = [Path(name).resolve() for name in sys.argv[1:]]
+    Path("runs/recall/work").mkdir(parents=True, exist_ok=True)
+    os.chdir("runs/recall/work")
+    makers = {
+        stage: build_potential_maker(
+            FORCE_FIELD_MAKER, {"force_field_name": engine, "relax_kwargs": {"fmax": 0.05}}, stage
+        )
+        for stage, engine in ENGINES.items()
+    }
+    frames = [measure(file, seed, makers) for file in files for seed in SEEDS]
+    rows = pd.concat(frames, ignore_index=True)
+    rows.to_csv(HERE / "recall.csv", index=False, float_format="%.5g")
+    (HERE / "RESULTS.md").write_text(report(rows), encoding="utf-8")
+
+
+def measure(file: Path, seed: int, makers: dict[str, Maker]) -> pd.DataFrame:
+    """Relax the drawn candidates by all stages.
+
+    Parameters
+    ----------
+    file : Path
+        The campaign file.
+    seed : int
+        Seed of the draw.
+    makers : dict
+        Makers of `ENGINES`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each candidate: energies above the known hull in eV/atom, and seconds, by stage.
+    """
+    settings = CampaignSettings.from_file(file)
+    templates = (item for source in settings.templates for item in source.load())
+    found = list(Enumeration(templates, settings.substitutions, charge_balanced=settings.enumeration.charge_balanced))
+    drawn = [found[row] for row in sorted(np.random.default_rng(seed).choice(len(found), DRAWN, replace=False))]
+    unrelaxed = {item.candidate_id: item.structure for item in drawn}
+    translations = dict(
+        zip(unrelaxed, Translator.from_pretrained().translate_many(list(unrelaxed.values())), strict=True)
+    )
+    translated = {name: item.structure for name, item in translations.items()}
+    label = f"{settings.name}, draw {seed}"
+    by_potential = relaxed(makers["potential"], translated, f"{label}: potential")
+    after = {name: item.structure for name, item in by_potential.items() if item.structure is not None}
+    stages = {
+        "potential": by_potential,
+        "potential_unrelaxed": relaxed(makers["potential"], unrelaxed, f"{label}: unrelaxed"),
+        "last": relaxed(makers["last"], after, f"{label}: last"),
+        "last_unrelaxed": relaxed(makers["last"], unrelaxed, f"{label}: last, unrelaxed"),
+    }
+    elements = {symbol for item in drawn for symbol in symbols_of(item.reduced_formula)}
+    compounds = reference_compounds(elements)
+    references = {
+        stage: FittedReferences.fit({
+            name: item.energy_per_atom
+            for name, item in relaxed(maker, compounds, f"{label}: compounds").items()
+            if item.energy_per_atom is not None
+        })
+        for stage, maker in makers.items()
+    }  # fmt: skip
+    frame = pd.DataFrame({
+        "space": settings.name, "candidates": len(found), "draw": seed, "candidate": list(unrelaxed),
+        "formula": [item.reduced_formula for item in drawn],
+        "translator": [item.formation_energy_per_atom for item in translations.values()],
+    })  # fmt: skip
+    for name, items in stages.items():
+        fit = references[name.split("_")[0]]
+        found_items = [items.get(candidate) for candidate in frame["candidate"]]
+        frame[name] = [
+            np.nan if item is None or item.energy_per_atom is None
+            else fit.formation_energy(formula, item.energy_per_atom)
+            for item, formula in zip(found_items, frame["formula"], strict=True)
+        ]  # fmt: skip
+        frame[f"{name}_steps"] = [np.nan if item is None else item.ionic_steps for item in found_items]
+        frame[f"{name}_seconds"] = [np.nan if item is None else item.seconds for item in found_items]
+    competition = Competition({})
+    for name in ("translator", *stages):
+        frame[name] = competition.energies_above(frame["formula"].tolist(), frame[name].to_numpy())
+    return frame
+
+
+def relaxed(maker: Maker, structures: dict[str, Structure], label: str) -> dict[str, PotentialRelaxation]:
+    """Relax structures by name, with a progress bar."""
+    return {item.name: item for item in track(relax_all(maker, structures.items()), label, total=len(structures))}
+
+
+def report(rows: pd.DataFrame) -> str:
+    """Write the tables of all spaces in Markdown."""
+    names = " ".join(f"workflows/{space}.yaml" for space in rows["space"].unique())
+    about = (
+        f"Each space gives {len(SEEDS)} seeded draws of {DRAWN} candidates. *Found* counts the {WANTED} lowest above "
+        f"the hull of known compounds by {ENGINES['last']}, the last stage. The funnel sends the {TO_POTENTIAL} best "
+        f"of the translator to {ENGINES['potential']}. Seconds are of one busy core, means of the draws. The "
+        "translation takes less than one."
+    )
+    parts = [
+        "# Recall of a funnel: results",
+        f"Made by `python workflows/funnel/recall.py {names}`. Its first lines say how; recall.csv has all candidates.",
+        about,
+    ]
+    for space, group in rows.groupby("space", sort=False):
+        draws = [part for _, part in group.groupby("draw")]
+        steps = {name: group[f"{name}_steps"].mean() for name in ("potential", "potential_unrelaxed")}
+        took = (
+            f"{ENGINES['potential']} takes {steps['potential']:.1f} ionic steps from a translated structure and "
+            f"{steps['potential_unrelaxed']:.1f} from an unrelaxed one."
+        )
+        parts += [f"## {space}, {group['candidates'].iloc[0]:,} candidates", table(draws), took]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(draws: list[pd.DataFrame]) -> str:
+    """Compare the orders for several sizes of the last stage."""
+    lines = []
+    for number in LAST:
+        for name, order in ORDERS.items():
+            results = [order(draw, number) for draw in draws]
+            found = [item[0] for item in results]
+            each = ", ".join(f"{item:.0f}" for item in found) if name != "random" else "expected"
+            lines.append((
+                str(number), name, f"{np.mean(found):.1f}", each,
+                *(f"{np.mean([item[column] for item in results]):.0f}" for column in (1, 2)),
+            ))  # fmt: skip
+    header = [">to the last stage", "order", f">found of {WANTED}", "by draw", ">s, potential", ">s, last stage"]
+    return markdown_table(header, lines)
+
+
+def _wanted(draw: pd.DataFrame) -> set[str]:
+    lowest = draw[["last", "last_unrelaxed"]].min(axis=1)
+    return set(draw["candidate"][lowest.nsmallest(WANTED).index])
+
+
+def funnel(draw: pd.DataFrame, number: int) -> tuple[float, float, float]:
+    """Return what translator and potential find together, then the seconds of potential and last stage."""
+    sent = draw.loc[draw["translator"].nsmallest(TO_POTENTIAL).index]
+    last = sent.loc[sent["potential"].nsmallest(number).index]
+    found = len(_wanted(draw) & set(last["candidate"]))
+    return found, sent["potential_seconds"].sum(), last["last_seconds"].sum()
+
+
+def potential_alone(draw: pd.DataFrame, number: int) -> tuple[float, float, float]:
+    """Return what the potential finds that relaxes all candidates from their unrelaxed structures."""
+    last = draw.loc[draw["potential_unrelaxed"].nsmallest(number).index]
+    found = len(_wanted(draw) & set(last["candidate"]))
+    return found, draw["potential_unrelaxed_seconds"].sum(), last["last_seconds"].sum()
+
+
+def translator_alone(draw: pd.DataFrame, number: int) -> tuple[float, float, float]:
+    """Return what the translator finds; the last stage starts from unrelaxed structures."""
+    last = draw.loc[draw["translator"].nsmallest(number).index]
+    return len(_wanted(draw) & set(last["candidate"])), 0.0, last["last_unrelaxed_seconds"].sum()
+
+
+def random_order(draw: pd.DataFrame, number: int) -> tuple[float, float, float]:
+    """Return what a random order finds on average."""
+    return number * WANTED / len(draw), 0.0, number * draw["last_unrelaxed_seconds"].mean()
+
+
+ORDERS = {
+    "translator, potential": funnel,
+    "potential alone": potential_alone,
+    "translator alone": translator_alone,
+    "random": random_order,
+}
+
+
+if __name__ == "__main__":
+    main()
