@@ -56,9 +56,9 @@ class RelaxationSettings(StrictModel):
     starts: tuple[Start, ...] = Field(
         RelaxSelectedMaker.control_starts,
         min_length=1,
-        description="Starts of the controls: unrelaxed, translated, and both relaxed with an interatomic potential "
-        "first, mlip and translated_mlip. All other candidates start from the first that is listed of "
-        "translated_mlip, mlip, translated, unrelaxed",
+        description="Starts of the controls: unrelaxed, translated, scaled (unrelaxed at the translated volume), and "
+        "mlip and translated_mlip, which an interatomic potential relaxes first. All other candidates start from the "
+        "first that is listed of translated_mlip, mlip, translated, scaled, unrelaxed",
     )
     mlip: MlipSettings = Field(
         default_factory=lambda: MlipSettings(),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from cryslator_flows.documents.relaxations import Start
 
-Calculated = Literal["unrelaxed", "translated", "mlip", "translated_mlip", "relaxed"]
+Calculated = Literal["unrelaxed", "scaled", "translated", "mlip", "translated_mlip", "relaxed"]
 
 
 class DensityOfStates(BaseModel):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from cryslator_flows.documents.gate import Crystal
 
-Start = Literal["unrelaxed", "translated", "mlip", "translated_mlip"]
+Start = Literal["unrelaxed", "scaled", "translated", "mlip", "translated_mlip"]
 STARTS: tuple[Start, ...] = get_args(Start)
 
 

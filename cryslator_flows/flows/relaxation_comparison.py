@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
 # Starts that an interatomic potential makes, and the structure that each is made from.
 PRERELAXED: dict[Start, Start] = {"mlip": "unrelaxed", "translated_mlip": "translated"}
+# Starts that the model decides about.
+TRANSLATED: tuple[Start, ...] = ("scaled", "translated", "translated_mlip")
 
 
 @dataclass
 class RelaxationComparisonFlowMaker(Maker):
     """Relax a candidate from its unrelaxed, translated or potential-relaxed structures, and compare.
 
-    The same maker relaxes all starts, with the k-points of the unrelaxed cell. The starts ``mlip`` and
+    The same maker relaxes all starts, with the k-points of the unrelaxed cell. The start ``scaled`` is the unrelaxed
+    structure at the volume of the translated one, which shows what the volume alone is worth. The starts ``mlip`` and
     ``translated_mlip`` are the unrelaxed and the translated structure, relaxed with an interatomic potential first. If
     the potential fails, only the relaxation from this start fails.
 
@@ -89,7 +92,7 @@ class RelaxationComparisonFlowMaker(Maker):
             16 hexadecimal digits. Versions of the packages do not count.
         """
         makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
-        model = [model_name, model_version] if {"translated", "translated_mlip"}.intersection(starts) else []
+        model = [model_name, model_version] if set(TRANSLATED).intersection(starts) else []
         content = _without_versions(jsanitize([*makers, *model], strict=True))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -110,7 +113,8 @@ class RelaxationComparisonFlowMaker(Maker):
         translation : Translation
             Its translation.
         starts : sequence of str
-            Structures to start from: ``unrelaxed``, ``translated``, ``mlip``, ``translated_mlip``.
+            Structures to start from: ``unrelaxed``, ``scaled`` (unrelaxed at the translated volume), ``translated``,
+            ``mlip``, ``translated_mlip``.
         campaign : str
             Name of the campaign, for the records of the runs.
         prerelaxed : Structure or None
@@ -123,6 +127,7 @@ class RelaxationComparisonFlowMaker(Maker):
         """
         structures: dict[Start, Structure | OutputReference] = {
             "unrelaxed": candidate.structure,
+            "scaled": candidate.structure.copy().scale_lattice(translation.structure.volume),
             "translated": translation.structure,
         }
         if prerelaxed is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 
 # Starts from the nearest to the relaxed structure to the farthest, as measured with DFT in workflows/dft-savings.
-NEAREST: tuple[Start, ...] = ("translated_mlip", "mlip", "translated", "unrelaxed")
+NEAREST: tuple[Start, ...] = ("translated_mlip", "mlip", "translated", "scaled", "unrelaxed")
 
 
 @dataclass

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.relaxations import Start
 
 COLORS: dict[Start, str] = {
-    "unrelaxed": "#8d99ae", "translated": "#2a9d8f", "mlip": "#e9a03b", "translated_mlip": "#9b5de5",
+    "unrelaxed": "#8d99ae", "scaled": "#457b9d", "translated": "#2a9d8f",
+    "mlip": "#e9a03b", "translated_mlip": "#9b5de5",
 }  # fmt: skip
 
 

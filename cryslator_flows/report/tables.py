@@ -35,7 +35,8 @@ SHORT_OUTCOMES: dict[Outcome, str] = {
 }  # fmt: skip
 # Colour, shape and diameter in points: later starts are smaller, above earlier starts with the same steps.
 MARKERS: dict[Start, tuple[str, str, float]] = {
-    "translated": ("#2a9d8f", "o", 8), "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#9b5de5", "D", 4),
+    "scaled": ("#8d99ae", "^", 9), "translated": ("#2a9d8f", "o", 8),
+    "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#9b5de5", "D", 4),
 }  # fmt: skip
 # Ends as signs, for tables in which words for all starts would not fit.
 ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}

@@ -95,7 +95,7 @@ def test_each_potential_start_is_its_own_structure_relaxed_first(pair, store, tm
     maker = RelaxationComparisonFlowMaker(relax_maker=RecordingMaker(), mlip_maker=PairPotentialRelaxMaker())
     comparison, flow = compare(maker, pair, STARTS, store, tmp_path / "flow")
     assert [item.start for item in comparison.relaxations] == list(STARTS)
-    assert [item.start for item in comparison.endings] == ["translated", "mlip", "translated_mlip"]
+    assert [item.start for item in comparison.endings] == ["scaled", "translated", "mlip", "translated_mlip"]
     for start, before in (("mlip", pair[0]), ("translated_mlip", pair[1])):
         spent = comparison.relaxation(start).prerelaxation
         expected = count_steps(relaxed(before, tmp_path))
@@ -109,6 +109,20 @@ def test_each_potential_start_is_its_own_structure_relaxed_first(pair, store, tm
     made = [work for work, _ in flow.iterflow() if work.metadata.get("start") == "translated_mlip"]
     assert [work.metadata["stage"] for work in made] == ["relax"] * 3
     assert all(work.name.endswith("TiO2 translated_mlip") for work in made)
+
+
+def test_the_scaled_start_is_the_unrelaxed_structure_at_the_translated_volume(pair, store, tmp_path):
+    translated = pair[1].copy()
+    translated.perturb(0.1)
+    maker = RelaxationComparisonFlowMaker(relax_maker=RecordingMaker())
+    compare(maker, (pair[0], translated), ["scaled"], store, tmp_path)
+    (path,) = Path(tmp_path).rglob("start.json")
+    start = pair[0].from_file(path)
+    assert start.volume == pytest.approx(translated.volume)
+    assert start.frac_coords == pytest.approx(pair[0].frac_coords)
+    assert start.lattice.angles == pytest.approx(pair[0].lattice.angles)
+    assert maker.settings_key("m", "1", ["scaled"]) != maker.settings_key("m", "2", ["scaled"])
+    assert pair[0].volume == pytest.approx(candidate_of(pair[0]).structure.volume)
 
 
 def test_the_symmetry_is_that_of_the_structure_it_came_from(pair, store, tmp_path):
@@ -130,7 +144,7 @@ def test_a_failed_potential_fails_its_start_alone(pair, store, tmp_path, how):
     assert (failed.structure, failed.error) == (None, "the pre-relaxation with the potential failed")
     assert failed.prerelaxation is None
     assert {item.start: item.outcome for item in comparison.endings} == {
-        "translated": "same minimum", "mlip": "failed", "translated_mlip": "same minimum",
+        "scaled": "same minimum", "translated": "same minimum", "mlip": "failed", "translated_mlip": "same minimum",
     }  # fmt: skip
 
 
