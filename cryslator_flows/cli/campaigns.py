@@ -233,8 +233,9 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     status = started.status()
     comparisons = started.results.comparisons()
     summary = started.results.current_summary(comparisons)
-    relaxed = relaxed_frame(comparisons, started.element_energies, started.cuts.competition())
-    table = relaxed_table(relaxed, describe_energies(summary, comparisons, relaxed))
+    fetched = started.results.fetched_phases()
+    relaxed = relaxed_frame(comparisons, started.element_energies, started.cuts.competition(), fetched)
+    table = relaxed_table(relaxed, describe_energies(summary, comparisons, relaxed, fetched))
     out.print(full_report(summary, comparisons, table))
     paths = write_all(started, summary, comparisons, status, relaxed, output)
     for reason in summary.counts.rejected_templates:

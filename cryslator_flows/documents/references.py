@@ -12,3 +12,13 @@ class ElementReference(BaseModel):
 
     symbol: str = Field(description="The element")
     relaxation: Relaxation = Field(description="Its relaxation; no saving counts its steps")
+
+
+class FetchedPhases(BaseModel):
+    """Compounds of the Materials Project that compete with candidates that VASP relaxes."""
+
+    energies: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="Formation energy by reduced formula, in eV/atom, for each thermo type of the Materials Project",
+    )
+    note: str | None = Field(None, description="Reason for missing energies")

@@ -43,6 +43,18 @@ def add_handlers(maker: Maker, handlers: Sequence[ErrorHandler], first: bool = T
     return update_vasp_makers(maker, add)
 
 
+def has_vasp_makers(maker: Maker) -> bool:
+    """Return True if a maker is or holds a VASP maker of atomate2."""
+    found: list[BaseVaspMaker] = []
+
+    def note(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
+        found.append(vasp_maker)
+        return vasp_maker
+
+    update_vasp_makers(maker, note)
+    return bool(found)
+
+
 def update_vasp_makers(maker: Maker, update: Callable[[BaseVaspMaker], BaseVaspMaker]) -> Maker:
     """Update every VASP maker inside a maker.
 

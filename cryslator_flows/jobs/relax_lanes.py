@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from jobflow import Flow
 
 from cryslator_flows.documents.relaxations import Digests
+from cryslator_flows.engines.handlers import has_vasp_makers
 from cryslator_flows.flows.relaxed_elements import RelaxElementFlowMaker
+from cryslator_flows.jobs.fetch_phases import FetchPhasesMaker
 from cryslator_flows.jobs.placing import place
+from cryslator_flows.screening.known_phases import symbols_of
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -65,7 +68,18 @@ def relax_selection(
         "references": [flow.output for flow in elements],
         "comparisons": [*selection.comparisons, *(lane.output for lane in lanes)],
     }
-    return Flow([*elements, *lanes], output=output, name="relax selected")
+    fetch = _fetch_phases(maker, chosen) if elements else []
+    return Flow([*fetch, *elements, *lanes], output=output, name="relax selected")
+
+
+def _fetch_phases(maker: RelaxSelectedMaker, chosen: TranslatedCandidates) -> list[Job]:
+    """Return the job that fetches the Materials Project's phases, which VASP's energies may stand beside."""
+    if not has_vasp_makers(maker.comparison_maker.relax_maker):
+        return []
+    systems = {symbols_of(str(formula)) for formula in chosen.arrays()["formula"]}
+    fetch = FetchPhasesMaker().make(sorted(sorted(system) for system in systems))
+    place(fetch, "select")
+    return [fetch]
 
 
 def relax_in_lanes(

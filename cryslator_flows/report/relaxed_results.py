@@ -8,12 +8,13 @@ import pandas as pd
 
 from cryslator_flows.analysis.ends import measured_engines
 from cryslator_flows.analysis.formation_energies import is_corrected
-from cryslator_flows.results.relaxed_frame import on_known_scale
+from cryslator_flows.results.relaxed_frame import CORRECTED_POTENTIALS, fetched_for
 from cryslator_flows.system.console import as_text, new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cryslator_flows.documents.references import FetchedPhases
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.documents.summary import CampaignSummary
 
@@ -66,7 +67,10 @@ def relaxed_table(relaxed: pd.DataFrame, notes: list[str]) -> Table:
 
 
 def describe_energies(
-    summary: CampaignSummary, comparisons: list[RelaxationComparison], relaxed: pd.DataFrame
+    summary: CampaignSummary,
+    comparisons: list[RelaxationComparison],
+    relaxed: pd.DataFrame,
+    fetched: FetchedPhases | None = None,
 ) -> list[str]:
     """Describe in sentences what formation energies and hull of the relaxed candidates are relative to.
 
@@ -78,6 +82,8 @@ def describe_energies(
         All comparisons of the campaign.
     relaxed : DataFrame
         From `relaxed_frame`.
+    fetched : FetchedPhases or None
+        As for `relaxed_frame`.
     """
     engines = measured_engines(comparisons)
     if len(engines) > 1:
@@ -92,8 +98,14 @@ def describe_energies(
     sentences.append("Above hull: of these elements and the candidates in this table.")
     if relaxed["energy_above_hull"].isna().any():
         sentences.append("-: no other relaxed candidate competes.")
-    if on_known_scale(comparisons):
+    if fetched is not None and fetched.note is not None:
+        sentences.append(f"{fetched.note}.")
+    if fetched_for(comparisons, fetched):
+        sentences.append("Above known: of compounds of the same functional from the Materials Project alone.")
+    elif relaxed["energy_above_known_hull"].notna().any():
         sentences.append("Above known: of the known compounds of the Materials Project alone.")
+    elif is_corrected(comparisons) or {*engines} <= {*CORRECTED_POTENTIALS}:
+        sentences.append("No known compound is in these chemical systems.")
     else:
         sentences.append(f"Known compounds do not compete: {engine} has none of their energies' corrections.")
     return [*lacking, *sentences]

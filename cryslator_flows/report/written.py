@@ -75,6 +75,7 @@ def write_all(
         candidates,
         settings=started.settings,
         relaxed=relaxed,
+        fetched=started.results.fetched_phases(),
         element_energies=started.element_energies,
         unfinished=status.unfinished,
         failed=status.totals["failed"],

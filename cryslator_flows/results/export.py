@@ -90,7 +90,7 @@ def export_campaign(
         lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)
     written[folder / "comparisons.jsonl"] = len(comparisons)
     written[folder / "selected"] = len(chosen)
-    relaxed = relaxed_frame(comparisons, element_energies, competition)
+    relaxed = relaxed_frame(comparisons, element_energies, competition, results.fetched_phases())
     write_relaxed_table(folder / RELAXED_FILE, relaxed)
     written[folder / RELAXED_FILE] = len(relaxed)
     written[folder / "relaxed"] = write_relaxed(folder / "relaxed", comparisons)

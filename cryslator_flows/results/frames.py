@@ -154,7 +154,7 @@ class CampaignFrames:
             funnel,
             by_id,
             potential,
-            relaxed_frame(comparisons, known, competition),
+            relaxed_frame(comparisons, known, competition, results.fetched_phases()),
             {item.symbol: item for item in results.references()},
         )
 

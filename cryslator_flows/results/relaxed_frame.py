@@ -11,14 +11,15 @@ from pymatgen.symmetry.analyzer import SymmetryUndeterminedError
 
 from cryslator_flows.analysis.ends import lowest_ends, measured_engines
 from cryslator_flows.analysis.formation_energies import formation_energies, is_corrected
-from cryslator_flows.screening.hulls import hull_energies
+from cryslator_flows.screening.fetched_phases import THERMO_TYPES
+from cryslator_flows.screening.hulls import Competition, hull_energies
 from cryslator_flows.screening.known_phases import symbols_of, systems_within
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+    from cryslator_flows.documents.references import FetchedPhases
     from cryslator_flows.documents.relaxations import RelaxationComparison, RelaxationCost
-    from cryslator_flows.screening.hulls import Competition
 
 # Potentials that learnt the corrected energies of the Materials Project, which the known compounds have too.
 CORRECTED_POTENTIALS = ("CHGNet",)
@@ -32,7 +33,10 @@ RELAXED_COLUMNS = [
 
 
 def relaxed_frame(
-    comparisons: list[RelaxationComparison], element_energies: dict[str, float], competition: Competition
+    comparisons: list[RelaxationComparison],
+    element_energies: dict[str, float],
+    competition: Competition,
+    fetched: FetchedPhases | None = None,
 ) -> pd.DataFrame:
     """Make a table of the relaxed candidates, the most stable first.
 
@@ -44,6 +48,8 @@ def relaxed_frame(
         Symbol to energy of the element by the same engine, in eV/atom.
     competition : Competition
         Known phases that the candidates may decompose into.
+    fetched : FetchedPhases or None
+        Phases that the campaign fetched from the Materials Project, see `fetch_phases`.
 
     Returns
     -------
@@ -52,7 +58,7 @@ def relaxed_frame(
         the elements by the same engine. ``energy_above_hull`` is above the hull of these elements and all relaxed
         candidates. It is missing if no other relaxed candidate is in the chemical system or within it; their number is
         in ``competitors``. ``energy_above_known_hull`` is above the hull of known phases alone, for engines on the
-        scale of their energies, see `on_known_scale`. Energies are in eV/atom, volumes in cubic angstrom.
+        scale of their energies, see `known_competition`. Energies are in eV/atom, volumes in cubic angstrom.
     """
     ends = lowest_ends(comparisons)
     chosen = [item for item in comparisons if item.candidate_id in ends]
@@ -77,8 +83,9 @@ def relaxed_frame(
             **_describe(end.structure),
         })  # fmt: skip
     frame = pd.DataFrame(rows, columns=["candidate_id", *RELAXED_COLUMNS]).set_index("candidate_id")
-    if on_known_scale(chosen):
-        frame["energy_above_known_hull"] = competition.energies_above(
+    known = known_competition(chosen, competition, fetched)
+    if known is not None:
+        frame["energy_above_known_hull"] = known.energies_above(
             frame["formula"].tolist(), frame["formation_energy_per_atom"].tolist()
         )
     frame = frame.astype({"ionic_steps": "Int64", "electronic_steps": "Int64", "energy_above_known_hull": float})
@@ -87,13 +94,31 @@ def relaxed_frame(
     )
 
 
-def on_known_scale(comparisons: list[RelaxationComparison]) -> bool:
-    """Return True if an engine's formation energies may stand beside those of the known compounds.
+def known_competition(
+    comparisons: list[RelaxationComparison], competition: Competition, fetched: FetchedPhases | None
+) -> Competition | None:
+    """Return the known phases whose energies may stand beside the engine's; None if there are none.
 
-    These have the corrections of the Materials Project. So must the engine's energies: by `is_corrected`, or because a
-    potential learnt them.
+    The shipped known compounds have the corrections of the Materials Project. So must the engine's energies: by
+    `is_corrected`, or because a potential learnt them. Fetched phases of the same functional take their place.
     """
-    return is_corrected(comparisons) or {*measured_engines(comparisons)} <= {*CORRECTED_POTENTIALS}
+    corrected = is_corrected(comparisons)
+    if phases := fetched_for(comparisons, fetched):
+        return Competition(phases, known=False)
+    learnt = {*measured_engines(comparisons)} <= {*CORRECTED_POTENTIALS}
+    return competition if corrected or learnt else None
+
+
+def fetched_for(comparisons: list[RelaxationComparison], fetched: FetchedPhases | None) -> dict[str, float]:
+    """Return the fetched phases of the functional of all lowest ends; empty if there are none.
+
+    Energies of GGA(+U) need the corrections of `is_corrected`, energies of r2SCAN need none.
+    """
+    run_types = {end.entry_parameters.get("run_type") for end in lowest_ends(comparisons).values()}
+    thermo_types = {THERMO_TYPES.get(str(name)) for name in run_types}
+    if fetched is None or len(thermo_types) != 1 or not (run_types == {"r2SCAN"} or is_corrected(comparisons)):
+        return {}
+    return fetched.energies.get(str(thermo_types.pop()), {})
 
 
 def _hull(chosen: list[RelaxationComparison], energies: dict[str, float]) -> dict[str, tuple[float, int]]:

@@ -11,7 +11,7 @@ from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, Tr
 from cryslator_flows.documents.adaptation import Adaptation, Adapted
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.documents.potential import PotentialBatch, PotentialStats
-from cryslator_flows.documents.references import ElementReference
+from cryslator_flows.documents.references import ElementReference, FetchedPhases
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.rounds import Learned, RoundOutcome
 from cryslator_flows.documents.summary import CampaignSummary
@@ -234,6 +234,16 @@ class CampaignResults:
     def references(self) -> list[ElementReference]:
         """Read the elements that the campaign relaxed."""
         return load_references(self.job_store, self.label)
+
+    def fetched_phases(self) -> FetchedPhases | None:
+        """Read the phases of the Materials Project that the campaign fetched; None before, or without VASP."""
+        criteria = {
+            "metadata.campaign": self.label,
+            "metadata.stage": "select",
+            "output.@class": FetchedPhases.__name__,
+        }
+        row = self.job_store.query_one(criteria, ["output"], sort={"completed_at": -1}, load=True)
+        return None if row is None else FetchedPhases.model_validate(row["output"])
 
     def rounds_of(self) -> dict[str, int]:
         """Return the round of active learning by the candidate that it relaxed, also for an unfinished round."""

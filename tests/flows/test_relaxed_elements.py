@@ -1,18 +1,24 @@
 """Elements are relaxed by the maker of the candidates, for formation energies without any input."""
 
 import pytest
+from atomate2.vasp.flows.mp import MPGGADoubleRelaxMaker
 from jobflow import run_locally
 
+from cryslator_flows.crystals.packing import Selection
+from cryslator_flows.documents.candidates import TranslationStats
 from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.summary import CampaignSummary
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.flows.relaxed_elements import RelaxElementFlowMaker
+from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.jobs.relax_lanes import relax_selection
 from cryslator_flows.results.relaxed_frame import relaxed_frame
 from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.running.local.run import CampaignRun
 from cryslator_flows.running.status import STATES
 from cryslator_flows.screening.hulls import Competition
 from tests.flows.makers import CompoundsOnlyRelaxMaker, DoubleMaker, PairPotentialRelaxMaker
-from tests.flows.test_screening import run, screening
+from tests.flows.test_screening import run, screening, table
 from tests.running.test_run import campaign, run_counting
 
 
@@ -114,3 +120,16 @@ def test_status_counts_the_elements_among_the_relaxations(tmp_path):
     assert counts["compare"]["done"] == summary.selected + n_elements
     assert "pair potential relax element Mn" in names
     assert isinstance(summary, CampaignSummary)
+
+
+@pytest.mark.parametrize(("maker", "fetches"), [(MPGGADoubleRelaxMaker(), True), (PairPotentialRelaxMaker(), False)])
+def test_phases_of_the_materials_project_are_fetched_for_vasp_alone(maker, fetches, perovskite):
+    relax_maker = RelaxSelectedMaker(RelaxationComparisonFlowMaker(relax_maker=maker))
+    chosen = table(perovskite, ("a", {}, -3.0, 0.1))
+    elements = relax_maker.elements_to_relax(chosen)
+    selection = Selection(n_selected=1, candidate_ids=["a"], stats=TranslationStats(), elements=elements)
+    flow = relax_selection(relax_maker, selection, chosen, None, [], "c")
+    names = [job.name for job, _ in flow.iterflow()]
+    assert ("fetch phases" in names) == fetches
+    assert {f"read element {symbol}" for symbol in elements} < set(names)
+    assert len(elements) == 3

@@ -11,7 +11,7 @@ from pymatgen.core import Lattice, Structure
 from rich.console import Console
 
 from cryslator_flows.analysis.computed_entries import computed_entries
-from cryslator_flows.documents.references import ElementReference
+from cryslator_flows.documents.references import ElementReference, FetchedPhases
 from cryslator_flows.documents.relaxations import Relaxation, RelaxationCost
 from cryslator_flows.jobs.compare import read_relaxation
 from cryslator_flows.report.relaxed_results import describe_energies, relaxed_cells, relaxed_table
@@ -161,6 +161,29 @@ def test_corrections_for_all_candidates_or_for_none(comparisons):
     comparisons[-1].relaxations[0].correction_per_atom = None
     plain = relaxed_frame(comparisons, ALL, KNOWN).set_index("formula")["formation_energy_per_atom"]
     assert plain.to_dict() == pytest.approx(FORMED)
+
+
+@pytest.mark.parametrize(
+    ("run_type", "correction", "expected"),
+    [("r2SCAN", None, 0.1), ("GGA", 0.0, 0.05), ("GGA+U", 0.0, 0.05), ("GGA", None, None), ("HSE06", None, None)],
+)
+def test_fetched_phases_compete_with_energies_of_their_functional(comparisons, run_type, correction, expected):
+    """In place of the shipped table, which has no r2SCAN."""
+    for row in comparisons:
+        for item in row.relaxations:
+            item.entry_parameters, item.correction_per_atom = {"run_type": run_type}, correction
+    fetched = FetchedPhases(energies={"R2SCAN": {"CaO": -3.3}, "GGA_GGA+U": {"CaO": -3.25}})
+    frame = relaxed_frame(comparisons, ALL, KNOWN, fetched)
+    above = frame.set_index("formula").loc["CaO", "energy_above_known_hull"]
+    words = " ".join(describe_energies(summed(comparisons), comparisons, frame, fetched))
+    if expected is None:
+        assert np.isnan(above)
+        assert "Known compounds do not compete" in words
+    else:
+        assert above == pytest.approx(expected)
+        assert "compounds of the same functional from the Materials Project" in words
+    note = FetchedPhases(note="MP_API_KEY is not set")
+    assert "MP_API_KEY is not set." in describe_energies(summed(comparisons), comparisons, frame, note)
 
 
 def test_entries_make_a_phase_diagram(comparisons):

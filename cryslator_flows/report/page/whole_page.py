@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from cryslator_flows.documents.references import FetchedPhases
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.report.page.candidate_table import CandidateTable
@@ -62,6 +63,8 @@ class PageContent:
         The translated candidates, after all chunks are read.
     relaxed : DataFrame
         The relaxed candidates, see `relaxed_frame`; None without them.
+    fetched : FetchedPhases or None
+        Phases that the campaign fetched from the Materials Project.
     settings : dict
         See `StartedCampaign.settings`.
     element_energies : dict
@@ -80,6 +83,7 @@ class PageContent:
     comparisons: list[RelaxationComparison]
     candidates: CandidateTable
     relaxed: pd.DataFrame | None = None
+    fetched: FetchedPhases | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     element_energies: dict[str, float] = field(default_factory=dict)
     unfinished: int = 0
@@ -149,7 +153,7 @@ def write_page(path: Path, content: PageContent) -> Path:
         slower=list(_slower(comparisons)),
         relaxed_titles=[] if relaxed is None else [title for _, title, _ in shown_columns(relaxed)],
         relaxed=[] if relaxed is None else relaxed_cells(relaxed),
-        energies=[] if relaxed is None else describe_energies(summary, comparisons, relaxed),
+        energies=[] if relaxed is None else describe_energies(summary, comparisons, relaxed, content.fetched),
         rounds=[(item, describe_lowest(item)) for item in summary.rounds],
         adapted=None if summary.adaptation is None else AdaptationText.of(summary.adaptation),
         figures=drawn,
