@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 def one_line(error: BaseException) -> str:
@@ -65,6 +65,21 @@ class ModelError(CryslatorError, ValueError):
 
 class CampaignError(CryslatorError, ValueError):
     """Error about a mistake in a campaign file."""
+
+
+class PreflightError(CampaignError):
+    """Error about everything that must be fixed before a campaign starts.
+
+    Parameters
+    ----------
+    findings : sequence of str
+        Problem, place and fix of each, at least one.
+    """
+
+    def __init__(self, findings: Sequence[str]) -> None:
+        self.findings = [without_passwords(finding) for finding in dict.fromkeys(findings)]
+        first, *others = self.findings
+        super().__init__(" | ".join([f"{len(self.findings)} mistakes: {first}", *others]) if others else first)
 
 
 class ConfigurationError(CryslatorError, ValueError):

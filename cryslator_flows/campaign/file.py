@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from cryslator_flows.campaign.inputs import DIGESTS, check_exists, comparable, digests, find_templates
+from cryslator_flows.campaign.inputs import DIGESTS, check_exists, comparable, digests, find_template
 from cryslator_flows.campaign.potential_settings import PotentialSettings
 from cryslator_flows.campaign.relaxation_settings import RelaxationSettings
 from cryslator_flows.campaign.remote_settings import RemoteSettings
@@ -19,14 +19,14 @@ from cryslator_flows.campaign.selection_settings import References, SelectionSet
 from cryslator_flows.config import StrictModel, YamlFile
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace
 from cryslator_flows.crystals.templates import AnyTemplateSource
-from cryslator_flows.errors import CampaignError, NotInstalledError, StoreError
+from cryslator_flows.errors import CampaignError, NotInstalledError, PreflightError, StoreError
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.system.store_specs import absolute
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from jobflow import Flow
 
@@ -79,6 +79,7 @@ class CampaignSettings(StrictModel):
     jobflow_remote: RemoteSettings = Field(
         default_factory=lambda: RemoteSettings(), description="Project and workers of the stages for `cryslator submit`"
     )
+    _file: YamlFile | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _rounds_learn_formation_energies(self) -> Self:
@@ -120,37 +121,55 @@ class CampaignSettings(StrictModel):
         Raises
         ------
         CampaignError
-            The file cannot be read, a value is wrong, or a named file, model or maker does not exist. The message names
-            file, line and key.
+            The file cannot be read or a value is wrong. The message names file, line and key.
+        PreflightError
+            Files, stores or makers that the file names do not exist or cannot be built.
         """
         file = YamlFile(path, CampaignError)
         campaign = file.parse(cls)
+        campaign._file = file
         # Absolute, because every job runs in a separate folder.
-        folder = file.path.absolute().parent
-        try:
-            campaign._find_files(folder)
-            if campaign.potential is not None:
-                with suppress(NotInstalledError):
-                    campaign.potential.relax_maker()
-            if campaign.relaxation is not None:
-                campaign.relaxation.check_makers(folder)
-        except (CampaignError, StoreError) as error:
-            raise file.mistake(str(error)) from error
-        references = campaign.selection.references
-        if isinstance(references, Path):
-            campaign.selection.references = YamlFile(references, CampaignError).parse(References)
+        mistakes = list(campaign._mistakes(file.path.absolute().parent))
+        if mistakes:
+            raise PreflightError(mistakes)
         return campaign
 
-    def _find_files(self, folder: Path) -> None:
-        find_templates(self.templates, folder)
+    def located(self, message: str) -> str:
+        """Return a message that begins with a key, with the campaign's file and line in front, if it has a file."""
+        return message if self._file is None else str(self._file.mistake(message))
+
+    def _mistakes(self, folder: Path) -> Iterator[str]:
+        """Find what the file names, and yield what cannot be found or built."""
+        for check in self._checks(folder):
+            try:
+                check()
+            except NotInstalledError:
+                # Results can be read without the packages; a run checks for them.
+                continue
+            except (CampaignError, StoreError) as error:
+                yield self.located(str(error))
+        references = self.selection.references
+        if isinstance(references, Path) and references.exists():
+            try:
+                self.selection.references = YamlFile(references, CampaignError).parse(References)
+            except CampaignError as error:
+                yield str(error)
+
+    def _checks(self, folder: Path) -> Iterator[Callable[[], object]]:
+        for number, source in enumerate(self.templates):
+            yield partial(find_template, source, f"templates.{number}", folder)
         if os.path.isdir(model := absolute(self.model, folder)):  # noqa: PTH112
             self.model = str(model)
         if self.rounds is not None and self.rounds.replay is not None:
             self.rounds.replay = absolute(self.rounds.replay, folder)
-            check_exists(self.rounds.replay, "rounds.replay")
+            yield partial(check_exists, self.rounds.replay, "rounds.replay")
         if isinstance(self.selection.references, Path):
             self.selection.references = absolute(self.selection.references, folder)
-            check_exists(self.selection.references, "selection.references")
+            yield partial(check_exists, self.selection.references, "selection.references")
+        if self.potential is not None:
+            yield self.potential.relax_maker
+        if self.relaxation is not None:
+            yield from self.relaxation.check_makers(folder)
 
     @property
     def element_energies(self) -> dict[str, float]:

@@ -22,32 +22,29 @@ if TYPE_CHECKING:
 DIGESTS = "@digests"
 
 
-def find_templates(templates: Sequence[TemplateSource], folder: Path) -> None:
-    """Make the paths of sources of templates absolute, relative to `folder`, and check that they exist.
+def find_template(source: TemplateSource, key: str, folder: Path) -> None:
+    """Make the paths of a source of templates absolute, relative to `folder`, and check that they exist.
 
     Raises
     ------
     CampaignError
-        A file is missing; the message begins with its key.
+        A file is missing; the message begins with its key, which begins with `key`.
     StoreError
         The store does not exist.
     """
     import cryslator_flows.system.sqlite_store  # noqa: F401  maggma finds this store by the name of its class
 
-    for number, source in enumerate(templates):
-        if isinstance(source, FileTemplates):
-            source.path = absolute(source.path, folder)
-            if not source.found():
-                raise CampaignError(
-                    f"templates.{number}.path: {source.path} does not exist; give a file, a folder, or a pattern"
-                )
-        elif isinstance(source, StoreTemplates):
-            source.store = absolute_paths(source.store, folder)
-            for key, value in store_paths(source.store):
-                for path in value if isinstance(value, list) else [value]:
-                    check_exists(path, f"templates.{number}.store.{key}")
-            if not lacks_environment(source.store):
-                make_store(source.store, f"templates.{number}.store")
+    if isinstance(source, FileTemplates):
+        source.path = absolute(source.path, folder)
+        if not source.found():
+            raise CampaignError(f"{key}.path: {source.path} does not exist; give a file, a folder, or a pattern")
+    elif isinstance(source, StoreTemplates):
+        source.store = absolute_paths(source.store, folder)
+        for name, value in store_paths(source.store):
+            for path in value if isinstance(value, list) else [value]:
+                check_exists(path, f"{key}.store.{name}")
+        if not lacks_environment(source.store):
+            make_store(source.store, f"{key}.store")
 
 
 def check_exists(path: Path | str, key: str) -> None:

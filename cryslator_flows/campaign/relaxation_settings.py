@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
@@ -11,11 +10,11 @@ from cryslator_flows.config import StrictModel
 from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.documents.relaxations import Start
 from cryslator_flows.engines.vasp_settings import GuardLimits, VaspSettings, apply_vasp_settings
-from cryslator_flows.errors import NotInstalledError
 from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
@@ -105,25 +104,23 @@ class RelaxationSettings(StrictModel):
             maker.mlip_maker = build_potential_maker(self.mlip.maker, self.mlip.kwargs)
         return maker
 
-    def check_makers(self, folder: Path) -> None:
-        """Check the makers, as far as their packages are installed.
+    def check_makers(self, folder: Path) -> Iterator[Callable[[], object]]:
+        """Yield the checks of the makers.
 
         Parameters
         ----------
         folder : Path
             The folder of the campaign file; makers may come from its modules.
 
-        Raises
+        Yields
         ------
-        CampaignError
-            A maker is wrong, also the maker of a potential that no start uses. The message begins with its key.
+        callable
+            Raises a `CampaignError` whose message begins with the key of a maker, also of a potential that no start
+            uses.
         """
         from cryslator_flows.engines.by_name import build_potential_maker, make_importable
 
-        make_importable(self.maker, folder)
-        make_importable(self.mlip.maker, folder, "relaxation.mlip")
-        # Results can be read without the packages; a run checks for them.
-        with suppress(NotInstalledError):
-            self.comparison_maker()
-        with suppress(NotInstalledError):
-            build_potential_maker(self.mlip.maker, self.mlip.kwargs)
+        yield lambda: make_importable(self.maker, folder)
+        yield lambda: make_importable(self.mlip.maker, folder, "relaxation.mlip")
+        yield self.comparison_maker
+        yield lambda: build_potential_maker(self.mlip.maker, self.mlip.kwargs)

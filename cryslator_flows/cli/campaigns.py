@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cryslator_flows.cli.planning import print_plan_lines
 from cryslator_flows.system.console import err, note, out, quiet, shown
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def submit(
     settings = campaign.jobflow_remote.with_options(project, worker or (), exec_config or (), priority or ())
     with closing(open_project(settings.project)) as opened:
         submission = submit_campaign(campaign, opened, settings, again)
+    if submission.n_remaining is None:
+        print_plan_lines(campaign, submission.survey)
     workers = ", ".join(f"{stage} on {name}" for stage, name in submission.workers.items())
     what = submission.label
     if submission.n_remaining is not None:

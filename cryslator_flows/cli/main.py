@@ -17,9 +17,11 @@ from typer.core import TyperGroup
 from cryslator_flows.cli.campaigns import app as campaigns_app
 from cryslator_flows.cli.campaigns import print_report
 from cryslator_flows.cli.models import app as models_app
+from cryslator_flows.cli.planning import app as planning_app
+from cryslator_flows.cli.planning import print_plan_lines, show_plan
 from cryslator_flows.cli.structure_types import app as types_app
 from cryslator_flows.cli.training_pairs import app as pairs_app
-from cryslator_flows.errors import CryslatorError
+from cryslator_flows.errors import CryslatorError, PreflightError
 from cryslator_flows.system.console import MODEL_HELP, err, main_reasons, note, out, progress_bars, quiet
 from cryslator_flows.system.whole_files import check_output, whole_text
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
@@ -45,6 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Screen substituted crystals: enumerate, translate in one shot, select, relax, measure the saving.",
 )
+app.add_typer(planning_app)
 app.add_typer(campaigns_app)
 app.add_typer(models_app)
 app.add_typer(pairs_app)
@@ -56,6 +59,11 @@ def main() -> None:
     _prepare_process()
     try:
         app()
+    except PreflightError as error:
+        *others, last = error.findings
+        for finding in others:
+            _print_error(finding)
+        _fail(last)
     except CryslatorError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -72,8 +80,12 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    note("Error:", message.replace("\n", r"\n"), "bold red")
+    _print_error(message)
     sys.exit(2)
+
+
+def _print_error(message: str) -> None:
+    note("Error:", message.replace("\n", r"\n"), "bold red")
 
 
 def _prepare_process() -> None:
@@ -107,8 +119,13 @@ def screen(
             show_default=False,
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and what is missing, as `cryslator plan`; run nothing.")
+    ] = False,
 ) -> None:
     """Run a campaign on this machine.
+
+    First it checks what the campaign needs here, see `cryslator plan`, and reports all that is missing at once.
 
     Enumerates the substitutions of the templates, translates every candidate, selects the most stable ones, relaxes
     them and measures the steps that translation saved. Stop it at any time, with Ctrl-C or otherwise: the same
@@ -129,6 +146,14 @@ def screen(
 
     campaign = Campaign.from_file(file)
     run = CampaignRun(campaign, output or Path("runs") / campaign.name, reuse or ())
+    if dry_run:
+        show_plan(campaign, run.folder.path)
+        return
+    is_new = not run.folder.exists
+    for remark in run.check():
+        note("note:", remark)
+    if is_new:
+        print_plan_lines(campaign, run.survey)
     try:
         with job_bars(by_stage=True) as report:
             summary = run.run(report, rerun_failed)

@@ -117,6 +117,12 @@ class PackedCandidates(BaseModel):
         """Yield the candidates one by one, in order."""
         return self._make(self.arrays(), self._templates())
 
+    def some(self, rows: NDArray[np.integer] | Sequence[int]) -> Iterator[Candidate]:
+        """Yield the candidates of some rows."""
+        columns = self.arrays()
+        names = ("template", "symbols", "probability")
+        return self._make({name: columns[name][np.asarray(rows, dtype=int)] for name in names}, self._templates())
+
     def _templates(self) -> list[Template]:
         return [Template.model_validate_json(text) for text in self.template_texts().values()]
 

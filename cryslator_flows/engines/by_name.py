@@ -8,6 +8,7 @@ from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jobflow import Maker
@@ -15,6 +16,7 @@ from jobflow import Maker
 from cryslator_flows.engines.arguments import check_argument_kinds, check_ase_arguments
 from cryslator_flows.engines.torchsim import TorchSimRelaxMaker
 from cryslator_flows.errors import CampaignError, NotInstalledError, nearest, one_line
+from cryslator_flows.system.current_folder import working_in
 
 FORCE_FIELD_MAKER = "atomate2.forcefields.jobs.ForceFieldRelaxMaker"
 TORCH_SIM_MAKER = "atomate2.torchsim.core.TorchSimOptimizeMaker"
@@ -236,11 +238,51 @@ def check_installed(maker: Maker, key: str = "relaxation") -> None:
     model, module = "torch-sim", "torch_sim"
     if not isinstance(maker, TorchSimRelaxMaker):
         meta = getattr(maker, "calculator_meta", None)
-        model = str(getattr(meta, "value", meta))
+        model = _model_name(maker)
         by_path = model.partition(".")[0] if isinstance(meta, str) else ""
         module = next((FORCE_FIELDS[name] for name in FORCE_FIELDS if model.startswith(name)), by_path)
     if module and find_spec(module) is None:
         raise NotInstalledError(f"{key}: {model}: not installed here; pip install {PACKAGES.get(module, module)}")
+
+
+def _model_name(maker: Maker) -> str:
+    meta = getattr(maker, "calculator_meta", None)
+    return str(getattr(meta, "value", meta))
+
+
+def check_weights(maker: Maker, key: str = "relaxation") -> None:
+    """Load an interatomic potential as its jobs do, in another folder.
+
+    Parameters
+    ----------
+    maker : Maker
+        From `build_relax_maker`, installed; other makers than those of potentials pass.
+    key : str
+        Its key in the campaign file.
+
+    Raises
+    ------
+    CampaignError
+        Its weights are missing, or cannot be loaded.
+    """
+    from atomate2.forcefields.jobs import ForceFieldRelaxMaker
+
+    if isinstance(maker, TorchSimRelaxMaker):
+        path = Path(str(maker.settings.get("model_path")))
+        if path.suffix and not path.is_file():
+            raise CampaignError(f"{key}.kwargs.model_path: {path} does not exist; give the file of the weights")
+        return
+    if not isinstance(maker, ForceFieldRelaxMaker):
+        return
+    with TemporaryDirectory() as folder, working_in(Path(folder), "load.out"):
+        try:
+            maker.calculator  # noqa: B018
+        # The potential may do anything while it is loaded.
+        except (Exception, SystemExit) as error:
+            raise CampaignError(
+                f"{key}: {_model_name(maker)}: cannot be loaded ({one_line(error)}); install its weights, or "
+                "give a whole path to them in calculator_kwargs"
+            ) from error
 
 
 def _torch_sim_maker(settings: dict[str, Any], key: str) -> TorchSimRelaxMaker:

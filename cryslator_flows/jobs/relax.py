@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from jobflow import Job
 
-    from cryslator_flows.documents.candidates import Candidate
     from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 
 # Starts from the nearest to the relaxed structure to the farthest, as measured with DFT in workflows/dft-savings.
@@ -157,7 +156,7 @@ class RelaxSelectedMaker(Maker):
         settings_key = cache(self.comparison_maker.settings_key)
         jobs: dict[int, Job] = {}
         for row, (candidate, translation) in zip(rows, chosen.take(rows).rows(), strict=True):
-            starts = self._starts(candidate)
+            starts = self.starts_of(candidate.candidate_id)
             settings = settings_key(translation.model_name, translation.model_version, tuple(starts))
             relaxed = find_known(candidate, starts, settings, by_formula[candidate.reduced_formula])
             if relaxed is not None:
@@ -186,9 +185,12 @@ class RelaxSelectedMaker(Maker):
         """
         structures = repeat(None) if prerelaxed is None else (item.structure for _, item in prerelaxed.rows())
         return [
-            self.comparison_maker.make(candidate, translation, self._starts(candidate), campaign, structure)
+            self.comparison_maker.make(
+                candidate, translation, self.starts_of(candidate.candidate_id), campaign, structure
+            )
             for (candidate, translation), structure in zip(chosen.rows(), structures, strict=False)
         ]
 
-    def _starts(self, candidate: Candidate) -> list[Start]:
-        return list(self.control_starts) if candidate.candidate_id in self.control_ids else [self.other_start]
+    def starts_of(self, candidate_id: str) -> list[Start]:
+        """Return the starts of a candidate: all if it is a control."""
+        return list(self.control_starts) if candidate_id in self.control_ids else [self.other_start]

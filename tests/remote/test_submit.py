@@ -140,6 +140,19 @@ def test_names_are_checked_before_anything_is_submitted(run, jfr_project, tmp_pa
     assert not jfr_project.jobs()
 
 
+def test_all_wrong_names_are_told_at_once(run, jfr_project, tmp_path):
+    content = {
+        **GOOD,
+        "relaxation": {"maker": "DoubleRelaxMaker", "vasp": {"input_set": {"user_incar_settings": {"ENCUTT": 1}}}},
+    }
+    options = ["--worker", "translate=gqu", "--exec-config", "relax=vasp"]
+    code, _, err = run("submit", write(tmp_path, content), *options)
+    assert (code, err.count("Error:")) == (2, 3)
+    for words in ("worker 'gqu': unknown", "exec_config 'vasp': unknown", "did you mean 'ENCUT'?"):
+        assert words in err
+    assert not jfr_project.jobs()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -248,7 +261,8 @@ def test_a_missing_ledger_is_noticed(jfr_project, tmp_path):
     change_project(jfr_project, exec_config={"vasp": {"export": {"CRYSLATOR_LEDGER": "/scratch/ledger"}}})
     campaign = Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"maker": "DoubleRelaxMaker"}}))
     settings = RemoteSettings(stages={"relax": {"exec_config": "vasp"}})
-    (note,) = submit_campaign(campaign, open_project(NAME), settings).notes
+    potcars, note = submit_campaign(campaign, open_project(NAME), settings).notes
+    assert "the worker of the stage relax needs POTCARs that this machine lacks" in potcars
     assert note.startswith("stage compare: neither its exec_config nor its worker exports CRYSLATOR_LEDGER")
     # CHGNet has no electronic steps to lose.
     campaign = Campaign.from_file(write(tmp_path, {**GOOD, "name": "chgnet"}))

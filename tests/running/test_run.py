@@ -13,7 +13,7 @@ from monty.json import MontyEncoder
 
 from cryslator_flows.api import Campaign
 from cryslator_flows.engines import by_name as engines
-from cryslator_flows.errors import CampaignError, StoreError
+from cryslator_flows.errors import CampaignError, PreflightError, StoreError
 from cryslator_flows.report.tables import full_report
 from cryslator_flows.report.written import write_files
 from cryslator_flows.running.local.run import CampaignRun
@@ -159,7 +159,7 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_unwritable_folder(tmp_path):
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(PreflightError, match="cannot be written"):
         CampaignRun(campaign(tmp_path, "PairPotentialRelaxMaker"), tmp_path / "campaign.yaml").run(lambda *_: None)
 
 

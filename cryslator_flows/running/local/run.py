@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cryslator_flows.campaign.preflight import check_campaign, check_folder, refuse
+from cryslator_flows.campaign.survey import Survey, look_quickly
 from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.running.local.folder import JOBS_FOLDER, CampaignFolder, sole_owner
@@ -45,6 +48,31 @@ class CampaignRun:
         self.folder = CampaignFolder(path)
         self.reuse = [CampaignFolder(folder, read_only=True) for folder in reuse]
         self.failures: dict[str, str] = {}
+        self._notes: list[str] | None = None
+
+    @cached_property
+    def survey(self) -> Survey:
+        """The candidates of the campaign, as far as seconds allow to count them."""
+        return look_quickly(self.campaign)
+
+    def check(self) -> list[str]:
+        """Check all that the campaign needs on this machine, once.
+
+        Returns
+        -------
+        list of str
+            Remarks that stop nothing.
+
+        Raises
+        ------
+        PreflightError
+            Something is missing. The error has everything that is.
+        """
+        if self._notes is None:
+            is_new = not self.folder.exists
+            found = check_campaign(self.campaign, lambda: self.survey.elements, load=is_new)
+            self._notes = refuse([*check_folder(self.folder.path), *found])
+        return self._notes
 
     def run(self, report: Report, rerun_failed: bool = False) -> CampaignSummary:
         """Run the campaign, or its remaining jobs.
@@ -63,15 +91,16 @@ class CampaignRun:
 
         Raises
         ------
+        PreflightError
+            Something is missing on this machine, see `check`.
         CampaignError
-            The campaign file changed since the start, a potential is not installed, or enumeration or translation
-            failed.
+            The campaign file changed since the start, or enumeration or translation failed.
         StoreError
             The folder cannot be written, another process runs there, or another flow was started there.
         """
+        self.check()
         with sole_owner(self.folder.path), self.folder.opened() as folder:
             changed = self._start()
-            self._check_installed()
             run = LocalRun(folder.job_store, folder.journal, folder.path / JOBS_FOLDER, report)
             if changed:
                 run.keep_first_job()
@@ -120,20 +149,6 @@ class CampaignRun:
                 f"and, to keep relaxations with the same settings, --reuse {self.folder.path}"
             )
         return False
-
-    def _check_installed(self) -> None:
-        """Refuse a campaign if its interatomic potentials are not installed: all relaxations would fail here."""
-        from cryslator_flows.engines.by_name import check_installed
-        from cryslator_flows.flows.relaxation_comparison import PRERELAXED
-
-        if self.campaign.potential is not None:
-            check_installed(self.campaign.potential.relax_maker(), "potential")
-        relax_maker = self.campaign.to_maker().select_maker.relax_maker
-        if relax_maker is not None:
-            comparison_maker = relax_maker.comparison_maker
-            check_installed(comparison_maker.relax_maker)
-            if not PRERELAXED.keys().isdisjoint(relax_maker.control_starts):
-                check_installed(comparison_maker.mlip_maker, "relaxation.mlip")
 
     def _summary(self) -> CampaignSummary:
         results = self.folder.results()

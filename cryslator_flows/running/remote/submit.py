@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from jobflow import Flow, OutputReference
 
+from cryslator_flows.campaign.preflight import Finding, check_campaign, refuse
+from cryslator_flows.campaign.survey import Survey, look_quickly
 from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
 from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.engines.recorder import record_relax_maker
@@ -22,7 +25,7 @@ from cryslator_flows.system.store_specs import store_paths, without_secrets
 from cryslator_flows.translator.model_folder import find_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from jobflow_remote.jobs.data import FlowInfo
 
@@ -50,6 +53,8 @@ class Submission:
         The worker of each stage.
     notes : list of str
         Remarks that need the user's attention.
+    survey : Survey
+        The candidates of the campaign, as far as seconds allowed to count them.
     n_remaining : int or None
         For a campaign that was submitted before: the number of further candidates submitted now.
     """
@@ -58,6 +63,7 @@ class Submission:
     job_ids: list[str]
     workers: dict[str, str]
     notes: list[str]
+    survey: Survey
     n_remaining: int | None = None
 
 
@@ -88,25 +94,20 @@ def submit_campaign(
 
     Raises
     ------
+    PreflightError
+        The project lacks a part, or the campaign has mistakes. The error has all of them.
     ProjectError
-        The project lacks a part, or has this campaign already and `again` is False.
-    CampaignError, ModelError
-        The flow cannot be made.
+        The project has this campaign already and `again` is False.
     """
-    for number, source in enumerate(campaign.templates):
-        if isinstance(source, StoreTemplates) and without_secrets(source.store) != source.store:
-            raise ProjectError(
-                f"templates.{number}.store: has a password, which a flow does not keep; write ${{NAME}} in its place, "
-                "and export NAME on the worker of the stage enumerate"
-            )
-    project.check_data_store()
-    for stage in STAGES:
-        project.check_stage(stage, settings.stage(stage))
+    # Counted where VASP needs the elements, else when all else is right: templates may lie in a store far away.
+    survey = cache(lambda: look_quickly(campaign))
+    found = check_campaign(campaign, lambda: survey().elements, here=False)
+    remarks = refuse([*check_project(campaign, project, settings), *found])
     configs = stage_configs(campaign, project, settings)
     workers = {stage: config["worker"] for stage, config in configs.items()}
     maker = campaign.to_maker()
     maker.select_maker.max_relaxed = RELAXED_PER_FLOW
-    notes = [*_hidden_files(campaign, project, configs), *missing_ledgers(maker, project, configs)]
+    notes = [*remarks, *_hidden_files(campaign, project, configs), *missing_ledgers(maker, project, configs)]
     for label, parts in [] if again else _remaining(campaign, project):
         maker.name = label
         known = load_comparisons(project.job_store, _known(maker, project))
@@ -115,13 +116,31 @@ def submit_campaign(
             flow = maker.make_relaxations(candidates, known)
             configure_stages(flow, configs)
             job_ids += _submit_flow(flow, part_name(label, number), label, campaign, project)
-        return Submission(label, job_ids, workers, notes, sum(item.n_candidates for item in parts.values()))
+        return Submission(label, job_ids, workers, notes, Survey(), sum(item.n_candidates for item in parts.values()))
     maker.name = label = _free_label(campaign, project, again)
     # References; the select job gets their documents. Without a schema they cost nothing.
     known_later = [OutputReference(uuid) for uuid in _known(maker, project)]
     flow = maker.make(campaign.templates, campaign.substitutions, known_later)
     configure_stages(flow, configs)
-    return Submission(label, _submit_flow(flow, label, label, campaign, project), workers, notes)
+    return Submission(label, _submit_flow(flow, label, label, campaign, project), workers, notes, survey())
+
+
+def check_project(campaign: CampaignSettings, project: RemoteProject, settings: RemoteSettings) -> Iterator[Finding]:
+    """Yield passwords in the flow, and names and stores that the project lacks."""
+    for number, source in enumerate(campaign.templates):
+        if isinstance(source, StoreTemplates) and without_secrets(source.store) != source.store:
+            key = f"templates.{number}.store"
+            yield Finding(
+                f"{key}: has a password, which a flow does not keep; write ${{NAME}} in its place, and export NAME on "
+                "the worker of the stage enumerate"
+            )
+    checks: list[Callable[[], object]] = [project.check_data_store, lambda: project.controller]
+    checks += [partial(project.check_stage, stage, settings.stage(stage)) for stage in STAGES]
+    for check in checks:
+        try:
+            check()
+        except ProjectError as error:
+            yield Finding(str(error))
 
 
 def _known(maker: ScreeningFlowMaker, project: RemoteProject) -> list[str]:

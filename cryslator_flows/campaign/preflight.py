@@ -1,0 +1,174 @@
+"""Checks before a campaign starts: everything that would fail later is found at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryslator_flows.errors import CampaignError, ModelError, PreflightError, StoreError
+from cryslator_flows.flows.relaxation_comparison import PRERELAXED
+from cryslator_flows.settings import PREFIX, SETTINGS
+from cryslator_flows.system.whole_files import is_full, unwritable
+from cryslator_flows.translator.model_folder import find_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from jobflow import Maker
+
+    from cryslator_flows.campaign.file import CampaignSettings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem of a campaign.
+
+    Parameters
+    ----------
+    message : str
+        Problem, place and fix.
+    is_error : bool
+        True if the campaign must not start with it.
+    """
+
+    message: str
+    is_error: bool = True
+
+
+def refuse(findings: Iterable[Finding]) -> list[str]:
+    """Return the messages of findings that are no errors.
+
+    Raises
+    ------
+    PreflightError
+        Some are errors.
+    """
+    findings = list(findings)
+    if errors := [finding.message for finding in findings if finding.is_error]:
+        raise PreflightError(errors)
+    return [finding.message for finding in findings]
+
+
+def check_campaign(
+    campaign: CampaignSettings, elements: Callable[[], Collection[str]], here: bool = True, load: bool = True
+) -> list[Finding]:
+    """Check the model, the potentials and VASP.
+
+    Parameters
+    ----------
+    campaign : CampaignSettings
+        The campaign.
+    elements : callable
+        Returns the elements that its candidates have; called only where they matter.
+    here : bool
+        True if it runs on this machine. Workers elsewhere have potentials, VASP and its POTCARs of their own.
+    load : bool
+        True to load the weights of potentials, which takes seconds.
+
+    Returns
+    -------
+    list of Finding
+        All problems; each names file and key if the campaign comes from a file.
+    """
+    found = [*_check_model(campaign)]
+    for make in (_potential_makers, _relax_makers):
+        try:
+            makers = make(campaign)
+        except CampaignError as error:
+            found.append(Finding(str(error)))
+            continue
+        for key, maker in makers.items():
+            found += [*_check_potential(maker, key, load)] if here else []
+            found += _check_vasp(maker, elements, here)
+    return [Finding(campaign.located(finding.message), finding.is_error) for finding in found]
+
+
+def check_folder(folder: Path) -> list[Finding]:
+    """Check that a folder, and the ledger of its campaign, can be written; nothing is written.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, which may not exist yet.
+    """
+    found = []
+    for path, name in ((folder, ""), (SETTINGS.ledger, f"{PREFIX}LEDGER: ")):
+        error = None if path is None else _why_unwritable(path.absolute())
+        if error is not None:
+            found.append(Finding(f"{name}{error}"))
+    return found
+
+
+def _why_unwritable(path: Path) -> StoreError | None:
+    exists = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+    if not exists.is_dir():
+        return unwritable(path, NotADirectoryError(20, "Not a directory"))
+    if not os.access(exists, os.W_OK | os.X_OK):
+        return unwritable(path, PermissionError(13, "Permission denied"))
+    return unwritable(path, OSError(), full=True) if is_full(path) else None
+
+
+def _potential_makers(campaign: CampaignSettings) -> dict[str, Maker]:
+    return {} if campaign.potential is None else {"potential": campaign.potential.relax_maker()}
+
+
+def _relax_makers(campaign: CampaignSettings) -> dict[str, Maker]:
+    """Return the makers of the relaxations by their keys."""
+    if campaign.relaxation is None:
+        return {}
+    comparison_maker = campaign.relaxation.comparison_maker()
+    makers = {"relaxation": comparison_maker.relax_maker}
+    if campaign.potential is None and not PRERELAXED.keys().isdisjoint(campaign.relaxation.starts):
+        makers["relaxation.mlip"] = comparison_maker.mlip_maker
+    return makers
+
+
+def _check_model(campaign: CampaignSettings) -> Iterator[Finding]:
+    try:
+        find_model(campaign.model).config()
+    except ModelError as error:
+        yield Finding(str(error))
+
+
+def _check_potential(maker: Maker, key: str, load: bool) -> Iterator[Finding]:
+    from cryslator_flows.engines.by_name import check_installed, check_weights
+
+    try:
+        check_installed(maker, key)
+        if load:
+            check_weights(maker, key)
+    except CampaignError as error:
+        yield Finding(str(error))
+
+
+def _check_vasp(maker: Maker, elements: Callable[[], Collection[str]], here: bool) -> Iterator[Finding]:
+    from cryslator_flows.engines.vasp_checks import (
+        missing_commands,
+        missing_potcars,
+        potcar_place,
+        unknown_tags,
+        vasp_makers,
+    )
+
+    makers = vasp_makers(maker)
+    if not makers:
+        return
+    for command in missing_commands(makers) if here else ():
+        yield Finding(
+            f"relaxation: VASP does not start here: no program {command!r}; load its module, or set VASP_CMD in "
+            "~/.atomate2.yaml or vasp.run_vasp_kwargs.vasp_cmd"
+        )
+    if missing := missing_potcars(makers, elements()):
+        names, reason = ", ".join(missing), next(iter(missing.values()))
+        advice = f"{potcar_place()}; add them, see `pmg config`, or set vasp.input_set.user_potcar_settings"
+        if here:
+            yield Finding(f"relaxation: POTCARs are missing: {names} (the first: {reason}); {advice}")
+        else:
+            words = f"relaxation: the worker of the stage relax needs POTCARs that this machine lacks: {names}"
+            yield Finding(words, is_error=False)
+    for tag, near in unknown_tags(makers).items():
+        key = f"relaxation.vasp.input_set.user_incar_settings.{tag}"
+        remedy = "check its name" if near is None else f"did you mean {near!r}?"
+        yield Finding(f"{key}: not among the INCAR tags that pymatgen knows; {remedy}", is_error=near is not None)

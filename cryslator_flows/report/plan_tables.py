@@ -1,0 +1,86 @@
+"""The plan of a campaign, for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from cryslator_flows.documents.stages import STAGES
+
+if TYPE_CHECKING:
+    from cryslator_flows.campaign.plan import Plan
+    from cryslator_flows.documents.candidates import EnumerationCounts
+
+SHOWN_TEMPLATES = 20
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Describe a plan in three lines."""
+    counts, more = plan.survey.counts, "" if plan.survey.is_complete else " and more"
+    jobs = f"translate {_several(plan.jobs['translate'], 'job')}"
+    if "potential" in plan.jobs:
+        jobs += f"; potential: at most {plan.selected} candidates in {_several(plan.jobs['potential'], 'job')}"
+    starts = ", ".join(f"{number} {start}" for start, number in plan.relaxations.items() if number)
+    relaxations = f"at most {_several(plan.relaxed, 'candidate')} ({starts})" if starts else "none"
+    lost = f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"
+    substitutions = f"{counts.enumerated}{more} substitutions in {counts.templates} templates"
+    return [
+        f"Candidates: {counts.unique}{more}, of {substitutions} ({lost})",
+        f"Before the relaxations: {jobs}",
+        f"Relaxations: {relaxations}; cryslator plan FILE tells jobs and core-hours",
+    ]
+
+
+def plan_tables(plan: Plan) -> Group:
+    """Make the tables of a plan: candidates by template, and jobs by stage."""
+    return Group(_candidates(plan), _jobs(plan))
+
+
+def _candidates(plan: Plan) -> Table:
+    rows = sorted(plan.survey.by_template.items(), key=lambda row: (-row[1].unique, row[0]))
+    table = Table(title="Candidates by template", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("template", overflow="fold")
+    for name in ("substitutions", "not charge-balanced", "equivalent", "candidates"):
+        table.add_column(name, justify="right")
+    for name, counts in rows[:SHOWN_TEMPLATES]:
+        _add_counts(table, name, counts)
+    if others := rows[SHOWN_TEMPLATES:]:
+        total = type(plan.survey.counts)()
+        for _, counts in others:
+            for name in ("enumerated", "not_charge_balanced", "duplicates", "unique"):
+                setattr(total, name, getattr(total, name) + getattr(counts, name))
+        _add_counts(table, f"{len(others)} others", total)
+    table.add_section()
+    _add_counts(table, f"all {plan.survey.counts.templates}", plan.survey.counts)
+    return table
+
+
+def _add_counts(table: Table, name: str, counts: EnumerationCounts) -> None:
+    numbers = (counts.enumerated, counts.not_charge_balanced, counts.duplicates, counts.unique)
+    table.add_row(name, *map(str, numbers))
+
+
+def _jobs(plan: Plan) -> Table:
+    table = Table(title="Jobs by stage, at most", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("jobs", justify="right")
+    table.add_column("work", overflow="fold")
+    relaxations = ", ".join(f"{number} from {start}" for start, number in plan.relaxations.items() if number)
+    elements = f"; {_several(plan.elements, 'element')}" if plan.elements else ""
+    work = {
+        "translate": f"{plan.survey.counts.unique} candidates",
+        "potential": f"{plan.selected} candidates, and known compounds",
+        "relax": f"{plan.relaxed} candidates: {relaxations}{elements}",
+        "compare": "one for each relaxed candidate and element",
+    }
+    for stage in STAGES:
+        if stage in plan.jobs:
+            table.add_row(stage, str(plan.jobs[stage]), work.get(stage, ""))
+    return table
+
+
+def _several(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
