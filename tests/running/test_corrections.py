@@ -44,7 +44,7 @@ def test_failed_candidates_run_again_when_asked_to(tmp_path):
 
 
 def many(tmp_path, name, **kwargs):
-    relaxation = {"maker": f"tests.{name}", "kwargs": kwargs}
+    relaxation = {"relax_elements": False, "maker": f"tests.{name}", "kwargs": kwargs}
     return Campaign.from_file(write(tmp_path, {**GOOD, "selection": {"top_k": 6}, "relaxation": relaxation}))
 
 
