@@ -199,3 +199,10 @@ def test_inputs_of_a_campaign_that_relaxes_nothing(run, tmp_path, monkeypatch):
     code, _, err = run("inputs", "mine", "-o", "inputs")
     assert (code, "relaxes nothing; add the key `relaxation`" in err) == (2, True)
     assert not (tmp_path / "inputs").exists()
+
+
+def test_vasp_fetches_phases_with_the_elements(tmp_path):
+    relaxations = [{"maker": "DoubleRelaxMaker", "relax_elements": value} for value in (True, False)]
+    (_, fetching), (_, plain) = [planned(tmp_path, relaxation=relaxation) for relaxation in relaxations]
+    assert fetching.elements == 4
+    assert fetching.jobs["select"] == plain.jobs["select"] + 1
