@@ -89,6 +89,9 @@ class TranslationStats(BaseModel):
     domain_reasons: dict[str, int] = Field(
         default_factory=dict, description="Number of translations out of domain for each reason"
     )
+    left_out: dict[str, int] = Field(
+        default_factory=dict, description="Number of translated candidates that the cuts left out so far, by reason"
+    )
     seconds: float | None = Field(
         None,
         description="Mean wall time of translating a candidate, in s, with reading weights and starting processes",

@@ -33,6 +33,9 @@ class PotentialStats(BaseModel):
     engine: str | None = Field(description="The potential; None if all relaxations failed")
     n_relaxed: int = Field(description="Candidates that it relaxed")
     n_selected: int = Field(description="Candidates that are left after the cuts on its energies")
+    left_out: dict[str, int] = Field(
+        default_factory=dict, description="Relaxed candidates that the cuts on its energies left out, by reason"
+    )
     n_unconverged: int = Field(description="Relaxed candidates that did not reach the criterion")
     failed: dict[str, int] = Field(description="Candidates without a relaxed structure or formation energy, by reason")
     ionic_steps: float | None = Field(description="Mean ionic steps of a candidate; None where unknown")

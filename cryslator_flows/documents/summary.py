@@ -59,6 +59,9 @@ class CampaignSummary(BaseModel):
     not_translated: int = Field(description="Candidates that could not be translated")
     out_of_domain: int = Field(0, description="Translated candidates that are unlike the model's training data")
     domain_reasons: dict[str, int] = Field(default_factory=dict, description="Candidates out of domain for each reason")
+    left_out: dict[str, int] = Field(
+        default_factory=dict, description="Translated candidates that the cuts on the translation left out, by reason"
+    )
     selected: int = Field(description="Candidates selected to be relaxed")
     relaxed: int = Field(description="Candidates with at least one converged relaxation")
     reused: int = Field(0, description="Candidates with relaxations from another campaign")

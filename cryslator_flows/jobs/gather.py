@@ -41,10 +41,11 @@ class GatherMaker(Maker):
             Choice of the next round of active learning or of an adaptation; None without them.
         """
         joined = TranslatedCandidates.join([part.shortlist for part in parts])
+        left_out: Counter[str] = Counter()
         return Shortlist(
-            shortlist=cuts.shortlist(joined),
+            shortlist=cuts.shortlist(joined, left_out),
             batch=None if acquisition is None else acquisition.choose(join_batches(parts)),
-            stats=add_stats([part.stats for part in parts]),
+            stats=add_stats([part.stats for part in parts], left_out),
         )
 
 
@@ -53,8 +54,16 @@ def join_batches(parts: list[Shortlist]) -> TranslatedCandidates:
     return TranslatedCandidates.join([part.batch for part in parts if part.batch is not None])
 
 
-def add_stats(parts: list[TranslationStats]) -> TranslationStats:
-    """Sum the counts, and average the times over the candidates whose time is known."""
+def add_stats(parts: list[TranslationStats], left_out: Counter[str]) -> TranslationStats:
+    """Sum the counts, and average the times over the candidates whose time is known.
+
+    Parameters
+    ----------
+    parts : list of TranslationStats
+        Statistics of the parts.
+    left_out : Counter
+        Candidates of all parts that were left out now, by reason.
+    """
     timed = [(item.n_translated + item.n_rejected, item.seconds) for item in parts if item.seconds is not None]
     known = sum(number for number, _ in timed)
     return TranslationStats(
@@ -62,6 +71,7 @@ def add_stats(parts: list[TranslationStats]) -> TranslationStats:
         n_rejected=sum(item.n_rejected for item in parts),
         n_out_of_domain=sum(item.n_out_of_domain for item in parts),
         domain_reasons=dict(sum((Counter(item.domain_reasons) for item in parts), Counter())),
+        left_out=dict(sum((Counter(item.left_out) for item in parts), left_out)),
         seconds=sum(number * seconds for number, seconds in timed) / known if known else None,
         models={name: version for item in parts for name, version in item.models.items()},
     )

@@ -84,10 +84,12 @@ class PotentialSelectMaker(Maker):
         relaxed = {item.name: item for batch in batches if batch is not None for item in batch.relaxed}
         references = fit_references(compounds)
         candidates, failed = judge(translated, relaxed, references)
-        chosen = self.cuts.select(candidates)
+        left_out: Counter[str] = Counter()
+        chosen = self.cuts.select(candidates, left_out)
         names = chosen.arrays()["candidate_id"].tolist()
         row_of = {name: row for row, name in enumerate(translated.arrays()["candidate_id"].tolist())}
         stats = _stats(translated, candidates, relaxed, references, failed, len(names))
+        stats.left_out = dict(left_out)
         most = None if self.relax_maker is None else self.max_relaxed
         left_to_relax = translated.take([row_of[name] for name in names])
         taken, left = split(left_to_relax, most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,8 @@ class SelectMaker(Maker):
         made : dict or None
             Output that this job stored before. The job then relaxes the same elements.
         """
-        chosen = self.cuts.select(TranslatedCandidates.join([part.shortlist for part in parts]))
+        left_out: Counter[str] = Counter()
+        chosen = self.cuts.select(TranslatedCandidates.join([part.shortlist for part in parts]), left_out)
         names = chosen.arrays()["candidate_id"].tolist()
         relaxed = [item.candidate_id for digests in before or () for item in digests.comparisons]
         is_relaxed = set(relaxed)
@@ -92,7 +94,7 @@ class SelectMaker(Maker):
         selection = Selection(
             n_selected=len(candidate_ids),
             candidate_ids=candidate_ids,
-            stats=add_stats([part.stats for part in parts]),
+            stats=add_stats([part.stats for part in parts], left_out),
             remaining=left,
             elements=elements if made is None else made.get("elements", []),
             comparisons=list(before or ()),

@@ -111,6 +111,7 @@ def summarize(
         not_translated=stats.n_rejected,
         out_of_domain=stats.n_out_of_domain,
         domain_reasons=stats.domain_reasons,
+        left_out=stats.left_out,
         selected=n_selected,
         relaxed=sum(
             any(item.cost and item.cost.converged for item in comparison.relaxations) for comparison in comparisons

@@ -102,9 +102,10 @@ class TranslateMaker(Maker):
                 rows.append((candidate.reduced_formula, translation))
         translated = TranslatedCandidates.add(packed, kept, rows)
         reasons = Counter(translation.domain_reason for _, translation in rows if translation.out_of_domain)
+        left_out: Counter[str] = Counter()
         return TranslatedChunk(
             translated=translated,
-            shortlist=cuts.shortlist(translated),
+            shortlist=cuts.shortlist(translated, left_out),
             batch=None if acquisition is None else acquisition.choose(translated),
             rejections=rejections,
             packed=None if acquisition is None else packed,
@@ -113,6 +114,7 @@ class TranslateMaker(Maker):
                 n_rejected=len(rejections),
                 n_out_of_domain=reasons.total(),
                 domain_reasons=dict(reasons),
+                left_out=dict(left_out),
                 seconds=(perf_counter() - began) / packed.n_candidates,
                 models={translator.name: translator.version},
             ),

@@ -55,16 +55,27 @@ def funnel_table(summary: CampaignSummary) -> Table:
     doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
     potential = summary.potential
     judge = "predicted formation energy" if potential is None else "formation energy of the potential"
+    left_out = describe_left_out(summary.left_out if potential is None else potential.left_out)
+    between = []
+    if potential is not None:
+        remark = describe_potential(potential) + describe_left_out(summary.left_out)
+        between.append(("potential", potential.n_relaxed, remark))
     for stage, number, remark in (
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
-        *(() if potential is None else (("potential", potential.n_relaxed, describe_potential(potential)),)),
-        ("selected", summary.selected, f"by {judge}{in_rounds}"),
+        *between,
+        ("selected", summary.selected, f"by {judge}{in_rounds}{left_out}"),
         ("relaxed", summary.relaxed, f"converged from at least one start{reused}{doubles}" if summary.relaxed else ""),
     ):
         table.add_row(stage, str(number), remark)
     return table
+
+
+def describe_left_out(counts: dict[str, int]) -> str:
+    """Describe in words what cuts left out, most first; empty for nothing."""
+    reasons = sorted(((number, reason) for reason, number in counts.items() if number), reverse=True)
+    return f"; left out: {', '.join(f'{number} {reason}' for number, reason in reasons)}" if reasons else ""
 
 
 def describe_potential(stats: PotentialStats) -> str:

@@ -110,7 +110,8 @@ def summarize_rows(
         label,
         next(EnumerationCounts.model_validate(output["counts"]) for output in outputs[::-1] if "counts" in output),
         add_stats(
-            [TranslationStats.model_validate(row["output"]["stats"]) for row in rows if _is(row, TranslatedChunk)]
+            [TranslationStats.model_validate(row["output"]["stats"]) for row in rows if _is(row, TranslatedChunk)],
+            Counter(),
         ),
         next((output["n_selected"] for output in outputs[::-1] if "n_selected" in output), 0),
         comparisons,

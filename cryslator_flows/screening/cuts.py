@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # The hull takes energies as equal that differ by less, in eV/atom.
 HULL_NOISE = 1e-8
+TIED = "others of the formula within the uncertainty"
 
 
 class Cuts(StrictModel):
@@ -44,7 +46,12 @@ class Cuts(StrictModel):
         None, gt=0, description="Drop candidates whose formation energy has a larger uncertainty, in eV/atom"
     )
     in_domain_only: bool = Field(False, description="Drop candidates unlike the model's training data")
-    per_composition: int | None = Field(None, ge=1, description="Keep at most this many of one reduced formula")
+    per_composition: int | None = Field(
+        None,
+        ge=1,
+        description="Keep at most this many of one reduced formula; the funnel counts those that are left out within "
+        "the uncertainty of a kept one",
+    )
     top_k: int | None = Field(None, ge=1, description="Keep at most this many")
     known_phases: bool = Field(
         True, description="Count the known compounds of the Materials Project among the phases of the hull"
@@ -59,7 +66,7 @@ class Cuts(StrictModel):
         """Return the phases that candidates may decompose into."""
         return Competition(self.references, self.known_phases)
 
-    def shortlist(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
+    def shortlist(self, candidates: TranslatedCandidates, left_out: Counter[str] | None = None) -> TranslatedCandidates:
         """Drop the candidates that `select` drops for any further candidates.
 
         The selection from several shortlists equals the selection from all candidates: with more candidates the hull
@@ -70,6 +77,8 @@ class Cuts(StrictModel):
         ----------
         candidates : TranslatedCandidates
             A part of the candidates.
+        left_out : Counter or None
+            Takes the number of dropped candidates by reason.
 
         Returns
         -------
@@ -77,22 +86,24 @@ class Cuts(StrictModel):
             Candidates that may be selected, most stable first.
         """
         settled = self.max_energy_above_hull is None or candidates.whole_systems
-        return self._keep(candidates, self.top_k if settled else None)
+        return self._keep(candidates, self.top_k if settled else None, left_out)
 
-    def select(self, candidates: TranslatedCandidates) -> TranslatedCandidates:
+    def select(self, candidates: TranslatedCandidates, left_out: Counter[str] | None = None) -> TranslatedCandidates:
         """Apply all cuts.
 
         Parameters
         ----------
         candidates : TranslatedCandidates
             All candidates, or all shortlists of them.
+        left_out : Counter or None
+            Takes the number of dropped candidates by reason.
 
         Returns
         -------
         TranslatedCandidates
             Kept candidates, by predicted formation energy, then by identifier.
         """
-        return self._keep(candidates, self.top_k)
+        return self._keep(candidates, self.top_k, left_out)
 
     def trusted(self, columns: Arrays) -> NDArray[np.bool_]:
         """Mark the candidates that the cuts on uncertainty and domain keep; the hull consists of them.
@@ -107,26 +118,53 @@ class Cuts(StrictModel):
         array of bool
             One for each candidate; False if atoms nearly coincide.
         """
-        good = ~columns["atoms_too_close"]
-        if self.in_domain_only:
-            good &= ~columns["out_of_domain"]
-        if self.max_uncertainty is not None:
-            good &= columns["formation_energy_uncertainty"] <= self.max_uncertainty
+        good = np.ones(len(columns["atoms_too_close"]), dtype=bool)
+        for keep in self._trust(columns).values():
+            good &= keep
         return good
 
-    def _keep(self, candidates: TranslatedCandidates, top_k: int | None) -> TranslatedCandidates:
+    def _trust(self, columns: Arrays) -> dict[str, NDArray[np.bool_]]:
+        """Mark what each cut on a translation keeps, by the reason against the others."""
+        kept = {"atoms nearly coincide": ~columns["atoms_too_close"]}
+        if self.in_domain_only:
+            kept["out of domain"] = ~columns["out_of_domain"]
+        if self.max_uncertainty is not None:
+            kept["uncertain"] = columns["formation_energy_uncertainty"] <= self.max_uncertainty
+        return kept
+
+    def _keep(
+        self, candidates: TranslatedCandidates, top_k: int | None, left_out: Counter[str] | None
+    ) -> TranslatedCandidates:
         columns = candidates.arrays()
         energies, formulas = columns["formation_energy_per_atom"], columns["formula"]
-        kept = np.flatnonzero(self.trusted(columns))
+        counts: Counter[str] = Counter()
+        kept: NDArray[np.integer] = np.arange(len(energies))
+
+        def cut(reason: str, keep: NDArray[np.bool_]) -> NDArray[np.integer]:
+            counts[reason] += int((~keep).sum())
+            return kept[keep]
+
+        for reason, keep in self._trust(columns).items():
+            kept = cut(reason, keep[kept])
         if self.max_energy_above_hull is not None:
             above = energies_above_hull(formulas[kept].tolist(), energies[kept], self.competition())
-            kept = kept[above <= self.max_energy_above_hull + HULL_NOISE]
+            kept = cut("above the hull", above <= self.max_energy_above_hull + HULL_NOISE)
         if self.max_formation_energy is not None:
-            kept = kept[energies[kept] <= self.max_formation_energy]
+            kept = cut("formation energy", energies[kept] <= self.max_formation_energy)
         kept = kept[np.lexsort((columns["candidate_id"][kept], energies[kept]))]
         if self.per_composition is not None:
-            kept = kept[number_among_equals(formulas[kept]) < self.per_composition]
-        return candidates.take(kept[:top_k])
+            numbers = number_among_equals(formulas[kept])
+            last = {formulas[row]: energies[row] for row in kept[numbers < self.per_composition]}
+            behind = energies[kept] - np.array([last[formula] for formula in formulas[kept]])
+            tied = (numbers >= self.per_composition) & (behind <= columns["formation_energy_uncertainty"][kept])
+            counts[TIED] += int(tied.sum())
+            counts["others of the formula"] -= int(tied.sum())
+            kept = cut("others of the formula", numbers < self.per_composition)
+        if top_k is not None:
+            kept = cut(f"others than the best {top_k}", np.arange(len(kept)) < top_k)
+        if left_out is not None:
+            left_out.update(counts)
+        return candidates.take(kept)
 
 
 def number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:

@@ -1,3 +1,4 @@
+from collections import Counter
 from hashlib import sha256
 from itertools import chain, groupby
 
@@ -160,6 +161,21 @@ def test_cuts_and_ranking(perovskite):
     assert kept(max_formation_energy=-99) == []
 
 
+def test_the_candidates_left_out_are_counted_by_reason(perovskite):
+    candidates = table(
+        perovskite,
+        ("a", {}, -3.0, 0.1), ("b", {}, -3.05, 0.1), ("c", {}, -2.9, 0.1), ("bad", {}, -9.0, 0.1),
+        ("d", {"Ca": "Ba"}, -1.0, 0.1), ("e", {"Ca": "Sr"}, -3.4, 0.1), ("f", {"Ca": "Sr"}, -3.3, 0.7),
+    )  # fmt: skip
+    left_out = Counter()
+    kept = Cuts(max_uncertainty=0.5, max_formation_energy=-2, per_composition=1, top_k=1).select(candidates, left_out)
+    assert kept.arrays()["candidate_id"].tolist() == ["e"]
+    assert left_out == {
+        "atoms nearly coincide": 1, "uncertain": 1, "formation energy": 1, "others of the formula": 1,
+        "others of the formula within the uncertainty": 1, "others than the best 1": 1,
+    }  # fmt: skip
+
+
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from(["Ca", "Sr", "Ba"]), st.sampled_from(["Ti", "Zr"]), st.integers(-9, 0)),
@@ -185,16 +201,20 @@ def test_selection_from_shortlists_is_that_from_all(
         max_formation_energy=max_energy, max_energy_above_hull=hull, per_composition=per_composition, top_k=top_k
     )
     expected = cuts.select(table(perovskite, *entries)).arrays()["candidate_id"].tolist()
-    chunks = [cuts.shortlist(table(perovskite, *chunk)) for chunk in in_chunks(entries, size)]
+    left_out = Counter()
+    chunks = [cuts.shortlist(table(perovskite, *chunk), left_out) for chunk in in_chunks(entries, size)]
     if whole:
         entries.sort(key=lambda entry: sorted(entry[1].items()))
         systems = [list(group) for _, group in groupby(entries, key=lambda entry: entry[1])]
         groups = [chain.from_iterable(group) for group in in_chunks(systems, size)]
+        left_out.clear()
         chunks = [
-            cuts.shortlist(table(perovskite, *group).model_copy(update={"whole_systems": True})) for group in groups
+            cuts.shortlist(table(perovskite, *group).model_copy(update={"whole_systems": True}), left_out)
+            for group in groups
         ]
-    gathered = [cuts.shortlist(TranslatedCandidates.join(chunks[:2])), *chunks[2:]]
-    selected = cuts.select(TranslatedCandidates.join(gathered))
+    gathered = [cuts.shortlist(TranslatedCandidates.join(chunks[:2]), left_out), *chunks[2:]]
+    selected = cuts.select(TranslatedCandidates.join(gathered), left_out)
+    assert left_out.total() == len(rows) - len(expected)
     assert selected.arrays()["candidate_id"].tolist() == expected
 
 

@@ -116,7 +116,7 @@ def test_cuts_in_words():
         "model's domain",
         "0.2 eV/atom",
         "0.1 eV/atom above",
-        "Materials Project and 1 references",
+        "Materials Project and 1 reference",
         "-1.0 eV",
         "most 1 of each",
         "most 5 in all",

@@ -1,4 +1,5 @@
 import io
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -54,7 +55,7 @@ def chunk(n_translated, n_rejected, seconds):
 
 def summed(rows, chunks=()):
     counts = EnumerationCounts(templates=3, enumerated=20, unique=12)
-    return summarize("test", counts, add_stats(list(chunks)), len(rows), rows)
+    return summarize("test", counts, add_stats(list(chunks), Counter()), len(rows), rows)
 
 
 def printed(rows, chunks=(), width=100):

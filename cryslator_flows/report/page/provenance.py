@@ -46,7 +46,8 @@ def describe_cuts(cuts: Cuts) -> list[str]:
     """Describe the cuts of a selection in words, in the order of their application."""
     uncertain, above, energy = cuts.max_uncertainty, cuts.max_energy_above_hull, cuts.max_formation_energy
     phases = ["the known compounds of the Materials Project"] * cuts.known_phases
-    phases += [f"{len(cuts.references)} references"] * bool(cuts.references)
+    number = len(cuts.references)
+    phases += [f"{number} reference{'s' * (number > 1)}"] * bool(number)
     words = {
         "translated atoms do not nearly coincide": True,
         "in the model's domain": cuts.in_domain_only,

@@ -25,6 +25,7 @@ from cryslator_flows.report.page.viewer import MOST_STRUCTURES, viewed, viewer_s
 from cryslator_flows.report.relaxed_results import describe_energies, relaxed_cells, shown_columns
 from cryslator_flows.report.tables import (
     describe_interval,
+    describe_left_out,
     describe_lowest,
     describe_potential,
     describe_prerelaxations,
@@ -169,7 +170,9 @@ def write_page(path: Path, content: PageContent) -> Path:
         printed=[[row[index] for index in PRINTED_COLUMNS] for row in rows[:PRINTED_ROWS]],
         beside=[name for name in BESIDE if (folder / name).is_file()],
         cuts=provenance.describe_cuts(cuts),
+        left_out=describe_left_out(summary.left_out),
         potential=None if summary.potential is None else describe_potential(summary.potential),
+        potential_left_out="" if summary.potential is None else describe_left_out(summary.potential.left_out),
         potential_cuts=provenance.describe_cuts(Cuts(**(content.settings.get("potential") or {}).get("select", {}))),
         model=provenance.describe_model(summary, content.settings.get("model")),
         settings=provenance.describe_settings(content.settings),
