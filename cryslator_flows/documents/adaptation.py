@@ -56,10 +56,11 @@ class Adaptation(BaseModel):
 
 
 class Adapted(BaseModel):
-    """Adaptation, with the adapted model and the relaxations that later jobs use."""
+    """Adaptation, with the adapted model and the relaxations that are not repeated."""
 
     adaptation: Adaptation = Field(description="Counts and errors")
     model: TunedModel | None = Field(None, description="The adapted model; None for the campaign's own")
     relaxed: list[PotentialRelaxation] = Field(
         description="Relaxations of the sample whose starts remain valid; empty with an adapted model"
     )
+    compounds: list[PotentialRelaxation] = Field(description="Relaxations of the known compounds")

@@ -10,8 +10,8 @@ from jobflow import Flow, Maker
 from cryslator_flows.documents.potential import PotentialBatch
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.jobs.placing import place
-from cryslator_flows.jobs.potential_relax import relax_in_batches
-from cryslator_flows.jobs.potential_select import PotentialSelectMaker
+from cryslator_flows.jobs.potential_relax import elements_of, relax_compounds, relax_in_batches
+from cryslator_flows.jobs.potential_select import PotentialSelectMaker, fit_references
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,7 @@ class PotentialFlowMaker(Maker):
         relax_selected: RelaxSelectedMaker | None,
         max_relaxed: int | None = None,
         relaxed: Sequence[PotentialRelaxation] = (),
+        compounds: Sequence[PotentialRelaxation] = (),
     ) -> Flow:
         """Make the flow.
 
@@ -76,6 +77,8 @@ class PotentialFlowMaker(Maker):
             Maximum number of candidates to relax in the same flow; `Selection.remaining` holds the others.
         relaxed : sequence of PotentialRelaxation
             Relaxations of candidates from the same starts, which are not repeated.
+        compounds : sequence of PotentialRelaxation
+            Relaxations of known compounds, not repeated if they determine the energies of all elements.
 
         Returns
         -------
@@ -83,17 +86,19 @@ class PotentialFlowMaker(Maker):
             Its output is that of `PotentialSelectMaker`.
         """
         names = set(selected.arrays()["candidate_id"].tolist())
-        reused = PotentialBatch(relaxed=[item for item in relaxed if item.name in names])
-        compounds, batches = relax_in_batches(
-            self.relax_maker, selected, self.batch, self.name, {item.name for item in reused.relaxed}
-        )
+        reused = [item for item in relaxed if item.name in names]
+        batches = relax_in_batches(self.relax_maker, selected, self.batch, self.name, {item.name for item in reused})
+        elements, known_compounds, jobs = elements_of(selected), PotentialBatch(relaxed=list(compounds)), batches
+        enough = fit_references(known_compounds).energies.keys() >= set(elements)
+        if not enough:
+            jobs = [relax_compounds(self.relax_maker, elements, self.name), *batches]
         select = replace(self.select_maker, relax_maker=relax_selected, max_relaxed=max_relaxed).make(
             selected,
-            [reused, *(batch.output for batch in batches)],
-            compounds.output,
+            [PotentialBatch(relaxed=reused), *(batch.output for batch in batches)],
+            known_compounds if enough else jobs[0].output,
             selection,
             campaign,
             known,
         )
         place(select, "select")
-        return Flow([compounds, *batches, select], output=select.output, name=self.name)
+        return Flow([*jobs, select], output=select.output, name=self.name)

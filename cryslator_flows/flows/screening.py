@@ -103,7 +103,8 @@ class ScreeningFlowMaker(Maker):
             sample = adapt.make(parts, enumerated["chunks"], self.name)
             place(sample, "select")
             jobs.append(sample)
-            parts, adaptation, prerelaxed = (sample.output[name] for name in ("parts", "adaptation", "relaxed"))
+            parts, adaptation = sample.output["parts"], sample.output["adaptation"]
+            prerelaxed = {name: sample.output[name] for name in ("relaxed", "compounds")}
         elif rounds is not None:
             first = rounds.make(parts, enumerated["part_uuids"], enumerated["chunks"], self.name, list(known))
             first.append_name(" 1", dynamic=False)

@@ -14,7 +14,7 @@ from cryslator_flows.jobs.adapt_model import AdaptModelMaker
 from cryslator_flows.jobs.enumerate import gather_in_tree
 from cryslator_flows.jobs.gather import GatherMaker, join_batches
 from cryslator_flows.jobs.placing import place
-from cryslator_flows.jobs.potential_relax import relax_in_batches
+from cryslator_flows.jobs.potential_relax import elements_of, relax_compounds, relax_in_batches
 from cryslator_flows.jobs.translate import TranslateMaker
 from cryslator_flows.screening.acquisition import RandomSample
 from cryslator_flows.screening.cuts import Cuts
@@ -28,8 +28,9 @@ class AdaptMaker(Maker):
     """Relax a random sample with a potential, fine-tune on half of it, and translate all candidates again.
 
     The job replaces itself by relaxations of the sample, a job that adapts the model, and translation jobs for all
-    chunks of candidates. Its output has the newest `Shortlist` documents under ``parts``, and two fields of `Adapted`
-    under ``adaptation`` and ``relaxed``. If the campaign's own model is kept, the translations are as before.
+    chunks of candidates. Its output has the newest `Shortlist` documents under ``parts``, and fields of `Adapted`
+    under ``adaptation``, ``relaxed`` and ``compounds``. If the campaign's own model is kept, the translations are as
+    before.
 
     Parameters
     ----------
@@ -86,14 +87,15 @@ class AdaptMaker(Maker):
         sample = self.sample.choose(join_batches(parts))
         if not sample.n_candidates:
             raise CampaignError("potential.adapt: no candidate was translated, see the rejections of the translation")
-        compounds, batches = relax_in_batches(self.relax_maker, sample, self.batch, self.name)
+        compounds = relax_compounds(self.relax_maker, elements_of(sample), self.name)
+        batches = relax_in_batches(self.relax_maker, sample, self.batch, self.name)
         outputs = [batch.output for batch in batches]
         adapt = self.model_maker.make(campaign, self.sample.size, sample, outputs, compounds.output)
         place(adapt, "learn")
-        model = OutputReference(adapt.uuid).model
+        adapted = OutputReference(adapt.uuid)
         translations: list[Job] = []
         for number, packed in enumerate(chunks, 1):
-            translations.append(self.translate_maker.make(packed, self.cuts, None, model))
+            translations.append(self.translate_maker.make(packed, self.cuts, None, adapted.model))
             translations[-1].append_name(f" {number}, adapted")
             place(translations[-1], "translate", adapted=True)
         newest, gathers = gather_in_tree(
@@ -103,8 +105,9 @@ class AdaptMaker(Maker):
             place(gather, "select")
         output = {
             "parts": newest,
-            "adaptation": OutputReference(adapt.uuid).adaptation,
-            "relaxed": OutputReference(adapt.uuid).relaxed,
+            "adaptation": adapted.adaptation,
+            "relaxed": adapted.relaxed,
+            "compounds": adapted.compounds,
         }
         jobs: list[Flow | Job] = [compounds, *batches, adapt, *translations, *gathers]
         return Response(

@@ -64,7 +64,7 @@ class AdaptModelMaker(Maker):
     fine_tune: FineTuning = field(default_factory=FineTuning)
 
     @job(
-        data=["files", "relaxed"],
+        data=["files", "relaxed", "compounds"],
         output_schema=Adapted,
         config=JobConfig(on_missing_references=OnMissing.NONE),
     )
@@ -126,7 +126,12 @@ class AdaptModelMaker(Maker):
             model_name=base.config().name if model is None else model.name,
             model_version=base.version() if model is None else model.version,
         )
-        return Adapted(adaptation=adaptation, model=model, relaxed=[*relaxed.values()] if model is None else [])
+        return Adapted(
+            adaptation=adaptation,
+            model=model,
+            relaxed=[*relaxed.values()] if model is None else [],
+            compounds=[] if compounds is None else compounds.relaxed,
+        )
 
     def _adapt(
         self, campaign: str, train: list[MeasuredCandidate], held_out: list[MeasuredCandidate]

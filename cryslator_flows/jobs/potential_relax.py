@@ -111,10 +111,33 @@ class RelaxReferencesMaker(Maker):
         return PotentialBatch(relaxed=list(relax_all(self.relax_maker, reference_compounds(elements).items())))
 
 
+def elements_of(candidates: TranslatedCandidates) -> list[str]:
+    """Return the symbols of all elements of candidates, in alphabetical order."""
+    formulas = set(candidates.arrays()["formula"].tolist())
+    return sorted({symbol for formula in formulas for symbol in symbols_of(formula)})
+
+
+def relax_compounds(maker: Maker, elements: list[str], name: str) -> Job:
+    """Make the job that relaxes known compounds of some elements.
+
+    Parameters
+    ----------
+    maker : Maker
+        Relaxes, as in `RelaxBatchMaker`.
+    elements : list of str
+        Symbols of the elements.
+    name : str
+        Beginning of the job's name.
+    """
+    work = RelaxReferencesMaker(name=f"{name}, known compounds", relax_maker=maker).make(elements)
+    place(work, "potential")
+    return work
+
+
 def relax_in_batches(
     maker: Maker, candidates: TranslatedCandidates, batch: int, name: str, done: Collection[str] = ()
-) -> tuple[Job, list[Job]]:
-    """Make the jobs that relax candidates, and known compounds of their elements.
+) -> list[Job]:
+    """Make the jobs that relax candidates.
 
     Parameters
     ----------
@@ -128,23 +151,15 @@ def relax_in_batches(
         Name of the jobs, before their number.
     done : collection of str
         Candidates that no job relaxes.
-
-    Returns
-    -------
-    tuple
-        The job of the known compounds, then the jobs of the candidates.
     """
-    columns = candidates.arrays()
-    elements = sorted({symbol for formula in set(columns["formula"].tolist()) for symbol in symbols_of(formula)})
-    compounds = RelaxReferencesMaker(name=f"{name}, known compounds", relax_maker=maker).make(elements)
-    rows = [row for row, identifier in enumerate(columns["candidate_id"].tolist()) if identifier not in done]
+    identifiers = candidates.arrays()["candidate_id"].tolist()
+    rows = [row for row, identifier in enumerate(identifiers) if identifier not in done]
     batches = []
     for number, part in enumerate(in_chunks(rows, batch), 1):
         batches.append(RelaxBatchMaker(name=name, relax_maker=maker).make(candidates.take(part)))
         batches[-1].append_name(f" {number}")
-    for work in (compounds, *batches):
-        place(work, "potential")
-    return compounds, batches
+        place(batches[-1], "potential")
+    return batches
 
 
 def relax_all(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iterator[PotentialRelaxation]:

@@ -61,7 +61,7 @@ class SelectMaker(Maker):
         campaign: str,
         known: list[RelaxationComparison],
         before: list[Digests] | None = None,
-        prerelaxed: list[PotentialRelaxation] | None = None,
+        prerelaxed: dict[str, list[PotentialRelaxation]] | None = None,
         made: dict[str, Any] | None = None,
     ) -> Response[Selection]:
         """Select.
@@ -76,8 +76,9 @@ class SelectMaker(Maker):
             Relaxations of other campaigns, which are not repeated.
         before : list of Digests or None
             Relaxations of rounds of active learning. Their candidates are selected for any cuts and not relaxed again.
-        prerelaxed : list of PotentialRelaxation or None
-            Relaxations by the potential of a sample of the candidates, which are not repeated.
+        prerelaxed : dict or None
+            Relaxations by the potential that are not repeated: of candidates under ``relaxed``, of known compounds
+            under ``compounds``.
         made : dict or None
             Output that this job stored before. The job then relaxes the same elements.
         """
@@ -101,7 +102,7 @@ class SelectMaker(Maker):
         )
         if self.potential_maker is not None and selected.n_candidates:
             stage = self.potential_maker.make(
-                selected, selection, campaign, known, self.relax_maker, self.max_relaxed, prerelaxed or ()
+                selected, selection, campaign, known, self.relax_maker, self.max_relaxed, **(prerelaxed or {})
             )
             return Response(output=selection, replace=stage)
         if self.relax_maker is None or not selected.n_candidates:
