@@ -15,6 +15,7 @@ from typer.cli import get_docs_for_click
 
 from cryslator_flows.api import Campaign
 from cryslator_flows.cli.main import app
+from cryslator_flows.documents.adaptation import Adaptation, HeldOutScores
 from cryslator_flows.documents.candidates import Candidate, Template, Translation
 from cryslator_flows.documents.properties import PropertyComparison
 from cryslator_flows.documents.relaxations import RelaxationComparison
@@ -47,6 +48,8 @@ BOUNDS = {
 DOCUMENTS: tuple[type[BaseModel], ...] = (
     CampaignSummary,
     RoundOutcome,
+    Adaptation,
+    HeldOutScores,
     RelaxationComparison,
     Translation,
     Candidate,
