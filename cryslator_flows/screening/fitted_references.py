@@ -16,15 +16,16 @@ from monty.json import MSONable
 from pymatgen.core import Composition, Structure
 
 from cryslator_flows.crystals.prototypes import prototypes
-from cryslator_flows.screening.known_phases import known_phases, symbols_of
+from cryslator_flows.screening.known_phases import known_materials, known_phases, symbols_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from cryslator_flows.crystals.prototypes import Prototype
 
-# Compounds of each element in the fit, and the largest cells among them.
+# Compounds of each element of the candidates in the fit, of each other element, and the largest cells among them.
 PER_ELEMENT = 6
+PER_PARTNER = 2
 MOST_ATOMS = 12
 # A compound that a fit meets exactly says nothing about its error.
 HIGHEST_LEVERAGE = 0.99
@@ -34,7 +35,7 @@ def reference_compounds(elements: Collection[str]) -> dict[str, Structure]:
     """Choose known compounds whose energies determine those of some elements.
 
     Each element gets `PER_ELEMENT` compounds, as far as the library has them. Compounds with few other elements come
-    first; other elements get as many.
+    first; each other element gets `PER_PARTNER`.
 
     Parameters
     ----------
@@ -44,17 +45,21 @@ def reference_compounds(elements: Collection[str]) -> dict[str, Structure]:
     Returns
     -------
     dict
-        Reduced formula to structure. Each formula has a known formation energy.
+        Reduced formula to structure, of the very crystal that has the known formation energy.
     """
     wanted = frozenset(elements)
     left: dict[str, Prototype] = {}
     for item in prototypes():
-        if len(item.species) <= MOST_ATOMS and item.formula in known_phases([item.elements]):
-            left.setdefault(item.formula, item)
+        if len(item.species) <= MOST_ATOMS and item.material_id in known_materials():
+            left[item.formula] = item
     number: Counter[str] = Counter(dict.fromkeys(wanted, 0))
     chosen: dict[str, Structure] = {}
     exhausted: set[str] = set()
-    while open_elements := [symbol for symbol in number if number[symbol] < PER_ELEMENT and symbol not in exhausted]:
+
+    def lacks(symbol: str) -> bool:
+        return number[symbol] < (PER_ELEMENT if symbol in wanted else PER_PARTNER)
+
+    while open_elements := [symbol for symbol in number if lacks(symbol) and symbol not in exhausted]:
         symbol = min(open_elements, key=lambda name: (name not in wanted, number[name], name))
         having = [item for item in left.values() if symbol in item.elements]
         if not having:
@@ -65,7 +70,7 @@ def reference_compounds(elements: Collection[str]) -> dict[str, Structure]:
             key=lambda item: (
                 len(item.elements - number.keys()),
                 len(item.elements - wanted),
-                sum(number[name] >= PER_ELEMENT for name in item.elements),
+                sum(not lacks(name) for name in item.elements),
                 len(item.species),
                 item.formula,
             ),

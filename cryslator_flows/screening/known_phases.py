@@ -16,7 +16,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 TABLE = "mp_known_phases.csv.gz"
 
@@ -59,10 +59,20 @@ def known_phases(systems: Iterable[frozenset[str]]) -> dict[str, float]:
 
 
 @cache
+def known_materials() -> frozenset[str]:
+    """Return the identifiers of the crystals that have the energies of `known_phases`."""
+    return frozenset(row["material_id"] for row in _rows())
+
+
+@cache
 def _by_system() -> dict[frozenset[str], dict[str, float]]:
     table: dict[frozenset[str], dict[str, float]] = defaultdict(dict)
+    for row in _rows():
+        table[symbols_of(row["formula"])][row["formula"]] = float(row["formation_energy_per_atom"])
+    return dict(table)
+
+
+def _rows() -> Iterator[dict[str, str]]:
     packed = files("cryslator_flows.screening").joinpath(TABLE)
     with packed.open("rb") as raw, gzip.open(raw, "rt", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            table[symbols_of(row["formula"])][row["formula"]] = float(row["formation_energy_per_atom"])
-    return dict(table)
+        yield from csv.DictReader(lines)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Composition
 
+from cryslator_flows.crystals.prototypes import prototypes
 from cryslator_flows.screening.fitted_references import PER_ELEMENT, FittedReferences, reference_compounds
-from cryslator_flows.screening.known_phases import known_phases, symbols_of
+from cryslator_flows.screening.known_phases import known_materials, known_phases, symbols_of
 
 SYMBOLS = ["Ca", "Mn", "O", "Sr", "Ti"]
 
@@ -23,8 +24,12 @@ def test_every_element_has_compounds_that_determine_it():
     chosen = reference_compounds(SYMBOLS)
     for symbol in SYMBOLS:
         assert sum(symbol in symbols_of(formula) for formula in chosen) >= PER_ELEMENT
+    assert len(chosen) < 10 * len(SYMBOLS)
+    crystals = {item.formula: item for item in prototypes() if item.material_id in known_materials()}
     for formula, structure in chosen.items():
         assert structure.composition.reduced_formula == formula
+        # Another crystal of the same formula would have another energy than the known one.
+        assert structure == crystals[formula].structure
     fitted = FittedReferences.fit({formula: energy_of(formula, {}) for formula in chosen})
     assert fitted.energies.keys() >= {*SYMBOLS}
 
