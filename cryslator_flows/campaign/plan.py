@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from cryslator_flows.engines.handlers import has_vasp_makers
+from cryslator_flows.engines.handlers import vasp_makers
 from cryslator_flows.engines.made_jobs import jobs_of
 from cryslator_flows.flows.relaxation_comparison import PRERELAXED
 from cryslator_flows.jobs.enumerate import PARTS_PER_JOB
@@ -95,7 +95,7 @@ def make_plan(campaign: CampaignSettings, survey: Survey) -> Plan:
             plan.jobs["relax"] += plan.elements * _jobs_each(relax_maker)
             plan.jobs["compare"] += plan.elements
             # The job that fetches phases.
-            plan.jobs["select"] += bool(plan.elements) and has_vasp_makers(relax_maker.comparison_maker.relax_maker)
+            plan.jobs["select"] += bool(plan.elements and vasp_makers(relax_maker.comparison_maker.relax_maker))
         if campaign.rounds is not None:
             _add_rounds(plan, campaign, relax_maker, chunks, gathers)
     plan.jobs["summarize"] = 1

@@ -144,13 +144,8 @@ def _check_potential(maker: Maker, key: str, load: bool) -> Iterator[Finding]:
 
 
 def _check_vasp(maker: Maker, elements: Callable[[], Collection[str]], here: bool) -> Iterator[Finding]:
-    from cryslator_flows.engines.vasp_checks import (
-        missing_commands,
-        missing_potcars,
-        potcar_place,
-        unknown_tags,
-        vasp_makers,
-    )
+    from cryslator_flows.engines.handlers import vasp_makers
+    from cryslator_flows.engines.vasp_checks import missing_commands, missing_potcars, potcar_place, unknown_tags
 
     makers = vasp_makers(maker)
     if not makers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 # Time that a start may spend on counting, in s.
 PATIENCE = 3.0
-LOSSES = ("not_charge_balanced", "duplicates", "unique")
+# Counts of candidates that add up over templates.
+COUNTED = ("enumerated", "not_charge_balanced", "duplicates", "unique")
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Survey:
     counts : EnumerationCounts
         Counts of all templates.
     by_template : dict
-        Counts by the identifier of the template.
+        Each of `COUNTED` by the identifier of the template; templates of one name share it.
     elements : set of str
         Elements of the candidates.
     chunks : list of PackedCandidates
@@ -41,7 +43,7 @@ class Survey:
     """
 
     counts: EnumerationCounts = field(default_factory=EnumerationCounts)
-    by_template: dict[str, EnumerationCounts] = field(default_factory=dict)
+    by_template: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     elements: set[str] = field(default_factory=set)
     chunks: list[PackedCandidates] = field(default_factory=list)
     is_complete: bool = True
@@ -107,22 +109,16 @@ def _enumeration(
     def templates() -> Iterator[Template | StructureError]:
         for source in campaign.templates:
             for template in source.load():
-                before = enumeration.counts.model_copy()
+                before = count(enumeration.counts)
                 yield template
                 if not isinstance(template, StructureError):
-                    _add(survey.by_template, template.template_id, before, enumeration.counts)
+                    survey.by_template[template.template_id] += count(enumeration.counts) - before
                 report(enumeration.counts)
 
     enumeration.templates = templates()
     return enumeration
 
 
-def _add(
-    by_template: dict[str, EnumerationCounts], name: str, before: EnumerationCounts, after: EnumerationCounts
-) -> None:
-    """Add what the counts gained by one template; templates of one name share a row."""
-    row = by_template.setdefault(name, EnumerationCounts())
-    row.templates += 1
-    for field_name in ("enumerated", *LOSSES):
-        gained = getattr(after, field_name) - getattr(before, field_name)
-        setattr(row, field_name, getattr(row, field_name) + gained)
+def count(counts: EnumerationCounts) -> Counter[str]:
+    """Return each of `COUNTED` of an enumeration."""
+    return Counter({name: getattr(counts, name) for name in COUNTED})

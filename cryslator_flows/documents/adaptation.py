@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from cryslator_flows.documents.potential import PotentialRelaxation
+from cryslator_flows.documents.potential import PotentialRelaxation, PotentialWork
 from cryslator_flows.documents.rounds import TunedModel
 
 
@@ -21,24 +21,12 @@ class HeldOutScores(BaseModel):
     )
 
 
-class Adaptation(BaseModel):
+class Adaptation(PotentialWork):
     """Fine-tuning of the translator on some candidates of a campaign, and its errors on others, before and after."""
 
     requested: int = Field(description="Candidates that the campaign file requests for the sample")
     n_sampled: int = Field(description="Candidates of the sample: all, if the campaign has fewer")
-    engine: str | None = Field(description="The potential; None if all relaxations failed")
-    n_relaxed: int = Field(description="Candidates of the sample that the potential relaxed")
     dropped: dict[str, int] = Field(description="Candidates of the sample that are in neither half, by reason")
-    ionic_steps: float | None = Field(description="Mean ionic steps of a candidate; None where unknown")
-    seconds: float | None = Field(description="Mean wall time of a candidate, in s; None where unknown")
-    element_energies: dict[str, float] = Field(
-        description="Energies of the elements by the potential, fitted to known compounds, in eV/atom"
-    )
-    n_compounds: int = Field(description="Known compounds that determine the energies of the elements")
-    formation_energy_error: float | None = Field(
-        description="Mean absolute error of the formation energies of these compounds, each left out of the fit, in "
-        "eV/atom; None where unknown"
-    )
     n_train: int = Field(description="Candidates of the half that fine-tuned the model")
     n_held_out: int = Field(description="Candidates of the half that was never trained on")
     n_shared_formulas: int = Field(description="Candidates held out whose reduced formula is in the other half too")

@@ -27,17 +27,11 @@ class PotentialBatch(BaseModel):
     relaxed: list[PotentialRelaxation] = Field(description="One relaxation for each structure")
 
 
-class PotentialStats(BaseModel):
-    """Counts, cost and errors of the stage of the potential."""
+class PotentialWork(BaseModel):
+    """Relaxations of candidates with an interatomic potential: number, cost, and its energies of the elements."""
 
     engine: str | None = Field(description="The potential; None if all relaxations failed")
     n_relaxed: int = Field(description="Candidates that it relaxed")
-    n_selected: int = Field(description="Candidates that are left after the cuts on its energies")
-    left_out: dict[str, int] = Field(
-        default_factory=dict, description="Relaxed candidates that the cuts on its energies left out, by reason"
-    )
-    n_unconverged: int = Field(description="Relaxed candidates that did not reach the criterion")
-    failed: dict[str, int] = Field(description="Candidates without a relaxed structure or formation energy, by reason")
     ionic_steps: float | None = Field(description="Mean ionic steps of a candidate; None where unknown")
     seconds: float | None = Field(description="Mean wall time of a candidate, in s; None where unknown")
     element_energies: dict[str, float] = Field(
@@ -48,6 +42,17 @@ class PotentialStats(BaseModel):
         description="Mean absolute error of the formation energies of these compounds, each left out of the fit, in "
         "eV/atom; None where unknown"
     )
+
+
+class PotentialStats(PotentialWork):
+    """Counts, cost and errors of the stage of the potential."""
+
+    n_selected: int = Field(description="Candidates that are left after the cuts on its energies")
+    left_out: dict[str, int] = Field(
+        default_factory=dict, description="Relaxed candidates that the cuts on its energies left out, by reason"
+    )
+    n_unconverged: int = Field(description="Relaxed candidates that did not reach the criterion")
+    failed: dict[str, int] = Field(description="Candidates without a relaxed structure or formation energy, by reason")
     difference: float | None = Field(
         description="Mean absolute difference of formation energies by translator and potential, in eV/atom"
     )

@@ -43,8 +43,8 @@ def add_handlers(maker: Maker, handlers: Sequence[ErrorHandler], first: bool = T
     return update_vasp_makers(maker, add)
 
 
-def has_vasp_makers(maker: Maker) -> bool:
-    """Return True if a maker is or holds a VASP maker of atomate2."""
+def vasp_makers(maker: Maker) -> list[BaseVaspMaker]:
+    """List the VASP makers of atomate2 inside a maker, in the order of its fields."""
     found: list[BaseVaspMaker] = []
 
     def note(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
@@ -52,7 +52,7 @@ def has_vasp_makers(maker: Maker) -> bool:
         return vasp_maker
 
     update_vasp_makers(maker, note)
-    return bool(found)
+    return found
 
 
 def update_vasp_makers(maker: Maker, update: Callable[[BaseVaspMaker], BaseVaspMaker]) -> Maker:

@@ -14,30 +14,16 @@ from atomate2.vasp.run import JobType, run_vasp
 from pymatgen.core import SETTINGS, Lattice, Structure
 from pymatgen.io.vasp.inputs import Incar, PotcarSingle
 
-from cryslator_flows.engines.handlers import update_vasp_makers
 from cryslator_flows.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from atomate2.vasp.jobs.base import BaseVaspMaker
-    from jobflow import Maker
 
 POTCAR_FOLDER = "PMG_VASP_PSP_DIR"
 # Keys of user_incar_settings that pymatgen turns into tags.
 OF_PYMATGEN = ("EDIFF_PER_ATOM",)
-
-
-def vasp_makers(maker: Maker) -> list[BaseVaspMaker]:
-    """List the VASP makers inside a maker, in the order of its fields."""
-    found: list[BaseVaspMaker] = []
-
-    def note(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
-        found.append(vasp_maker)
-        return vasp_maker
-
-    update_vasp_makers(maker, note)
-    return found
 
 
 def missing_commands(makers: Iterable[BaseVaspMaker]) -> list[str]:

@@ -14,7 +14,7 @@ from cryslator_flows.crystals.packing import TranslatedCandidates
 from cryslator_flows.documents.adaptation import Adaptation, Adapted
 from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation
 from cryslator_flows.jobs.learn import tune_here
-from cryslator_flows.jobs.potential_select import fit_references, mean_known
+from cryslator_flows.jobs.potential_select import fit_references, work_of
 from cryslator_flows.training.round_tuning import FineTuning
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from cryslator_flows.translator.model_folder import find_model
@@ -101,26 +101,16 @@ class AdaptModelMaker(Maker):
         measured, dropped = measure_all(sample, relaxed, references)
         train, held_out = measured[0::2], measured[1::2]
         formulas = {item.record.reduced_formula for item in train}
-        done = [item for item in relaxed.values() if item.structure is not None]
-        told: dict[str, Any] = {
-            "requested": requested,
-            "n_sampled": sample.n_candidates,
-            "engine": next((item.engine for item in done if item.engine), None),
-            "n_relaxed": len(done),
-            "dropped": dict(dropped),
-            "ionic_steps": mean_known([item.ionic_steps for item in done]),
-            "seconds": mean_known([item.seconds for item in done]),
-            "element_energies": references.energies,
-            "n_compounds": references.n_compounds,
-            "formation_energy_error": None if np.isnan(references.error) else references.error,
-            "n_train": len(train),
-            "n_held_out": len(held_out),
-            "n_shared_formulas": sum(item.record.reduced_formula in formulas for item in held_out),
-        }
         scores, model, kept = self._adapt(campaign, train, held_out)
         base = find_model(self.model_name)
         adaptation = Adaptation(
-            **told,
+            **vars(work_of(relaxed.values(), references)),
+            requested=requested,
+            n_sampled=sample.n_candidates,
+            dropped=dict(dropped),
+            n_train=len(train),
+            n_held_out=len(held_out),
+            n_shared_formulas=sum(item.record.reduced_formula in formulas for item in held_out),
             **scores,
             kept=kept,
             model_name=base.config().name if model is None else model.name,

@@ -10,7 +10,7 @@ import numpy as np
 from jobflow import JobConfig, Maker, OnMissing, Response, job
 
 from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
-from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation, PotentialStats
+from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation, PotentialStats, PotentialWork
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.relax_lanes import relax_selection, split
@@ -18,7 +18,7 @@ from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.screening.fitted_references import FittedReferences
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable
 
     from cryslator_flows.documents.candidates import Translation
 
@@ -176,29 +176,36 @@ def _stats(
     failed: Counter[str],
     n_selected: int,
 ) -> PotentialStats:
-    done = [item for item in relaxed.values() if item.structure is not None]
     before = dict(zip(*(translated.arrays()[name].tolist() for name in COMPARED), strict=True))
     after = dict(zip(*(candidates.arrays()[name].tolist() for name in COMPARED), strict=True))
     differences = [abs(energy - before[name]) for name, energy in after.items()]
     return PotentialStats(
+        **vars(work_of(relaxed.values(), references)),
+        n_selected=n_selected,
+        n_unconverged=sum(item.structure is not None and item.converged is False for item in relaxed.values()),
+        failed=dict(failed),
+        difference=_mean(differences),
+    )
+
+
+def work_of(relaxed: Collection[PotentialRelaxation], references: FittedReferences) -> PotentialWork:
+    """Describe relaxations by a potential and its energies of the elements."""
+    done = [item for item in relaxed if item.structure is not None]
+    return PotentialWork(
         engine=next((item.engine for item in done if item.engine), None),
         n_relaxed=len(done),
-        n_selected=n_selected,
-        n_unconverged=sum(item.converged is False for item in done),
-        failed=dict(failed),
-        ionic_steps=mean_known([item.ionic_steps for item in done]),
-        seconds=mean_known([item.seconds for item in done]),
+        ionic_steps=_mean(item.ionic_steps for item in done),
+        seconds=_mean(item.seconds for item in done),
         element_energies=references.energies,
         n_compounds=references.n_compounds,
         formation_energy_error=None if np.isnan(references.error) else references.error,
-        difference=mean_known(differences),
     )
 
 
 COMPARED = ("candidate_id", "formation_energy_per_atom")
 
 
-def mean_known(values: Sequence[float | None]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     """Return the mean of the values that are not None; None without one."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

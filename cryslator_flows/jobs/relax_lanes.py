@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jobflow import Flow
 
 from cryslator_flows.documents.relaxations import Digests
-from cryslator_flows.engines.handlers import has_vasp_makers
+from cryslator_flows.engines.handlers import vasp_makers
 from cryslator_flows.flows.relaxed_elements import RelaxElementFlowMaker
 from cryslator_flows.jobs.fetch_phases import FetchPhasesMaker
 from cryslator_flows.jobs.placing import place
@@ -74,7 +74,7 @@ def relax_selection(
 
 def _fetch_phases(maker: RelaxSelectedMaker, chosen: TranslatedCandidates) -> list[Job]:
     """Return the job that fetches the Materials Project's phases, which VASP's energies may stand beside."""
-    if not has_vasp_makers(maker.comparison_maker.relax_maker):
+    if not vasp_makers(maker.comparison_maker.relax_maker):
         return []
     systems = {symbols_of(str(formula)) for formula in chosen.arrays()["formula"]}
     fetch = FetchPhasesMaker().make(sorted(sorted(system) for system in systems))

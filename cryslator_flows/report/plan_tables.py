@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
 from rich.table import Table
 
+from cryslator_flows.campaign.survey import COUNTED, count
 from cryslator_flows.documents.stages import STAGES
 
 if TYPE_CHECKING:
     from cryslator_flows.campaign.plan import Plan
-    from cryslator_flows.documents.candidates import EnumerationCounts
 
 SHOWN_TEMPLATES = 20
 
@@ -30,7 +31,7 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         f"Candidates: {counts.unique}{more}, of {substitutions} ({lost})",
         f"Before the relaxations: {jobs}",
-        f"Relaxations: {relaxations}; cryslator plan FILE tells jobs and core-hours",
+        f"Relaxations: {relaxations}; cryslator plan FILE shows jobs and core-hours",
     ]
 
 
@@ -40,7 +41,7 @@ def plan_tables(plan: Plan) -> Group:
 
 
 def _candidates(plan: Plan) -> Table:
-    rows = sorted(plan.survey.by_template.items(), key=lambda row: (-row[1].unique, row[0]))
+    rows = sorted(plan.survey.by_template.items(), key=lambda row: (-row[1]["unique"], row[0]))
     table = Table(title="Candidates by template", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("template", overflow="fold")
     for name in ("substitutions", "not charge-balanced", "equivalent", "candidates"):
@@ -48,19 +49,14 @@ def _candidates(plan: Plan) -> Table:
     for name, counts in rows[:SHOWN_TEMPLATES]:
         _add_counts(table, name, counts)
     if others := rows[SHOWN_TEMPLATES:]:
-        total = type(plan.survey.counts)()
-        for _, counts in others:
-            for name in ("enumerated", "not_charge_balanced", "duplicates", "unique"):
-                setattr(total, name, getattr(total, name) + getattr(counts, name))
-        _add_counts(table, f"{len(others)} others", total)
+        _add_counts(table, f"{len(others)} others", sum((counts for _, counts in others), Counter()))
     table.add_section()
-    _add_counts(table, f"all {plan.survey.counts.templates}", plan.survey.counts)
+    _add_counts(table, f"all {plan.survey.counts.templates}", count(plan.survey.counts))
     return table
 
 
-def _add_counts(table: Table, name: str, counts: EnumerationCounts) -> None:
-    numbers = (counts.enumerated, counts.not_charge_balanced, counts.duplicates, counts.unique)
-    table.add_row(name, *map(str, numbers))
+def _add_counts(table: Table, name: str, counts: Counter[str]) -> None:
+    table.add_row(name, *(str(counts[key]) for key in COUNTED))
 
 
 def _jobs(plan: Plan) -> Table:

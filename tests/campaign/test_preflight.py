@@ -5,7 +5,7 @@ from pymatgen.core import SETTINGS
 
 from cryslator_flows.api import Campaign
 from cryslator_flows.campaign.preflight import check_campaign, check_folder
-from cryslator_flows.campaign.survey import look_at_all, look_quickly
+from cryslator_flows.campaign.survey import COUNTED, look_at_all, look_quickly
 from cryslator_flows.errors import PreflightError
 from tests.campaign.test_file import GOOD, write
 
@@ -136,7 +136,7 @@ def test_survey_counts_what_the_enumeration_makes(tmp_path):
     assert whole.counts == quick.counts
     assert whole.elements == quick.elements >= {"Mn", "Ca", "Sr", "O"}
     assert sum(packed.n_candidates for packed in whole.chunks) == counts.unique > 0
-    for name in ("templates", "enumerated", "not_charge_balanced", "duplicates", "unique"):
-        assert sum(getattr(row, name) for row in whole.by_template.values()) == getattr(counts, name)
+    for name in COUNTED:
+        assert sum(row[name] for row in whole.by_template.values()) == getattr(counts, name)
     assert counts.enumerated == counts.not_charge_balanced + counts.duplicates + counts.unique
     assert not look_quickly(campaign, seconds=0).is_complete
