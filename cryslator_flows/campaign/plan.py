@@ -19,6 +19,7 @@ from cryslator_flows.jobs.relax_lanes import LANES
 if TYPE_CHECKING:
     from cryslator_flows.campaign.file import CampaignSettings
     from cryslator_flows.campaign.potential_settings import PotentialSettings
+    from cryslator_flows.campaign.round_settings import RoundSettings
     from cryslator_flows.campaign.survey import Survey
     from cryslator_flows.crystals.packing import PackedCandidates
     from cryslator_flows.documents.relaxations import Start
@@ -97,7 +98,7 @@ def make_plan(campaign: CampaignSettings, survey: Survey) -> Plan:
             # The job that fetches phases.
             plan.jobs["select"] += bool(plan.elements and vasp_makers(relax_maker.comparison_maker.relax_maker))
         if campaign.rounds is not None:
-            _add_rounds(plan, campaign, relax_maker, chunks, gathers)
+            _add_rounds(plan, campaign.rounds, relax_maker, chunks, gathers)
     plan.jobs["summarize"] = 1
     return plan
 
@@ -177,13 +178,8 @@ def _add_relaxations(plan: Plan, relax_maker: RelaxSelectedMaker, candidates: in
     plan.jobs["compare"] = plan.jobs.get("compare", 0) + candidates
 
 
-def _add_rounds(
-    plan: Plan, campaign: CampaignSettings, relax_maker: RelaxSelectedMaker, chunks: int, gathers: int
-) -> None:
+def _add_rounds(plan: Plan, rounds: RoundSettings, relax_maker: RelaxSelectedMaker, chunks: int, gathers: int) -> None:
     """Add rounds of active learning: each relaxes a batch and translates all candidates again."""
-    rounds = campaign.rounds
-    if rounds is None:
-        return
     for _ in range(rounds.number):
         _add_relaxations(plan, relax_maker, min(rounds.batch, plan.survey.counts.unique), has_potential=False)
     plan.jobs["translate"] += chunks * rounds.number

@@ -63,7 +63,7 @@ def check_campaign(
     elements : callable
         Returns the elements that its candidates have; called only where they matter.
     here : bool
-        True if it runs on this machine. Workers elsewhere have potentials, VASP and its POTCARs of their own.
+        True if it runs on this machine. Workers elsewhere have other potentials, VASP and POTCARs.
     load : bool
         True to load the weights of potentials, which takes seconds.
 

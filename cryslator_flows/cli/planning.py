@@ -93,12 +93,12 @@ def inputs(
     from cryslator_flows.running.find import find_campaign
 
     with find_campaign(target, project, folder) as started:
-        settings = started.settings
-        for key in ("relaxation", "potential"):
-            maker = (settings.get(key) or {}).get("maker")
-            if maker and Path(target).is_file():
+        settings = CampaignSettings.model_validate(started.settings)
+        relaxation = settings.relaxation
+        if relaxation is not None and Path(target).is_file():
+            for key, maker in (("relaxation", relaxation.maker), ("relaxation.mlip", relaxation.mlip.maker)):
                 make_importable(maker, Path(target).absolute().parent, key)
-        number = write_inputs(started.results, CampaignSettings.model_validate(settings), output, top)
+        number = write_inputs(started.results, settings, output, top)
     out.print(f"Written: {shown(output)} ({number} candidates and starts)")
 
 
@@ -200,6 +200,7 @@ def _findings(campaign: CampaignSettings, folder: Path, survey: Survey, project:
 def _print_translation(campaign: CampaignSettings, survey: Survey) -> None:
     from cryslator_flows.campaign.plan import translation_seconds, translations
     from cryslator_flows.errors import ModelError
+    from cryslator_flows.running.progress import in_words
 
     try:
         seconds, number = translation_seconds(campaign, survey.chunks)
@@ -207,7 +208,7 @@ def _print_translation(campaign: CampaignSettings, survey: Survey) -> None:
         # The findings have the reason.
         return
     whole = seconds * survey.counts.unique * translations(campaign)
-    out.print(f"Translation: {1000 * seconds:.1f} ms each, measured here on {number}; {_time(whole)} for all.")
+    out.print(f"Translation: {1000 * seconds:.1f} ms each, measured here on {number}; {in_words(whole)} for all.")
 
 
 def _print_hours(
@@ -229,14 +230,4 @@ def _print_hours(
     out.print(
         f"Relaxations: at most {estimate:.2g} core-hours for {number}, by {known.number} relaxations of "
         f"{', '.join(known.campaigns)}."
-    )
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
     )

@@ -191,9 +191,7 @@ def _relax_once(maker: Maker, name: str, structure: Structure, file: Path) -> Po
         if lines and lines[-1].startswith("{"):
             return PotentialRelaxation.model_validate_json(lines[-1])
     if (starts := lines.count(STARTED)) >= MOST_STARTS:
-        return PotentialRelaxation(
-            name=name, formula=structure.reduced_formula, error=f"its process ended {starts} times"
-        )
+        return _failed(name, structure, f"its process ended {starts} times")
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as log:
         print(f"\n{STARTED}", file=log, flush=True)
@@ -208,9 +206,7 @@ def _relax(maker: Maker, name: str, structure: Structure) -> PotentialRelaxation
         document = undecorated(type(maker).make)(maker, structure, prev_dir=None)
     # A potential may raise anything for a structure unlike its training data.
     except Exception as error:
-        return PotentialRelaxation(
-            name=name, formula=structure.reduced_formula, error=f"{type(error).__name__}: {one_line(error)}"
-        )
+        return _failed(name, structure, f"{type(error).__name__}: {one_line(error)}")
     output = document.output if isinstance(document, Response) else document
     relaxation = read_relaxation("translated_mlip", [output], [])
     if relaxation.structure is None or relaxation.energy_per_atom is None:
@@ -219,9 +215,7 @@ def _relax(maker: Maker, name: str, structure: Structure) -> PotentialRelaxation
         return _failed(name, structure, "the energy is no number")
     ratio = relaxation.structure.volume / structure.volume
     if not LEAST_VOLUME < ratio < 1 / LEAST_VOLUME:
-        return PotentialRelaxation(
-            name=name, formula=structure.reduced_formula, error="the cell shrank or grew without end"
-        )
+        return _failed(name, structure, "the cell shrank or grew without end")
     try:
         symmetrized = symmetrize_like(relaxation.structure, structure)
     except StructureError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,11 +69,19 @@ def write_inputs(results: CampaignResults, campaign: CampaignSettings, folder: P
             raise StoreError(f"{folder}: is not empty; give a new folder")
     chosen = _chosen(results, selection)
     relax_maker = _with_controls(relax_maker, chosen, selection)
-    structures = {item.name: item.structure for batch in results.potential_batches() for item in batch.relaxed}
+    chosen = chosen.take(range(chosen.n_candidates)[:top])
+    names = set(chosen.arrays()["candidate_id"].tolist())
+    batches = results.potential_batches()
+    structures = {item.name: item.structure for batch in batches for item in batch.relaxed if item.name in names}
     number = 0
-    for candidate, translation in chosen.take(range(min(top or chosen.n_candidates, chosen.n_candidates))).rows():
+    for candidate, translation in chosen.rows():
         prerelaxed = structures.get(candidate.candidate_id)
         for start, jobs in _jobs_by_start(relax_maker, (candidate, translation), campaign.name, prerelaxed).items():
+            if not jobs:
+                raise CampaignError(
+                    f"relaxation.maker: the start {start} has jobs of functions alone, whose inputs cannot be written; "
+                    "give the method `make` of a maker the decorator `@job`"
+                )
             name = re.sub(r"[^\w.-]", "", candidate.reduced_formula)
             _write_start(folder / f"{name}-{candidate.candidate_id}" / start, jobs)
             number += 1
@@ -109,11 +116,10 @@ def _with_controls(
     relax_maker: RelaxSelectedMaker, chosen: TranslatedCandidates, selection: Selection
 ) -> RelaxSelectedMaker:
     """Return the maker with the controls of the first flow; other flows have none."""
-    if selection.remaining is None:
-        return relax_maker.with_controls(chosen)
-    left = set(selection.remaining.arrays()["candidate_id"].tolist())
-    names = [name for name in chosen.arrays()["candidate_id"].tolist() if name not in left]
-    return replace(relax_maker, control_ids=tuple(sorted(names)[: relax_maker.controls]))
+    left = selection.remaining
+    others = set() if left is None else set(left.arrays()["candidate_id"].tolist())
+    names = chosen.arrays()["candidate_id"].tolist()
+    return relax_maker.with_controls(chosen.take([row for row, name in enumerate(names) if name not in others]))
 
 
 def _jobs_by_start(
@@ -125,7 +131,7 @@ def _jobs_by_start(
     flow = relax_maker.comparison_maker.make(candidate, translation, starts, campaign, prerelaxed)
     found: dict[str, list[Job]] = {start: [] for start in starts}
     for job in jobs_of(flow):
-        # Functions between makers and the job that restores a symmetry have no input of their own.
+        # Functions between makers and the job that restores a symmetry write no input.
         if job.metadata["stage"] == "relax" and job.maker is not None and job.maker.name != "symmetrize":
             found[job.metadata["start"]].append(job)
     return found

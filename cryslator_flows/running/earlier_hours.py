@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.errors import CampaignError
+from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.running.local.folder import STORE_FILE, CampaignFolder
 
 if TYPE_CHECKING:
@@ -79,33 +79,38 @@ def earlier_hours(campaign: CampaignSettings, beside: Path, named: Iterable[Path
         folder = CampaignFolder(path, read_only=True)
         if not folder.exists:
             raise CampaignError(f"{path}: no campaign was run in this folder; give another")
-        with folder.opened():
-            content = json.loads(folder.content or "{}")
-            theirs = (content.get("relaxation") or {}).get("maker")
-            if theirs != maker:
-                if named:
-                    raise CampaignError(f"{path}: relaxes with {theirs!r}, not with {maker!r}; give another folder")
-                continue
-            if _add_folder(found, folder):
-                found.campaigns.append(str(content["name"]))
+        try:
+            theirs = _add_folder(found, folder, maker)
+        except StoreError:
+            # A damaged campaign that happens to lie beside says nothing about this one.
+            if named:
+                raise
+            continue
+        if named and theirs != maker:
+            raise CampaignError(f"{path}: relaxes with {theirs!r}, not with {maker!r}; give another folder")
     return found
 
 
-def _add_folder(found: EarlierHours, folder: CampaignFolder) -> bool:
-    """Add the relaxations of a folder; return True if there are any with a time."""
-    times: dict[tuple[str, Start], list[float | None]] = defaultdict(list)
+def _add_folder(found: EarlierHours, folder: CampaignFolder, maker: str) -> object:
+    """Add the relaxations of a folder if they are by a maker; return its own maker."""
+    seconds: dict[tuple[str, Start], float] = defaultdict(float)
     fields = ["metadata", "output.run_stats", "output.output.elapsed_time"]
-    for row in folder.job_store.query({"metadata.stage": "relax", "metadata.element": None}, fields, load=False):
-        output = row.get("output")
-        # A restored symmetry takes no time and its document has none.
-        if isinstance(output, dict) and row["metadata"].get("candidate_id"):
-            times[row["metadata"]["candidate_id"], row["metadata"]["start"]].append(_core_seconds(output))
-    before = found.number
-    for (_, start), seconds in times.items():
-        known = [item for item in seconds if item is not None]
-        if known:
-            found.hours[start].append(sum(known) / 3600)
-    return found.number > before
+    with folder.opened():
+        content = json.loads(folder.content or "{}")
+        theirs = (content.get("relaxation") or {}).get("maker")
+        if theirs != maker:
+            return theirs
+        for row in folder.job_store.query({"metadata.stage": "relax", "metadata.element": None}, fields, load=False):
+            output, work = row.get("output"), row["metadata"]
+            # A restored symmetry takes no time and its document has none.
+            known = _core_seconds(output) if isinstance(output, dict) else None
+            if known is not None and work.get("candidate_id"):
+                seconds[work["candidate_id"], work["start"]] += known
+    for (_, start), spent in seconds.items():
+        found.hours[start].append(spent / 3600)
+    if seconds:
+        found.campaigns.append(str(content["name"]))
+    return theirs
 
 
 def _core_seconds(output: dict[str, Any]) -> float | None:

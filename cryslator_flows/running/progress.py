@@ -59,12 +59,17 @@ class WatchedProgress:
         rate = "unknown yet" if self.rate is None else f"{self.rate:.1f} jobs per minute"
         lines = [f"Rate while watching: {rate}"]
         for stage, seconds in self.remaining().items():
-            left = "unknown yet" if seconds is None else f"about {_words(seconds)}"
+            left = "unknown yet" if seconds is None else f"about {in_words(seconds)}"
             known = ", of the jobs known so far" if stage in ("relax", "compare") else ""
             lines.append(f"{stage}: {left} to go{known}" if seconds is not None else f"{stage}: time to go {left}")
         return lines
 
 
-def _words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """Return a time in hours and minutes, or in minutes and seconds.
+
+    >>> in_words(7380), in_words(75)
+    ('2 h 3 min', '1 min 15 s')
+    """
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"

@@ -118,9 +118,7 @@ class Cuts(StrictModel):
         array of bool
             One for each candidate; False if atoms nearly coincide.
         """
-        good = np.ones(len(columns["atoms_too_close"]), dtype=bool)
-        for keep in self._trust(columns).values():
-            good &= keep
+        good: NDArray[np.bool_] = np.all([*self._trust(columns).values()], axis=0)
         return good
 
     def _trust(self, columns: Arrays) -> dict[str, NDArray[np.bool_]]:

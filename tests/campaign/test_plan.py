@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import sys
 from collections import Counter
 
 import pytest
@@ -92,6 +94,10 @@ def test_core_hours_of_earlier_campaigns_with_the_same_maker(run, tmp_path, monk
     code, out, _ = run("plan", file)
     assert code == 0
     assert re.search(r"at most [\de.-]+ core-hours for 4, by 4 relaxations of mine", out)
+    shutil.copytree("runs/first", "runs/damaged")
+    (tmp_path / "runs/damaged/jobs/01234567-0123-0123-0123-0123456789ab-1").mkdir()
+    assert "by 4 relaxations of mine" in run("plan", file)[1]
+    assert "campaign.sqlite: has lost 1 jobs" in run("plan", file, "--earlier", "runs/damaged")[2]
     write(tmp_path, {**GOOD, "relaxation": {"maker": "tests.flows.makers.LoggingRelaxMaker"}})
     assert "to estimate core-hours" in run("plan", file)[1]
     code, _, err = run("plan", file, "--earlier", "runs/first")
@@ -190,6 +196,22 @@ def test_inputs_of_other_engines_and_of_a_potential(run, tmp_path, monkeypatch):
         assert json.loads((folder / "maker.json").read_text())["sigma"] == 2.0
         written = Structure.from_file(folder / "structure.cif")
         assert written.matches(relaxed[folder.parent.name.rpartition("-")[2]], scale=False)
+
+
+def test_inputs_with_a_potential_of_a_module_beside_the_file(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = (
+        f"from {MAKER.rpartition('.')[0]} import {(name := MAKER.rpartition('.')[2])}\nclass Own({name}):\n    pass\n"
+    )
+    (tmp_path / "own_potential_of_a_test.py").write_text(lines)
+    relaxation = {"maker": MAKER, "relax_elements": False, "mlip": {"maker": "own_potential_of_a_test.Own"}}
+    file = write(tmp_path, {**GOOD, "relaxation": relaxation})
+    CampaignRun(Campaign.from_file(file), tmp_path / "runs/mine").run(lambda *_: None)
+    # As in another process, which has read no campaign file yet.
+    monkeypatch.delitem(sys.modules, "own_potential_of_a_test")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
+    assert "own_potential_of_a_test" in run("inputs", "mine", "-o", "none")[2]
+    assert run("inputs", file, "-o", "inputs")[0] == 0
 
 
 def test_inputs_of_a_campaign_that_relaxes_nothing(run, tmp_path, monkeypatch):
