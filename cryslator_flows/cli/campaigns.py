@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryslator_flows.cli.planning import print_plan_lines
+from cryslator_flows.cli.planning import CampaignFile, Folder, Project, Target, print_plan_lines
 from cryslator_flows.system.console import err, note, out, quiet, shown
 
 if TYPE_CHECKING:
@@ -18,20 +18,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Target = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="Campaign by name, or its campaign file.")]
-Project = Annotated[
-    str | None,
-    typer.Option("--project", "-p", help="jobflow-remote project of the campaign.", show_default=False),
-]
-Folder = Annotated[
-    Path | None,
-    typer.Option("--folder", "-f", help="Campaign folder; default: runs/NAME.", show_default=False),
-]
-
 
 @app.command()
 def submit(
-    file: Annotated[Path, typer.Argument(help="Campaign file (YAML).")],
+    file: CampaignFile,
     project: Annotated[
         str | None, typer.Option("--project", "-p", help="jobflow-remote project.", show_default=False)
     ] = None,

@@ -17,8 +17,8 @@ from typer.core import TyperGroup
 from cryslator_flows.cli.campaigns import app as campaigns_app
 from cryslator_flows.cli.campaigns import print_report
 from cryslator_flows.cli.models import app as models_app
+from cryslator_flows.cli.planning import CampaignFile, Output, print_plan_lines, show_plan
 from cryslator_flows.cli.planning import app as planning_app
-from cryslator_flows.cli.planning import print_plan_lines, show_plan
 from cryslator_flows.cli.structure_types import app as types_app
 from cryslator_flows.cli.training_pairs import app as pairs_app
 from cryslator_flows.errors import CryslatorError, PreflightError
@@ -104,10 +104,8 @@ def _prepare_process() -> None:
 
 @app.command()
 def screen(
-    file: Annotated[Path, typer.Argument(help="Campaign file (YAML).")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Campaign folder; default: runs/NAME.", show_default=False)
-    ] = None,
+    file: CampaignFile,
+    output: Output = None,
     rerun_failed: Annotated[
         bool, typer.Option("--rerun-failed", help="Run candidates again whose relaxations failed before.")
     ] = False,

@@ -20,13 +20,25 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+CampaignFile = Annotated[Path, typer.Argument(help="Campaign file (YAML).")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Campaign folder; default: runs/NAME.", show_default=False)
+]
+Target = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="Campaign by name, or its campaign file.")]
+Project = Annotated[
+    str | None,
+    typer.Option("--project", "-p", help="jobflow-remote project of the campaign.", show_default=False),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--folder", "-f", help="Campaign folder; default: runs/NAME.", show_default=False),
+]
+
 
 @app.command()
 def plan(
-    file: Annotated[Path, typer.Argument(help="Campaign file (YAML).")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Campaign folder; default: runs/NAME.", show_default=False)
-    ] = None,
+    file: CampaignFile,
+    output: Output = None,
     project: Annotated[
         str | None,
         typer.Option("--project", "-p", help="Check for `cryslator submit` to this project.", show_default=False),
@@ -63,20 +75,14 @@ def plan(
 
 @app.command()
 def inputs(
-    target: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="Campaign by name, or its campaign file.")],
+    target: Target,
     output: Annotated[Path, typer.Option("--output", "-o", help="Empty or new folder to write to.")],
     top: Annotated[
         int | None,
         typer.Option(min=1, help="Number of candidates, most stable first; default: all.", show_default=False),
     ] = None,
-    project: Annotated[
-        str | None,
-        typer.Option("--project", "-p", help="jobflow-remote project of the campaign.", show_default=False),
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--folder", "-f", help="Campaign folder; default: runs/NAME.", show_default=False),
-    ] = None,
+    project: Project = None,
+    folder: Folder = None,
 ) -> None:
     """Write the inputs of the relaxations as files to look at, a folder for each selected candidate and start.
 

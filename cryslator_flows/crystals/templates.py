@@ -27,8 +27,6 @@ from cryslator_flows.system.store_specs import open_store, without_secrets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cryslator_flows.crystals.prototypes import Prototype
-
 
 def _formula_type(name: str) -> str:
     try:
@@ -114,14 +112,8 @@ class PrototypeTemplates(TemplateSource):
         3, ge=1, description="Keep types with at least this many known crystals in the Materials Project"
     )
 
-    def chosen(self) -> Iterator[Prototype]:
-        """Yield the types that pass the filters of this source, with most known crystals first.
-
-        Raises
-        ------
-        StructureError
-            No type has a given name.
-        """
+    def _read(self) -> Iterator[Template | StructureError]:
+        """Yield the types that pass the filters of this source, with most known crystals first."""
         wanted = None if self.names is None else {name.casefold() for name in self.names}
         known = {item.name.casefold(): item.name for item in prototypes() if item.name}
         for name in sorted((wanted or set()) - known.keys()):
@@ -136,11 +128,7 @@ class PrototypeTemplates(TemplateSource):
                 and (self.space_groups is None or item.space_group in self.space_groups)
                 and (wanted is None or item.name.casefold() in wanted)
             ):
-                yield item
-
-    def _read(self) -> Iterator[Template | StructureError]:
-        for item in self.chosen():
-            yield Template(template_id=item.template_id, structure=item.structure)
+                yield Template(template_id=item.template_id, structure=item.structure)
 
 
 class FileTemplates(TemplateSource):

@@ -13,8 +13,8 @@ from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
 from cryslator_flows.crystals.packing import TranslatedCandidates
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison, Start
 from cryslator_flows.jobs.placing import place
+from cryslator_flows.jobs.potential_relax import elements_of
 from cryslator_flows.jobs.reuse import ReuseMaker, find_known
-from cryslator_flows.screening.known_phases import symbols_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,10 +82,8 @@ class RelaxSelectedMaker(Maker):
 
     def elements_to_relax(self, chosen: TranslatedCandidates) -> list[str]:
         """List the elements of some candidates whose energies are not known, in alphabetical order."""
-        if self.known_elements is None:
-            return []
-        formulas = {str(formula) for formula in chosen.arrays()["formula"]}
-        return sorted({symbol for formula in formulas for symbol in symbols_of(formula)} - {*self.known_elements})
+        known = self.known_elements
+        return [] if known is None else [symbol for symbol in elements_of(chosen) if symbol not in known]
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def make(

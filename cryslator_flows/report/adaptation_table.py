@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cryslator_flows.system.console import new_table
 
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cryslator_flows.documents.adaptation import Adaptation, HeldOutScores
-
-MEASURES = ("energy MAE (eV/atom)", "in 90 % interval", "half width (eV/atom)", "volume error", "recall of tenth")
 
 
 @dataclass(frozen=True)
@@ -23,16 +21,16 @@ class AdaptationText:
     ----------
     title : str
         Title of the errors.
-    measures : tuple of str
-        Name of each error.
     rows : list
         Name of a model, before and after, and its errors.
     sentences : list of str
         Sample, cost and decision.
     """
 
+    measures: ClassVar = (
+        "energy MAE (eV/atom)", "in 90 % interval", "half width (eV/atom)", "volume error", "recall of tenth"
+    )  # fmt: skip
     title: str
-    measures: tuple[str, ...]
     rows: list[tuple[str, list[str]]]
     sentences: list[str]
 
@@ -43,7 +41,6 @@ class AdaptationText:
         named = (("before", adaptation.before), ("after", adaptation.after))
         return cls(
             title=f"The translator on {adaptation.n_held_out} of these candidates, against {engine}",
-            measures=MEASURES,
             rows=[(name, _cells(scores)) for name, scores in named if scores is not None],
             sentences=_sentences(adaptation),
         )
