@@ -38,8 +38,16 @@ def missing_commands(makers: Iterable[BaseVaspMaker]) -> list[str]:
     default = inspect.signature(run_vasp).parameters["vasp_cmd"].default
     kwargs = [maker.run_vasp_kwargs for maker in makers]
     commands = {item.get("vasp_cmd", default) for item in kwargs if item.get("job_type") != JobType.DIRECT}
-    words = {command: shlex.split(expandvars(command)) for command in sorted(commands)}
-    return [command for command, parts in words.items() if not parts or shutil.which(parts[0]) is None]
+    return [command for command in sorted(commands) if _program(command) is None]
+
+
+def _program(command: str) -> str | None:
+    try:
+        words = shlex.split(expandvars(command))
+    except ValueError:
+        # A quote that does not end, with which custodian would fail too.
+        return None
+    return shutil.which(words[0]) if words else None
 
 
 def missing_potcars(makers: Iterable[BaseVaspMaker], elements: Iterable[str]) -> dict[str, str]:

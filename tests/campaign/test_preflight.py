@@ -55,6 +55,11 @@ def test_vasp_that_can_run_has_no_findings(fake_vasp, tmp_path):
     assert findings(vasp_campaign(tmp_path, input_set={"user_incar_settings": {"NCORE": 4}})) == ([], [])
 
 
+def test_command_with_an_open_quote(fake_vasp, tmp_path):
+    (error,), _ = findings(vasp_campaign(tmp_path, run_vasp_kwargs={"vasp_cmd": "srun 'vasp_std"}))
+    assert 'no program "srun \'vasp_std"' in error
+
+
 def test_vasp_that_cannot_run(monkeypatch, fake_vasp, tmp_path):
     """No program, no POTCAR of an element, a misspelt tag and one that is too new for pymatgen."""
     tags = {"ENCUTT": 600, "BRANDNEWTAG": True}
