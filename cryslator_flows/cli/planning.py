@@ -93,13 +93,22 @@ def inputs(
     Example: `cryslator inputs my-perovskites -o inputs/ --top 3`
     """
     quiet()
+    from pydantic import ValidationError
+
     from cryslator_flows.campaign.file import CampaignSettings
     from cryslator_flows.engines.by_name import make_importable
+    from cryslator_flows.errors import CampaignError
     from cryslator_flows.results.written_inputs import write_inputs
     from cryslator_flows.running.find import find_campaign
 
     with find_campaign(target, project, folder) as started:
-        settings = CampaignSettings.model_validate(started.settings)
+        try:
+            settings = CampaignSettings.model_validate(started.settings)
+        except ValidationError as error:
+            raise CampaignError(
+                f"campaign {started.label!r}: was not started from a campaign file of this version; start it again by "
+                "`cryslator screen` or `cryslator submit`"
+            ) from error
         relaxation = settings.relaxation
         if relaxation is not None and Path(target).is_file():
             for key, maker in (("relaxation", relaxation.maker), ("relaxation.mlip", relaxation.mlip.maker)):

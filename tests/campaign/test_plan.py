@@ -13,6 +13,7 @@ from pymatgen.io.vasp import Incar, Kpoints
 from cryslator_flows.api import Campaign
 from cryslator_flows.campaign.plan import make_plan
 from cryslator_flows.campaign.survey import look_at_all, look_quickly
+from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
 from cryslator_flows.running.started import find_started
 from cryslator_flows.screening import fitted_references
@@ -221,6 +222,10 @@ def test_inputs_of_a_campaign_that_relaxes_nothing(run, tmp_path, monkeypatch):
     code, _, err = run("inputs", "mine", "-o", "inputs")
     assert (code, "relaxes nothing; add the key `relaxation`" in err) == (2, True)
     assert not (tmp_path / "inputs").exists()
+    with CampaignFolder("runs/mine").opened() as folder:
+        folder.restate('{"name": "mine", "key_of_another_version": 1}')
+    code, _, err = run("inputs", "mine", "-o", "inputs")
+    assert (code, "not started from a campaign file of this version" in err) == (2, True)
 
 
 def test_vasp_fetches_phases_with_the_elements(tmp_path):
