@@ -80,7 +80,7 @@ def test_plan_command_writes_nothing(run, tmp_path, monkeypatch):
     numbers = (counts.templates, counts.enumerated, counts.not_charge_balanced, counts.duplicates, counts.unique)
     assert "all {} {} {} {} {}".format(*numbers) in out
     assert "relax 4 2 candidates: 2 from unrelaxed, 2 from translated" in out
-    assert re.search(r"Translation: [\d.]+ ms each, measured here on \d+; \d+ s for all", out)
+    assert re.search(r"Translation: [\d.]+ ms each, measured here on \d+; \d+ min \d+ s for all", out)
     assert "give --hours-per-relaxation or --earlier to estimate core-hours" in out
     assert "Nothing is missing." in out
     assert "at most 12.0 core-hours, 4 of 3 each" in run("plan", file, "--hours-per-relaxation", 3)[1]
