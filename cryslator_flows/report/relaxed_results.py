@@ -59,7 +59,6 @@ def relaxed_table(relaxed: pd.DataFrame, notes: list[str]) -> Table:
     titles = [f"{'' if decimals is None else '>'}{title.replace(' ', chr(10))}" for _, title, decimals in columns]
     table = new_table("Relaxed candidates, energies by their engine in eV/atom", *titles, ">steps")
     table.columns[1].no_wrap = False
-    table.columns[1].max_width = 16
     for cells in relaxed_cells(relaxed):
         table.add_row(*map(as_text, cells))
     table.caption = "\n".join(notes)
