@@ -205,8 +205,8 @@ def test_inputs_with_a_potential_of_a_module_beside_the_file(run, tmp_path, monk
         f"from {MAKER.rpartition('.')[0]} import {(name := MAKER.rpartition('.')[2])}\nclass Own({name}):\n    pass\n"
     )
     (tmp_path / "own_potential_of_a_test.py").write_text(lines)
-    relaxation = {"maker": MAKER, "relax_elements": False, "mlip": {"maker": "own_potential_of_a_test.Own"}}
-    file = write(tmp_path, {**GOOD, "relaxation": relaxation})
+    relaxation = {"maker": MAKER, "relax_elements": False, "starts": ["unrelaxed", "mlip"]}
+    file = write(tmp_path, {**GOOD, "relaxation": {**relaxation, "mlip": {"maker": "own_potential_of_a_test.Own"}}})
     CampaignRun(Campaign.from_file(file), tmp_path / "runs/mine").run(lambda *_: None)
     # As in another process, which has read no campaign file yet.
     monkeypatch.delitem(sys.modules, "own_potential_of_a_test")
