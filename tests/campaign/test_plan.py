@@ -181,7 +181,7 @@ def stop_before_relaxations(file, tmp_path):
 def test_inputs_of_other_engines_and_of_a_potential(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fitted_references, "PER_ELEMENT", 2)
-    monkeypatch.setattr(fitted_references, "MOST_ATOMS", 5)
+    monkeypatch.setattr(fitted_references, "MOST_ATOMS", 8)
     relaxation = {"maker": MAKER, "kwargs": {"sigma": 2.0}}
     potential = {"maker": MAKER, "select": {"top_k": 2}}
     file = write(
