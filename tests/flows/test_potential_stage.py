@@ -65,7 +65,7 @@ def staged(potential, tiny_model, top_k=2, **changes):
 def few_compounds(monkeypatch):
     """Fewer known compounds, to save time."""
     monkeypatch.setattr(fitted_references, "PER_ELEMENT", 2)
-    monkeypatch.setattr(fitted_references, "MOST_ATOMS", 5)
+    monkeypatch.setattr(fitted_references, "MOST_ATOMS", 8)
 
 
 def run(maker, store, tmp_path):
