@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.crystals.files import structure_files
-from cryslator_flows.crystals.templates import FileTemplates, StoreTemplates
-from cryslator_flows.errors import CampaignError, ModelError
+from cryslator_flows.crystals.templates import FileTemplates, PrototypeTemplates, StoreTemplates
+from cryslator_flows.errors import CampaignError, ModelError, StructureError
 from cryslator_flows.system.store_specs import absolute, absolute_paths, lacks_environment, make_store, store_paths
 from cryslator_flows.translator.model_folder import find_model
 
@@ -28,7 +28,7 @@ def find_template(source: TemplateSource, key: str, folder: Path) -> None:
     Raises
     ------
     CampaignError
-        A file is missing; the message begins with its key, which begins with `key`.
+        A file or a structure type is missing; the message begins with its key, which begins with `key`.
     StoreError
         The store does not exist.
     """
@@ -38,6 +38,11 @@ def find_template(source: TemplateSource, key: str, folder: Path) -> None:
         source.path = absolute(source.path, folder)
         if not source.found():
             raise CampaignError(f"{key}.path: {source.path} does not exist; give a file, a folder, or a pattern")
+    elif isinstance(source, PrototypeTemplates):
+        try:
+            source.check_names()
+        except StructureError as error:
+            raise CampaignError(f"{key}.{error}") from None
     elif isinstance(source, StoreTemplates):
         source.store = absolute_paths(source.store, folder)
         for name, value in store_paths(source.store):

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pymatgen.core import Composition
+
 from cryslator_flows.errors import CampaignError, ModelError, PreflightError, StoreError
 from cryslator_flows.flows.relaxation_comparison import PRERELAXED
+from cryslator_flows.screening.known_phases import known_phases, symbols_of
 from cryslator_flows.settings import PREFIX, SETTINGS
 from cryslator_flows.system.whole_files import is_full, unwritable
 from cryslator_flows.translator.model_folder import find_model
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from jobflow import Maker
 
     from cryslator_flows.campaign.file import CampaignSettings
+    from cryslator_flows.campaign.survey import Survey
+
+# Larger differences to the same known compound are no errors of a functional or a measurement, in eV/atom.
+OTHER_SCALE = 0.5
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,26 @@ def check_campaign(
     return [Finding(campaign.located(finding.message), finding.is_error) for finding in found]
 
 
+def check_candidates(campaign: CampaignSettings, survey: Survey) -> list[Finding]:
+    """Note the numbers of a campaign file that do not fit its candidates or the known compounds.
+
+    Parameters
+    ----------
+    campaign : CampaignSettings
+        The campaign.
+    survey : Survey
+        Its candidates; without all of them only the energies are checked.
+    """
+    references = campaign.selection.references
+    given = references if isinstance(references, dict) else {}
+    found = [*_other_scale(given)] if campaign.selection.known_phases else []
+    if survey.is_complete and survey.counts.unique:
+        found += _never_used("selection.references", given, survey.elements)
+        found += _never_used("relaxation.element_energies", campaign.element_energies, survey.elements)
+        found += _small_space(campaign, survey.counts.unique)
+    return [Finding(campaign.located(message), is_error=False) for message in found]
+
+
 def check_folder(folder: Path) -> list[Finding]:
     """Check that a folder, and the ledger of its campaign, can be written; nothing is written.
 
@@ -108,6 +135,42 @@ def _why_unwritable(path: Path) -> StoreError | None:
     if not os.access(exists, os.W_OK | os.X_OK):
         return unwritable(path, PermissionError(13, "Permission denied"))
     return unwritable(path, OSError(), full=True) if is_full(path) else None
+
+
+def _other_scale(references: dict[str, float]) -> Iterator[str]:
+    """Find references far from the same known compound: other units, or total energies."""
+    known = known_phases(symbols_of(formula) for formula in references)
+    far = []
+    for formula, energy in references.items():
+        other = known.get(Composition(formula).reduced_formula)
+        if other is not None and abs(energy - other) > OTHER_SCALE:
+            far.append(f"{formula} {energy:g}, known {other:.2f}")
+    if far:
+        yield (
+            f"selection.references: {_some(far)}: on another scale; give formation energies in eV/atom on the "
+            "scale of the known compounds, or set known_phases: false"
+        )
+
+
+def _never_used(key: str, given: dict[str, float], elements: Collection[str]) -> Iterator[str]:
+    """Find formulas with an element that no candidate has."""
+    if unused := [formula for formula in given if not symbols_of(formula).issubset(elements)]:
+        yield f"{key}: {_some(unused)}: no candidate has these elements; remove what changes nothing"
+
+
+def _small_space(campaign: CampaignSettings, candidates: int) -> Iterator[str]:
+    size = None if campaign.potential is None else campaign.potential.adapt
+    if size is not None and size > candidates:
+        yield (
+            f"potential.adapt: {size} candidates for the sample, but there are {candidates}, and all are taken; give a "
+            "smaller number, or remove the key: a potential that relaxes all needs no translator"
+        )
+
+
+def _some(names: Collection[str]) -> str:
+    """Name the first three."""
+    first = ", ".join(list(names)[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
 
 
 def _potential_makers(campaign: CampaignSettings) -> dict[str, Maker]:

@@ -159,12 +159,15 @@ def export(
     quiet()
     from cryslator_flows.running.find import find_campaign
     from cryslator_flows.running.local.folder import STORE_FILE
-    from cryslator_flows.system.whole_files import check_output
+    from cryslator_flows.system.whole_files import check_output, writing
 
     if target_folder is None and entries is None:
         raise typer.BadParameter("give a folder to write to, or a file with --entries", param_hint="FOLDER")
     with find_campaign(target, project, folder) as started:
         if entries is not None:
+            if target_folder is not None and entries.parent == target_folder:
+                with writing(target_folder):
+                    target_folder.mkdir(parents=True, exist_ok=True)
             check_output(entries, Path(target), started.folder / STORE_FILE)
         print_export(started, target_folder, entries)
 

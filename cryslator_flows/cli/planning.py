@@ -114,7 +114,7 @@ def inputs(
             for key, maker in (("relaxation", relaxation.maker), ("relaxation.mlip", relaxation.mlip.maker)):
                 make_importable(maker, Path(target).absolute().parent, key)
         number = write_inputs(started.results, settings, output, top)
-    out.print(f"Written: {shown(output)} ({number} candidates and starts)")
+    out.print(f"Written: {shown(output)} (folders of candidates and starts: {number})")
 
 
 def show_plan(
@@ -168,11 +168,14 @@ def show_plan(
 
 
 def print_plan_lines(campaign: CampaignSettings, survey: Survey) -> None:
-    """Print the plan of a campaign that starts, in three lines; nothing where no candidate could be counted."""
+    """Print the notes on the candidates of a campaign and its plan in three lines; nothing if none are counted."""
     from cryslator_flows.campaign.plan import make_plan
+    from cryslator_flows.campaign.preflight import check_candidates
     from cryslator_flows.report.plan_tables import plan_lines
 
     if survey.counts.unique:
+        for finding in check_candidates(campaign, survey):
+            note("note:", finding.message)
         for line in plan_lines(make_plan(campaign, survey)):
             out.print(line, soft_wrap=True)
 
@@ -193,7 +196,7 @@ def _survey(campaign: CampaignSettings) -> Survey:
 
 
 def _findings(campaign: CampaignSettings, folder: Path, survey: Survey, project: str | bool | None) -> list[Finding]:
-    from cryslator_flows.campaign.preflight import Finding, check_campaign, check_folder
+    from cryslator_flows.campaign.preflight import Finding, check_campaign, check_candidates, check_folder
     from cryslator_flows.errors import ProjectError
     from cryslator_flows.running.remote.project import open_project
     from cryslator_flows.running.remote.submit import check_project
@@ -201,6 +204,7 @@ def _findings(campaign: CampaignSettings, folder: Path, survey: Survey, project:
     found = (
         [] if survey.counts.unique else [Finding("enumeration: no candidate is left; widen templates or substitutions")]
     )
+    found += check_candidates(campaign, survey)
     if isinstance(project, bool):
         return [*found, *check_folder(folder), *check_campaign(campaign, lambda: survey.elements)]
     settings = campaign.jobflow_remote.with_options(project)

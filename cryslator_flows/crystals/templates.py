@@ -112,16 +112,27 @@ class PrototypeTemplates(TemplateSource):
         3, ge=1, description="Keep types with at least this many known crystals in the Materials Project"
     )
 
+    def check_names(self) -> None:
+        """Refuse names that no type has.
+
+        Raises
+        ------
+        StructureError
+            No type has a given name; the message begins with ``names``.
+        """
+        known = {item.name.casefold(): item.name for item in prototypes() if item.name} if self.names else {}
+        for name in self.names or ():
+            if name.casefold() not in known:
+                near = ", ".join(repr(known[close]) for close in get_close_matches(name.casefold(), known, cutoff=0.4))
+                raise StructureError(
+                    f"names: no type is called {name!r}; "
+                    + (f"did you mean {near}?" if near else "`cryslator templates` lists them")
+                )
+
     def _read(self) -> Iterator[Template | StructureError]:
         """Yield the types that pass the filters of this source, with most known crystals first."""
+        self.check_names()
         wanted = None if self.names is None else {name.casefold() for name in self.names}
-        known = {item.name.casefold(): item.name for item in prototypes() if item.name}
-        for name in sorted((wanted or set()) - known.keys()):
-            near = ", ".join(repr(known[close]) for close in get_close_matches(name, known, cutoff=0.4))
-            raise StructureError(
-                f"prototypes templates, names: no type is called {name!r}; "
-                + (f"did you mean {near}?" if near else "`cryslator templates` lists them")
-            )
         for item in sorted(prototypes(), key=lambda item: -item.n_members):
             if (
                 item.n_members >= self.min_members

@@ -203,12 +203,14 @@ def build_potential_maker(name: str, kwargs: dict[str, Any], key: str = "relaxat
     Raises
     ------
     CampaignError
-        As from `build_relax_maker`, or the maker is of a DFT code.
+        As from `build_relax_maker`, the name is unknown, or the maker is of a DFT code.
     """
-    if PRESETS.get(name, (name,))[0].startswith(DFT_MAKERS):
+    path = PRESETS.get(name, (name,))[0]
+    if "." not in path or path.startswith(DFT_MAKERS):
+        problem = "runs DFT, but this key needs an interatomic potential" if "." in path else "not a known name"
         raise CampaignError(
-            f"{key}.maker {name!r}: runs DFT, but this key needs an interatomic potential; give 'chgnet', or "
-            f"{FORCE_FIELD_MAKER} with kwargs: {{force_field_name: MACE-MP-0}}, say"
+            f"{key}.maker {name!r}: {problem}; give 'chgnet', or {FORCE_FIELD_MAKER} with "
+            "kwargs: {force_field_name: MACE-MP-0}, say"
         )
     return build_relax_maker(name, kwargs, key)
 
@@ -242,7 +244,9 @@ def check_installed(maker: Maker, key: str = "relaxation") -> None:
         by_path = model.partition(".")[0] if isinstance(meta, str) else ""
         module = next((FORCE_FIELDS[name] for name in FORCE_FIELDS if model.startswith(name)), by_path)
     if module and find_spec(module) is None:
-        raise NotInstalledError(f"{key}: {model}: not installed here; pip install {PACKAGES.get(module, module)}")
+        # A module of the user has no package.
+        remedy = f"pip install {PACKAGES[module]}" if module in PACKAGES else f"install {module}, or set PYTHONPATH"
+        raise NotInstalledError(f"{key}: {model}: not installed here; {remedy}")
 
 
 def _model_name(maker: Maker) -> str:

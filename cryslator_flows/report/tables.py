@@ -86,7 +86,7 @@ def describe_potential(stats: PotentialStats) -> str:
     if stats.formation_energy_error is not None:
         words.append(f"off by {stats.formation_energy_error:.3f} eV/atom on {stats.n_compounds} known compounds")
     if stats.difference is not None:
-        words.append(f"{stats.difference:.3f} eV/atom from the translator")
+        words.append(f"mean difference to the translator {stats.difference:.3f} eV/atom")
     words += [f"{number} failed: {reason}" for reason, number in stats.failed.items()]
     words += [f"{stats.n_unconverged} not converged"] * bool(stats.n_unconverged)
     return "; ".join(words)

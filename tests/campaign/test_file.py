@@ -71,6 +71,7 @@ def test_workflows_make_a_flow(path):
         ({"selection": {"top_k": True}}, ["line", "selection.top_k", "expected a number, not true or false"]),
         ({"selection": {"max_formation_energy": float("nan")}}, ["line", "finite"]),
         ({"relaxation": {"starts": ["unrelaxed", "unrelaxed"]}}, ["line", "relaxation.starts", "twice"]),
+        ({"templates": [{"source": "prototypes", "names": ["Spinl"]}]}, ["line", "templates.0.names", "'Spinel'"]),
         ({"templates": [{"source": "files", "path": "crystals"}]}, ["line", "templates.0.path", "does not exist"]),
         ({"templates": [{"source": "files", "path": "*.cif"}]}, ["line", "templates.0.path", "does not exist"]),
         ({"templates": [{"source": "files", "path": "~/no such"}]}, ["templates.0.path: /", "does not exist"]),

@@ -145,7 +145,7 @@ def test_inputs_of_vasp_as_its_jobs_write_them(run, fake_vasp, tmp_path, monkeyp
     assert "campaign folder" in err
     stop_before_relaxations(file, tmp_path)
     code, out, _ = run("inputs", file, "-o", "inputs")
-    assert (code, "Written: inputs (3 candidates and starts)" in out) == (0, True)
+    assert (code, "Written: inputs (folders of candidates and starts: 3)" in out) == (0, True)
     control = next(path.parent for path in (tmp_path / "inputs").glob("*/unrelaxed"))
     starts = {path.name: path for path in control.iterdir()}
     assert set(starts) == {"unrelaxed", "translated"}

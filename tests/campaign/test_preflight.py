@@ -4,7 +4,7 @@ import pytest
 from pymatgen.core import SETTINGS
 
 from cryslator_flows.api import Campaign
-from cryslator_flows.campaign.preflight import check_campaign, check_folder
+from cryslator_flows.campaign.preflight import check_campaign, check_candidates, check_folder
 from cryslator_flows.campaign.survey import COUNTED, look_at_all, look_quickly
 from cryslator_flows.errors import PreflightError
 from tests.campaign.test_file import GOOD, write
@@ -99,6 +99,7 @@ def test_elements_without_a_potcar_in_the_set_of_a_maker(fake_vasp, tmp_path):
     ("kwargs", "words"),
     [
         ({"force_field_name": "MACE-MP-0"}, "not installed here; pip install mace-torch"),
+        ({"calculator_meta": "my_calc.Mine"}, "my_calc.Mine: not installed here; install my_calc, or set PYTHONPATH"),
         ({"force_field_name": "CHGNet", "calculator_kwargs": {"use_device": "abacus"}}, "CHGNet: cannot be loaded ("),
     ],
 )
@@ -109,7 +110,7 @@ def test_potential_that_cannot_be_loaded(tmp_path, kwargs, words):
     errors, notes = findings(Campaign.from_file(write(tmp_path, content)))
     assert notes == []
     (error,) = errors
-    assert f"potential: {kwargs['force_field_name']}: " in error
+    assert f"potential: {next(iter(kwargs.values()))}: " in error
     assert words in error
     assert ", line " in error
 
@@ -145,3 +146,34 @@ def test_survey_counts_what_the_enumeration_makes(tmp_path):
         assert sum(row[name] for row in whole.by_template.values()) == getattr(counts, name)
     assert counts.enumerated == counts.not_charge_balanced + counts.duplicates + counts.unique
     assert not look_quickly(campaign, seconds=0).is_complete
+
+
+def notes(tmp_path, **changes):
+    campaign = Campaign.from_file(write(tmp_path, {**TITANATES, **changes}))
+    found = check_candidates(campaign, look_at_all(campaign, lambda _: None))
+    return [item.message.partition(", line ")[2] for item in found]
+
+
+def test_references_on_another_scale_or_of_no_candidate(tmp_path):
+    good = {"CaO": -3.29, "TiO2": -3.26, "Ca9O": -1}
+    assert notes(tmp_path, selection={"references": good}) == []
+    # Per formula unit, and in kJ/mol.
+    wrong = {"CaO": -6.4, "Ti2O4": -940, "SrO": -3.07, "XeF2": -0.5}
+    scale, unused = notes(tmp_path, selection={"references": wrong})
+    assert "selection.references: CaO -6.4, known -3.31, Ti2O4 -940, known -3." in scale
+    assert "give formation energies in eV/atom" in scale
+    assert "selection.references: XeF2: no candidate has these elements; remove what changes nothing" in unused
+    assert len(notes(tmp_path, selection={"references": wrong, "known_phases": False})) == 1
+
+
+def test_energies_of_elements_that_no_candidate_has(tmp_path):
+    relaxation = {"maker": "chgnet", "element_energies": {"O": -5.0, "Xe": -0.1, "Kr": 0.0, "Ne": 0.0, "Ar": 0.0}}
+    (note,) = notes(tmp_path, relaxation=relaxation)
+    assert "relaxation.element_energies: Ar, Kr, Ne and 1 more: no candidate has" in note
+
+
+def test_a_sample_larger_than_the_space(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (note,) = notes(tmp_path, potential={"maker": FORCE_FIELD, "kwargs": {"force_field_name": "CHGNet"}, "adapt": 50})
+    assert "potential.adapt: 50 candidates for the sample, but there are 4, and all are taken" in note
+    assert "50 candidates for the sample" in " ".join(run("plan", tmp_path / "campaign.yaml")[2].split())

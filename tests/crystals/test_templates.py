@@ -217,5 +217,5 @@ def test_most_structure_types_are_usable_templates():
 
 
 def test_unknown_names_of_structure_types():
-    with pytest.raises(StructureError, match="no type is called 'spinl'; did you mean 'Spinel'"):
-        list(PrototypeTemplates(source="prototypes", names=["spinl"]).load())
+    with pytest.raises(StructureError, match="no type is called 'Spinl'; did you mean 'Spinel'"):
+        list(PrototypeTemplates(source="prototypes", names=["Spinl"]).load())

@@ -169,7 +169,7 @@ FILE = {
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"maker": "nonsense"}, ["potential.maker", "nonsense"]),
+        ({"maker": "nonsense"}, ["potential.maker 'nonsense': not a known name; give 'chgnet'", "force_field_name"]),
         ({"maker": "DoubleRelaxMaker"}, ["potential.maker", "runs DFT"]),
         ({"maker": "tests.flows.makers.DoubleMaker"}, ["potential.maker", "a maker of one job"]),
     ],
