@@ -310,8 +310,8 @@ def test_report_before_enumeration_has_ended(run, tmp_path, monkeypatch):
 
 def test_export(run, tmp_path, monkeypatch):
     folder = start(tmp_path, monkeypatch, fails_with="Sr")
-    code, out, _ = run("export", "mine", "plain")
-    assert code == 0
+    code, out, _ = run("export", "mine", "plain", "--entries", "plain/entries.json")
+    assert (code, "entries.json (" in out) == (0, True)
     for file in (
         "relaxations.csv (8)",
         "relaxations.jsonl (8)",
