@@ -23,7 +23,12 @@ def test_a_funnel_finds_the_same_as_on_this_machine(run, jfr_project, tmp_path, 
         **GOOD,
         "name": "funnel",
         "selection": {"top_k": 3, "controls": 1},
-        "potential": {"maker": PAIR_POTENTIAL, "kwargs": {"sigma": 2.0}, "batch": 2, "select": {"top_k": 2}},
+        "potential": {
+            "maker": PAIR_POTENTIAL,
+            "kwargs": {"sigma": 2.0, "steps": 10},
+            "batch": 2,
+            "select": {"top_k": 2},
+        },
         "relaxation": {"maker": PAIR_POTENTIAL, "relax_elements": False},
     }
     file = write(tmp_path, content)
