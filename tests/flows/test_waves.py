@@ -108,7 +108,9 @@ def test_every_job_is_marked_and_placed_by_its_stage(store, tmp_path, tiny_model
         assert (ALL_STAGES in job.config.manager_config) == (stage in {"enumerate", "select"})
         assert ("candidate_id" in job.metadata) == (stage in {"relax", "compare"})
         assert ("start" in job.metadata) == (stage == "relax")
-    assert Counter(job.metadata["stage"] for job in jobs)["relax"] == 3 * 2 * 2
+    relaxations = Counter(" element " in job.name for job in jobs if job.metadata["stage"] == "relax")
+    assert relaxations[False] == 3 * 2 * 2
+    assert relaxations[True] >= 3 * 2
     for row in store.query({"output.@class": "RelaxationComparison"}):
         assert row["metadata"]["stage"] == "compare"
 
@@ -127,7 +129,8 @@ def test_what_another_campaign_relaxed_is_reused(store, tmp_path, tiny_model):
             waves.append(json.dumps(job, cls=MontyEncoder))
 
     jobs = run_here(again.make(TEMPLATES, SPACES, known), store, tmp_path / "second", look)
-    assert Counter(job.metadata["stage"] for job in jobs if job.name != "store_inputs")["relax"] == 2 * 2
+    relaxations = [job.name for job in jobs if job.metadata["stage"] == "relax" and job.name != "store_inputs"]
+    assert sum(" element " not in name for name in relaxations) == 2 * 2
     assert waves
     assert not any('"unrelaxed_structure": {' in wave for wave in waves)
     rows = [item for item in comparisons(store) if item.campaign == "second"]
