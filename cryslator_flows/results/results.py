@@ -106,14 +106,19 @@ def summarize_rows(
     outputs = [row["output"] for row in rows if not _is(row, CampaignSummary)]
     learned = [row["output"]["outcomes"] for row in rows if _is(row, Learned)]
     rounds = [RoundOutcome.model_validate(outcome) for outcome in learned[-1]] if learned else []
+    selections = [output for output in outputs if "n_selected" in output]
+    stats = add_stats(
+        [TranslationStats.model_validate(row["output"]["stats"]) for row in rows if _is(row, TranslatedChunk)],
+        Counter(),
+    )
+    if selections:
+        # A selection adds what it left out.
+        stats.left_out = TranslationStats.model_validate(selections[-1]["stats"]).left_out
     return summarize(
         label,
         next(EnumerationCounts.model_validate(output["counts"]) for output in outputs[::-1] if "counts" in output),
-        add_stats(
-            [TranslationStats.model_validate(row["output"]["stats"]) for row in rows if _is(row, TranslatedChunk)],
-            Counter(),
-        ),
-        next((output["n_selected"] for output in outputs[::-1] if "n_selected" in output), 0),
+        stats,
+        selections[-1]["n_selected"] if selections else 0,
         comparisons,
         rounds,
         next(

@@ -99,7 +99,9 @@ def test_incomparable_electrons_leave_the_geometry(rutile, tmp_path):
 def test_structures_that_are_needed(rutile):
     maker = PropertyComparisonFlowMaker(static_maker=FormulaStaticMaker())
     for structures in ({}, {"relaxed": rutile}, {"unrelaxed": rutile}, {"relaxed": rutile, "translate": rutile}):
-        with pytest.raises(ValueError, match="give 'relaxed' and one or several of unrelaxed, scaled, translated, mlip"):
+        with pytest.raises(
+            ValueError, match="give 'relaxed' and one or several of unrelaxed, scaled, translated, mlip"
+        ):
             maker.make("id", "TiO2", structures)
 
 

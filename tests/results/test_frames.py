@@ -71,12 +71,12 @@ def test_running_in_python_is_what_the_command_does(run, tmp_path, monkeypatch, 
     assert (found.funnel["relaxed"], len(found.relaxations)) == (2, 8)
     pd.testing.assert_frame_equal(found.relaxations, campaign.results().relaxations)
     files = {path.name: path.read_bytes() for path in (tmp_path / "runs/mine").glob("*.[chj]*[lnv]")}
-    assert set(files) == {"candidates.csv", "report.html", "summary.json"}
+    assert set(files) == {"candidates.csv", "relaxed.csv", "report.html", "summary.json"}
     uuids = found.relaxations["job_uuids"].tolist()
     assert run("screen", "campaign.yaml")[0] == 0
     again = campaign.run()
     assert again.relaxations["job_uuids"].tolist() == uuids
-    for name in ("candidates.csv", "summary.json"):
+    for name in ("candidates.csv", "relaxed.csv", "summary.json"):
         assert (tmp_path / "runs/mine" / name).read_bytes() == files[name]
     assert campaign.run(tmp_path / "other", reuse=[tmp_path / "runs/mine"]).summary.reused > 0
     campaign.relaxation.kwargs["fails_with"] = ""
