@@ -67,7 +67,8 @@ def check_fan_out(project: RemoteProject) -> None:
 def screening(gate: Path) -> Flow:
     """A campaign of two candidates, each relaxed from both starts, in waves of one."""
     relax_maker = GatedRelaxMaker(gate=str(gate))
-    relax = RelaxSelectedMaker(RelaxationComparisonFlowMaker(relax_maker=relax_maker), wave_size=1)
+    comparison_maker = RelaxationComparisonFlowMaker(relax_maker=relax_maker)
+    relax = RelaxSelectedMaker(comparison_maker, wave_size=1, known_elements=None)
     maker = ScreeningFlowMaker(
         name="killed",
         enumerate_maker=EnumerateMaker(chunk_size=4),
