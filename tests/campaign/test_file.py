@@ -87,7 +87,7 @@ def test_workflows_make_a_flow(path):
         ({"relaxation": {"maker": "DoubleRelaxMaker", "vasp": {"input_sets": {}}}}, ["did you mean 'input_set'"]),
         ({"relaxation": {"maker": f"{MAKERS}.EndingMaker"}}, ["line", "relaxation.kwargs", "ended"]),
         ({"relaxation": {"maker": f"{MAKERS}.WithoutMakeMaker"}}, ["line", "relaxation.kwargs", "no make"]),
-        ({"relaxation": {"mlip": {"maker": "chgne"}}}, ["line", "relaxation.mlip.maker", "did you mean 'chgnet'"]),
+        ({"relaxation": {"mlip": {"maker": "chgne"}}}, ["line", "relaxation.mlip.maker", "give 'chgnet'"]),
     ],
 )
 def test_mistakes_are_named(tmp_path, change, words):
@@ -225,7 +225,7 @@ def test_settings_change_with_the_potential_that_is_used(tmp_path):
 @pytest.mark.parametrize(
     ("mlip", "words"),
     [
-        ({"maker": "chgnett"}, "relaxation.mlip.maker 'chgnett': .* did you mean 'chgnet'"),
+        ({"maker": "chgnett"}, "relaxation.mlip.maker 'chgnett': .* give 'chgnet'"),
         ({"maker": POTENTIAL["maker"], "kwargs": {"force_field_name": "MACE"[:3]}}, "did you mean 'MACE'"),
         (
             {"maker": "atomate2.forcefields.jobs.ForceFieldStaticMaker", "kwargs": POTENTIAL["kwargs"]},
