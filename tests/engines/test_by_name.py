@@ -50,7 +50,7 @@ def test_relaxation_with_static_is_a_relaxation(name):
         ({"force_field_name": "MatPES-PBE"}, "pip install matgl"),
         ({"force_field_name": "CHGNet"}, r"pip install 'cryslator-flows\[chgnet\]'"),
         ({"calculator_meta": "mace.calculators.MACECalculator"}, "pip install mace-torch"),
-        ({"calculator_meta": "nowhere.Calculator"}, "pip install nowhere"),
+        ({"calculator_meta": "nowhere.Calculator"}, "install nowhere, or set PYTHONPATH"),
     ],
 )
 def test_potential_that_is_not_installed(monkeypatch, kwargs, command):
