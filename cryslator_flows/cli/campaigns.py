@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
@@ -221,6 +222,7 @@ def _print_commands(status: CampaignStatus) -> None:
 
 def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     """Print the tables of a campaign, write its files and its page, to `output` or to the campaign folder."""
+    from cryslator_flows.documents.relaxations import JOB_FAILED
     from cryslator_flows.report.relaxed_results import describe_energies, relaxed_table
     from cryslator_flows.report.tables import full_report
     from cryslator_flows.report.written import write_all
@@ -238,6 +240,9 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
         note("rejected", reason)
     for reason in sorted({job.reason for job in status.failed}):
         note("failed:", reason)
+    errors = (item.error for comparison in comparisons for item in comparison.relaxations if item.structure is None)
+    for reason, number in Counter(error for error in errors if error not in (None, JOB_FAILED)).most_common():
+        note("no result:", f"{reason}; {number} relaxations")
     for words in status.stops:
         note("stopped:", words)
     if status.failed:

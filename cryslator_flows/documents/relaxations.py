@@ -10,6 +10,8 @@ from cryslator_flows.documents.gate import Crystal
 
 Start = Literal["unrelaxed", "scaled", "translated", "mlip", "translated_mlip"]
 STARTS: tuple[Start, ...] = get_args(Start)
+# The error of a relaxation whose reason is that of a job.
+JOB_FAILED = "a relaxation job failed"
 
 
 class RelaxationCost(BaseModel):

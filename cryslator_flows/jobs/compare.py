@@ -15,7 +15,13 @@ from cryslator_flows.counting import total_cost
 from cryslator_flows.counting.ledger import LEDGER_NAME, ledger_cost
 from cryslator_flows.counting.task_documents import last_relaxation
 from cryslator_flows.documents.candidates import Candidate, Translation
-from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost, Start
+from cryslator_flows.documents.relaxations import (
+    JOB_FAILED,
+    Relaxation,
+    RelaxationComparison,
+    RelaxationCost,
+    Start,
+)
 from cryslator_flows.errors import CountingError
 from cryslator_flows.settings import SETTINGS
 
@@ -109,7 +115,7 @@ def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Rel
         The uuids of these jobs.
     """
     if not documents or any(document is None for document in documents):
-        return Relaxation(start=start, job_uuids=uuids, error="a relaxation job failed")
+        return Relaxation(start=start, job_uuids=uuids, error=JOB_FAILED)
     last = documents[-1]
     structure, energy = get(documents[last_relaxation(documents)], "structure"), get(last, "output.energy")
     if structure is None or energy is None:

@@ -120,10 +120,7 @@ def shown(path: Path) -> str:
 def quiet() -> None:
     """Silence the log messages and warnings of other packages, which would break the progress bars."""
     import logging
-    import os
     import warnings
-
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")
 
     warnings.simplefilter("ignore")
     logging.getLogger("jobflow").setLevel(logging.ERROR)

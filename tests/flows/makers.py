@@ -144,3 +144,14 @@ class CompoundsOnlyRelaxMaker(PairPotentialRelaxMaker):
             raise RuntimeError(f"no {self.fails_for} alone")
         self.steps = 2 if structure.symbol_set == (self.unconverged_for,) else 500
         return PairPotentialRelaxMaker.make.original(self, structure)
+
+
+@dataclass
+class NoEnergyRelaxMaker(PairPotentialRelaxMaker):
+    """Leaves a structure without its energy."""
+
+    @job
+    def make(self, structure, prev_dir=None):
+        document = PairPotentialRelaxMaker.make.original(self, structure)
+        document.output.energy = None
+        return document

@@ -48,6 +48,14 @@ def many(tmp_path, name, **kwargs):
     return Campaign.from_file(write(tmp_path, {**GOOD, "selection": {"top_k": 6}, "relaxation": relaxation}))
 
 
+def test_relaxations_without_an_energy_are_told(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    many(tmp_path, "flows.makers.NoEnergyRelaxMaker")
+    code, _, err = run("screen", "campaign.yaml")
+    assert code == 1
+    assert "no result: the last job left no structure or energy; 12 relaxations" in err
+
+
 def test_stage_whose_first_jobs_fail_alike_stops(run, tmp_path, monkeypatch):
     """Five relaxations fail, and the others wait for the next run, which does all of them again."""
     monkeypatch.chdir(tmp_path)
