@@ -2,8 +2,8 @@
 
 Example: python workflows/universal/keep.py save runs/train-cryslator-universal/checkpoint.npz kept.npz
 
-`load` with the two files the other way round makes a checkpoint of what was kept. The running average and the moments
-of the optimiser are kept in half precision, and the best weights are those of the next validation: the training goes on
+`load` with the two files the other way round makes a checkpoint of what was kept. The moments of the optimiser are kept
+in half precision. The best weights are those of the running average, until the next validation. So the training goes on
 as before, but not to the last digit.
 """
 
@@ -25,7 +25,7 @@ def save(checkpoint: Path, kept: Path) -> None:
     with np.load(checkpoint, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files if not name.startswith("best/")}
     for name, value in arrays.items():
-        if name.startswith(("average/", "optimizer/")) and value.size > 1:
+        if name.startswith("optimizer/") and value.size > 1:
             # Second moments are too small for half precision; their roots are not.
             arrays[name] = (np.sqrt(value) if name.endswith(SECOND_MOMENT) else value).astype(np.float16)
     write_arrays(kept, arrays)
