@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -93,6 +94,10 @@ def calibrate_model(model: ModelFolder, recipe: Recipe) -> ModelFolder:
         written = save_model(place, config, weights, calibration)
         for name, content in kept.items():
             write_whole(place / name, content)
+        if FEATURE_NUMBERS in kept:
+            # The features are those of the weights alone.
+            numbers = json.loads(kept[FEATURE_NUMBERS]) | {"model_version": written.version()}
+            write_whole(place / FEATURE_NUMBERS, json.dumps(numbers, indent=2) + "\n")
         scores = _with_structures(score_tests(written, recipe, structures=False), metrics.get("test", []))
         metrics |= {
             "model_version": written.version(),
