@@ -118,10 +118,11 @@ def _print_evaluation(result: Evaluation, model: str, unit: str) -> None:
     out.print(table)
     uncertainty = result.score(model).uncertainty
     if uncertainty is not None:
+        reasons = _main_reasons(uncertainty.reasons)
         out.print(
             f"{model}, unrelaxed input: {uncertainty.coverage_68:.1%} within the 68 % interval, "
             f"{uncertainty.coverage_90:.1%} within the 90 % interval, {uncertainty.out_of_domain:.1%} out of domain"
-            f"{_listed(uncertainty.reasons)}.\n"
+            f"{reasons and f' ({reasons})'}.\n"
         )
 
 
@@ -254,26 +255,30 @@ def models() -> None:
     from cryslator_flows.errors import ModelError
     from cryslator_flows.translator.model_folder import list_models
 
-    table, damaged = Table(), list[str]()
-    for name in ("model", "version", "elements", "MAE", "volume error", "out of domain", "folder"):
-        table.add_column(name, no_wrap=name in ("model", "version"))
+    table, lines, damaged = Table(box=None), list[str](), list[str]()
+    for name in ("model", "version", "elements", "MAE", "volume error", "out of domain"):
+        table.add_column(name, no_wrap=name in ("model", "version", "MAE"))
     for name, folder in list_models().items():
         try:
-            table.add_row(name, *_describe(name, folder), shown(folder.path))
+            *cells, reasons = _describe(name, folder)
+            table.add_row(name, *cells)
+            lines.append(f"{name}: {shown(folder.path)}{reasons and f'; out of domain: {reasons}'}")
         except ModelError as error:
             damaged.append(str(error))
     out.print(table)
+    for line in lines:
+        out.print(line, soft_wrap=True)
     for reason in damaged:
         err.print(f"left out: {reason}", soft_wrap=True)
 
 
-def _listed(reasons: dict[str, float]) -> str:
-    """Return the main reasons out of domain in brackets, with their shares."""
-    return f" ({main_reasons(reasons, '{:.1%}')})" if reasons else ""
+def _main_reasons(shares: dict[str, float]) -> str:
+    """Return the main reasons out of domain with their shares; empty without any."""
+    return main_reasons(shares, "{:.1%}") if shares else ""
 
 
 def _describe(name: str, folder: ModelFolder) -> tuple[str, ...]:
-    """Return version, number of elements and scores of a model."""
+    """Return version, number of elements and scores of a model, then the main reasons out of domain."""
     from cryslator_flows.errors import ModelError
     from cryslator_flows.translator.model_folder import FORMATION_ENERGY, METRICS
 
@@ -291,7 +296,8 @@ def _describe(name: str, folder: ModelFolder) -> tuple[str, ...]:
             str(len(config.elements)),
             "-" if mae is None else f"{mae:.3f} {config.unit}{what}",
             "-" if volume is None else f"{volume:.1%}",
-            "-" if domain is None else f"{domain['out_of_domain']:.1%}{_listed(domain['reasons'])}",
+            "-" if domain is None else f"{domain['out_of_domain']:.1%}",
+            "" if domain is None else _main_reasons(domain["reasons"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelError(

@@ -4,6 +4,7 @@ import importlib
 import json
 import shutil
 import subprocess
+import sys
 
 from cryslator_flows.crystals.compound_classes import compound_class
 from cryslator_flows.screening.known_phases import known_phases
@@ -20,6 +21,7 @@ def test_published_results_of_the_domain_are_those_of_the_rows(python, tmp_path)
 
 def test_drawn_families_are_new_compounds_of_their_class_and_the_measured_ones(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.delitem(sys.modules, "measure", raising=False)
     measure = importlib.import_module("measure")
     head, *rows = map(json.loads, (FOLDER / "results.jsonl").read_text().splitlines())
     kinds = {"sulfides": "chalcogenides", "halides": "halides", "nitrides": "pnictides", "Heuslers": "intermetallics"}

@@ -63,6 +63,7 @@ def test_fine_tuning_is_measured_on_what_was_held_out(python, tmp_path, monkeypa
     with gzip.open(data / "mp_oxide_relaxed.jsonl.gz", "wt") as lines:
         lines.writelines(json.dumps({**relaxed, "species": [name, "F"]}) + "\n" for name in ("Mn", "K"))
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "measure", raising=False)
     measure = importlib.import_module("measure")
     runs = tmp_path / "runs"
     monkeypatch.setattr(sys, "argv", ["measure.py", str(data), "--runs", str(runs)])
