@@ -81,7 +81,7 @@ def test_stage_whose_first_jobs_fail_alike_stops(run, tmp_path, monkeypatch):
 
 
 def test_stopped_stage_gets_past_jobs_that_fail_again_for_their_reason(tmp_path):
-    """A cause that is of the first candidates only does not stop a campaign for ever."""
+    """A cause that is of the first candidates only lets the campaign continue."""
     made = many(tmp_path, "remote.makers.MendableRelaxMaker", fails_with="O", needs=str(tmp_path / "fixed"))
     attempts = [run_counting(CampaignRun(made, tmp_path / "run"))[1] for _ in range(3)]
     assert [attempt["failed"] for attempt in attempts] == [5, 10, 12]
