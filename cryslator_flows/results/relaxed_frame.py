@@ -75,7 +75,8 @@ def relaxed_frame(
             "formula": item.reduced_formula,
             "template_id": item.template_id,
             "formation_energy_per_atom": energy,
-            "energy_above_hull": energy - above if competitors else np.nan,
+            # Unlike max, it keeps an unknown energy unknown.
+            "energy_above_hull": float(np.maximum(0.0, energy - above)) if competitors else np.nan,
             "competitors": competitors,
             "predicted_formation_energy_per_atom": item.formation_energy_per_atom,
             **end.model_dump(include={"start", "energy_per_atom"}),
