@@ -272,8 +272,8 @@ class Selection(BaseModel):
 
     n_selected: int = Field(description="Number of candidates selected")
     candidate_ids: list[str] = Field(
-        description="The selected candidates, lowest predicted formation energy first, then candidates that only "
-        "rounds of active learning chose"
+        description="The selected candidates, the most stable first, then candidates that only rounds of active "
+        "learning chose"
     )
     stats: TranslationStats = Field(description="Statistics of all candidates of the campaign")
     remaining: TranslatedCandidates | None = Field(

@@ -54,7 +54,7 @@ def funnel_table(summary: CampaignSummary) -> Table:
     in_rounds = f", {sum(len(item.batch) for item in summary.rounds)} of them by rounds" if summary.rounds else ""
     doubles = f"; {summary.synthetic} relaxations by a test double" if summary.synthetic else ""
     potential = summary.potential
-    judge = "predicted formation energy" if potential is None else "formation energy of the potential"
+    judge = "predicted energy" if potential is None else "energy of the potential"
     left_out = describe_left_out(summary.left_out if potential is None else potential.left_out)
     between = []
     if potential is not None:

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 # The hull takes energies as equal that differ by less, in eV/atom.
 HULL_NOISE = 1e-8
+HULL_DECIMALS = 7
 TIED = "others of the formula within the uncertainty"
 
 
 class Cuts(StrictModel):
     """Cuts that select translated candidates, the most stable first.
 
+    The most stable candidate has the lowest energy above the hull if a cut uses it, else the lowest formation energy.
     Candidates whose translated atoms nearly coincide are always dropped. The hull leaves out the candidates that the
     cuts on uncertainty and domain exclude.
 
@@ -52,7 +54,12 @@ class Cuts(StrictModel):
         description="Keep at most this many of one reduced formula; the funnel counts those that are left out within "
         "the uncertainty of a kept one",
     )
-    top_k: int | None = Field(None, ge=1, description="Keep at most this many")
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        description="Keep at most this many, of lowest energy above the hull with `max_energy_above_hull`, else of "
+        "lowest formation energy",
+    )
     known_phases: bool = Field(
         True, description="Count the known compounds of the Materials Project among the phases of the hull"
     )
@@ -70,8 +77,8 @@ class Cuts(StrictModel):
         """Drop the candidates that `select` drops for any further candidates.
 
         The selection from several shortlists equals the selection from all candidates: with more candidates the hull
-        never rises and a rank never improves. The best k are certain before the hull of all candidates is known only if
-        the others cannot be part of it, see `PackedCandidates.whole_systems`.
+        never rises. The best k are certain before the hull of all candidates is known only if the others cannot be
+        part of it, see `PackedCandidates.whole_systems`.
 
         Parameters
         ----------
@@ -101,7 +108,7 @@ class Cuts(StrictModel):
         Returns
         -------
         TranslatedCandidates
-            Kept candidates, by predicted formation energy, then by identifier.
+            Kept candidates, by energy above the hull if a cut uses it, then by formation energy and identifier.
         """
         return self._keep(candidates, self.top_k, left_out)
 
@@ -144,12 +151,15 @@ class Cuts(StrictModel):
 
         for reason, keep in self._trust(columns).items():
             kept = cut(reason, keep[kept])
+        ranks = energies
         if self.max_energy_above_hull is not None:
             above = energies_above_hull(formulas[kept].tolist(), energies[kept], self.competition())
+            ranks = np.full(len(energies), np.inf)
+            ranks[kept] = above.round(HULL_DECIMALS)
             kept = cut("above the hull", above <= self.max_energy_above_hull + HULL_NOISE)
         if self.max_formation_energy is not None:
             kept = cut("formation energy", energies[kept] <= self.max_formation_energy)
-        kept = kept[np.lexsort((columns["candidate_id"][kept], energies[kept]))]
+        kept = kept[np.lexsort((columns["candidate_id"][kept], energies[kept], ranks[kept]))]
         if self.per_composition is not None:
             numbers = number_among_equals(formulas[kept])
             last = {formulas[row]: energies[row] for row in kept[numbers < self.per_composition]}

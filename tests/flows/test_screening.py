@@ -159,6 +159,10 @@ def test_cuts_and_ranking(perovskite):
     assert kept(per_composition=1) == ["c", "b", "d"]
     assert kept(top_k=2) == ["c", "b"]
     assert kept(max_formation_energy=-99) == []
+    # With a cut above the hull the best are the nearest to it, not the ones of lowest formation energy.
+    hull = {"max_energy_above_hull": 1.0, "references": {"SrTiO3": -3.7}, "known_phases": False}
+    assert kept(**hull) == ["b", "d", "a", "c"]
+    assert kept(**hull, top_k=2) == ["b", "d"]
 
 
 def test_the_candidates_left_out_are_counted_by_reason(perovskite):

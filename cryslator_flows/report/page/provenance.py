@@ -48,6 +48,7 @@ def describe_cuts(cuts: Cuts) -> list[str]:
     phases = ["the known compounds of the Materials Project"] * cuts.known_phases
     number = len(cuts.references)
     phases += [f"{number} reference{'s' * (number > 1)}"] * bool(number)
+    rank = "formation energy" if above is None else "energy above the hull"
     words = {
         "translated atoms do not nearly coincide": True,
         "in the model's domain": cuts.in_domain_only,
@@ -55,7 +56,7 @@ def describe_cuts(cuts: Cuts) -> list[str]:
         f"at most {above} eV/atom above the hull of {' and '.join(['these candidates', *phases])}": above is not None,
         f"predicted formation energy of at most {energy} eV/atom": energy is not None,
         f"at most {cuts.per_composition} of each formula, lowest first": cuts.per_composition is not None,
-        f"at most {cuts.top_k} in all, lowest first": cuts.top_k is not None,
+        f"at most {cuts.top_k} in all, lowest {rank} first": cuts.top_k is not None,
     }
     return [text for text, applies in words.items() if applies]
 
