@@ -8,6 +8,7 @@ import pandas as pd
 
 from cryslator_flows.analysis.ends import measured_engines
 from cryslator_flows.analysis.formation_energies import is_corrected
+from cryslator_flows.results.export import POTENTIAL_FILE
 from cryslator_flows.results.relaxed_frame import CORRECTED_POTENTIALS, fetched_for
 from cryslator_flows.system.console import as_text, new_table
 
@@ -94,6 +95,11 @@ def describe_energies(
         return lacking or [words]
     corrected = ", with MaterialsProject2020Compatibility" if is_corrected(comparisons) else ""
     sentences = [f"Formation energy: by {engine}, from its own energies of the elements{corrected}."]
+    if (potential := summary.potential) is not None and potential.n_compounds:
+        sentences.append(
+            f"Fitted formation energy ({POTENTIAL_FILE} and selection): by {potential.engine}, from energies of the "
+            f"elements that fit {potential.n_compounds} known compounds."
+        )
     sentences.append("Above hull: of these elements and the candidates in this table.")
     if relaxed["energy_above_hull"].isna().any():
         sentences.append("-: no other relaxed candidate competes.")

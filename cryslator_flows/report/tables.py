@@ -84,7 +84,8 @@ def describe_potential(stats: PotentialStats) -> str:
     if stats.ionic_steps is not None and stats.seconds is not None:
         words.append(f"{stats.ionic_steps:.1f} ionic steps, {stats.seconds:.1f} s each")
     if stats.formation_energy_error is not None:
-        words.append(f"off by {stats.formation_energy_error:.3f} eV/atom on {stats.n_compounds} known compounds")
+        error = f"off by {stats.formation_energy_error:.3f} eV/atom on {stats.n_compounds} known compounds"
+        words.append(f"fitted formation energies {error}")
     if stats.difference is not None:
         words.append(f"mean difference to the translator {stats.difference:.3f} eV/atom")
     words += [f"{number} failed: {reason}" for reason, number in stats.failed.items()]
@@ -321,8 +322,8 @@ def full_report(
     if summary.adaptation is not None:
         tables.append(adaptation_table(summary.adaptation))
     if comparisons:
-        tables += [candidates_table(comparisons), ends_table(summary)]
-    return Group(*(part for table in tables for part in (table, "")), savings_table(summary))
+        tables += [candidates_table(comparisons), ends_table(summary), savings_table(summary)]
+    return Group(*(part for table in tables for part in (table, "")))
 
 
 def savings_panels(

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.whole_page import PageContent, write_page
 from cryslator_flows.report.tables import plot_savings, savings_panels
-from cryslator_flows.results.export import RELAXED_FILE, cell, write_candidates, write_relaxed, write_relaxed_table
+from cryslator_flows.results.export import (
+    POTENTIAL_FILE,
+    RELAXED_FILE,
+    cell,
+    write_candidates,
+    write_relaxed,
+    write_relaxed_table,
+)
 from cryslator_flows.results.frames import potential_frame
 from cryslator_flows.system.whole_files import is_full, write_whole
 
@@ -83,7 +90,7 @@ def write_all(
         job_command=started.job_command,
     )
     if writable and len(potential := potential_frame(started.results, summary, competition)):
-        paths.append(started.folder / "potential.csv")
+        paths.append(started.folder / POTENTIAL_FILE)
         write_whole(paths[-1], potential.map(cell).to_csv())
     if writable and len(relaxed):
         paths.append(started.folder / RELAXED_FILE)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # The table of `relaxed_frame`.
 RELAXED_FILE = "relaxed.csv"
+# The table of `potential_frame`.
+POTENTIAL_FILE = "potential.csv"
 
 
 def export_campaign(
@@ -83,8 +85,8 @@ def export_campaign(
     write_whole(folder / "relaxations.jsonl", relaxations.to_json(orient="records", lines=True))
     potential = potential_frame(results, results.current_summary(comparisons), competition)
     if len(potential):
-        write_whole(folder / "potential.csv", potential.map(cell).to_csv())
-        written[folder / "potential.csv"] = len(potential)
+        write_whole(folder / POTENTIAL_FILE, potential.map(cell).to_csv())
+        written[folder / POTENTIAL_FILE] = len(potential)
     written |= dict.fromkeys((folder / "relaxations.csv", folder / "relaxations.jsonl"), len(relaxations))
     with whole_text(folder / "comparisons.jsonl") as lines:
         lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)

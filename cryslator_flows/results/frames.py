@@ -40,8 +40,8 @@ RELAXATION_COLUMNS = [
     "round", "reused_from", "job_uuids",
 ]  # fmt: skip
 POTENTIAL_COLUMNS = [
-    "formula", "formation_energy_per_atom", "energy_above_known_hull", "ionic_steps", "converged", "seconds", "error",
-    "selected",
+    "formula", "fitted_formation_energy_per_atom", "energy_above_known_hull", "ionic_steps", "converged", "seconds",
+    "error", "selected",
 ]  # fmt: skip
 ROUND_COLUMNS = [name for name in RoundOutcome.model_fields if name not in ("round", "metrics", "dropped")]
 # Columns in which many candidates have the same text.
@@ -210,7 +210,8 @@ def potential_frame(results: CampaignResults, summary: CampaignSummary, competit
     -------
     DataFrame
         By ``candidate_id``: formula, formation energy and energy above the known hull by the potential in eV/atom,
-        ionic steps, convergence, wall time in s, reason of a failure, and whether the candidate is selected.
+        ionic steps, convergence, wall time in s, reason of a failure, and whether the candidate is selected. The
+        formation energy is fitted: from energies of the elements that fit known compounds, see `FittedReferences`.
     """
     stats, sample = summary.potential, summary.adaptation
     if stats is None:
@@ -224,16 +225,16 @@ def potential_frame(results: CampaignResults, summary: CampaignSummary, competit
         energy = item.energy_per_atom
         rows.append({
             "candidate_id": item.name,
-            "formation_energy_per_atom": np.nan
+            "fitted_formation_energy_per_atom": np.nan
             if energy is None
             else references.formation_energy(item.formula, energy),
             "selected": item.name in chosen,
             **item.model_dump(include={"formula", "ionic_steps", "converged", "seconds", "error"}),
         })  # fmt: skip
     frame = pd.DataFrame(rows).drop_duplicates("candidate_id", keep="last").set_index("candidate_id")
-    above = competition.energies_above(frame["formula"].tolist(), frame["formation_energy_per_atom"].tolist())
+    above = competition.energies_above(frame["formula"].tolist(), frame["fitted_formation_energy_per_atom"].tolist())
     frame["energy_above_known_hull"] = above
-    return frame[POTENTIAL_COLUMNS].sort_values("formation_energy_per_atom")
+    return frame[POTENTIAL_COLUMNS].sort_values("fitted_formation_energy_per_atom")
 
 
 def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cryslator_flows.documents.stages import HIDDEN_JOB
 from cryslator_flows.running.local.journal import FLOW, JobEntry, JobRow, readable
 from cryslator_flows.running.status import OTHER, CampaignStatus, FailedJob, State
 
@@ -99,7 +100,8 @@ class FolderWatch:
             return
         entry = self._entries.get(row.entry)
         state: State = "waiting" if entry is None else STATES_OF_ENTRIES[entry.state]
-        self._counts[row.metadata.get("stage", OTHER), row.metadata.get("round"), state] += jobs
+        if row.name != HIDDEN_JOB or state == "failed":
+            self._counts[row.metadata.get("stage", OTHER), row.metadata.get("round"), state] += jobs
         if entry is not None and state == "skipped" and entry.reason:
             self._not_started[entry.reason] += jobs
         if entry is not None and state == "failed" and jobs > 0:

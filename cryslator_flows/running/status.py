@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cryslator_flows.documents.stages import STAGES
+from cryslator_flows.documents.stages import HIDDEN_JOB, STAGES
 from cryslator_flows.errors import CampaignError, nearest, without_passwords
 from cryslator_flows.running.remote.project import remaining_parts
 from cryslator_flows.running.stage_stop import one_cause
@@ -137,7 +137,12 @@ def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
     """
     jobs = project.controller.jobs
     pipeline = [
-        {"$match": {"job.metadata.campaign": label}},
+        {
+            "$match": {
+                "job.metadata.campaign": label,
+                "$or": [{"job.name": {"$ne": HIDDEN_JOB}}, {"state": {"$in": ["FAILED", "REMOTE_ERROR"]}}],
+            }
+        },
         {
             "$group": {
                 "_id": {"stage": "$job.metadata.stage", "round": "$job.metadata.round", "state": "$state"},

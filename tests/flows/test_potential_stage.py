@@ -100,7 +100,7 @@ def test_what_the_potential_keeps_is_relaxed_from_its_structures(store, tmp_path
     assert names < by_name.keys()
     # The most stable by the potential, not by the translator.
     frame = potential_frame(CampaignResults(store, "test"), summary, Competition({}))
-    assert frame["formation_energy_per_atom"].is_monotonic_increasing
+    assert frame["fitted_formation_energy_per_atom"].is_monotonic_increasing
     assert {*frame.index[frame["selected"]]} == {*frame.index[:2]} == names
     assert len(frame) == 5
     selections = [

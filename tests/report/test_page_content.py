@@ -14,7 +14,7 @@ from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.screening.hulls import energies_above_hull
 from cryslator_flows.translator.model_folder import find_model
 from tests.report.test_page import chunk, content, read, with_structures
-from tests.report.test_tables import adaptation, screened, summed
+from tests.report.test_tables import POTENTIAL, adaptation, screened, summed
 
 
 def test_phase_diagrams_have_the_hull_of_the_selection(template):
@@ -142,6 +142,19 @@ def test_elements_stand_where_they_do_in_the_periodic_table(symbol, row, column)
         (row, column)
     ]
     assert heat["hovertext"][row][column] == f"{symbol}: lowest -2.000, mean -1.500 eV/atom"
+
+
+def test_page_of_a_campaign_that_relaxes_nothing(template, tmp_path):
+    """It ends with a potential: its table is linked, and no section is about relaxations."""
+    made = content([], [chunk(4, template)])
+    assert "potential" not in write_page(tmp_path / "r.html", made).read_text().split("<script")[0]
+    (tmp_path / "potential.csv").touch()
+    made.summary = made.summary.model_copy(update={"potential": POTENTIAL})
+    page = write_page(tmp_path / "r.html", made).read_text()
+    assert '<a href="potential.csv">' in page
+    assert "<li>Fitted formation energy:" in page
+    for title in ("Steps and savings", "Made slower", "Relaxed candidates"):
+        assert title not in page
 
 
 def test_page_tells_the_adaptation(template, tmp_path):

@@ -11,6 +11,7 @@ from cryslator_flows.analysis.same_minimum import compare_ends
 from cryslator_flows.counting import count_steps
 from cryslator_flows.documents.adaptation import Adaptation
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
+from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
@@ -22,6 +23,12 @@ from tests.analysis.test_savings import comparison, relaxation
 from tests.flows.makers import PairPotentialRelaxMaker
 
 OUTCOMES = ["same minimum"] * 6 + ["ended lower", "ended higher", "unconverged"]
+
+
+POTENTIAL = PotentialStats(
+    engine="CHGNet", n_relaxed=4, ionic_steps=9.0, seconds=1.0, element_energies={}, n_compounds=30,
+    formation_energy_error=0.04, n_selected=2, n_unconverged=0, failed={}, difference=0.1,
+)  # fmt: skip
 
 
 def screened(starts=("translated", "mlip"), **cost):
@@ -273,6 +280,13 @@ def test_cost_of_translation(chunks, seconds):
     assert ("Translation:" in printed(rows, chunks)) == (seconds is not None)
     if seconds:
         assert f"Translation: {seconds} s per candidate" in printed(rows, chunks)
+
+
+def test_without_relaxations_there_are_no_savings():
+    text = printed([], [chunk(3, 0, 0.5)])
+    assert "Funnel of test" in text
+    for word in ("Saving", "Mean steps", "none"):
+        assert word not in text
 
 
 def test_markdown():

@@ -21,7 +21,7 @@ from cryslator_flows.results.relaxed_frame import RELAXED_COLUMNS, relaxed_frame
 from cryslator_flows.screening.hulls import Competition
 from cryslator_flows.screening.known_phases import known_phases
 from tests.analysis.test_formation_energies import ELEMENTS, relaxed, shares
-from tests.report.test_tables import summed
+from tests.report.test_tables import POTENTIAL, summed
 
 FORMED = {"CaTiO3": -3.4, "CaO": -3.2, "TiO2": -3.3, "Ca2TiO4": -3.2, "SrS": -2.0}
 ALL = {**ELEMENTS, "S": -4.0}
@@ -117,6 +117,9 @@ def test_reasons_in_words(comparisons):
     assert "give relaxation.element_energies" in describe_energies(summed(comparisons), comparisons, without)[0]
     summary = summed(comparisons).model_copy(update={"elements_without_energy": {"Sr": "not converged"}})
     frame = relaxed_frame(comparisons, ELEMENTS | {"S": -4.0}, KNOWN)
+    summary = summary.model_copy(update={"potential": POTENTIAL})
+    fitted = "Fitted formation energy (potential.csv and selection): by CHGNet, from energies of the elements that fit"
+    assert any(line.startswith(fitted) for line in describe_energies(summary, comparisons, frame))
     assert describe_energies(summary, comparisons, frame)[0] == "No formation energy with Sr: not converged."
     comparisons[0].relaxations[0].cost.engine = "CHGNet"
     mixed = relaxed_frame(comparisons, ALL, KNOWN)

@@ -144,7 +144,7 @@ def test_status_of_a_finished_campaign(run, tmp_path, monkeypatch):
     assert "RuntimeError: no Sr here" in out
 
 
-@pytest.mark.parametrize(("until", "waiting"), [("translate", {"select", "summarize", "enumerate"}), ("relax", set())])
+@pytest.mark.parametrize(("until", "waiting"), [("translate", {"select", "summarize"}), ("relax", set())])
 def test_status_of_a_campaign_that_was_stopped(run, tmp_path, monkeypatch, until, waiting):
     folder = start(tmp_path, monkeypatch, until)
     with folder.opened():

@@ -31,7 +31,7 @@ from cryslator_flows.report.tables import (
     describe_prerelaxations,
     describe_steps,
 )
-from cryslator_flows.results.export import RELAXED_FILE, cif_name
+from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE, cif_name
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.console import main_reasons
 from cryslator_flows.system.whole_files import write_whole
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from cryslator_flows.report.page.candidate_table import CandidateTable
 
 # Files of a campaign that the page links to if they lie beside it.
-BESIDE = (RELAXED_FILE, "candidates.csv", "summary.json", "savings.png")
+BESIDE = (RELAXED_FILE, POTENTIAL_FILE, "candidates.csv", "summary.json", "savings.png")
 
 
 @dataclass

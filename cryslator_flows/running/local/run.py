@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cryslator_flows.campaign.preflight import check_campaign, check_folder, refuse
 from cryslator_flows.campaign.survey import Survey, look_quickly
-from cryslator_flows.documents.stages import STAGES
+from cryslator_flows.documents.stages import HIDDEN_JOB, STAGES
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.running.local.folder import JOBS_FOLDER, CampaignFolder, sole_owner
 from cryslator_flows.running.local.job_loop import Happening, LocalRun
@@ -181,7 +181,7 @@ def job_bars(by_stage: bool = False) -> Iterator[Report]:
         bars = {name: progress.add_task(name, total=0, note="", visible=not by_stage) for name in names}
 
         def report(happening: Happening, job: Job | JobRow) -> None:
-            if job.name == "store_inputs":
+            if job.name == HIDDEN_JOB:
                 return
             bar = bars[job.metadata["stage"] if by_stage else "campaign"]
             if happening == "queued":
