@@ -238,6 +238,8 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     paths = write_all(started, summary, comparisons, status, relaxed, output)
     for reason in summary.counts.rejected_templates:
         note("rejected", reason)
+    for remark in summary.counts.remarks():
+        note("note:", remark)
     for reason in sorted({job.reason for job in status.failed}):
         note("failed:", reason)
     errors = (item.error for comparison in comparisons for item in comparison.relaxations if item.structure is None)

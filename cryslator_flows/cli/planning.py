@@ -160,6 +160,8 @@ def show_plan(
     out.print(plan_tables(made))
     for template in survey.counts.rejected_templates:
         note("rejected", template)
+    for remark in survey.counts.remarks():
+        note("note:", remark)
     _print_translation(campaign, survey)
     _print_hours(campaign, made, folder, hours, earlier)
     for remark in refuse(findings):

@@ -14,6 +14,7 @@ import numpy as np
 from pymatgen.core import Composition, Element
 from pymatgen.core.composition import reduce_formula
 
+from cryslator_flows.crystals.moments import moments_of
 from cryslator_flows.crystals.substitution import Substitution, rescale, substitute
 from cryslator_flows.documents.candidates import Candidate, Template
 
@@ -57,12 +58,14 @@ def candidate_id(structure: Structure, mapping: dict[str, str], rescale_volume: 
     str
         16 hexadecimal digits, equal on every machine.
     """
+    moments = moments_of(structure)
     content = {
         "lattice": (np.round(structure.lattice.matrix, 5) + 0.0).tolist(),
         "frac": (np.round(structure.frac_coords, 5) + 0.0).tolist(),
         "species": [site.species_string for site in structure],
         "substitution": sorted(mapping.items()),
         "rescale_volume": rescale_volume,
+        **({} if moments is None else {"magmom": moments}),
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

@@ -13,6 +13,7 @@ from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
 from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate, substituted_formula
+from cryslator_flows.crystals.moments import carry_moments, moments_of
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.substitution import (
     ExplicitMaps,
@@ -20,6 +21,7 @@ from cryslator_flows.crystals.substitution import (
     RolePools,
     SpeciesPools,
     Substitution,
+    charges_of,
     is_charge_balanced,
     site_elements,
     substitute,
@@ -274,8 +276,12 @@ class Enumeration:
             names.add(name)
             template = template.model_copy(update={"template_id": name})
             counts.templates += 1
+            for kind in charges_of(template.structure):
+                counts.not_carried[kind] = counts.not_carried.get(kind, 0) + 1
+            is_magnetic = moments_of(template.structure) is not None
             index = seen.add_template(template)
-            amounts = Counter(site_elements(template.structure))
+            symbols = site_elements(template.structure)
+            amounts = Counter(symbols)
             for substitution in (item for space in self.spaces for item in space.substitutions(template.structure)):
                 counts.enumerated += 1
                 formula = substituted_formula(amounts, substitution.mapping)
@@ -285,6 +291,8 @@ class Enumeration:
                     counts.duplicates += 1
                 else:
                     counts.unique += 1
+                    new = [substitution.mapping[symbol] for symbol in symbols] if is_magnetic else []
+                    counts.moments_left += is_magnetic and carry_moments(template.structure, new) is None
                     yield template, substitution
 
 

@@ -94,12 +94,24 @@ def crystal_alone(structure: Structure) -> Structure:
     Returns
     -------
     Structure
-        Lattice, species and positions, and magnetic moments as numbers or vectors, in Bohr magnetons.
+        Lattice, species, positions and total charge, and the site properties of `carried_properties`.
     """
-    moments = moments_of(structure)
     return Structure(
         structure.lattice,
         structure.species_and_occu,
         inside_cell(structure),
-        site_properties={} if moments is None else {"magmom": moments},
+        charge=structure._charge or None,
+        site_properties=carried_properties(structure),
     )
+
+
+def carried_properties(structure: Structure) -> dict[str, list[Any]]:
+    """Return the site properties that belong to a crystal.
+
+    Returns
+    -------
+    dict
+        ``magmom`` as numbers or vectors in Bohr magnetons, and ``charge`` in elementary charges, where there are any.
+    """
+    found = {"magmom": moments_of(structure), "charge": structure.site_properties.get("charge")}
+    return {name: list(values) for name, values in found.items() if values is not None}

@@ -28,6 +28,8 @@ def _known(symbol: Any) -> Any:
         raise ValueError("YAML reads No, Yes, On and Off as true or false; put the element symbol in quotes")
     if isinstance(symbol, str) and not Element.is_valid_symbol(symbol):
         raise ValueError(f"{symbol!r} is not an element symbol")
+    if isinstance(symbol, str) and Element.from_Z(Element(symbol).Z).symbol != symbol:
+        raise ValueError(f"{symbol!r} is an isotope; write 'H', which stands for all isotopes of hydrogen")
     return symbol
 
 
@@ -73,6 +75,17 @@ def template_elements(structure: Structure) -> list[str]:
 def site_elements(structure: Structure) -> list[str]:
     """Return the element symbol of every site, without oxidation states, spins and isotopes."""
     return [Element.from_Z(specie.Z).symbol for specie in structure.species]
+
+
+def charges_of(structure: Structure) -> list[str]:
+    """Name the kinds of charges that a template has and its candidates do not: their elements have other charges."""
+    kinds = {
+        "oxidation states": any(getattr(specie, "oxi_state", None) for specie in structure.composition),
+        # The property `charge` would add oxidation states up where no charge is set.
+        "total charge": bool(structure._charge),
+        "site charges": "charge" in structure.site_properties,
+    }
+    return [name for name, there in kinds.items() if there]
 
 
 class ExplicitMaps(StrictModel):
@@ -150,11 +163,12 @@ class PredictedSubstitutions(StrictModel):
         """Yield the most probable substitutions that change the template and keep its elements distinct."""
         from pymatgen.core.structure_prediction.substitution_probability import SubstitutionPredictor
 
-        guesses = structure.composition.oxi_state_guesses(max_sites=-1)
+        composition = structure.composition.element_composition
+        guesses = composition.oxi_state_guesses(max_sites=-1)
         if not guesses:
             return
         species = Composition({
-            f"{symbol}{abs(state):g}{'+' if state >= 0 else '-'}": structure.composition[symbol]
+            f"{symbol}{abs(state):g}{'+' if state >= 0 else '-'}": composition[symbol]
             for symbol, state in guesses[0].items()
         })  # fmt: skip
         try:
@@ -186,7 +200,7 @@ def substitute(structure: Structure, mapping: dict[str, str]) -> Structure:
     Parameters
     ----------
     structure : Structure
-        The template. Magnetic moments are the only site property that is kept, see `carry_moments`.
+        The template. Magnetic moments are all that is kept besides cell and positions, see `carry_moments`.
     mapping : dict
         Template element to new element.
 

@@ -52,13 +52,14 @@ class TemplateSource(StrictModel):
                 yield template
                 continue
             structure = template.structure
-            symbols = {element.symbol for element in structure.composition.elements}
+            composition = structure.composition.element_composition
+            symbols = {element.symbol for element in composition}
             if len(structure) > self.max_atoms or (self.n_elements and len(symbols) != self.n_elements):
                 continue
             if self.elements and not symbols.issuperset(self.elements):
                 continue
             formulas = self.anonymous_formulas
-            if formulas is not None and structure.composition.anonymized_formula not in formulas:
+            if formulas is not None and composition.anonymized_formula not in formulas:
                 continue
             try:
                 check_structure(structure, f"template {template.template_id}")

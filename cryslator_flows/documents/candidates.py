@@ -78,6 +78,23 @@ class EnumerationCounts(BaseModel):
     not_charge_balanced: int = Field(0, description="Dropped: no charge-balanced oxidation states")
     duplicates: int = Field(0, description="Dropped: equivalent to an earlier candidate")
     unique: int = Field(0, description="Candidates kept")
+    not_carried: dict[str, int] = Field(
+        default_factory=dict,
+        description="Number of templates with oxidation states, a total charge or site charges, which candidates lack",
+    )
+    moments_left: int = Field(
+        0, description="Candidates whose moments the input set decides although the template has moments"
+    )
+
+    def remarks(self) -> list[str]:
+        """Describe the charges and moments of templates that candidates do not have."""
+        lines = [f"candidates have no {kind}, which templates have: {n}" for kind, n in self.not_carried.items()]
+        if self.moments_left:
+            lines.append(
+                f"the input set decides the moments of {self.moments_left} candidates: a magnetic element comes to a "
+                "site without a moment"
+            )
+        return lines
 
 
 class TranslationStats(BaseModel):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Flow, Job, Maker, OutputReference
 from monty.json import jsanitize
 
+from cryslator_flows.crystals.outside import crystal_alone
 from cryslator_flows.engines.by_name import build_relax_maker, chgnet_maker
 from cryslator_flows.engines.guard import guard_relax_maker, look_often
 from cryslator_flows.engines.pinning import pin_kpoints
@@ -125,6 +126,8 @@ class RelaxationComparisonFlowMaker(Maker):
         Flow
             Its output is a `RelaxationComparison`.
         """
+        # Selective dynamics of a structure from elsewhere would keep atoms in place.
+        candidate = candidate.model_copy(update={"structure": crystal_alone(candidate.structure)})
         structures: dict[Start, Structure | OutputReference] = {
             "unrelaxed": candidate.structure,
             "scaled": candidate.structure.copy().scale_lattice(translation.structure.volume),

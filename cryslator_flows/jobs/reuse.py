@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobflow import Maker, job
 from pymatgen.core.structure_matcher import StructureMatcher
 
+from cryslator_flows.crystals.moments import moments_of
 from cryslator_flows.documents.candidates import Candidate, Translation
 from cryslator_flows.documents.relaxations import RelaxationComparison, Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from pymatgen.core import Structure
 
 # Tight and unscaled: a relaxation is reused for its own start, not for a structure that relaxes to the same end.
 SAME_STRUCTURE = StructureMatcher(ltol=0.005, stol=0.01, angle_tol=0.1, primitive_cell=False, scale=False)
@@ -102,7 +105,14 @@ def find_known(
             and all(item is not None and item.cost is not None and item.cost.converged for item in relaxations)
             and before is not None
             and len(before) == len(candidate.structure)
+            and _moments(before) == _moments(candidate.structure)
             and SAME_STRUCTURE.fit(before, candidate.structure)
         ):
             return comparison
     return None
+
+
+def _moments(structure: Structure) -> list[Any] | None:
+    """Return the moments of a structure whatever the order of its sites; other moments may end in another minimum."""
+    moments = moments_of(structure)
+    return None if moments is None else sorted(moments, key=repr)

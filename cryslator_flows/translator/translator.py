@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import current_process
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from loky import cpu_count
 from pymatgen.core import Structure
 
 from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.moments import moments_of
+from cryslator_flows.crystals.outside import carried_properties
 from cryslator_flows.documents.candidates import Translation
 from cryslator_flows.errors import ModelError, StructureError, one_line
 from cryslator_flows.system.processes import one_thread, start_processes
@@ -224,12 +224,11 @@ class Translator:
         results = []
         for index, before in enumerate(structures):
             species = before.species
-            moments = moments_of(before)
-            properties = {} if moments is None else {"magmom": moments}
-            after = Structure(lattices[index], species, positions[index], site_properties=properties)
+            kept: dict[str, Any] = {"charge": before._charge, "site_properties": carried_properties(before)}
+            after = Structure(lattices[index], species, positions[index], **kept)
             too_close = len(after.get_neighbor_list(TOO_CLOSE, exclude_self=True)[0]) > 0
             if (cells := np.floor(before.frac_coords)).any():
-                after = Structure(after.lattice, species, positions[index] + cells, site_properties=properties)
+                after = Structure(after.lattice, species, positions[index] + cells, **kept)
             results.append(
                 Translation(
                     structure=after,

@@ -212,6 +212,39 @@ def test_species_of_one_element_are_substituted_as_one(rutile, species, old, new
         assert found.structure.site_properties.get("magmom") == moments
 
 
+def test_charges_and_moments_left_behind_are_counted(perovskite, rutile):
+    charged = perovskite.copy().add_oxidation_state_by_element({"Ca": 2, "Ti": 4, "O": -2}).set_charge(1)
+    magnetic = rutile.copy(site_properties={"magmom": [0.0] * 6, "charge": [0.1] * 6})
+    spaces = [ExplicitMaps(kind="maps", maps=[{"Ti": "Zr"}, {"Ti": "Mn"}])]
+    enumeration = Enumeration([template(charged), template(magnetic)], spaces, charge_balanced=False)
+    assert len([item for item in enumeration if item.magnetic_moments == "template"]) == 1
+    counts = enumeration.counts
+    assert (counts.not_carried, counts.moments_left) == (
+        {"oxidation states": 1, "total charge": 1, "site charges": 1},
+        1,
+    )
+    assert len(counts.remarks()) == 4
+    assert "candidates have no total charge, which templates have: 1" in counts.remarks()
+
+
+def test_predictions_do_not_depend_on_spins_and_oxidation_states(perovskite):
+    space = PredictedSubstitutions(kind="predicted", max_per_template=5)
+    plain = list(space.substitutions(perovskite))
+    perovskite[0] = Species("Ca", 2)
+    perovskite[2], perovskite[3] = Species("O", -2, spin=1), Species("O", -2, spin=-1)
+    assert list(space.substitutions(perovskite)) == plain != []
+
+
+def test_an_isotope_in_a_campaign_file_is_refused():
+    with pytest.raises(ValueError, match="'D' is an isotope; write 'H'"):
+        ExplicitMaps(kind="maps", maps=[{"D": "F"}])
+
+
+def test_magnetic_orders_have_identifiers_of_their_own(perovskite):
+    up, down = (perovskite.copy(site_properties={"magmom": [0, moment, 0, 0, 0]}) for moment in (3.0, -3.0))
+    assert len({candidate_id(item, {"Ca": "Sr"}, False) for item in (perovskite, up, down)}) == 3
+
+
 def test_nothing_of_a_calculation_comes_along(perovskite):
     perovskite.add_site_property("selective_dynamics", [[False] * 3] * 5)
     assert substitute(perovskite, {"Ca": "Sr", "Ti": "Ti", "O": "O"}).site_properties == {}

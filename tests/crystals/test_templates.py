@@ -5,6 +5,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from pymatgen.core import Species
 
 from cryslator_flows.crystals.templates import (
     AflowTemplates,
@@ -57,6 +58,15 @@ def test_files(tmp_path, perovskite, rutile):
     *_, rejected = FileTemplates(source="files", path=tmp_path).load()
     assert isinstance(rejected, StructureError)
     assert "c.cif: empty file" in str(rejected)
+
+
+def test_filters_see_elements_and_not_their_decoration(tmp_path, perovskite):
+    perovskite[2], perovskite[3] = Species("O", -2, spin=1), Species("O", -2, spin=-1)
+    perovskite[0] = Species("D", 1)
+    (tmp_path / "a.json").write_text(json.dumps(perovskite.as_dict()))
+    wanted = {"elements": ["H", "Ti", "O"], "n_elements": 3, "anonymous_formulas": ["ABC3"]}
+    (found,) = FileTemplates(source="files", path=tmp_path, **wanted).load()
+    assert found.structure.site_properties["magmom"] == [None, None, 1.0, -1.0, None]
 
 
 def test_names_of_files_do_not_depend_on_where_they_lie(tmp_path, perovskite):

@@ -1,5 +1,6 @@
 """Starts that an interatomic potential makes, of the unrelaxed and of the translated structure."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,6 +124,16 @@ def test_the_scaled_start_is_the_unrelaxed_structure_at_the_translated_volume(pa
     assert start.lattice.angles == pytest.approx(pair[0].lattice.angles)
     assert maker.settings_key("m", "1", ["scaled"]) != maker.settings_key("m", "2", ["scaled"])
     assert pair[0].volume == pytest.approx(candidate_of(pair[0]).structure.volume)
+
+
+def test_frozen_atoms_of_a_candidate_move(pair, store, tmp_path):
+    frozen = pair[0].copy(site_properties={"selective_dynamics": [[False] * 3] * 6, "magmom": [1.0] * 6})
+    maker = RelaxationComparisonFlowMaker(relax_maker=RecordingMaker())
+    comparison, _ = compare(maker, (frozen, pair[1]), ["unrelaxed", "translated"], store, tmp_path)
+    starts = [json.loads(path.read_text()) for path in tmp_path.glob("*/start.json")]
+    assert len(starts) == 2
+    assert {key for start in starts for site in start["sites"] for key in site["properties"]} == {"magmom"}
+    assert set(comparison.unrelaxed_structure.site_properties) == {"magmom"}
 
 
 def test_the_symmetry_is_that_of_the_structure_it_came_from(pair, store, tmp_path):

@@ -45,6 +45,13 @@ def test_magnetic_moments_come_along(translator, perovskite):
     assert translator.translate(perovskite).structure.site_properties["magmom"] == [0, 3, 0, 0, 0]
 
 
+def test_charges_come_along(translator, perovskite):
+    perovskite.add_oxidation_state_by_element({"Ca": 2, "Ti": 4, "O": -2}).add_site_property("charge", [0.5] * 5)
+    perovskite.set_charge(1)
+    after = translator.translate(perovskite).structure
+    assert (after.charge, after.species, after.site_properties) == (1, perovskite.species, {"charge": [0.5] * 5})
+
+
 def test_frozen_atoms_do_not_come_along(translator, perovskite):
     perovskite.add_site_property("selective_dynamics", [[False] * 3] * 5)
     assert translator.translate(perovskite).structure.site_properties == {}
