@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,8 +18,10 @@ from cryslator_flows.campaign.remote_settings import RemoteSettings
 from cryslator_flows.campaign.round_settings import RoundSettings
 from cryslator_flows.campaign.selection_settings import References, SelectionSettings
 from cryslator_flows.config import StrictModel, YamlFile
-from cryslator_flows.crystals.substitution import AnySubstitutionSpace
-from cryslator_flows.crystals.templates import AnyTemplateSource
+from cryslator_flows.crystals.check import MAX_ATOMS
+from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.crystals.substitution import AnySubstitutionSpace, AsGiven
+from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates
 from cryslator_flows.errors import CampaignError, NotInstalledError, PreflightError, StoreError
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
@@ -32,6 +35,16 @@ if TYPE_CHECKING:
 
     from cryslator_flows.documents.relaxations import RelaxationComparison
     from cryslator_flows.flows.screening import ScreeningFlowMaker
+
+
+def folder_label(folder: Path | str) -> str:
+    """Return the name of the campaign that screens the structures of a folder: the folder's name in its characters.
+
+    >>> folder_label("dumps/Heusler alloys (new)/")
+    'Heusler-alloys-new'
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(folder).absolute().resolve().name)[:200].strip(".-_")
+    return name or "structures"
 
 
 class EnumerationSettings(StrictModel):
@@ -93,6 +106,17 @@ class CampaignSettings(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _structures_as_given_are_kept(self) -> Self:
+        """Filter nothing by default from a campaign of structures as they are: the filters are made for templates."""
+        if all(isinstance(space, AsGiven) for space in self.substitutions):
+            if "charge_balanced" not in self.enumeration.model_fields_set:
+                self.enumeration.charge_balanced = False
+            for source in self.templates:
+                if "max_atoms" not in source.model_fields_set:
+                    source.max_atoms = MAX_ATOMS
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_learn(self) -> Self:
         if self.rounds is not None and self.potential is not None and self.potential.adapt is not None:
             raise ValueError(
@@ -118,6 +142,11 @@ class CampaignSettings(StrictModel):
 
         Makers are imported and built, so trust a campaign file like a script. They may be in a module beside the file.
 
+        Parameters
+        ----------
+        path : Path or str
+            The campaign file, or a folder of structures to screen as they are, see `of_structures`.
+
         Raises
         ------
         CampaignError
@@ -125,14 +154,42 @@ class CampaignSettings(StrictModel):
         PreflightError
             Files, stores or makers that the file names do not exist or cannot be built.
         """
-        file = YamlFile(path, CampaignError)
-        campaign = file.parse(cls)
-        campaign._file = file
+        if os.path.isdir(path):  # noqa: PTH112
+            campaign = cls.of_structures(path)
+        else:
+            file = YamlFile(path, CampaignError)
+            campaign = file.parse(cls)
+            campaign._file = file
         # Absolute, because every job runs in a separate folder.
-        mistakes = list(campaign._mistakes(file.path.absolute().parent))
+        mistakes = list(campaign._mistakes(Path(path).absolute().parent))
         if mistakes:
             raise PreflightError(mistakes)
         return campaign
+
+    @classmethod
+    def of_structures(cls, folder: Path | str) -> Self:
+        """Make the campaign that screens the structures of a folder as they are, with the default settings.
+
+        Parameters
+        ----------
+        folder : Path or str
+            Folder of structure files, subfolders included. Its name is the name of the campaign.
+
+        Raises
+        ------
+        CampaignError
+            It is the folder of a campaign.
+        """
+        folder = Path(folder).absolute()
+        if (folder / STORE_FILE).exists():
+            raise CampaignError(
+                f"{folder}: the folder of a campaign; give its campaign file, or a folder of structures"
+            )
+        return cls(
+            name=folder_label(folder),
+            templates=[FileTemplates(source="files", path=folder)],
+            substitutions=[AsGiven(kind="as-given")],
+        )
 
     def located(self, message: str) -> str:
         """Return a message that begins with a key, with the campaign's file and line in front, if it has a file."""

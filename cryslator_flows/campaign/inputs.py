@@ -124,11 +124,9 @@ def _digest(paths: Sequence[Path]) -> str | None:
     for path in paths:
         if not path.exists():
             return None
-        files = structure_files(path)
-        # Beside templates the campaign file and the folders of campaigns may lie; they are not templates.
-        runs = {file.parent for file in files if file.name == "campaign.sqlite"}
-        for file in files:
-            if not runs.isdisjoint(file.parents) or file.suffix in (".yaml", ".yml"):
+        for file in structure_files(path):
+            # Beside templates the campaign file may lie; it is no template.
+            if file.suffix in (".yaml", ".yml"):
                 continue
             digest.update(str(file.relative_to(path.parent)).encode())
             try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryslator_flows.cli.planning import CampaignFile, Folder, Project, Target, print_plan_lines
+from cryslator_flows.cli.planning import CampaignFile, Folder, Project, Target, print_left_out, print_plan_lines
 from cryslator_flows.system.console import err, note, out, quiet, shown
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def report(
     Example: `cryslator report my-perovskites`
     """
     quiet()
+    from cryslator_flows.crystals.files import STORE_FILE
     from cryslator_flows.running.find import find_campaign
-    from cryslator_flows.running.local.folder import STORE_FILE
     from cryslator_flows.system.whole_files import check_output
 
     with find_campaign(target, project, folder) as started:
@@ -158,8 +158,8 @@ def export(
     Example: `cryslator export my-perovskites exported/ --entries entries.json`
     """
     quiet()
+    from cryslator_flows.crystals.files import STORE_FILE
     from cryslator_flows.running.find import find_campaign
-    from cryslator_flows.running.local.folder import STORE_FILE
     from cryslator_flows.system.whole_files import check_output, writing
 
     if target_folder is None and entries is None:
@@ -236,10 +236,7 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     table = relaxed_table(relaxed, describe_energies(summary, comparisons, relaxed, fetched))
     out.print(full_report(summary, comparisons, table))
     paths = write_all(started, summary, comparisons, status, relaxed, output)
-    for reason in summary.counts.rejected_templates:
-        note("rejected", reason)
-    for remark in summary.counts.remarks():
-        note("note:", remark)
+    print_left_out(summary.counts)
     for reason in sorted({job.reason for job in status.failed}):
         note("failed:", reason)
     errors = (item.error for comparison in comparisons for item in comparison.relaxations if item.structure is None)

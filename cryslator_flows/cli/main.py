@@ -133,7 +133,10 @@ def screen(
     `candidates.csv`, `relaxed.csv` with formation energies and energies above the hull after relaxation, the relaxed
     structures as CIF files and a picture of the savings. The exit code is 1 if no relaxation converged.
 
-    Example: `cryslator screen workflows/mn-oxides-laptop.yaml`
+    A folder of structures instead of a campaign file is screened as it is, with the default settings: without
+    substitutions, all candidates translated, the best 10 relaxed with CHGNet.
+
+    Examples: `cryslator screen workflows/mn-oxides-laptop.yaml`, `cryslator screen structures/`
     """
     # Small cells gain nothing from more threads, and waiting threads can cost a factor of 30.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from cryslator_flows.campaign.plan import Plan
     from cryslator_flows.campaign.preflight import Finding
     from cryslator_flows.campaign.survey import Survey
+    from cryslator_flows.documents.candidates import EnumerationCounts
+
+# Rejected templates and duplicates that are printed.
+SHOWN_REASONS = 20
 
 app = typer.Typer()
 
-CampaignFile = Annotated[Path, typer.Argument(help="Campaign file (YAML).")]
+CampaignFile = Annotated[
+    Path, typer.Argument(help="Campaign file (YAML), or a folder of structures to screen as they are.")
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Campaign folder; default: runs/NAME.", show_default=False)
 ]
@@ -158,10 +164,7 @@ def show_plan(
         refuse(findings)
         raise
     out.print(plan_tables(made))
-    for template in survey.counts.rejected_templates:
-        note("rejected", template)
-    for remark in survey.counts.remarks():
-        note("note:", remark)
+    print_left_out(survey.counts)
     _print_translation(campaign, survey)
     _print_hours(campaign, made, folder, hours, earlier)
     for remark in refuse(findings):
@@ -180,6 +183,17 @@ def print_plan_lines(campaign: CampaignSettings, survey: Survey) -> None:
             note("note:", finding.message)
         for line in plan_lines(make_plan(campaign, survey)):
             out.print(line, soft_wrap=True)
+
+
+def print_left_out(counts: EnumerationCounts) -> None:
+    """Print the first rejected templates, the first duplicates of structures as they are, and what was not carried."""
+    for word, reasons in (("rejected", counts.rejected_templates), ("duplicate", counts.as_given_duplicates)):
+        for reason in reasons[:SHOWN_REASONS]:
+            note(word, reason)
+        if len(reasons) > SHOWN_REASONS:
+            note(word, f"{len(reasons) - SHOWN_REASONS} others; summary.json of the campaign lists them")
+    for remark in counts.remarks():
+        note("note:", remark)
 
 
 def _survey(campaign: CampaignSettings) -> Survey:

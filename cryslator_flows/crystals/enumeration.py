@@ -16,6 +16,7 @@ from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate
 from cryslator_flows.crystals.moments import carry_moments, moments_of
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.substitution import (
+    AsGiven,
     ExplicitMaps,
     PredictedSubstitutions,
     RolePools,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
-SubstitutionSpace = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions
+SubstitutionSpace = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions | AsGiven
 Item = TypeVar("Item")
 
 
@@ -83,7 +84,7 @@ class DuplicateFilter:
     def __init__(self) -> None:
         self._matcher = StructureMatcher()
         self._seen = sqlite3.connect("", isolation_level=None)
-        # The index holds all columns that `is_new` reads. One endless transaction: no data outlive the process.
+        # The index holds all columns that `find_equivalent` reads. One endless transaction: no data outlive it.
         self._seen.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
             "CREATE TABLE seen (number INTEGER PRIMARY KEY, system TEXT, formula TEXT, atoms INTEGER, kind INTEGER, "
@@ -102,8 +103,8 @@ class DuplicateFilter:
         self._templates.append(template)
         return len(self._templates) - 1
 
-    def is_new(self, template: int, substitution: Substitution, formula: str) -> bool:
-        """Return True if no earlier candidate is equivalent, and remember the candidate.
+    def find_equivalent(self, template: int, substitution: Substitution, formula: str) -> str | None:
+        """Return the template of an equivalent earlier candidate, or remember the candidate and return None.
 
         Parameters
         ----------
@@ -125,10 +126,10 @@ class DuplicateFilter:
             if verdict is None:
                 verdict = self._verdicts[kind, other] = self._match(self._kinds[kind], self._kinds[other], elements)
             if verdict:
-                return False
+                return self._templates[self._kinds[other].template].template_id
         row = ("-".join(elements), formula, atoms, kind, substitution.probability)
         self._seen.execute("INSERT INTO seen (system, formula, atoms, kind, probability) VALUES (?, ?, ?, ?, ?)", row)
-        return True
+        return None
 
     def systems(self) -> Iterator[tuple[str, list[CandidateRow]]]:
         """Yield all new candidates by chemical system."""
@@ -282,18 +283,21 @@ class Enumeration:
             index = seen.add_template(template)
             symbols = site_elements(template.structure)
             amounts = Counter(symbols)
-            for substitution in (item for space in self.spaces for item in space.substitutions(template.structure)):
-                counts.enumerated += 1
-                formula = substituted_formula(amounts, substitution.mapping)
-                if self.charge_balanced and not is_charge_balanced(formula.amounts):
-                    counts.not_charge_balanced += 1
-                elif not seen.is_new(index, substitution, formula.text):
-                    counts.duplicates += 1
-                else:
-                    counts.unique += 1
-                    new = [substitution.mapping[symbol] for symbol in symbols] if is_magnetic else []
-                    counts.moments_left += is_magnetic and carry_moments(template.structure, new) is None
-                    yield template, substitution
+            for space in self.spaces:
+                for substitution in space.substitutions(template.structure):
+                    counts.enumerated += 1
+                    formula = substituted_formula(amounts, substitution.mapping)
+                    if self.charge_balanced and not is_charge_balanced(formula.amounts):
+                        counts.not_charge_balanced += 1
+                    elif (earlier := seen.find_equivalent(index, substitution, formula.text)) is not None:
+                        counts.duplicates += 1
+                        if isinstance(space, AsGiven):
+                            counts.as_given_duplicates.append(f"{name}: equivalent to {earlier}")
+                    else:
+                        counts.unique += 1
+                        new = [substitution.mapping[symbol] for symbol in symbols] if is_magnetic else []
+                        counts.moments_left += is_magnetic and carry_moments(template.structure, new) is None
+                        yield template, substitution
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

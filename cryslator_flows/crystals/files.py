@@ -33,6 +33,12 @@ JSON_LINES = re.compile(rf".*\.(jsonl|ndjson)({COMPRESSED.pattern})?", flags=re.
 MOST_TEXT = 8 * 2**20
 MOST_DATA = 256 * 2**20
 
+# File that marks the folder of a campaign.
+STORE_FILE = "campaign.sqlite"
+# Keys under which databases and generative models give the identifier of a structure.
+IDENTIFIERS = ("material_id", "mat_id", "structure_id", "entry_id", "identifier", "id", "_id", "uuid")
+IN_COMMENT = re.compile(rf"""(?:^|\s)({"|".join(IDENTIFIERS)})=("[^"]*"|'[^']*'|\S+)""")
+
 ReadStructure = tuple[str, Structure | StructureError]
 
 
@@ -51,8 +57,9 @@ def read_structures(source: Path | str, written: Path | None = None) -> Iterator
     Yields
     ------
     (str, Structure or StructureError)
-        Name and structure, or the error about it. The name is the file, with line, data block or number if the file
-        has several structures. A structure has lattice, species, positions and magnetic moments, see `crystal_alone`.
+        Name and structure, or the error about it. The name is the file. If the file has several structures, the
+        identifier follows that it gives under one of `IDENTIFIERS`, else the line, data block or number. A structure
+        has lattice, species, positions and magnetic moments, see `crystal_alone`.
 
     Raises
     ------
@@ -130,7 +137,8 @@ def read_file(path: Path | str) -> Iterator[ReadStructure]:
 def structure_files(source: Path | str) -> list[Path]:
     """Return a file, or the files of a folder in alphabetical order, without hidden and unfinished files.
 
-    Broken links and pipes are included, so that an error of reading names them.
+    The folders of campaigns in the folder are left out. Broken links and pipes are included, so that an error of
+    reading names them.
 
     Raises
     ------
@@ -140,6 +148,8 @@ def structure_files(source: Path | str) -> list[Path]:
     source = Path(source)
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if not path.is_dir() and not _is_left_out(path.name))
+        campaigns = {path.parent for path in files if path.name == STORE_FILE} - {source}
+        files = [path for path in files if campaigns.isdisjoint(path.parents)]
         if not files:
             raise StructureError(f"{source}: folder without files; put structure files into it")
         return files
@@ -188,13 +198,23 @@ def _read_json_lines(path: Path) -> Iterator[ReadStructure]:
         for number, line in read_lines(path):
             name = f"{path}, line {number}"
             try:
-                yield name, structure_from_dict(json.loads(line))
+                row = json.loads(line)
+                yield f"{path}, {_identifier(row, f'line {number}')}", structure_from_dict(row)
             except StructureError as error:
                 yield name, StructureError(f"{name}: {error}", error.cause)
             except Exception as error:
                 yield name, StructureError(f"{name}: {one_line(error)}; fix or remove that line", UNREADABLE)
     except StructureError as error:
         yield str(path), error
+
+
+def _identifier(row: Any, other: str) -> str:
+    """Return the identifier that a row gives, or another name of the row without one."""
+    if isinstance(row, dict):
+        for key in IDENTIFIERS:
+            if isinstance(row.get(key), str | int) and (name := " ".join(str(row[key]).split())):
+                return name
+    return other
 
 
 def _check_file(path: Path) -> None:
@@ -281,7 +301,7 @@ def _from_document(text: str, format_name: str) -> Iterator[ReadStructure]:
         raise StructureError("no structure in it; give the output of Structure.as_dict()", UNREADABLE)
     for number, row in enumerate(rows, 1):
         try:
-            yield f"structure {number}", structure_from_dict(row)
+            yield _identifier(row, f"structure {number}"), structure_from_dict(row)
         except StructureError as error:
             yield f"structure {number}", error
         except Exception as error:
@@ -314,7 +334,7 @@ def _read_with_ase(path: Path) -> Iterator[ReadStructure]:
         warnings.simplefilter("ignore")
         images = read(str(path), index=":", do_not_split_by_at_sign=True)
     for number, atoms in enumerate(images, 1):
-        yield f"structure {number}", _row(partial(_from_atoms, atoms))
+        yield _identifier(atoms.info, f"structure {number}"), _row(partial(_from_atoms, atoms))
 
 
 def _read_frames(text: str) -> Iterator[ReadStructure]:
@@ -332,7 +352,8 @@ def _read_frames(text: str) -> Iterator[ReadStructure]:
             reason = f"line {start + 1}: {count[:40]!r} is not the number of atoms in the lines that follow; fix it"
             yield f"structure {number}", StructureError(reason, UNREADABLE)
             return
-        yield f"structure {number}", _row(partial(_from_frame, lines[start:end]))
+        given = {key: value.strip("\"'") for key, value in IN_COMMENT.findall(lines[start + 1])}
+        yield _identifier(given, f"structure {number}"), _row(partial(_from_frame, lines[start:end]))
         start = end
 
 

@@ -189,8 +189,18 @@ class PredictedSubstitutions(StrictModel):
                     return
 
 
+class AsGiven(StrictModel):
+    """Structures as they are: the output of a generative model, a dump of a database."""
+
+    kind: Literal["as-given"] = Field(description="The structures themselves, without a substitution")
+
+    def substitutions(self, structure: Structure) -> Iterator[Substitution]:
+        """Yield the structure itself: every element is kept."""
+        yield Substitution({element: element for element in template_elements(structure)})
+
+
 AnySubstitutionSpace = Annotated[
-    ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions, Field(discriminator="kind")
+    ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions | AsGiven, Field(discriminator="kind")
 ]
 
 

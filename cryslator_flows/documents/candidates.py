@@ -77,6 +77,10 @@ class EnumerationCounts(BaseModel):
     enumerated: int = Field(0, description="Substituted structures made")
     not_charge_balanced: int = Field(0, description="Dropped: no charge-balanced oxidation states")
     duplicates: int = Field(0, description="Dropped: equivalent to an earlier candidate")
+    as_given_duplicates: list[str] = Field(
+        default_factory=list,
+        description="Identifier of each dropped structure of `kind: as-given`, and of the equivalent earlier candidate",
+    )
     unique: int = Field(0, description="Candidates kept")
     not_carried: dict[str, int] = Field(
         default_factory=dict,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.crystals.files import STORE_FILE
 from cryslator_flows.errors import CampaignError, StoreError
-from cryslator_flows.running.local.folder import STORE_FILE, CampaignFolder
+from cryslator_flows.running.local.folder import CampaignFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

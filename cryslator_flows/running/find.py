@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cryslator_flows.campaign.file import CampaignSettings
+from cryslator_flows.campaign.file import CampaignSettings, folder_label
 from cryslator_flows.config import YamlFile
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.running.started import find_started
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def find_campaign(
     target: Path | str, project: str | None = None, folder: Path | str | None = None
 ) -> Iterator[StartedCampaign]:
-    """Find a campaign by its label or its file.
+    """Find a campaign by its label, its file or its folder of structures.
 
     Parameters
     ----------
     target : Path or str
-        Its label, or its campaign file.
+        Its label, its campaign file, or the folder of structures that it screens as they are.
     project : str or None
         The jobflow-remote project. If None: the campaign folder if there is one, else the project in the campaign
         file, else jobflow-remote's default project.
@@ -44,7 +44,11 @@ def find_campaign(
     # Files that the campaign file names may be gone. Unlike Path.is_file, isfile is False for names that are too long.
     is_file = os.path.isfile(target)  # noqa: PTH113
     campaign = YamlFile(target, CampaignError).parse(CampaignSettings) if is_file else None
-    label = campaign.name if campaign else str(target)
+    label = str(target)
+    if campaign is not None:
+        label = campaign.name
+    elif os.path.isdir(target):  # noqa: PTH112
+        label = folder_label(target)
     own_project = campaign.jobflow_remote.project if campaign else None
     with find_started(label, project, folder, own_project) as started:
         if campaign is not None:

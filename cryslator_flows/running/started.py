@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.analysis.formation_energies import element_energies
 from cryslator_flows.campaign.inputs import DIGESTS
+from cryslator_flows.crystals.files import STORE_FILE
 from cryslator_flows.errors import CampaignError, ProjectError, nearest
 from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.running.folder_status import FolderWatch
-from cryslator_flows.running.local.folder import STORE_FILE, CampaignFolder
+from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.remote.project import RemoteProject, open_project
 from cryslator_flows.running.status import remote_status
 from cryslator_flows.screening.cuts import Cuts

@@ -58,7 +58,7 @@ def timed(owner: type, name: str, spent: dict[str, float], stage: str) -> None:
 def enumerate_cells(n_elements: int, charge_balanced: bool) -> dict[str, Any]:
     """Enumerate, drop equivalents and pack, as a campaign does; seconds of each stage."""
     spent = dict.fromkeys(STAGES, 0.0)
-    timed(DuplicateFilter, "is_new", spent, "equivalents")
+    timed(DuplicateFilter, "find_equivalent", spent, "equivalents")
     timed(StructureMatcher, "fit", spent, "StructureMatcher")
     began = process_time()
     templates = list(TEMPLATES.load())

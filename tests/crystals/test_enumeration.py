@@ -11,6 +11,7 @@ from pymatgen.core.structure_matcher import StructureMatcher
 from cryslator_flows.crystals.candidate_rows import candidate_id, substituted_formula
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
 from cryslator_flows.crystals.substitution import (
+    AsGiven,
     ExplicitMaps,
     PredictedSubstitutions,
     RolePools,
@@ -309,6 +310,19 @@ def test_unusable_templates_are_counted_and_stop_nothing(tmp_path, perovskite):
     bad, mixed = enumeration.counts.rejected_templates
     assert "bad.cif: not readable" in bad
     assert "disordered.cif, site" in mixed
+
+
+def test_structures_as_given(perovskite, rutile):
+    """Identifiers are kept, also of equivalent structures, and magnetic moments too."""
+    rutile.add_site_property("magmom", [3, -3, 0, 0, 0, 0])
+    given = [template(perovskite, "a"), template(rutile, "b"), template(perovskite * (2, 1, 1), "c")]
+    enumeration = Enumeration(given, [AsGiven(kind="as-given")])
+    found = list(enumeration)
+    assert [(item.template_id, item.structure) for item in found] == [("a", perovskite), ("b", rutile)]
+    assert found[1].structure.site_properties == rutile.site_properties
+    assert enumeration.counts.as_given_duplicates == ["c: equivalent to a"]
+    mixed = Enumeration(given[:1], [ExplicitMaps(kind="maps", maps=[{"Ca": "Ca"}]), AsGiven(kind="as-given")])
+    assert len(list(mixed)) == mixed.counts.duplicates == 1
 
 
 def test_stream_is_lazy(perovskite):

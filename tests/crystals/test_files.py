@@ -91,6 +91,32 @@ def test_folder_is_walked_in_order(tmp_path, perovskite, rutile):
     assert [isinstance(found, Structure) for _, found in rows] == [True, False, True]
 
 
+def test_identifiers_of_the_source_are_kept(tmp_path, perovskite, rutile):
+    rows = [{"material_id": "mp-1", "structure": perovskite.as_dict()}, {"id": 7, **rutile.as_dict()}, {"id": "x"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [*rows, perovskite.as_dict()])))
+    (tmp_path / "b.json").write_text(json.dumps(rows[:2]))
+    frames = [perovskite.to_ase_atoms(), rutile.to_ase_atoms()]
+    frames[0].info["material_id"] = "gen 3"
+    write(tmp_path / "c.extxyz", frames)
+    found = [
+        (name.removeprefix(f"{tmp_path}/"), isinstance(found, Structure)) for name, found in read_structures(tmp_path)
+    ]
+    assert found == [
+        ("a.jsonl, mp-1", True), ("a.jsonl, 7", True), ("a.jsonl, line 3", False), ("a.jsonl, line 4", True),
+        ("b.json, mp-1", True), ("b.json, 7", True), ("c.extxyz, gen 3", True), ("c.extxyz, structure 2", True),
+    ]  # fmt: skip
+
+
+def test_folders_of_campaigns_hold_no_structures_of_the_folder_above(tmp_path, perovskite):
+    run = tmp_path / "structures" / "runs" / "mine"
+    (run / "relaxed").mkdir(parents=True)
+    (run / "campaign.sqlite").write_text("")
+    for path in (tmp_path / "structures" / "a.cif", run / "relaxed" / "b.cif"):
+        perovskite.to(str(path))
+    assert [Path(name).name for name, _ in read_structures(tmp_path / "structures")] == ["a.cif"]
+    assert [Path(name).name for name, _ in read_structures(run / "relaxed")] == ["b.cif"]
+
+
 def test_several_structures_of_a_file_all_come(tmp_path, perovskite, rutile):
     (tmp_path / "two.cif").write_text(perovskite.to(fmt="cif") + rutile.to(fmt="cif").replace("data_TiO2", "data_same"))
     (tmp_path / "two.json").write_text(json.dumps([perovskite.as_dict(), rutile.as_dict()]))

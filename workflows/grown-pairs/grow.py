@@ -24,6 +24,7 @@ from draw import MAX_ATOMS, Draw, held_out_formulas, prototypes
 from jobflow import Flow
 from potentials import POTENTIALS
 
+from cryslator_flows.crystals.files import STORE_FILE
 from cryslator_flows.crystals.substitution import ExplicitMaps
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.engines.by_name import build_relax_maker
@@ -32,7 +33,7 @@ from cryslator_flows.jobs.collect_pairs import CollectPairsMaker
 from cryslator_flows.jobs.grow_pairs import GrowPairsMaker
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.sources.grown import grown_pairs
-from cryslator_flows.running.local.folder import STORE_FILE, open_job_store, sole_owner
+from cryslator_flows.running.local.folder import open_job_store, sole_owner
 from cryslator_flows.running.local.job_loop import Happening, LocalRun
 from cryslator_flows.running.local.journal import JobRow
 from cryslator_flows.system.sqlite_store import SQLiteStore

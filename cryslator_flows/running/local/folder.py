@@ -14,6 +14,7 @@ from jobflow import JobStore
 from monty.json import MontyEncoder
 
 from cryslator_flows.crystals.columns import squeeze, unsqueeze
+from cryslator_flows.crystals.files import STORE_FILE
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.results.results import CampaignResults
@@ -25,7 +26,6 @@ from cryslator_flows.system.whole_files import unwritable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-STORE_FILE = "campaign.sqlite"
 LOCK_FILE = ".lock"
 JOBS_FOLDER = "jobs"
 JOB_FOLDER = re.compile(r"([\w-]{26,36})-(\d+)")
