@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from jobflow import Flow
 
-    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.references import Known
     from cryslator_flows.flows.screening import ScreeningFlowMaker
 
 
@@ -98,10 +98,10 @@ class CampaignSettings(StrictModel):
     def _rounds_learn_formation_energies(self) -> Self:
         if self.rounds is not None and self.relaxation is None:
             raise ValueError("rounds: they need a `relaxation` to learn from; add `relaxation` or remove `rounds`")
-        if self.rounds is not None and not self.element_energies:
+        if self.rounds is not None and not self.element_energies and not self._relaxes_elements:
             raise ValueError(
                 "rounds: relaxation.element_energies is missing; give the energy of every element by the same engine, "
-                "in eV/atom"
+                "in eV/atom, or remove `relax_elements: false`"
             )
         return self
 
@@ -229,6 +229,10 @@ class CampaignSettings(StrictModel):
             yield from self.relaxation.check_makers(folder)
 
     @property
+    def _relaxes_elements(self) -> bool:
+        return self.relaxation is not None and self.relaxation.relax_elements
+
+    @property
     def element_energies(self) -> dict[str, float]:
         """Return the given energies of the elements by the engine, in eV/atom."""
         return {} if self.relaxation is None else self.relaxation.element_energies
@@ -256,12 +260,12 @@ class CampaignSettings(StrictModel):
                 settings.pop("relax_elements", None)
         return [key for key in now if now[key] != before.get(key)]
 
-    def to_flow(self, known: Sequence[RelaxationComparison] = ()) -> Flow:
+    def to_flow(self, known: Sequence[Known] = ()) -> Flow:
         """Make the campaign's jobflow Flow; raises the errors of `to_maker`.
 
         Parameters
         ----------
-        known : sequence of RelaxationComparison
+        known : sequence of Known
             Relaxations of other campaigns, which are not repeated.
         """
         return self.to_maker().make(self.templates, self.substitutions, known)
@@ -299,7 +303,7 @@ class CampaignSettings(StrictModel):
             enumerate_maker=EnumerateMaker(
                 **self.enumeration.model_dump(),
                 translate_maker=TranslateMaker(model_name=self.model),
-                elements=None if rounds is None else sorted(self.element_energies),
+                elements=None if rounds is None or self._relaxes_elements else sorted(self.element_energies),
             ),
             select_maker=SelectMaker(
                 cuts=self.selection.cuts(),

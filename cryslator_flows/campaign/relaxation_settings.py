@@ -71,7 +71,7 @@ class RelaxationSettings(StrictModel):
     element_energies: dict[Symbol, float] = Field(
         default_factory=dict,
         description="Energies of the elements by the same engine and settings, in eV/atom; these elements are not "
-        "relaxed. Add them before the start with `rounds`, which learn from them; otherwise at any time",
+        "relaxed. With `rounds`, which learn from them, add them before the start; otherwise at any time",
     )
 
     @field_validator("starts")

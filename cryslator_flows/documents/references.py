@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from cryslator_flows.documents.relaxations import Relaxation
+from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison
 
 
 class ElementReference(BaseModel):
@@ -12,6 +12,13 @@ class ElementReference(BaseModel):
 
     symbol: str = Field(description="The element")
     relaxation: Relaxation = Field(description="Its relaxation; no saving counts its steps")
+    settings: str | None = Field(
+        None, description="Hash of the relax maker, without versions of packages; None in documents of earlier versions"
+    )
+
+
+# What campaigns reuse of each other.
+Known = RelaxationComparison | ElementReference
 
 
 class FetchedPhases(BaseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.relaxations import Digests
 
 
@@ -49,5 +50,8 @@ class Learned(BaseModel):
 
     outcomes: list[RoundOutcome] = Field(description="Outcome of each round")
     digests: Digests = Field(description="Relaxations of the rounds")
+    references: list[ElementReference] = Field(
+        default_factory=list, description="Elements that the rounds relaxed for their formation energies"
+    )
     records: list[dict[str, Any]] = Field(description="Training pairs, each a `PairRecord`")
     model: TunedModel | None = Field(None, description="Model for the next translations; None for the campaign's own")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
     from cryslator_flows.documents.potential import PotentialRelaxation
-    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.references import Known
     from cryslator_flows.jobs.relax import RelaxSelectedMaker
 
 
@@ -53,7 +53,7 @@ class PotentialFlowMaker(Maker):
         selected: TranslatedCandidates,
         selection: Selection,
         campaign: str,
-        known: list[RelaxationComparison],
+        known: list[Known],
         relax_selected: RelaxSelectedMaker | None,
         max_relaxed: int | None = None,
         relaxed: Sequence[PotentialRelaxation] = (),
@@ -69,7 +69,7 @@ class PotentialFlowMaker(Maker):
             Document of that selection.
         campaign : str
             Name of the campaign.
-        known : list of RelaxationComparison
+        known : list of Known
             Relaxations of other campaigns, which are not repeated.
         relax_selected : RelaxSelectedMaker or None
             Relaxes what is left; None stops after this stage.

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobflow import Flow, Job, Maker, OutputReference
-from monty.json import jsanitize
 
 from cryslator_flows.crystals.outside import crystal_alone
 from cryslator_flows.engines.by_name import build_relax_maker, chgnet_maker
@@ -19,6 +16,7 @@ from cryslator_flows.engines.vasp_settings import GuardLimits
 from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.jobs.following import end_with_first_failure
 from cryslator_flows.jobs.placing import place
+from cryslator_flows.jobs.reuse import hash_settings
 from cryslator_flows.jobs.symmetrize import SymmetrizeMaker
 
 if TYPE_CHECKING:
@@ -94,8 +92,7 @@ class RelaxationComparisonFlowMaker(Maker):
         """
         makers = [self.relax_maker, self.guard, self.mlip_maker, self.compare_maker.energy_tolerance]
         model = [model_name, model_version] if set(TRANSLATED).intersection(starts) else []
-        content = _without_versions(jsanitize([*makers, *model], strict=True))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return hash_settings([*makers, *model])
 
     def make(
         self,
@@ -173,10 +170,3 @@ class RelaxationComparisonFlowMaker(Maker):
         flow = Flow([*jobs, compare], output=compare.output, name=f"{self.name} {candidate.reduced_formula}")
         flow.update_metadata({"candidate_id": candidate.candidate_id})
         return flow
-
-
-def _without_versions(content: Any) -> Any:
-    """Return JSON content without the versions of packages that monty writes into it."""
-    if isinstance(content, dict):
-        return {key: _without_versions(value) for key, value in content.items() if key != "@version"}
-    return [_without_versions(item) for item in content] if isinstance(content, list) else content

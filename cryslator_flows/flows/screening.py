@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, Maker
 
 from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
+from cryslator_flows.flows.relaxed_elements import RelaxElementFlowMaker
 from cryslator_flows.jobs.adapt import AdaptMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.learning_round import RoundMaker
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cryslator_flows.crystals.enumeration import SubstitutionSpace
     from cryslator_flows.crystals.packing import TranslatedCandidates
     from cryslator_flows.crystals.templates import AnyTemplateSource
-    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.references import Known
 
 
 @dataclass
@@ -75,7 +76,7 @@ class ScreeningFlowMaker(Maker):
         self,
         templates: list[AnyTemplateSource],
         substitutions: list[SubstitutionSpace],
-        known: Sequence[RelaxationComparison | OutputReference] = (),
+        known: Sequence[Known | OutputReference] = (),
     ) -> Flow:
         """Make the flow.
 
@@ -85,7 +86,7 @@ class ScreeningFlowMaker(Maker):
             Sources of templates, see `cryslator_flows.crystals.templates`.
         substitutions : list
             Substitution spaces, see `cryslator_flows.crystals.substitution`.
-        known : sequence of RelaxationComparison or OutputReference
+        known : sequence of Known or OutputReference
             Relaxations of other campaigns, which are not repeated.
 
         Returns
@@ -98,7 +99,8 @@ class ScreeningFlowMaker(Maker):
         enumeration = self.enumerate_maker.make(templates, substitutions, cuts, choice)
         place(enumeration, "enumerate")
         jobs, enumerated = [enumeration], enumeration.output
-        parts, digests, outcomes, adaptation, prerelaxed = enumerated["parts"], None, None, None, None
+        parts, digests, outcomes, references = enumerated["parts"], None, None, None
+        adaptation, prerelaxed = None, None
         if adapt is not None:
             sample = adapt.make(parts, enumerated["chunks"], self.name)
             place(sample, "select")
@@ -110,8 +112,10 @@ class ScreeningFlowMaker(Maker):
             first.append_name(" 1", dynamic=False)
             place(first, "select")
             jobs.append(first)
-            parts, digests, outcomes = (first.output[name] for name in ("parts", "digests", "outcomes"))
-        select = self.select_maker.make(parts, self.name, list(known), digests, prerelaxed)
+            parts, digests, outcomes, references = (
+                first.output[name] for name in ("parts", "digests", "outcomes", "references")
+            )
+        select = self.select_maker.make(parts, self.name, list(known), digests, prerelaxed, references)
         place(select, "select")
         summary = self.summarize_maker.make(
             self.name,
@@ -129,14 +133,14 @@ class ScreeningFlowMaker(Maker):
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
 
-    def make_relaxations(self, selected: TranslatedCandidates, known: Sequence[RelaxationComparison] = ()) -> Flow:
+    def make_relaxations(self, selected: TranslatedCandidates, known: Sequence[Known] = ()) -> Flow:
         """Make a flow that relaxes candidates from `Selection.remaining` of `make`.
 
         Parameters
         ----------
         selected : TranslatedCandidates
             All remaining candidates or some.
-        known : sequence of RelaxationComparison
+        known : sequence of Known
             Relaxations of other campaigns, which are not repeated.
 
         Raises
@@ -152,6 +156,13 @@ class ScreeningFlowMaker(Maker):
         flow = Flow(relax_in_lanes(others, selected, self.name, list(known)), name=self.name)
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
+
+    def elements_key(self) -> str | None:
+        """Hash all that decides about the relaxation of elements; None if the campaign relaxes none."""
+        relax_maker = self.select_maker.relax_maker
+        if relax_maker is None or relax_maker.known_elements is None:
+            return None
+        return RelaxElementFlowMaker(relax_maker=relax_maker.comparison_maker.relax_maker).settings_key()
 
     def settings_key(self) -> str | None:
         """Hash all that decides about the relaxation of candidates; None without relaxations.

@@ -103,8 +103,7 @@ class EnumerateMaker(EnumerateChunksMaker):
     gather_maker : GatherMaker
         Maker of the jobs that gather shortlists.
     elements : list of str or None
-        Elements whose energy by the engine is known, for rounds of active learning, which need all; None without
-        rounds.
+        Elements whose energy by the engine is known, for rounds of active learning that relax no element; else None.
 
     Examples
     --------
@@ -186,7 +185,8 @@ class EnumerateMaker(EnumerateChunksMaker):
         if lacking := sorted(new - set(self.elements)):
             raise CampaignError(
                 f"rounds: relaxation.element_energies lacks {', '.join(lacking)}, which candidates have; rounds learn "
-                "formation energies by the engine, so give the energy of every element by the same engine and settings"
+                "formation energies by the engine, so give the energy of every element by the same engine and "
+                "settings, or remove `relax_elements: false`"
             )
 
 

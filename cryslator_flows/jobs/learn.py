@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jobflow import JobConfig, Maker, OnMissing, job
 
-from cryslator_flows.analysis.formation_energies import formation_energies
+from cryslator_flows.analysis.formation_energies import element_energies, formation_energies
+from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
 from cryslator_flows.documents.rounds import Learned, RoundOutcome
 from cryslator_flows.training.round_tuning import REPLAY_SHARE, FineTuning
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # From one or two pairs a model learns only their energies.
 LEAST_PAIRS = 3
+NO_ELEMENT = "an element has no energy by the engine"
 
 
 @dataclass
@@ -41,7 +43,7 @@ class LearnMaker(Maker):
     model_name : str
         Name or folder of the campaign's model.
     element_energies : dict
-        Energies of the elements by the engine, in eV/atom.
+        Given energies of elements by the engine, in eV/atom; the rounds relax all others.
     replay : str or None
         File of old pairs for training, on the machine where the job runs.
     replay_share : float
@@ -68,7 +70,12 @@ class LearnMaker(Maker):
         config=JobConfig(on_missing_references=OnMissing.NONE),
     )
     def make(
-        self, campaign: str, batch: list[str], comparisons: list[RelaxationComparison | None], before: Learned | None
+        self,
+        campaign: str,
+        batch: list[str],
+        comparisons: list[RelaxationComparison | None],
+        elements: list[ElementReference | None],
+        before: Learned | None,
     ) -> Learned:
         """Fine-tune the model.
 
@@ -80,6 +87,8 @@ class LearnMaker(Maker):
             Candidates of this round.
         comparisons : list of RelaxationComparison or None
             Comparisons of this round; None if the comparison itself failed.
+        elements : list of ElementReference or None
+            Elements that this round relaxed; None if the job itself failed.
         before : Learned or None
             Output of the round before, whose model predicted this batch; None for the first round.
 
@@ -105,15 +114,20 @@ class LearnMaker(Maker):
         before = before or Learned(outcomes=[], digests=Digests(), records=[])
         done = [comparison for comparison in comparisons if comparison is not None]
         records = [PairRecord.model_validate(record) for record in before.records]
+        references = [*before.references, *(item for item in elements if item is not None)]
+        energies = element_energies(references) | self.element_energies
+        formed = engine_energies(done, energies)
         dropped: Counter[str] = Counter()
-        for pair in align_all(comparison_pairs(done, self.element_energies)):
+        for pair in align_all(comparison_pairs(done, energies)):
             if isinstance(pair, Dropped):
                 dropped[pair.reason] += 1
+            elif pair.formation_energy_per_atom is None:
+                dropped[NO_ELEMENT] += 1
             else:
                 records.append(pair)
         number, base, model = len(before.outcomes) + 1, find_model(self.model_name), before.model
-        told: dict[str, Any] = {"pairs": len(records), "dropped": dict(dropped), **self._lowest(done, before)}
-        errors = self._errors(done)
+        told: dict[str, Any] = {"pairs": len(records), "dropped": dict(dropped), **_lowest(done, formed, before)}
+        errors = _errors(done, formed)
         if len(records) < LEAST_PAIRS:
             told["not_learnt"] = f"{len(records)} training pairs so far, at least {LEAST_PAIRS} are needed"
         else:
@@ -137,35 +151,37 @@ class LearnMaker(Maker):
         return Learned(
             outcomes=[*before.outcomes, outcome],
             digests=Digests(comparisons=[*before.digests.comparisons, *digests]),
+            references=references,
             records=[record.model_dump() for record in records],
             model=model,
         )
 
-    def _lowest(self, comparisons: list[RelaxationComparison], before: Learned) -> dict[str, Any]:
-        """Return the most stable candidate so far, as fields of `RoundOutcome`."""
-        energies = self._energies(comparisons)
-        formulas = {item.candidate_id: item.reduced_formula for item in comparisons}
-        found = [(energy, name, formulas[name]) for name, energy in energies.items()]
-        found += [
-            (item.lowest_energy, item.lowest or "", item.lowest_formula or "")
-            for item in before.outcomes
-            if item.lowest_energy is not None
-        ]
-        return dict(zip(("lowest_energy", "lowest", "lowest_formula"), min(found, default=(None,) * 3), strict=True))
 
-    def _energies(self, comparisons: list[RelaxationComparison]) -> dict[str, float]:
-        """Compute formation energies by the engine of all converged candidates, in eV/atom."""
-        found = formation_energies(comparisons, self.element_energies)
-        return {} if found is None else found.energies
+def engine_energies(comparisons: list[RelaxationComparison], element_energies: dict[str, float]) -> dict[str, float]:
+    """Compute formation energies by the engine of the converged candidates whose elements have energies, in eV/atom."""
+    found = formation_energies(comparisons, element_energies)
+    return {} if found is None or found.fitted else found.energies
 
-    def _errors(self, comparisons: list[RelaxationComparison]) -> list[tuple[float, float | None]]:
-        """Compute absolute errors of predictions, each with its stated uncertainty, both in eV/atom."""
-        energies = self._energies(comparisons)
-        return [
-            (abs(item.formation_energy_per_atom - energies[item.candidate_id]), item.formation_energy_uncertainty)
-            for item in comparisons
-            if item.candidate_id in energies
-        ]
+
+def _lowest(comparisons: list[RelaxationComparison], energies: dict[str, float], before: Learned) -> dict[str, Any]:
+    """Return the most stable candidate so far, as fields of `RoundOutcome`."""
+    formulas = {item.candidate_id: item.reduced_formula for item in comparisons}
+    found = [(energy, name, formulas[name]) for name, energy in energies.items()]
+    found += [
+        (item.lowest_energy, item.lowest or "", item.lowest_formula or "")
+        for item in before.outcomes
+        if item.lowest_energy is not None
+    ]
+    return dict(zip(("lowest_energy", "lowest", "lowest_formula"), min(found, default=(None,) * 3), strict=True))
+
+
+def _errors(comparisons: list[RelaxationComparison], energies: dict[str, float]) -> list[tuple[float, float | None]]:
+    """Compute absolute errors of predictions, each with its stated uncertainty, both in eV/atom."""
+    return [
+        (abs(item.formation_energy_per_atom - energies[item.candidate_id]), item.formation_energy_uncertainty)
+        for item in comparisons
+        if item.candidate_id in energies
+    ]
 
 
 def tune_here(

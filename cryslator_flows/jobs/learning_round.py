@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Flow, Maker, OutputReference, Response, job
 
 from cryslator_flows.crystals.packing import PackedCandidates, Shortlist
-from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.documents.references import Known
 from cryslator_flows.documents.rounds import Learned
 from cryslator_flows.jobs.enumerate import gather_in_tree
 from cryslator_flows.jobs.gather import GatherMaker, join_batches
 from cryslator_flows.jobs.learn import LearnMaker
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
+from cryslator_flows.jobs.relax_lanes import relax_elements
 from cryslator_flows.jobs.translate import TranslateMaker
 from cryslator_flows.screening.acquisition import Acquisition
 from cryslator_flows.screening.cuts import Cuts
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 class RoundMaker(Maker):
     """Relax a batch, fine-tune on it, translate all candidates again, and make the next round.
 
-    The job replaces itself by relaxations of its batch, a job that fine-tunes, translation jobs for all chunks of
-    candidates, and the next round. The job after the last round, or the first without a candidate left, ends the
-    rounds. Its output is the output of all rounds. ``parts`` has the newest `Shortlist` documents, which hold all
-    candidates that may be selected. ``digests`` and ``outcomes`` have the `Digests` and the `RoundOutcome` of each
-    round.
+    The job replaces itself by relaxations of its batch and of elements that no round has relaxed yet, a job that
+    fine-tunes, translation jobs for all chunks of candidates, and the next round. The job after the last round, or the
+    first without a candidate left, ends the rounds. Its output is the output of all rounds. ``parts`` has the newest
+    `Shortlist` documents, which hold all candidates that may be selected. ``digests`` and ``outcomes`` have the
+    `Digests` and the `RoundOutcome` of each round, ``references`` the relaxed elements.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class RoundMaker(Maker):
         part_uuids: list[str],
         chunks: list[PackedCandidates],
         campaign: str,
-        known: list[RelaxationComparison],
+        known: list[Known],
         learned: Learned | None = None,
     ) -> Response[dict[str, Any]]:
         """Make a round.
@@ -84,7 +85,7 @@ class RoundMaker(Maker):
             All candidates.
         campaign : str
             Name of the campaign.
-        known : list of RelaxationComparison
+        known : list of Known
             Relaxations of other campaigns, which are not repeated.
         learned : Learned or None
             Output of the round before; None for the first round.
@@ -100,7 +101,12 @@ class RoundMaker(Maker):
         relaxations = [reused[row] if row in reused else relaxed[row] for row in range(batch.n_candidates)]
         for flow in relaxations:
             flow.update_metadata({"round": number}, dynamic=True)
-        learn = self.learn_maker.make(campaign, names, [flow.output for flow in relaxations], learned)
+        elements = relax_elements(
+            relax_maker, relax_maker.elements_to_relax(batch, learned.references if learned else ()), known
+        )
+        learn = self.learn_maker.make(
+            campaign, names, [flow.output for flow in relaxations], [flow.output for flow in elements], learned
+        )
         acquisition = self.acquisition.excluding(names)
         translations = [
             self.translate_maker.make(packed, self.cuts, acquisition, OutputReference(learn.uuid).model)
@@ -122,7 +128,7 @@ class RoundMaker(Maker):
         )
         following.name = f"{self.name} {number + 1}" if number < self.rounds else f"end of {self.name}s"
         place(following, "select")
-        jobs: list[Flow | Job] = [*relaxations, learn, *translations, *gathers, following]
+        jobs: list[Flow | Job] = [*elements, *relaxations, learn, *translations, *gathers, following]
         return Response(
             output={"round": number, "batch": names},
             replace=Flow(jobs, output=following.output, name=f"{self.name} {number}"),
@@ -144,4 +150,5 @@ def _ended(part_uuids: list[str], learned: Learned | None) -> dict[str, Any]:
         "parts": [OutputReference(uuid) for uuid in part_uuids],
         "digests": [learned.digests] if learned else [],
         "outcomes": learned.outcomes if learned else [],
+        "references": learned.references if learned else [],
     }

@@ -11,7 +11,7 @@ from jobflow import JobConfig, Maker, OnMissing, Response, job
 
 from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
 from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation, PotentialStats, PotentialWork
-from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.documents.references import Known
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.relax_lanes import relax_selection, split
 from cryslator_flows.screening.cuts import Cuts
@@ -59,7 +59,7 @@ class PotentialSelectMaker(Maker):
         compounds: PotentialBatch | None,
         selection: Selection,
         campaign: str,
-        known: list[RelaxationComparison],
+        known: list[Known],
         made: dict[str, Any] | None = None,
     ) -> Response[Selection]:
         """Select.
@@ -76,7 +76,7 @@ class PotentialSelectMaker(Maker):
             The selection by the translator.
         campaign : str
             Name of the campaign.
-        known : list of RelaxationComparison
+        known : list of Known
             Relaxations of other campaigns, which are not repeated.
         made : dict or None
             Output that this job stored before. The job then relaxes the same elements.
@@ -93,7 +93,10 @@ class PotentialSelectMaker(Maker):
         most = None if self.relax_maker is None else self.max_relaxed
         left_to_relax = translated.take([row_of[name] for name in names])
         taken, left = split(left_to_relax, most)
-        elements = [] if self.relax_maker is None else self.relax_maker.elements_to_relax(left_to_relax)
+        relaxed_elements = selection.references
+        elements = (
+            [] if self.relax_maker is None else self.relax_maker.elements_to_relax(left_to_relax, relaxed_elements)
+        )
         selected = selection.model_copy(
             update={
                 "n_selected": len(names),

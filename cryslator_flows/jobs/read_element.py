@@ -25,7 +25,7 @@ class ReadElementMaker(Maker):
 
     Examples
     --------
-    >>> ReadElementMaker().make("Fe", [], []).name
+    >>> ReadElementMaker().make("Fe", [], [], "0123456789abcdef").name
     'read element'
     """
 
@@ -33,7 +33,7 @@ class ReadElementMaker(Maker):
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE), output_schema=ElementReference)
     def make(
-        self, symbol: str, documents: list[Any], job_uuids: list[str], error: str | None = None
+        self, symbol: str, documents: list[Any], job_uuids: list[str], settings: str, error: str | None = None
     ) -> ElementReference:
         """Read the relaxation of an element.
 
@@ -45,9 +45,13 @@ class ReadElementMaker(Maker):
             The task documents of its jobs in the order they ran; None for a failed job.
         job_uuids : list of str
             The uuids of these jobs.
+        settings : str
+            Hash of the relax maker.
         error : str or None
             Reason for which there are no jobs.
         """
-        if error is not None:
-            return ElementReference(symbol=symbol, relaxation=Relaxation(start="unrelaxed", job_uuids=[], error=error))
-        return ElementReference(symbol=symbol, relaxation=read_relaxation("unrelaxed", documents, job_uuids))
+        if error is None:
+            relaxation = read_relaxation("unrelaxed", documents, job_uuids)
+        else:
+            relaxation = Relaxation(start="unrelaxed", job_uuids=[], error=error)
+        return ElementReference(symbol=symbol, relaxation=relaxation, settings=settings)

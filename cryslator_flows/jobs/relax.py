@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from jobflow import Job
 
+    from cryslator_flows.documents.references import ElementReference, Known
     from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 
 # Starts from the nearest to the relaxed structure to the farthest, as measured with DFT in workflows/dft-savings.
@@ -80,10 +81,12 @@ class RelaxSelectedMaker(Maker):
         names = sorted(chosen.arrays()["candidate_id"].tolist())
         return replace(self, control_ids=tuple(names[: self.controls]))
 
-    def elements_to_relax(self, chosen: TranslatedCandidates) -> list[str]:
-        """List the elements of some candidates whose energies are not known, in alphabetical order."""
-        known = self.known_elements
-        return [] if known is None else [symbol for symbol in elements_of(chosen) if symbol not in known]
+    def elements_to_relax(self, chosen: TranslatedCandidates, relaxed: Iterable[ElementReference] = ()) -> list[str]:
+        """List the elements of some candidates that are not known and not relaxed yet, in alphabetical order."""
+        if self.known_elements is None:
+            return []
+        known = {*self.known_elements, *(item.symbol for item in relaxed)}
+        return [symbol for symbol in elements_of(chosen) if symbol not in known]
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def make(
@@ -127,7 +130,7 @@ class RelaxSelectedMaker(Maker):
         return Response(replace=Flow([*flows, following], output=following.output, name="relax wave"))
 
     def reuse(
-        self, chosen: TranslatedCandidates, campaign: str, known: Iterable[RelaxationComparison]
+        self, chosen: TranslatedCandidates, campaign: str, known: Iterable[Known]
     ) -> tuple[dict[int, Job], list[int]]:
         """Make the jobs that reuse relaxations of other campaigns.
 
@@ -137,7 +140,7 @@ class RelaxSelectedMaker(Maker):
             The candidates.
         campaign : str
             Name of the campaign.
-        known : iterable of RelaxationComparison
+        known : iterable of Known
             Relaxations of other campaigns.
 
         Returns
@@ -147,8 +150,9 @@ class RelaxSelectedMaker(Maker):
             the rows of the candidates to relax.
         """
         by_formula: dict[str, list[RelaxationComparison]] = defaultdict(list)
-        for comparison in known:
-            by_formula[comparison.reduced_formula].append(comparison)
+        for item in known:
+            if isinstance(item, RelaxationComparison):
+                by_formula[item.reduced_formula].append(item)
         formulas = chosen.arrays()["formula"].tolist()
         rows = [row for row, formula in enumerate(formulas) if formula in by_formula]
         settings_key = cache(self.comparison_maker.settings_key)

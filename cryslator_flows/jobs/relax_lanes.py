@@ -14,10 +14,12 @@ from cryslator_flows.jobs.placing import place
 from cryslator_flows.screening.known_phases import symbols_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jobflow import Job
 
     from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
-    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.references import Known
     from cryslator_flows.jobs.relax import RelaxSelectedMaker
 
 # Chains of waves that run side by side: one slow relaxation delays only its chain.
@@ -29,7 +31,7 @@ def relax_selection(
     selection: Selection,
     chosen: TranslatedCandidates,
     most: int | None,
-    known: list[RelaxationComparison],
+    known: list[Known],
     campaign: str,
     prerelaxed: TranslatedCandidates | None = None,
 ) -> Flow:
@@ -45,7 +47,7 @@ def relax_selection(
         The candidates, with those that are left to other flows.
     most : int or None
         Maximum number of candidates to relax.
-    known : list of RelaxationComparison
+    known : list of Known
         Relaxations of other campaigns.
     campaign : str
         Name of the campaign.
@@ -59,17 +61,22 @@ def relax_selection(
     """
     taken, _ = split(chosen, most)
     lanes = relax_in_lanes(maker, taken, campaign, known, prerelaxed)
-    element_maker = RelaxElementFlowMaker(relax_maker=maker.comparison_maker.relax_maker)
-    elements = [element_maker.make(symbol) for symbol in selection.elements]
+    elements = relax_elements(maker, selection.elements, known)
     output = {
         "n_selected": selection.n_selected,
         "stats": selection.stats,
         "potential": selection.potential,
-        "references": [flow.output for flow in elements],
+        "references": [*selection.references, *(flow.output for flow in elements)],
         "comparisons": [*selection.comparisons, *(lane.output for lane in lanes)],
     }
     fetch = _fetch_phases(maker, chosen) if elements else []
     return Flow([*fetch, *elements, *lanes], output=output, name="relax selected")
+
+
+def relax_elements(maker: RelaxSelectedMaker, symbols: Iterable[str], known: Iterable[Known]) -> list[Flow]:
+    """Make the flows that relax elements with the maker of the candidates, or reuse relaxations of other campaigns."""
+    element_maker = RelaxElementFlowMaker(relax_maker=maker.comparison_maker.relax_maker)
+    return [element_maker.make(symbol, known) for symbol in symbols]
 
 
 def _fetch_phases(maker: RelaxSelectedMaker, chosen: TranslatedCandidates) -> list[Job]:
@@ -86,7 +93,7 @@ def relax_in_lanes(
     maker: RelaxSelectedMaker,
     selected: TranslatedCandidates,
     campaign: str,
-    known: list[RelaxationComparison],
+    known: list[Known],
     prerelaxed: TranslatedCandidates | None = None,
 ) -> list[Flow | Job]:
     """Make flows that relax the selected candidates, the most stable first in each.
@@ -101,7 +108,7 @@ def relax_in_lanes(
         The candidates.
     campaign : str
         Name of the campaign.
-    known : list of RelaxationComparison
+    known : list of Known
         Relaxations of other campaigns.
     prerelaxed : TranslatedCandidates or None
         The same candidates with the structures of a potential, for the start ``translated_mlip``; None without them.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Maker, job
+from monty.json import jsanitize
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from cryslator_flows.crystals.moments import moments_of
@@ -73,6 +76,19 @@ class ReuseMaker(Maker):
                 "reused_from": relaxed.reused_from or relaxed.campaign,
             }
         )
+
+
+def hash_settings(content: list[Any]) -> str:
+    """Hash makers and numbers to 16 hexadecimal digits; versions of packages do not count."""
+    text = json.dumps(_without_versions(jsanitize(content, strict=True)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_versions(content: Any) -> Any:
+    """Return JSON content without the versions of packages that monty writes into it."""
+    if isinstance(content, dict):
+        return {key: _without_versions(value) for key, value in content.items() if key != "@version"}
+    return [_without_versions(item) for item in content] if isinstance(content, list) else content
 
 
 def find_known(

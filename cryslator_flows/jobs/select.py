@@ -10,7 +10,8 @@ from jobflow import Maker, Response, job
 
 from cryslator_flows.crystals.packing import Selection, Shortlist, TranslatedCandidates
 from cryslator_flows.documents.potential import PotentialRelaxation
-from cryslator_flows.documents.relaxations import Digests, RelaxationComparison
+from cryslator_flows.documents.references import ElementReference, Known
+from cryslator_flows.documents.relaxations import Digests
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.relax_lanes import relax_selection, split
@@ -59,9 +60,10 @@ class SelectMaker(Maker):
         self,
         parts: list[Shortlist],
         campaign: str,
-        known: list[RelaxationComparison],
+        known: list[Known],
         before: list[Digests] | None = None,
         prerelaxed: dict[str, list[PotentialRelaxation]] | None = None,
+        references: list[ElementReference] | None = None,
         made: dict[str, Any] | None = None,
     ) -> Response[Selection]:
         """Select.
@@ -72,13 +74,15 @@ class SelectMaker(Maker):
             Shortlists of all candidates.
         campaign : str
             Name of the campaign.
-        known : list of RelaxationComparison
+        known : list of Known
             Relaxations of other campaigns, which are not repeated.
         before : list of Digests or None
             Relaxations of rounds of active learning. Their candidates are selected for any cuts and not relaxed again.
         prerelaxed : dict or None
             Relaxations by the potential that are not repeated: of candidates under ``relaxed``, of known compounds
             under ``compounds``.
+        references : list of ElementReference or None
+            Elements that rounds of active learning relaxed, which are not relaxed again.
         made : dict or None
             Output that this job stored before. The job then relaxes the same elements.
         """
@@ -90,7 +94,7 @@ class SelectMaker(Maker):
         selected = chosen.take([index for index, name in enumerate(names) if name not in is_relaxed])
         whole = self.relax_maker is None or self.potential_maker is not None
         _, left = split(selected, None if whole else self.max_relaxed)
-        elements = [] if self.relax_maker is None else self.relax_maker.elements_to_relax(selected)
+        elements = [] if self.relax_maker is None else self.relax_maker.elements_to_relax(selected, references or ())
         candidate_ids = [*dict.fromkeys([*names, *relaxed])]
         selection = Selection(
             n_selected=len(candidate_ids),
@@ -98,6 +102,7 @@ class SelectMaker(Maker):
             stats=add_stats([part.stats for part in parts], left_out),
             remaining=left,
             elements=elements if made is None else made.get("elements", []),
+            references=references or [],
             comparisons=list(before or ()),
         )
         if self.potential_maker is not None and selected.n_candidates:

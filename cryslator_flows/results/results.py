@@ -20,7 +20,7 @@ from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from jobflow import JobStore
 
@@ -145,15 +145,15 @@ def load_references(job_store: JobStore, label: str) -> list[ElementReference]:
     return list({item.symbol: item for item in found}.values())
 
 
-def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
-    """Find comparisons of other campaigns with the same settings.
+def relaxed_before(job_store: JobStore, settings: Iterable[str], label: str) -> list[str]:
+    """Find comparisons and relaxed elements of other campaigns with the same settings.
 
     Parameters
     ----------
     job_store : JobStore
         A connected JobStore.
-    settings : str
-        See `ScreeningFlowMaker.settings_key`.
+    settings : iterable of str
+        See `ScreeningFlowMaker.settings_key` and `elements_key`.
     label : str
         The campaign that reuses them.
 
@@ -165,7 +165,7 @@ def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
     criteria = {
         "metadata.stage": "compare",
         "metadata.campaign": {"$nin": [None, label]},
-        "output.settings": settings,
+        "output.settings": {"$in": [*settings]},
         "output.reused_from": None,
     }
     return [row["uuid"] for row in job_store.query(criteria, ["uuid"], load=False)]
@@ -173,7 +173,9 @@ def relaxed_before(job_store: JobStore, settings: str, label: str) -> list[str]:
 
 def load_comparisons(job_store: JobStore, uuids: list[str]) -> list[RelaxationComparison]:
     """Load the comparisons of `relaxed_before`."""
-    rows = job_store.query({"uuid": {"$in": uuids}}, ["output"], load=True)
+    rows = job_store.query(
+        {"uuid": {"$in": uuids}, "output.@class": RelaxationComparison.__name__}, ["output"], load=True
+    )
     return [RelaxationComparison.model_validate(row["output"]) for row in rows]
 
 

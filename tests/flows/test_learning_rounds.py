@@ -9,18 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobflow import run_locally
 
+from cryslator_flows.analysis.formation_energies import formation_energies
 from cryslator_flows.crystals.enumeration import in_chunks
 from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.rounds import Learned
 from cryslator_flows.documents.summary import CampaignSummary
 from cryslator_flows.errors import CampaignError, ModelError
-from cryslator_flows.jobs.learn import LearnMaker
+from cryslator_flows.jobs.learn import NO_ELEMENT, LearnMaker
 from cryslator_flows.jobs.learning_round import RoundMaker
 from cryslator_flows.screening.acquisition import Acquisition
 from cryslator_flows.training.round_tuning import FineTuning
 from cryslator_flows.training.travel import pack_model, unpack_model
-from tests.flows.makers import FussyRelaxMaker, PairPotentialRelaxMaker
+from tests.flows.makers import CompoundsOnlyRelaxMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 from tests.flows.test_screening import SPACES, TEMPLATES, screening, table
 
 ENERGIES = {"Mn": -1.0, "Ca": -0.5, "Sr": -0.45, "Ba": -0.4, "O": -1.0}
@@ -37,7 +38,8 @@ def with_rounds(maker, tiny_model, rounds=2, size=3, energies=ENERGIES, **settin
         learn_maker=learn,
         translate_maker=maker.enumerate_maker.translate_maker,
     )
-    return replace(maker, round_maker=rounds, enumerate_maker=replace(maker.enumerate_maker, elements=sorted(energies)))
+    maker.select_maker.relax_maker.known_elements = tuple(energies)
+    return replace(maker, round_maker=rounds)
 
 
 def documents(store, kind):
@@ -49,7 +51,9 @@ def documents(store, kind):
 @pytest.mark.slow
 def test_two_rounds(store, tmp_path, tiny_model):
     """Each relaxes what the newest model finds, learns from all so far, and leaves the rest to the next."""
-    maker = with_rounds(screening(PairPotentialRelaxMaker(sigma=2.2), tiny_model, top_k=4), tiny_model)
+    energies = {"O": ENERGIES["O"]}
+    maker = screening(PairPotentialRelaxMaker(sigma=2.2), tiny_model, top_k=4)
+    maker = with_rounds(maker, tiny_model, energies=energies)
     run_locally(maker.make(TEMPLATES, SPACES), store=store, create_folders=True, root_dir=tmp_path, log=False)
     learned = [document for _, document in documents(store, Learned)]
     first, second = learned[-1].outcomes
@@ -81,6 +85,14 @@ def test_two_rounds(store, tmp_path, tiny_model):
     assert len(compared) == len(set(compared)) == summary.selected == summary.relaxed == selection.n_selected
     assert {*first.batch, *second.batch} <= set(selection.candidate_ids) == set(compared)
     assert summary.rounds == [first, second]
+
+    # Elements are relaxed where a round or the selection first needs them, once each, and the rounds learn from them.
+    relaxed = [row["metadata"]["element"] for row in store.query({"metadata.element": {"$ne": None}}, ["metadata"])]
+    assert len(relaxed) == len(set(relaxed))
+    assert {"Mn"} < set(relaxed) == set(summary.element_energies) <= {"Mn", "Ca", "Sr", "Ba"}
+    (lowest,) = [item for _, item in documents(store, RelaxationComparison) if item.candidate_id == second.lowest]
+    formed = formation_energies([lowest], summary.element_energies | energies)
+    assert second.lowest_energy == pytest.approx(formed.energies[second.lowest])
     assert summary.translated == sum(r["output"]["stats"]["n_translated"] for r in by_round[None])
 
 
@@ -98,9 +110,21 @@ def test_a_round_without_pairs_says_so_and_goes_on(store, tmp_path, tiny_model):
         assert outcome.energy_error is outcome.lowest_energy is None
 
 
+@pytest.mark.slow
+def test_what_has_an_element_without_energy_teaches_nothing(store, tmp_path, tiny_model):
+    relax = CompoundsOnlyRelaxMaker(sigma=2.2, fails_for="Mn")
+    maker = with_rounds(screening(relax, tiny_model, top_k=1), tiny_model, rounds=1, energies={})
+    run_locally(maker.make(TEMPLATES, SPACES), store=store, create_folders=True, root_dir=tmp_path, log=False)
+    ((_, summary),) = documents(store, CampaignSummary)
+    assert summary.elements_without_energy == {"Mn": "a relaxation job failed"}
+    (outcome,) = summary.rounds
+    assert (outcome.energy_error, outcome.lowest_energy, outcome.pairs) == (None, None, 0)
+    assert outcome.dropped == {NO_ELEMENT: 3}
+
+
 def test_an_element_without_energy_is_one_clear_error(tiny_model):
-    maker = with_rounds(screening(PairPotentialRelaxMaker(), tiny_model, top_k=2), tiny_model, energies={"Mn": -1.0})
-    enumerate_maker = maker.enumerate_maker
+    maker = screening(PairPotentialRelaxMaker(), tiny_model, top_k=2)
+    enumerate_maker = replace(maker.enumerate_maker, elements=["Mn"])
     with pytest.raises(CampaignError, match=r"element_energies lacks .*O.*, which candidates have"):
         enumerate_maker.make.original(enumerate_maker, TEMPLATES, SPACES, maker.select_maker.cuts)
 

@@ -296,7 +296,7 @@ def test_what_one_flow_leaves_is_submitted_by_the_same_command(run, jfr_project,
 
 def test_what_another_campaign_of_the_project_relaxed_is_not_relaxed_again(run, jfr_project, tmp_path):
     selection = {"per_composition": 1, "top_k": 1}
-    relaxation = {"relax_elements": False, "maker": "tests.flows.makers.PairPotentialRelaxMaker"}
+    relaxation = {"maker": "tests.flows.makers.PairPotentialRelaxMaker"}
     for name, top_k in (("one", 1), ("two", 2)):
         (tmp_path / name).mkdir()
         content = {**GOOD, "name": name, "selection": {**selection, "top_k": top_k}, "relaxation": relaxation}
@@ -305,5 +305,8 @@ def test_what_another_campaign_of_the_project_relaxed_is_not_relaxed_again(run, 
     results = CampaignResults(open_project(NAME).job_store, "two")
     assert sorted(str(item.reused_from) for item in results.comparisons()) == ["None", "one"]
     assert results.stored_summary().reused == 1
-    relaxed = [job.metadata for job in jfr_project.jobs() if job.metadata.get("stage") == "relax"]
-    assert sorted(metadata["campaign"] for metadata in relaxed) == ["one", "one", "two", "two"]
+    jobs = [job.metadata for job in jfr_project.jobs() if job.metadata.get("stage") == "relax"]
+    relaxed = [metadata["campaign"] for metadata in jobs if "element" not in metadata]
+    assert sorted(relaxed) == ["one", "one", "two", "two"]
+    elements = [metadata["element"] for metadata in jobs if "element" in metadata]
+    assert len(elements) == len(set(elements)) == len(results.stored_summary().element_energies)

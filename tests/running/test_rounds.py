@@ -42,7 +42,10 @@ def content(model, maker="PairPotentialRelaxMaker", rounds=ROUNDS, selection=Non
     ("change", "words"),
     [
         ({"relaxation": None}, "they need a `relaxation`"),
-        ({"relaxation": {"maker": "chgnet"}}, "rounds: relaxation.element_energies is missing"),
+        (
+            {"relaxation": {"maker": "chgnet", "relax_elements": False}},
+            "rounds: relaxation.element_energies is missing",
+        ),
         ({"rounds": {"batches": 3}}, "did you mean 'batch'"),
         ({"rounds": {"number": 0}}, "rounds.number: "),
         ({"rounds": {"exploration": -1}}, "rounds.exploration: "),
@@ -68,6 +71,7 @@ def test_energies_of_the_elements_are_no_afterthought_where_rounds_learn_them(tm
 
 def test_the_lacking_element_is_named_before_anything_is_translated(tmp_path, tiny_model):
     wrong = content(tiny_model)
+    wrong["relaxation"]["relax_elements"] = False
     del wrong["relaxation"]["element_energies"]["Sr"]
     run = CampaignRun(Campaign.from_file(write(tmp_path, wrong)), tmp_path / "run")
     with pytest.raises(CampaignError, match="element_energies lacks Sr, which candidates have"):

@@ -90,17 +90,21 @@ def test_password_of_a_store_is_stored_nowhere(tmp_path, monkeypatch, perovskite
 
 def test_what_another_folder_has_is_reused(tmp_path):
     def made(name, top_k):
-        relaxation = {"relax_elements": False, "maker": f"{MAKERS}.PairPotentialRelaxMaker"}
+        relaxation = {"maker": f"{MAKERS}.PairPotentialRelaxMaker"}
         content = {**GOOD, "name": name, "selection": {"per_composition": 1, "top_k": top_k}, "relaxation": relaxation}
         (tmp_path / f"{name}.files").mkdir()
         return Campaign.from_file(write(tmp_path / f"{name}.files", content))
 
-    run_counting(CampaignRun(made("one", 1), tmp_path / "one"))
+    one, _ = run_counting(CampaignRun(made("one", 1), tmp_path / "one"))
     run = CampaignRun(made("two", 2), tmp_path / "two", reuse=[tmp_path / "one"])
     summary, _ = run_counting(run)
+    assert one.element_energies.items() < summary.element_energies.items()
     assert (summary.selected, summary.relaxed, summary.reused) == (2, 2, 1)
     with run.folder.opened() as folder:
         assert sorted(str(item.reused_from) for item in folder.results().comparisons()) == ["None", "one"]
+        rows = folder.job_store.query({"metadata.element": {"$ne": None}}, ["metadata"])
+        relaxed = {row["metadata"]["element"] for row in rows}
+    assert relaxed == summary.element_energies.keys() - one.element_energies.keys()
     with pytest.raises(CampaignError, match="no campaign was run in this folder"):
         CampaignRun(made("three", 2), tmp_path / "three", reuse=[tmp_path / "nowhere"]).run(lambda *_: None)
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Self
 from filelock import FileLock, Timeout
 from jobflow import JobStore
 from monty.json import MontyEncoder
+from pydantic import TypeAdapter
 
 from cryslator_flows.crystals.columns import squeeze, unsqueeze
 from cryslator_flows.crystals.files import STORE_FILE
-from cryslator_flows.documents.relaxations import RelaxationComparison
+from cryslator_flows.documents.references import Known
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.running.local.journal import Journal
@@ -119,14 +120,14 @@ class CampaignFolder:
         row = self.journal.query_one({"entry": "campaign"})
         return None if row is None else str(row["content"])
 
-    def start(self, content: str, known: Sequence[RelaxationComparison]) -> None:
+    def start(self, content: str, known: Sequence[Known]) -> None:
         """Store the content of the campaign that starts.
 
         Parameters
         ----------
         content : str
             `Campaign.content`.
-        known : sequence of RelaxationComparison
+        known : sequence of Known
             Relaxations that the campaign reuses.
         """
         Journal(self.journal).restart()
@@ -143,11 +144,10 @@ class CampaignFolder:
         """
         self.journal.update({"entry": "campaign", "content": content}, key="entry")
 
-    def known(self) -> list[RelaxationComparison]:
+    def known(self) -> list[Known]:
         """Return the relaxations of other campaigns that the campaign reuses."""
         row = self.journal.query_one({"entry": "known"})
-        reused = json.loads(unsqueeze(row["known"])) if row else []
-        return [RelaxationComparison.model_validate(comparison) for comparison in reused]
+        return TypeAdapter(list[Known]).validate_json(unsqueeze(row["known"])) if row else []
 
     @property
     def label(self) -> str:

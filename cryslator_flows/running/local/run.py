@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jobflow import Job
 
     from cryslator_flows.campaign.file import CampaignSettings
-    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.references import Known
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.running.local.journal import JobRow
 
@@ -109,13 +109,16 @@ class CampaignRun:
             self.failures = run.failures()
             return self._summary()
 
-    def _known(self) -> Iterator[RelaxationComparison]:
-        settings = self.campaign.to_maker().settings_key() if self.reuse else None
+    def _known(self) -> Iterator[Known]:
+        maker = self.campaign.to_maker() if self.reuse else None
+        keys = set() if maker is None else {maker.settings_key(), maker.elements_key()} - {None}
         for other in self.reuse:
             if not other.exists:
                 raise CampaignError(f"{other.path}: no campaign was run in this folder; give another")
             with other.opened():
-                yield from (item for item in other.results().comparisons() if item.settings == settings)
+                results = other.results()
+                yield from (item for item in results.comparisons() if item.settings in keys)
+                yield from (item for item in results.references() if item.settings in keys)
 
     def _start(self) -> bool:
         """Start the campaign; refuse a changed campaign if its finished jobs depend on the change.

@@ -144,9 +144,9 @@ def check_project(campaign: CampaignSettings, project: RemoteProject, settings: 
 
 
 def _known(maker: ScreeningFlowMaker, project: RemoteProject) -> list[str]:
-    """Return uuids of the relaxations with the same settings in other campaigns of the project."""
-    settings = maker.settings_key()
-    return [] if settings is None else relaxed_before(project.job_store, settings, maker.name)
+    """Return uuids of the relaxations, also of elements, with the same settings in other campaigns of the project."""
+    keys = [key for key in (maker.settings_key(), maker.elements_key()) if key is not None]
+    return relaxed_before(project.job_store, keys, maker.name) if keys else []
 
 
 def _remaining(
