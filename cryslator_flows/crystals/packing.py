@@ -45,6 +45,8 @@ NUMBERS = (
     "max_principal_strain",
     "domain_distance",
 )
+# Numbers that a model may lack.
+OPTIONAL_NUMBERS = ("volume_uncertainty_90", "shape_uncertainty_90", "displacement_uncertainty_90")
 FLAGS = ("atoms_too_close", "out_of_domain")
 TEXTS = ("domain_reason", "model_name", "model_version")
 
@@ -163,7 +165,8 @@ class TranslatedCandidates(PackedCandidates):
         arrays = {name: column[np.array(kept, dtype=int)] for name, column in packed.arrays().items()}
         arrays["candidate_id"] = np.array([str(item.candidate_id) for item in translations], dtype=np.str_)
         arrays["formula"] = np.array([formula for formula, _ in rows], dtype=np.str_)
-        for name in NUMBERS:
+        for name in (*NUMBERS, *OPTIONAL_NUMBERS):
+            # None becomes NaN.
             arrays[name] = np.array([getattr(item, name) for item in translations], dtype=float)
         for name in FLAGS:
             arrays[name] = np.array([getattr(item, name) for item in translations], dtype=bool)
@@ -238,6 +241,10 @@ class TranslatedCandidates(PackedCandidates):
                     unknown_elements=str(columns["unknown_elements"][index]).split(),
                     **{name: str(columns[name][index]) for name in TEXTS},
                     **{name: float(columns[name][index]) for name in NUMBERS},
+                    **{
+                        name: None if np.isnan(value := float(columns[name][index])) else value
+                        for name in OPTIONAL_NUMBERS
+                    },
                     **{name: bool(columns[name][index]) for name in FLAGS},
                 ),
             )

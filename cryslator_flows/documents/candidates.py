@@ -47,6 +47,17 @@ class Translation(BaseModel):
     mean_displacement: float = Field(description="Mean displacement of the atoms without the strain, in angstrom")
     volume_change: float = Field(description="Ratio of translated to unrelaxed volume, minus one")
     max_principal_strain: float = Field(description="Largest absolute principal logarithmic strain, without unit")
+    volume_uncertainty_90: float | None = Field(
+        None,
+        description="Half width of the interval that held 90 % of the validation volumes, in ln(volume); None for a "
+        "model without expected errors of structures",
+    )
+    shape_uncertainty_90: float | None = Field(
+        None, description="The same for the shape of the cell: norm of the remaining strain without its trace"
+    )
+    displacement_uncertainty_90: float | None = Field(
+        None, description="The same for the remaining mean displacement of the atoms, in angstrom"
+    )
     atoms_too_close: bool = Field(description="Two atoms of the translated structure nearly coincide")
     unknown_elements: list[str] = Field(description="Elements that the training data of the model lack")
     domain_distance: float = Field(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryslator_flows.training.fit_errors import fit_expected_errors
 from cryslator_flows.training.tensors import relaxed_inputs
 from cryslator_flows.translator.calibration import (
     Calibration,
@@ -156,7 +157,11 @@ def _fit(
         settling=settling,
     )
     widths = fitted.uncertainty(outcome.energy_scale, distance, chemistry)[:, 1]
-    return replace(fitted, widest=torch.tensor(weighted_quantile(widths, weights, 1 - FAR)))
+    return replace(
+        fitted,
+        widest=torch.tensor(weighted_quantile(widths, weights, 1 - FAR)),
+        errors=fit_expected_errors(outcome.moves, settling, distance, weights, chemistry.classes),
+    )
 
 
 def _fit_scale(errors: Tensor, weights: Tensor, energy_scale: Tensor, distance: Tensor) -> Tensor:

@@ -112,6 +112,8 @@ def calibrate_model(model: ModelFolder, recipe: Recipe) -> ModelFolder:
 def _with_structures(scores: list[Evaluation], before: list[dict[str, Any]]) -> list[Evaluation]:
     """Add the scores of structures of an earlier evaluation on the same pairs."""
     known = {part.chemistry: part for part in map(Evaluation.model_validate, before)}
+    # An earlier version of this software scored fewer parts.
+    scores = [part for part in scores if part.chemistry in known or not known]
     for part in scores:
         earlier = known.get(part.chemistry)
         if earlier is None or earlier.n_targets != part.n_targets:

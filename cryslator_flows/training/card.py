@@ -10,7 +10,7 @@ import yaml
 from cryslator_flows.crystals.compound_classes import CLASSES
 from cryslator_flows.errors import ModelError
 from cryslator_flows.system.console import main_reasons, markdown_table
-from cryslator_flows.training.evaluate import Evaluation
+from cryslator_flows.training.evaluate import ELEMENT_COUNTS, Evaluation, StructureCoverage
 from cryslator_flows.translator.model_folder import (
     CURVE,
     FEATURE_MAP,
@@ -76,9 +76,18 @@ def model_card(folder: Path, text: CardText) -> str:
             "Intermediate inputs lie at a random point between unrelaxed and relaxed structure, with noise."
         )
         classes = [evaluation for evaluation in evaluations if evaluation.chemistry in CLASSES]
-        parts += [_scores(evaluation, what, config.unit) for evaluation in evaluations if evaluation not in classes]
-        if classes:
-            parts.append(_by_class(classes, config.name, config.unit))
+        counts = [evaluation for evaluation in evaluations if evaluation.chemistry in ELEMENT_COUNTS.values()]
+        parts += [
+            _scores(evaluation, what, config.unit)
+            for evaluation in evaluations
+            if evaluation not in classes and evaluation.chemistry.split(", ")[-1] not in ELEMENT_COUNTS.values()
+        ]
+        parts += _fractional(evaluations[0], config.name)
+        parts += [
+            _by_kind(kind, group, config.name, config.unit)
+            for kind, group in (("class of compound", classes), ("number of elements", counts))
+            if group
+        ]
         parts.append(_uncertainty(evaluations[0], config.name, config.unit))
     if "old_test" in metrics:
         evaluations = [Evaluation.model_validate(part) for part in metrics["old_test"]]
@@ -163,9 +172,22 @@ def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
     return f"**{evaluation.chemistry}**: {words}\n\n{markdown_table(header, rows)}"
 
 
-def _by_class(evaluations: list[Evaluation], name: str, unit: str) -> str:
-    """Return scores of a model from unrelaxed structures in each class of compound, beside the copied input."""
-    header = ["class", "targets", f"MAE ({unit})", "90 % intervals hold", "volume error", "displacement, median (A)",
+def _fractional(evaluation: Evaluation, name: str) -> list[str]:
+    """Return a sentence about fractional coordinates, in a list that is empty if their error is unknown."""
+    own, copied = (evaluation.score(method).structure for method in (name, "input copied"))
+    if own is None or copied is None or own.fractional_error is None or copied.fractional_error is None:
+        return []
+    return [
+        (
+            f"Fractional coordinates, from the unrelaxed structure of {evaluation.chemistry} targets: mean absolute "
+            f"error {own.fractional_error:.4f}, {copied.fractional_error:.4f} for the copied input."
+        )
+    ]
+
+
+def _by_kind(kind: str, evaluations: list[Evaluation], name: str, unit: str) -> str:
+    """Return scores of a model from unrelaxed structures for each kind of target, beside the copied input."""
+    header = [kind, "targets", f"MAE ({unit})", "90 % intervals hold", "volume error", "displacement, median (A)",
               "strict"]  # fmt: skip
     rows = []
     for evaluation in evaluations:
@@ -184,12 +206,12 @@ def _by_class(evaluations: list[Evaluation], name: str, unit: str) -> str:
             f"{own.displacement_median:.3f} ({copied.displacement_median:.3f})",
             f"{own.strict_match:.1%} ({copied.strict_match:.1%})",
         ])  # fmt: skip
-    words = "From the unrelaxed structure, by class of compound. The copied input is in brackets:"
+    words = f"From the unrelaxed structure, by {kind}. The copied input is in brackets:"
     return f"{words}\n\n{markdown_table(header, rows)}"
 
 
 def _uncertainty(evaluation: Evaluation, name: str, unit: str) -> str:
-    score = evaluation.score(name).uncertainty
+    score, coverage = evaluation.score(name).uncertainty, evaluation.score(name).structure_coverage
     if score is None:
         return ""
     risk = ", ".join(f"{value:.3f} for {share}" for share, value in score.risk.items())
@@ -207,7 +229,21 @@ def _uncertainty(evaluation: Evaluation, name: str, unit: str) -> str:
         f"- The 68 % interval holds {score.coverage_68:.1%}, the 90 % interval {score.coverage_90:.1%}. "
         f"The mean half width of the 90 % interval is {score.mean_width_90:.3f} {unit}.\n"
         f"- MAE in {unit} of the most certain crystals: {risk}.\n"
-        f"- {outside}"
+        f"- {outside}" + ("" if coverage is None else f"\n- {_structure_intervals(coverage)}")
+    )
+
+
+def _structure_intervals(coverage: StructureCoverage) -> str:
+    """Return a sentence about the intervals of translated structures."""
+    shares = [f"{coverage.volume:.1%} of the volumes"]
+    if coverage.shape is not None:
+        shares.append(f"{coverage.shape:.1%} of the shapes of cells that are free")
+    if coverage.displacement is not None:
+        shares.append(f"{coverage.displacement:.1%} of the displacements that are free")
+    volume, shape, shift = coverage.mean_widths
+    return (
+        f"The 90 % intervals of the structure hold {', '.join(shares)}. Their mean half widths are {volume:.1%} of the "
+        f"volume, {shape:.1%} of strain in shape, and {shift:.3f} A."
     )
 
 

@@ -16,10 +16,12 @@ from cryslator_flows.system.processes import run_elsewhere
 from cryslator_flows.training.prepare import pair_row, to_pairs
 from cryslator_flows.training.structure_match import compare_all
 from cryslator_flows.training.tensors import Augmentation, Pairs
+from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.loaded import LoadedModel, to_structures
 from cryslator_flows.translator.network import mean_per_crystal
 from cryslator_flows.translator.reference.reference_network import BASELINES, ReferenceNetwork
+from cryslator_flows.translator.settling import deviator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +39,10 @@ AT_ONCE = 32
 # Each process takes some 250 MiB.
 MOST_PROCESSES = 16
 
+# Targets of so many elements, or more, count together.
+MOST_ELEMENTS = 5
+ELEMENT_COUNTS = {1: "1 element"} | {n: f"{n} elements" for n in (2, 3, 4)} | {MOST_ELEMENTS: "5 elements or more"}
+
 Input = Literal["unrelaxed", "intermediate", "relaxed"]
 INPUTS: tuple[Input, ...] = ("unrelaxed", "intermediate", "relaxed")
 
@@ -49,10 +55,24 @@ class StructureScore(BaseModel):
     loose_match: float = Field(description="Share found equal by StructureMatcher, 0.2/0.3/5, scaled")
     strict_match: float = Field(description="Share found equal by StructureMatcher, 0.05/0.1/2, not scaled")
     symmetry_kept: float = Field(description="Share with no fewer symmetry operations than the input, symprec 0.001")
+    fractional_error: float | None = Field(
+        None, description="Mean absolute difference of fractional coordinates over atoms and axes, then targets"
+    )
     displacement_median: float | None = Field(None, description="Median over targets of the displacement, in angstrom")
 
 
 MEANS = tuple(StructureScore.model_fields)[:-1]
+
+
+class StructureCoverage(BaseModel):
+    """Shares of targets whose structure lies within the stated 90 % intervals."""
+
+    volume: float = Field(description="Share of all targets, by ln(volume)")
+    shape: float | None = Field(description="Share of targets whose symmetry leaves the shape of the cell free")
+    displacement: float | None = Field(description="Share of targets whose symmetry leaves positions free")
+    mean_widths: tuple[float, float, float] = Field(
+        description="Mean half widths of ln(volume), shape, and displacement in angstrom"
+    )
 
 
 class UncertaintyScore(BaseModel):
@@ -88,6 +108,9 @@ class Score(BaseModel):
         None, description="Score of structures; None for methods with energies alone"
     )
     uncertainty: UncertaintyScore | None = Field(None, description="Score of uncertainty; None for methods without one")
+    structure_coverage: StructureCoverage | None = Field(
+        None, description="Shares within the intervals of structures; None for methods without them"
+    )
 
 
 class Evaluation(BaseModel):
@@ -114,6 +137,8 @@ class Predictions:
     widths: NDArray[np.float64] | None = None
     outside: NDArray[np.str_] | None = None
     structures: list[Structure] | None = None
+    structure_errors: NDArray[np.float64] | None = None
+    structure_widths: NDArray[np.float64] | None = None
 
 
 def first_of_each_target(records: Iterable[PairRecord]) -> list[PairRecord]:
@@ -147,11 +172,16 @@ def split(crystals: Crystals) -> Iterable[Crystals]:
 
 
 @torch.inference_mode()
-def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kind: Input) -> list[Predictions]:
+def predict(model: LoadedModel, pairs: Pairs, starts: list[Structure], kind: Input) -> list[Predictions]:
     """Return predictions of a model, and of the baselines in it, for all targets."""
+    crystals = make_inputs(pairs, kind)
     outcomes = [model.predict(batch) for batch in split(crystals)]
     lattices = torch.cat([outcome.translated.lattices.cpu() for outcome in outcomes])
     frac = torch.cat([outcome.translated.frac.cpu() for outcome in outcomes])
+    translated = replace(crystals, lattices=lattices, frac=frac)
+    intervals = [
+        outcome.structure_uncertainty.cpu() for outcome in outcomes if outcome.structure_uncertainty is not None
+    ]
     found = [
         Predictions(
             method=model.config.name,
@@ -159,7 +189,9 @@ def predict(model: LoadedModel, crystals: Crystals, starts: list[Structure], kin
             energies=torch.cat([outcome.prediction.energy.cpu() for outcome in outcomes]).numpy(),
             widths=torch.cat([outcome.uncertainty.cpu() for outcome in outcomes]).numpy(),
             outside=np.array([reason for outcome in outcomes for reason in outcome.outside]),
-            structures=to_structures(replace(crystals, lattices=lattices, frac=frac), starts),
+            structures=to_structures(translated, starts),
+            structure_errors=remaining_errors(translated, pairs.relaxed).numpy(),
+            structure_widths=torch.cat(intervals).numpy() if len(intervals) == len(outcomes) else None,
         )
     ]
     if isinstance(model.network, ReferenceNetwork):
@@ -211,6 +243,24 @@ def score_uncertainty(
     )
 
 
+def remaining_errors(predicted: Crystals, relaxed: Crystals) -> torch.Tensor:
+    """Return the errors of ln(volume), shape, and positions in angstrom, [crystals, 3]; see `ExpectedErrors`."""
+    strain = strain_between(predicted.lattices, relaxed.lattices)
+    moved = shift_between(predicted, relaxed).norm(dim=-1)
+    volume = strain.diagonal(dim1=1, dim2=2).sum(-1).abs()
+    return torch.stack([volume, deviator(strain).norm(dim=(1, 2)), mean_per_crystal(moved, predicted)], dim=1)
+
+
+def score_structures(errors: NDArray[np.float64], widths: NDArray[np.float64]) -> StructureCoverage:
+    """Score stated intervals of structures; `errors` and half `widths` are [targets, 3]."""
+    held, free = errors <= widths, widths > 0
+    volume, shape, displacement = (
+        float(held[free[:, column], column].mean()) if free[:, column].any() else None for column in range(3)
+    )
+    means = tuple(widths.mean(axis=0).tolist())
+    return StructureCoverage(volume=volume or 0.0, shape=shape, displacement=displacement, mean_widths=means)
+
+
 def evaluate(
     models: list[LoadedModel],
     records: Iterable[PairRecord],
@@ -236,9 +286,9 @@ def evaluate(
     Returns
     -------
     list of Evaluation
-        Evaluation of all targets, of X-Mn-O targets if there are any, and of each class of `compound_class` if there
-        are several. The methods are the copied input, the input scaled to element volumes, the models, and the graph
-        convolution networks of `cryslator-2023`.
+        Evaluation of all targets, of X-Mn-O targets if there are any, and of each number of elements and class of
+        `compound_class` if there are several. The methods are the copied input, the input scaled to element volumes,
+        the models, and the graph convolution networks of `cryslator-2023`.
 
     Raises
     ------
@@ -260,7 +310,7 @@ def evaluate(
         methods = [
             Predictions("input copied", kind, structures=starts),
             Predictions("volume only", kind, structures=scaled),
-            *(row for model in models for row in predict(model, crystals, starts, kind)),
+            *(row for model in models for row in predict(model, pairs, starts, kind)),
         ]
         for row in methods:
             values = None
@@ -278,6 +328,9 @@ def evaluate(
     xmno = np.array([{"Mn", "O"} < set(record.species) and len(set(record.species)) == 3 for record in first])
     versions = {model.config.name: model.version for model in models}
     subsets = {"all": np.ones(len(first), dtype=bool)} | ({"X-Mn-O": xmno} if xmno.any() else {})
+    numbers = np.array([min(len(set(record.species)), MOST_ELEMENTS) for record in first])
+    if len(sizes := np.unique(numbers)) > 1:
+        subsets |= {ELEMENT_COUNTS[size]: numbers == size for size in sizes}
     classes = np.array([compound_class(record.species) for record in first])
     if len(present := [name for name in CLASSES if name in classes]) > 1:
         subsets |= {name: classes == name for name in present}
@@ -303,6 +356,8 @@ def _score(
         score.energy_mae = float(errors.mean())
         if row.widths is not None and row.outside is not None:
             score.uncertainty = score_uncertainty(errors, row.widths[known], row.outside[known])
+    if row.structure_widths is not None and row.structure_errors is not None:
+        score.structure_coverage = score_structures(row.structure_errors[mask], row.structure_widths[mask])
     if values is not None:
         means = dict(zip(MEANS, values[mask].mean(axis=0).tolist(), strict=True))
         median = float(np.median(values[mask, MEANS.index("displacement")]))

@@ -39,6 +39,14 @@ def displacement(predicted: Structure, relaxed: Structure) -> float:
     return float(np.linalg.norm(relaxed.lattice.get_cartesian_coords(shift), axis=1).mean())
 
 
+def fractional_error(predicted: Structure, relaxed: Structure) -> float:
+    """Return the mean absolute difference of fractional coordinates over atoms and axes, as Kim et al. 2023 count it.
+
+    Differences are to the nearest images, drift removed.
+    """
+    return float(np.abs(displacements(relaxed.frac_coords, predicted.frac_coords)).mean())
+
+
 def n_operations(structure: Structure) -> int:
     """Return the number of symmetry operations of the cell at symprec 0.001; 1 where spglib finds none."""
     try:
@@ -58,6 +66,7 @@ def compare(start: Structure, predicted: Structure, relaxed: Structure) -> list[
         bool(LOOSE.fit(predicted, relaxed)),
         bool(STRICT.fit(predicted, relaxed)),
         n_operations(predicted) >= n_operations(start),
+        fractional_error(predicted, relaxed),
     ]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cryslator_flows.crystals.compound_classes import CLASSES
 from cryslator_flows.translator.chemistry import Seen
+from cryslator_flows.translator.expected_errors import ExpectedErrors
 from cryslator_flows.translator.settling import Settling
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 LEVELS = (0.683, 0.90)
 NEIGHBORS = 5
 # Fields of a calibration that hold several tensors.
-PARTS: dict[str, type[Seen | Settling]] = {"seen": Seen, "settling": Settling}
+PARTS: dict[str, type[Seen | Settling | ExpectedErrors]] = {
+    "seen": Seen, "settling": Settling, "errors": ExpectedErrors
+}  # fmt: skip
 # Number of validation targets whose own quantile counts as much as the one of all classes. A 90 % quantile of n targets
 # holds 90 % with a standard deviation of 0.3 / sqrt(n). With one quantile for all, shares of classes differ by 3 %.
 EQUAL = 100
@@ -65,6 +68,8 @@ class Calibration:
         Numbers of training crystals by their chemistry.
     settling : Settling or None
         Shares of each predicted change that are applied; None for the full change.
+    errors : ExpectedErrors or None
+        Expected errors of translated structures; None for a model without.
     """
 
     scale: Tensor
@@ -75,6 +80,7 @@ class Calibration:
     element_volumes: Tensor
     seen: Seen
     settling: Settling | None = None
+    errors: ExpectedErrors | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Calibration:
         """Return a copy on a device, in a precision."""
@@ -103,7 +109,7 @@ class Calibration:
         own: dict[str, Any] = {field.name: state[field.name] for field in fields(cls) if field.name not in PARTS}
         for part, kind in PARTS.items():
             named = {field.name: f"{part}.{field.name}" for field in fields(kind)}
-            there = part != "settling" or any(name in state for name in named.values())
+            there = part == "seen" or any(name in state for name in named.values())
             own[part] = kind(**{name: state[key] for name, key in named.items()}) if there else None
         return cls(**own)
 

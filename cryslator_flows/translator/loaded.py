@@ -16,6 +16,7 @@ from cryslator_flows.translator.chemistry import Chemistry
 from cryslator_flows.translator.equivalents import find_symmetry
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Prediction, apply
+from cryslator_flows.translator.settling import describe
 
 if TYPE_CHECKING:
     from pymatgen.core import Species
@@ -62,6 +63,9 @@ class ModelOutput:
         Distance of `features` from features of training crystals, over the limit of the domain, [crystals].
     outside : list of str
         Why each crystal is out of domain, see `Calibration.reasons`; an empty text inside the domain.
+    structure_uncertainty : Tensor or None
+        Half widths of the 90 % intervals of ln(volume), shape and positions, [crystals, 3], see `ExpectedErrors`; None
+        for a model without.
     """
 
     prediction: Prediction
@@ -70,6 +74,7 @@ class ModelOutput:
     features: Tensor
     distance: Tensor
     outside: list[str]
+    structure_uncertainty: Tensor | None = None
 
 
 def in_double(prediction: Prediction) -> Prediction:
@@ -121,8 +126,9 @@ class LoadedModel:
         crystals = crystals.to(self.device)
         encoded, features = self.network.crystal_features(raw, crystals)
         distance = self.calibration.distance(features)
-        settling = self.calibration.settling
-        prediction = raw if settling is None else settling.settle(raw, crystals, encoded, features)
+        settling, errors = self.calibration.settling, self.calibration.errors
+        numbers = describe(raw, crystals, encoded, features)
+        prediction = raw if settling is None else settling.settle(raw, crystals, numbers)
         chemistry = Chemistry.of(crystals)
         uncertainty = self.calibration.uncertainty(raw.energy_scale, distance, chemistry)
         return ModelOutput(
@@ -132,6 +138,7 @@ class LoadedModel:
             features=features,
             distance=distance / self.calibration.limit,
             outside=self.calibration.reasons(chemistry, uncertainty, distance),
+            structure_uncertainty=None if errors is None else errors.widths(numbers, distance, chemistry.classes),
         )
 
     def unknown_elements(self, species: list[Element | Species]) -> list[str]:

@@ -55,12 +55,9 @@ class Settling:
         hidden = silu(torch.einsum("cn,shn->csh", standard, self.first_weight) + self.first_bias)
         return ((hidden * self.last_weight).sum(dim=-1) + self.last_bias).sigmoid()
 
-    def settle(self, prediction: Prediction, crystals: Crystals, encoded: Tensor, translated: Tensor) -> Prediction:
-        """Scale the predicted change by its shares.
-
-        `encoded` and `translated` are features of whole crystals, [crystals, F].
-        """
-        strain, shift = self.shares(describe(prediction, crystals, encoded, translated)).unbind(dim=1)
+    def settle(self, prediction: Prediction, crystals: Crystals, numbers: Tensor) -> Prediction:
+        """Scale the predicted change by its shares; `numbers` is the output of `describe`, [crystals, 7]."""
+        strain, shift = self.shares(numbers).unbind(dim=1)
         return replace(
             prediction,
             strain=prediction.strain * strain[:, None, None],
@@ -73,6 +70,15 @@ def describe(prediction: Prediction, crystals: Crystals, encoded: Tensor, transl
 
     They are logarithms of five numbers: change of volume, mean displacement, change of shape, uncertainty of the
     energy, and distance between encoded and translated features. The first two are also squared.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Output of the network.
+    crystals : Crystals
+        Its input.
+    encoded, translated : Tensor
+        Features of whole crystals, [crystals, F].
     """
     trace = prediction.strain.diagonal(dim1=1, dim2=2).sum(-1)
     moved = mean_per_crystal(prediction.shift.norm(dim=-1), crystals)

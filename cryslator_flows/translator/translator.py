@@ -216,6 +216,8 @@ class Translator:
         moved = mean_per_crystal(prediction.shift.cpu().norm(dim=-1), crystals).tolist()
         energies = prediction.energy.tolist()
         uncertainty = outcome.uncertainty.tolist()
+        structure = outcome.structure_uncertainty
+        volume, shape, shift = [[None] * len(structures)] * 3 if structure is None else structure.T.tolist()
         distance = outcome.distance.tolist()
         principal = torch.linalg.eigvalsh(prediction.strain).abs().amax(dim=-1).tolist()
         growth = torch.expm1(prediction.strain.diagonal(dim1=1, dim2=2).sum(-1)).tolist()
@@ -238,6 +240,9 @@ class Translator:
                     mean_displacement=moved[index],
                     volume_change=growth[index],
                     max_principal_strain=principal[index],
+                    volume_uncertainty_90=volume[index],
+                    shape_uncertainty_90=shape[index],
+                    displacement_uncertainty_90=shift[index],
                     atoms_too_close=too_close,
                     unknown_elements=self.model.unknown_elements(species),
                     domain_distance=distance[index],

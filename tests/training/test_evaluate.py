@@ -11,6 +11,7 @@ from cryslator_flows.training.evaluate import (
     INPUTS,
     evaluate,
     make_inputs,
+    score_structures,
     score_uncertainty,
 )
 from cryslator_flows.training.prepare import pair_row, to_pairs
@@ -47,9 +48,19 @@ def test_scores_by_hand(perovskite):
     larger.scale_lattice(perovskite.volume * 1.25)
     shaken = perovskite.copy()
     shaken.translate_sites([2], [0.02, 0, 0])
-    assert compare(larger, larger, perovskite) == pytest.approx([0.25, 0, True, False, True])
-    assert compare(perovskite, perovskite, perovskite) == pytest.approx([0, 0, True, True, True])
-    assert compare(perovskite, shaken, perovskite)[-1] == 0
+    assert compare(larger, larger, perovskite) == pytest.approx([0.25, 0, True, False, True, 0])
+    assert compare(perovskite, perovskite, perovskite) == pytest.approx([0, 0, True, True, True, 0])
+    # One of five atoms moves by 0.02 along one axis, the drift of 0.004 apart.
+    assert compare(perovskite, shaken, perovskite)[-2:] == [0, pytest.approx((0.016 + 4 * 0.004) / 15)]
+
+
+def test_coverage_of_structures_counts_what_symmetry_leaves_free():
+    errors = np.array([[0.01, 0.0, 0.0], [0.03, 0.02, 0.0], [0.01, 0.05, 0.2]])
+    widths = np.array([[0.02, 0.0, 0.0], [0.02, 0.03, 0.0], [0.02, 0.03, 0.3]])
+    found = score_structures(errors, widths)
+    assert (found.volume, found.shape, found.displacement) == pytest.approx((2 / 3, 1 / 2, 1))
+    assert found.mean_widths == pytest.approx((0.02, 0.02, 0.1))
+    assert score_structures(errors[:1], widths[:1]).shape is None
 
 
 def test_first_pair_of_each_target_is_scored_beside_the_baselines(tiny_model, perovskite):

@@ -21,7 +21,7 @@ from cryslator_flows.translator.chemistry import Chemistry, Seen
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Network, NetworkConfig, Prediction, apply
-from cryslator_flows.translator.settling import Settling
+from cryslator_flows.translator.settling import Settling, describe
 from tests.training.test_tensors import random_pairs
 
 
@@ -121,7 +121,7 @@ def settled(network, fitted, crystals):
     with torch.inference_mode():
         prediction = network.translate(crystals)
         features = network.crystal_features(prediction, crystals)
-        return fitted.settling.settle(prediction, crystals, *features)
+        return fitted.settling.settle(prediction, crystals, describe(prediction, crystals, *features))
 
 
 def test_relaxed_crystals_come_to_rest_and_unrelaxed_ones_still_relax():
