@@ -282,7 +282,7 @@ class CampaignSettings(StrictModel):
         """
         from cryslator_flows.flows.screening import ScreeningFlowMaker
         from cryslator_flows.jobs.select import SelectMaker
-        from cryslator_flows.jobs.translate import TranslateMaker
+        from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
         from cryslator_flows.translator.model_folder import find_model
 
         folder, rounds = find_model(self.model), self.rounds
@@ -302,7 +302,7 @@ class CampaignSettings(StrictModel):
             name=self.name,
             enumerate_maker=EnumerateMaker(
                 **self.enumeration.model_dump(),
-                translate_maker=TranslateMaker(model_name=self.model),
+                translate_maker=TranslateChunkMaker(model_name=self.model),
                 elements=None if rounds is None or self._relaxes_elements else sorted(self.element_energies),
             ),
             select_maker=SelectMaker(

@@ -72,7 +72,7 @@ class PotentialSettings(StrictModel):
         """
         from cryslator_flows.jobs.adapt import AdaptMaker
         from cryslator_flows.jobs.adapt_model import AdaptModelMaker
-        from cryslator_flows.jobs.translate import TranslateMaker
+        from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
         from cryslator_flows.screening.acquisition import RandomSample
 
         if self.adapt is None:
@@ -82,7 +82,7 @@ class PotentialSettings(StrictModel):
             batch=self.batch,
             sample=RandomSample(self.adapt),
             model_maker=AdaptModelMaker(model_name=model),
-            translate_maker=TranslateMaker(model_name=model),
+            translate_maker=TranslateChunkMaker(model_name=model),
         )
 
     def to_maker(self) -> PotentialFlowMaker:

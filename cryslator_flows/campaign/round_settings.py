@@ -55,7 +55,7 @@ class RoundSettings(StrictModel):
         """
         from cryslator_flows.jobs.learn import LearnMaker
         from cryslator_flows.jobs.learning_round import RoundMaker
-        from cryslator_flows.jobs.translate import TranslateMaker
+        from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
 
         return RoundMaker(
             relax_maker,
@@ -68,5 +68,5 @@ class RoundSettings(StrictModel):
                 replay_share=self.replay_share,
                 fine_tune=self.fine_tune,
             ),
-            translate_maker=TranslateMaker(model_name=model),
+            translate_maker=TranslateChunkMaker(model_name=model),
         )

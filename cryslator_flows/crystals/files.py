@@ -11,13 +11,14 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from monty.io import zopen
 from pymatgen.core import Structure
 from pymatgen.io.registry import get_structure_format
 from ruamel.yaml import YAML
 
+from cryslator_flows.crystals.ase_atoms import structure_from_atoms
 from cryslator_flows.crystals.check import check_count
 from cryslator_flows.crystals.outside import UNREADABLE, crystal_alone, structure_from_dict
 from cryslator_flows.crystals.stated import CHECKS
@@ -25,6 +26,8 @@ from cryslator_flows.errors import StructureError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ase import Atoms
 
 COMPRESSED = re.compile(r"\.(gz|z|bz2|xz|lzma)", flags=re.IGNORECASE)
 JSON_LINES = re.compile(rf".*\.(jsonl|ndjson)({COMPRESSED.pattern})?", flags=re.IGNORECASE)
@@ -334,7 +337,7 @@ def _read_with_ase(path: Path) -> Iterator[ReadStructure]:
         warnings.simplefilter("ignore")
         images = read(str(path), index=":", do_not_split_by_at_sign=True)
     for number, atoms in enumerate(images, 1):
-        yield _identifier(atoms.info, f"structure {number}"), _row(partial(_from_atoms, atoms))
+        yield _identifier(atoms.info, f"structure {number}"), _row(partial(_crystal, atoms))
 
 
 def _read_frames(text: str) -> Iterator[ReadStructure]:
@@ -372,21 +375,8 @@ def _from_frame(lines: list[str]) -> Structure:
 
     check_count(len(lines) - 2)
     atoms = read(StringIO("\n".join(lines) + "\n"), format="extxyz")
-    return _from_atoms(atoms)
+    return _crystal(cast("Atoms", atoms))
 
 
-def _from_atoms(atoms: Any) -> Structure:
-    """Return the crystal of ASE's atoms."""
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    check_count(len(atoms))
-    if not all(atoms.pbc):
-        raise StructureError("not periodic in three directions; give a cell with vacuum", "not periodic")
-    if "occupancy" in atoms.info or atoms.has("occupancies"):
-        raise StructureError("has occupancies, which ASE leaves out; convert it to CIF", "disordered")
-    # ASE has zeros where the file has no moments. An engine would stay nonmagnetic from zero.
-    if not atoms.get_initial_magnetic_moments().any():
-        atoms.set_initial_magnetic_moments(None)
-    del atoms.constraints
-    atoms.calc = None
-    return crystal_alone(AseAtomsAdaptor.get_structure(atoms))
+def _crystal(atoms: Atoms) -> Structure:
+    return crystal_alone(structure_from_atoms(atoms))

@@ -73,6 +73,10 @@ class Translation(BaseModel):
     model_version: str = Field(description="Leading digits of the SHA-256 of the model's files")
 
 
+# Fields of a translation that fit into the cell of a table.
+TRANSLATED = [name for name in Translation.model_fields if name not in ("candidate_id", "structure")]
+
+
 class Rejection(BaseModel):
     """Candidate that could not be translated or relaxed, and the reason."""
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
+from cryslator_flows.documents.candidates import Translation
 from cryslator_flows.documents.gate import Crystal
 
 Start = Literal["unrelaxed", "scaled", "translated", "mlip", "translated_mlip"]
@@ -83,6 +84,13 @@ class Relaxation(BaseModel):
         "None for other starts and where unknown",
     )
     error: str | None = Field(None, description="Reason for a missing result")
+
+
+class TranslatedRelaxation(Relaxation):
+    """Relaxation of one translated structure outside a campaign."""
+
+    unrelaxed_structure: Crystal = Field(description="The structure that was translated")
+    translation: Translation = Field(description="Its translation, where the relaxation starts")
 
 
 Outcome = Literal["same minimum", "ended lower", "ended higher", "unconverged", "failed", "not compared"]

@@ -15,7 +15,7 @@ from cryslator_flows.jobs.enumerate import gather_in_tree
 from cryslator_flows.jobs.gather import GatherMaker, join_batches
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.potential_relax import elements_of, relax_compounds, relax_in_batches
-from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
 from cryslator_flows.screening.acquisition import RandomSample
 from cryslator_flows.screening.cuts import Cuts
 
@@ -46,7 +46,7 @@ class AdaptMaker(Maker):
         Cuts of the selection, for the shortlists.
     model_maker : AdaptModelMaker
         Maker of the job that adapts the model.
-    translate_maker : TranslateMaker
+    translate_maker : TranslateChunkMaker
         Maker of the translation jobs.
     gather_maker : GatherMaker
         Maker of the jobs that gather shortlists.
@@ -63,7 +63,7 @@ class AdaptMaker(Maker):
     sample: RandomSample = field(default_factory=lambda: RandomSample(200))
     cuts: Cuts = field(default_factory=lambda: Cuts(top_k=10))
     model_maker: AdaptModelMaker = field(default_factory=AdaptModelMaker)
-    translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
+    translate_maker: TranslateChunkMaker = field(default_factory=TranslateChunkMaker)
     gather_maker: GatherMaker = field(default_factory=GatherMaker)
 
     @job

@@ -80,11 +80,10 @@ class CompareMaker(Maker):
         """
         relaxations = []
         for start in documents:
-            relaxation = read_relaxation(start, documents[start], job_uuids[start])
+            relaxation = read_all_runs(start, documents[start], job_uuids[start], campaign, candidate.candidate_id)
             if potentials and start in potentials:
                 relaxation = _with_potential(relaxation, potentials[start])
-            spent = _spent(campaign, candidate.candidate_id, start)
-            relaxations.append(relaxation if spent is None else _with_all_runs(relaxation, spent))
+            relaxations.append(relaxation)
         return RelaxationComparison(
             campaign=campaign,
             settings=settings,
@@ -142,6 +141,21 @@ def read_relaxation(start: Start, documents: list[Any], uuids: list[str]) -> Rel
     return relaxation.model_copy(update={"correction_per_atom": correction_per_atom(relaxation)})
 
 
+def read_all_runs(start: Start, documents: list[Any], uuids: list[str], campaign: str, candidate_id: str) -> Relaxation:
+    """Read a relaxation with the cost of all its runs that are in the ledger.
+
+    Parameters
+    ----------
+    start, documents, uuids
+        As in `read_relaxation`.
+    campaign, candidate_id : str
+        Names of the runs in the ledger.
+    """
+    relaxation = read_relaxation(start, documents, uuids)
+    spent = ledger_cost(SETTINGS.ledger or Path.cwd().parent / LEDGER_NAME, campaign, candidate_id, start)
+    return relaxation if spent is None else _with_all_runs(relaxation, spent)
+
+
 def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:
     """Add the cost of the potential; the relaxation failed if the potential failed."""
     if any(document is None for document in documents):
@@ -150,11 +164,6 @@ def _with_potential(relaxation: Relaxation, documents: list[Any]) -> Relaxation:
         return relaxation.model_copy(update={"prerelaxation": total_cost(documents)})
     except CountingError:
         return relaxation
-
-
-def _spent(campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
-    """Read the cost from the ledger; None without a ledger."""
-    return ledger_cost(SETTINGS.ledger or Path.cwd().parent / LEDGER_NAME, campaign, candidate_id, start)
 
 
 def _with_all_runs(relaxation: Relaxation, spent: RelaxationCost) -> Relaxation:

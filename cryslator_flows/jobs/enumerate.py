@@ -14,7 +14,7 @@ from cryslator_flows.documents.candidates import EnumerationCounts
 from cryslator_flows.errors import CampaignError, StructureError
 from cryslator_flows.jobs.gather import GatherMaker
 from cryslator_flows.jobs.placing import place
-from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
 from cryslator_flows.screening.acquisition import Acquisition, RandomSample
 from cryslator_flows.screening.cuts import Cuts
 
@@ -98,7 +98,7 @@ class EnumerateMaker(EnumerateChunksMaker):
     ----------
     name, charge_balanced, rescale_volume, chunk_size
         As in `EnumerateChunksMaker`.
-    translate_maker : TranslateMaker
+    translate_maker : TranslateChunkMaker
         Maker of the translation jobs.
     gather_maker : GatherMaker
         Maker of the jobs that gather shortlists.
@@ -114,7 +114,7 @@ class EnumerateMaker(EnumerateChunksMaker):
     'enumerate'
     """
 
-    translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
+    translate_maker: TranslateChunkMaker = field(default_factory=TranslateChunkMaker)
     gather_maker: GatherMaker = field(default_factory=GatherMaker)
     elements: list[str] | None = None
 

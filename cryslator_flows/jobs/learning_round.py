@@ -16,7 +16,7 @@ from cryslator_flows.jobs.learn import LearnMaker
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.relax_lanes import relax_elements
-from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
 from cryslator_flows.screening.acquisition import Acquisition
 from cryslator_flows.screening.cuts import Cuts
 
@@ -48,7 +48,7 @@ class RoundMaker(Maker):
         Cuts of the selection after the rounds, for the shortlists.
     learn_maker : LearnMaker
         Maker of the jobs that fine-tune.
-    translate_maker : TranslateMaker
+    translate_maker : TranslateChunkMaker
         Maker of the translation jobs.
     gather_maker : GatherMaker
         Maker of the jobs that gather shortlists.
@@ -60,7 +60,7 @@ class RoundMaker(Maker):
     acquisition: Acquisition = field(default_factory=lambda: Acquisition(8))
     cuts: Cuts = field(default_factory=lambda: Cuts(top_k=10))
     learn_maker: LearnMaker = field(default_factory=LearnMaker)
-    translate_maker: TranslateMaker = field(default_factory=TranslateMaker)
+    translate_maker: TranslateChunkMaker = field(default_factory=TranslateChunkMaker)
     gather_maker: GatherMaker = field(default_factory=GatherMaker)
 
     @job

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates
-from cryslator_flows.documents.candidates import Translation
+from cryslator_flows.documents.candidates import TRANSLATED
 from cryslator_flows.documents.rounds import RoundOutcome
 from cryslator_flows.documents.summary import Savings
 from cryslator_flows.results.relaxed_frame import relaxed_frame
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from cryslator_flows.results.results import CampaignResults
     from cryslator_flows.screening.hulls import Competition
 
-# Fields of a translation that fit into a cell.
-TRANSLATED = [name for name in Translation.model_fields if name not in ("candidate_id", "structure")]
 CANDIDATE_COLUMNS = [
     "candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED, "energy_above_known_hull"
 ]  # fmt: skip
@@ -105,6 +103,11 @@ class CampaignFrames:
     potential: pd.DataFrame
     relaxed: pd.DataFrame
     references: dict[str, ElementReference]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return one table: `candidates`, with the columns of `relaxed` as ``relaxed_...``; they may be missing."""
+        more = self.relaxed.drop(columns=["formula", "template_id", "n_atoms"]).add_prefix("relaxed_")
+        return self.candidates.join(more)
 
     @classmethod
     def read(

@@ -7,13 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import current_process
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
+from ase import Atoms
 from loky import cpu_count
 from pymatgen.core import Structure
 
+from cryslator_flows.crystals.ase_atoms import atoms_like, structure_of
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.outside import carried_properties
 from cryslator_flows.documents.candidates import Translation
@@ -23,15 +25,17 @@ from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from cryslator_flows.translator.loaded import LoadedModel, to_crystals
 from cryslator_flows.translator.model_folder import FORMATION_ENERGY, find_model
 from cryslator_flows.translator.network import mean_per_crystal
+from cryslator_flows.translator.translations import AtomsTranslation, Translations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cryslator_flows.crystals.files import ReadStructure
     from cryslator_flows.translator.model_folder import ModelFolder
 
-    Batch = list[ReadStructure]
+    Given = Structure | Atoms
+    Row = tuple[str, Given | StructureError]
+    Batch = list[Row]
 
 # Atoms in a batch. With so many, the overhead of starting operations is small.
 ATOMS_PER_BATCH = 1024
@@ -48,6 +52,8 @@ NamedResult = tuple[str, TranslationResult]
 
 class Translator:
     """One-shot translation of unrelaxed structures to near-relaxed ones with a predicted formation energy.
+
+    Structures of pymatgen give structures, and atoms of ASE give atoms.
 
     Parameters
     ----------
@@ -94,8 +100,19 @@ class Translator:
         """
         return cls(find_model(name), device)
 
-    def translate(self, structure: Structure) -> Translation:
-        """Translate one structure.
+    def __repr__(self) -> str:
+        """Return name and version of the model, the number of its elements and the device."""
+        n_elements = len(self.model.config.elements)
+        return f"<Translator {self.name}, version {self.version}: {n_elements} elements, on {self.model.device}>"
+
+    @overload
+    def translate(self, structure: Structure) -> Translation: ...
+
+    @overload
+    def translate(self, structure: Atoms) -> AtomsTranslation: ...
+
+    def translate(self, structure: Given) -> Translation:
+        """Translate one structure, or ASE's atoms.
 
         Raises
         ------
@@ -109,15 +126,15 @@ class Translator:
             raise result
         return result
 
-    def translate_many(self, structures: Iterable[Structure]) -> list[Translation]:
-        """Translate structures in batches, results in the order of the input.
+    def translate_many(self, structures: Iterable[Given]) -> Translations:
+        """Translate structures in batches, results in the order of the input, which `to_dataframe` makes a table.
 
         Raises
         ------
         StructureError
             The first structure that cannot be translated, by its index. Use `translate_stream` to continue after it.
         """
-        results = []
+        results = Translations()
         named = ((f"structures[{index}]", structure) for index, structure in enumerate(structures))
         for _, result in self.translate_labelled(named):
             if isinstance(result, StructureError):
@@ -125,12 +142,12 @@ class Translator:
             results.append(result)
         return results
 
-    def translate_stream(self, structures: Iterable[Structure]) -> Iterator[Translation | StructureError]:
+    def translate_stream(self, structures: Iterable[Given]) -> Iterator[TranslationResult]:
         """Translate a stream of structures in batches, in order. A wrong structure yields its error.
 
         Parameters
         ----------
-        structures : iterable of Structure
+        structures : iterable of Structure or Atoms
             Any number of structures. One batch at a time is in memory.
 
         Yields
@@ -141,12 +158,12 @@ class Translator:
         for _, result in self.translate_labelled(("structure", structure) for structure in structures):
             yield result
 
-    def translate_labelled(self, rows: Iterable[ReadStructure]) -> Iterator[NamedResult]:
+    def translate_labelled(self, rows: Iterable[Row]) -> Iterator[NamedResult]:
         """Translate a stream of named structures. Errors in the stream are passed on in their place.
 
         Parameters
         ----------
-        rows : iterable of (name, Structure or StructureError)
+        rows : iterable of (name, Structure, Atoms or StructureError)
             Structures with their names for messages, such as file names.
 
         Yields
@@ -186,7 +203,10 @@ class Translator:
                 return [result for row in batch for result in self.translate_batch([row])]
             name = batch[0][0]
             return [StructureError(f"{name}: cannot be translated ({one_line(error)}); leave it out", "not translated")]
-        return [item if isinstance(item, StructureError) else next(translations) for item in checked]
+        return [
+            item if isinstance(item, StructureError) else as_given(next(translations), given)
+            for item, (_, given) in zip(checked, batch, strict=True)
+        ]
 
     def _processes(self) -> int:
         """Return the number of processes for translation.
@@ -255,12 +275,18 @@ class Translator:
         return results
 
 
-def checked_row(name: str, item: Structure | StructureError) -> Structure | StructureError:
+def checked_row(name: str, item: Given | StructureError) -> Structure | StructureError:
     """Return a structure, or the error about it."""
     if isinstance(item, StructureError):
         return item
+    try:
+        item = structure_of(item)
+    except StructureError as error:
+        return StructureError(f"{name}: {error}", error.cause)
     if not isinstance(item, Structure):
-        raise TypeError(f"{name}: a {type(item).__name__} is not a pymatgen Structure; give a Structure")
+        raise TypeError(
+            f"{name}: a {type(item).__name__} is neither a pymatgen Structure nor ASE Atoms; give one of them"
+        )
     try:
         check_structure(item, name)
     except StructureError as error:
@@ -268,7 +294,14 @@ def checked_row(name: str, item: Structure | StructureError) -> Structure | Stru
     return item
 
 
-def in_batches(rows: Iterable[ReadStructure]) -> Iterator[Batch]:
+def as_given(translation: Translation, given: Any) -> Translation:
+    """Return a translation with atoms of ASE if such were given."""
+    if not isinstance(given, Atoms):
+        return translation
+    return AtomsTranslation(**dict(translation) | {"structure": atoms_like(translation.structure, given)})
+
+
+def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
     """Yield rows in batches of some `ATOMS_PER_BATCH` atoms.
 
     The number of atoms bounds the edges: an atom has less than 20.
@@ -277,7 +310,7 @@ def in_batches(rows: Iterable[ReadStructure]) -> Iterator[Batch]:
     atoms = 0
     for name, item in rows:
         batch.append((name, item))
-        atoms += len(item) or 1 if isinstance(item, Structure) else 1
+        atoms += len(item) or 1 if isinstance(item, Structure | Atoms) else 1
         if atoms >= ATOMS_PER_BATCH:
             yield batch
             batch, atoms = [], 0

@@ -43,7 +43,7 @@ from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.documents.candidates import TranslationStats
 from cryslator_flows.jobs.enumerate import PARTS_PER_JOB, EnumerateMaker
 from cryslator_flows.jobs.gather import GatherMaker
-from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
 from cryslator_flows.screening.cuts import Cuts
 
 CHUNK = EnumerateMaker().chunk_size
@@ -66,7 +66,7 @@ def enumerate_candidates(n_metals: int, charge_balanced: bool, folder: Path) -> 
     """Enumerate, drop equivalents, pack into translation jobs and write these as a manager does."""
     space = RolePools(kind="roles", cations=[METALS[:n_metals]] * 3)
     enumeration = Enumeration(TEMPLATES.load(), [space], charge_balanced)
-    jobs = [TranslateMaker().make(packed, CUTS["best 1,000"]) for packed in enumeration.chunks(CHUNK)]
+    jobs = [TranslateChunkMaker().make(packed, CUTS["best 1,000"]) for packed in enumeration.chunks(CHUNK)]
     n_bytes = len(write(jobs))
     with (folder / "packed.jsonl").open("w") as lines:
         for job in jobs:
@@ -99,7 +99,7 @@ def translate(number: int, folder: Path) -> dict[str, Any]:
         for line in lines:
             if done >= number:
                 break
-            document = TranslateMaker.make.original(TranslateMaker(), read(line), CUTS["best 1,000"])
+            document = TranslateChunkMaker.make.original(TranslateChunkMaker(), read(line), CUTS["best 1,000"])
             n_bytes += len(write(document))
             done += document.stats.n_translated + document.stats.n_rejected
     return {

@@ -20,7 +20,7 @@ from cryslator_flows.flows.screening import ScreeningFlowMaker
 from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker
-from cryslator_flows.jobs.translate import TranslateMaker
+from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
 from cryslator_flows.screening.cuts import Cuts
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 
@@ -33,7 +33,7 @@ def screening(relax_maker, tiny_model=None, controls=20, **selection):
         name="test",
         enumerate_maker=EnumerateMaker(
             chunk_size=5,
-            translate_maker=TranslateMaker(model_name=str(tiny_model.path) if tiny_model else "cryslator-oxides"),
+            translate_maker=TranslateChunkMaker(model_name=str(tiny_model.path) if tiny_model else "cryslator-oxides"),
         ),
         select_maker=SelectMaker(
             cuts=Cuts(**selection),

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from cryslator_flows import Campaign
+from cryslator_flows.documents.candidates import TRANSLATED
 from cryslator_flows.errors import CampaignError, ProjectError
-from cryslator_flows.results.frames import TRANSLATED
 from cryslator_flows.running.local.folder import CampaignFolder
 from tests.campaign.test_file import GOOD, write
 from tests.running.test_started import start
@@ -38,6 +38,11 @@ def test_results_of_a_finished_campaign(tmp_path, monkeypatch):
     assert rows.xs("unrelaxed", level="start")["outcome"].isna().all()
     assert found.savings["quantity"].tolist() == [item.quantity for item in found.summary.savings]
     assert found.comparisons == {item.candidate_id: item for item in comparisons}
+    table = found.to_dataframe()
+    assert table[found.candidates.columns].equals(found.candidates)
+    ended = table["relaxed_energy_per_atom"].dropna()
+    assert ended.to_dict() == found.relaxed["energy_per_atom"].to_dict()
+    assert len(ended) == 2
 
 
 def test_candidates_of_several_chunks_are_those_of_their_rows(tmp_path, monkeypatch):

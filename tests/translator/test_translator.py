@@ -7,7 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from cryslator_flows import Translation, Translator
@@ -43,6 +47,42 @@ def test_the_three_public_lines(translator, perovskite):
 def test_magnetic_moments_come_along(translator, perovskite):
     perovskite.add_site_property("magmom", [0, 3, 0, 0, 0])
     assert translator.translate(perovskite).structure.site_properties["magmom"] == [0, 3, 0, 0, 0]
+
+
+def test_atoms_of_ase_give_atoms(translator, perovskite):
+    perovskite.translate_sites([0, 3], [2, -1, 0], to_unit_cell=False)
+    atoms = AseAtomsAdaptor.get_atoms(perovskite, msonable=False)
+    atoms.set_constraint(FixAtoms([1]))
+    atoms.set_tags([1, 2, 3, 4, 5])
+    atoms.calc = LennardJones()
+    before = atoms.copy()
+    found, reference = translator.translate(atoms), translator.translate(perovskite)
+    assert atoms == before
+    assert type(found.structure) is Atoms
+    assert found.structure.calc is None
+    assert found.structure.get_tags().tolist() == [1, 2, 3, 4, 5]
+    assert len(found.structure.constraints) == 1
+    assert np.allclose(found.structure.positions, reference.structure.cart_coords)
+    assert np.allclose(found.structure.cell, reference.structure.lattice.matrix)
+    assert found.formation_energy_per_atom == pytest.approx(reference.formation_energy_per_atom)
+    with pytest.raises(StructureError, match="structure: not periodic in three directions"):
+        translator.translate(Atoms("Mg"))
+
+
+def test_a_table_of_many(translator, perovskite, rutile):
+    many = translator.translate_many([perovskite, AseAtomsAdaptor.get_atoms(rutile, msonable=False)])
+    table = many.to_dataframe()
+    assert table["formula"].tolist() == ["CaTiO3", "TiO2"]
+    assert table["n_atoms"].tolist() == [5, 6]
+    assert table["formation_energy_per_atom"].tolist() == [item.formation_energy_per_atom for item in many]
+    assert [type(item) for item in table["structure"]] == [Structure, Atoms]
+    assert list(translator.translate_many([]).to_dataframe().columns) == list(table.columns)
+
+
+def test_the_representation_names_model_and_device(translator):
+    words = repr(translator)
+    assert words.startswith(f"<Translator {DEFAULT_MODEL}, version {translator.version}: ")
+    assert words.endswith(f" elements, on {translator.model.device}>")
 
 
 def test_charges_come_along(translator, perovskite):
@@ -124,7 +164,7 @@ def test_a_batch_of_broken_rows_ends_too(translator):
 
 def test_what_is_no_structure_is_refused(translator, perovskite):
     for wrong in (None, "perovskite.cif"):
-        with pytest.raises(TypeError, match="not a pymatgen Structure"):
+        with pytest.raises(TypeError, match="neither a pymatgen Structure nor ASE Atoms"):
             translator.translate(wrong)
     with pytest.raises(TypeError, match=r"structures\[1\]: a NoneType"):
         translator.translate_many([perovskite, None])
