@@ -10,11 +10,21 @@ from collections import Counter
 from importlib.util import find_spec
 
 import pytest
-from pymatgen.core import Lattice, Structure
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+from pymatgen.core import Composition, Lattice, Structure
 
 from cryslator_flows.engines.gpaw import LOG
 from tests.conftest import ROOT
 from tests.support.waiting import wait_for
+
+FOLDER = ROOT / "workflows/dft-savings"
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_published_results_are_those_of_the_rows(python, tmp_path):
@@ -27,9 +37,72 @@ def test_published_results_are_those_of_the_rows(python, tmp_path):
     assert all(row["ionic_steps"] == len(row["electronic_steps"]) for row in rows if row["electronic_steps"])
 
 
-def run_measurement(folder):
-    command = [sys.executable, ROOT / "workflows/dft-savings/measure.py", "--campaign", folder / "campaign.yaml"]
-    arguments = "--runs", folder / "runs", "--processes", "1"
+def test_drawn_candidates_keep_the_rules():
+    drawn = lines(FOLDER / "candidates-2.jsonl")
+    assert Counter(line["space"] for line in drawn) == {
+        "X-Mn-O": 9, "oxides": 15, "chalcogenides": 4, "halides": 4, "nitrides": 4, "intermetallics": 4,
+    }  # fmt: skip
+    candidates = [line["candidate"] for line in drawn]
+    assert all(2 <= len(item["structure"]["sites"]) <= 14 for item in candidates)
+    for different in ("reduced_formula", "template_id", "candidate_id"):
+        assert len({item[different] for item in candidates}) == len(drawn)
+    assert not {item["reduced_formula"] for item in candidates} & {
+        row["formula"] for row in lines(FOLDER / "results.jsonl")
+    }
+    assert sum("CG" in line["runs"] for line in drawn) == 14
+    assert [line["seconds_per_step"] for line in drawn] == sorted(line["seconds_per_step"] for line in drawn)
+
+
+SPACES = """
+seed: {seed}
+states: {{Ti: [4], Zr: [4], Si: [4], Sn: [2, 4], Ca: [2], Na: [1], O: [-2]}}
+spaces:
+  - name: oxides
+    kind: oxides
+    count: 3
+    kspacing: 0.75
+    speed: 0.001
+    templates: [{{source: aflow, n_elements: 3, max_atoms: 10}}]
+    substitutions: [{{kind: roles, cations: [[Ca, Sn, Na], [Ti, Zr, Si, Sn]]}}]
+"""
+
+
+def test_a_draw_is_seeded_and_leaves_out_what_is_known(python, tmp_path):
+    def draw(seed, *known):
+        (tmp_path / "spaces.yaml").write_text(SPACES.format(seed=seed))
+        rows = [{"species": species, "split": split} for species, split in known]
+        (tmp_path / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        command = [python, FOLDER / "draw.py", tmp_path / "known.jsonl", "--spaces", tmp_path / "spaces.yaml"]
+        subprocess.run([*command, "--candidates", tmp_path / "drawn.jsonl"], check=True)
+        return [line["candidate"]["reduced_formula"] for line in lines(tmp_path / "drawn.jsonl")]
+
+    first = draw(1)
+    assert len(first) == 3
+    assert draw(1) == first
+    species = [*Composition(first[0]).get_el_amt_dict()]
+    species = [symbol for symbol in species for _ in range(int(Composition(first[0])[symbol]))]
+    assert draw(1, (species, "test")) == first
+    assert first[0] not in draw(1, (species, "train"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trial_and_corrector_steps_find_the_minimum(monkeypatch, seed):
+    monkeypatch.syspath_prepend(FOLDER)
+    from trial_corrector import TrialCorrectorCG
+
+    ends = []
+    for optimizer in (BFGS, TrialCorrectorCG):
+        crystal = bulk("Cu", a=3.75, cubic=True)
+        crystal.rattle(0.1, seed=seed)
+        crystal.symbols[0] = "Au"
+        crystal.calc = EMT()
+        assert optimizer(FrechetCellFilter(crystal), logfile=None).run(fmax=0.005, steps=60)
+        ends.append((crystal.get_potential_energy(), crystal.get_volume()))
+    assert ends[0] == pytest.approx(ends[1], rel=2e-3, abs=2e-3)
+
+
+def run_measurement(folder, name="runs", *arguments):
+    command = [sys.executable, FOLDER / "measure.py", "--campaign", folder / "campaign.yaml", "--runs", folder / name]
     return subprocess.Popen([*command, *arguments], cwd=folder, start_new_session=True)
 
 
@@ -60,8 +133,10 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(python, tmp_path):
     finished = first.read_text()
     assert run_measurement(tmp_path).wait() == 0
     assert first.read_text() == finished
-    rows = [json.loads(line) for line in (tmp_path / "runs/results.jsonl").read_text().splitlines()]
+    rows = lines(tmp_path / "runs/results.jsonl")
     assert [row["start"] for row in rows] == ["unrelaxed", "translated", "mlip"]
+    assert [row["potential_steps"] is not None for row in rows] == [False, False, True]
+    assert {row["translation"]["model_name"] for row in rows} == {"cryslator-universal"}
     logs = [path.read_text() for path in tmp_path.rglob(LOG)]
     counted = [[int(line.split()[2]) for line in log.splitlines() if "Converged in" in line] for log in logs]
     assert all(row["electronic_steps"] in counted for row in rows)
@@ -82,3 +157,26 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(python, tmp_path):
     subprocess.run([*command, "--processes", "1"], cwd=tmp_path, check=True)
     assert "| band gap [eV] | 1 |" in (tmp_path / "runs/PROPERTIES.md").read_text()
     assert (tmp_path / "runs/properties.png").exists()
+    check_one_start_again(tmp_path, rows)
+    check_conjugate_gradients(tmp_path)
+
+
+def check_one_start_again(folder, rows):
+    """The translated start alone, compared with the end of the former measurement."""
+    assert run_measurement(folder, "again", "--starts", "translated", "--reference", "runs/results.jsonl").wait() == 0
+    (row,) = lines(folder / "again/results.jsonl")
+    assert (row["start"], row["outcome"]) == ("translated", "same minimum")
+    assert row["electronic_steps"] == rows[1]["electronic_steps"]
+
+
+def check_conjugate_gradients(folder):
+    candidate = json.loads(next(folder.glob("runs/*/candidate.json")).read_text())
+    drawn = {"space": "oxides", "kspacing": 1.6, "runs": {"CG": ["unrelaxed", "mlip"]}, "candidate": candidate}
+    (folder / "drawn.jsonl").write_text(json.dumps(drawn) + "\n")
+    assert run_measurement(folder, "drawn", "--candidates", "drawn.jsonl").wait() == 0
+    rows = lines(folder / "drawn/results.jsonl")
+    assert [(row["start"], row["optimizer"], row["space"]) for row in rows] == [
+        ("unrelaxed", "CG", "oxides"), ("mlip", "CG", "oxides"),
+    ]  # fmt: skip
+    assert [row["same_minimum"] for row in rows] == [None, True]
+    assert all(row["ionic_steps"] == len(row["electronic_steps"]) for row in rows)

@@ -1,8 +1,14 @@
-"""Measure what each start of the candidates in campaign.yaml costs with DFT, and write a row for each run.
+"""Measure what each start of some candidates costs with DFT, and write a row for each relaxation.
 
-Example: python workflows/dft-savings/measure.py --runs runs/dft-savings --processes 2
+Examples, one for each protocol, and protocol 1 again with another model:
 
-A stopped measurement goes on where it stopped: a candidate with rows in the results is not run again, nor is a
+    python workflows/dft-savings/measure.py --runs runs/dft-savings --processes 2
+    python workflows/dft-savings/measure.py --candidates workflows/dft-savings/candidates-2.jsonl \
+        --runs runs/dft-savings-2 --results workflows/dft-savings/results-2.jsonl
+    python workflows/dft-savings/measure.py --starts translated --reference workflows/dft-savings/results.jsonl \
+        --runs runs/dft-savings-1-again --results workflows/dft-savings/results-1-again.jsonl
+
+The same command resumes a stopped measurement. A candidate with rows in the results is not run again, nor is a
 relaxation that ended. A relaxation that was cut off is run again from its beginning, and counts once.
 """
 
@@ -13,6 +19,7 @@ import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,23 +31,69 @@ from monty.serialization import dumpfn, loadfn
 from pydantic import BaseModel
 from pymatgen.core import Structure
 from rich.progress import Progress
+from trial_corrector import TrialCorrectorCG
 
+from cryslator_flows.analysis.same_minimum import compare_ends
 from cryslator_flows.api import Campaign
 from cryslator_flows.counting import count_steps
 from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.symmetry import SYMPREC
 from cryslator_flows.documents.candidates import Candidate, Translation
-from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison
+from cryslator_flows.documents.relaxations import STARTS, Relaxation, RelaxationComparison, RelaxationCost
 from cryslator_flows.engines.gpaw import LOG
 from cryslator_flows.errors import CountingError
+from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.running.local.job_loop import LocalRun
 from cryslator_flows.system.sqlite_store import SQLiteStore
 from cryslator_flows.system.whole_files import write_whole
+from cryslator_flows.training.records import read_lines
 from cryslator_flows.translator.translator import Translator
 
 HERE = Path(__file__).parent
 STRUCTURES = "structures.json.gz"
+OPTIMIZERS = {"BFGS": "BFGS", "CG": TrialCorrectorCG}
 Document = TypeVar("Document", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The relaxations of one candidate from some starts, with one optimizer.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The candidate.
+    starts : tuple of str
+        The starts.
+    optimizer : str
+        A key of `OPTIMIZERS`.
+    settings : dict
+        Arguments of the relax maker for this candidate.
+    about : dict
+        Columns of the rows that the candidate was drawn with.
+    """
+
+    candidate: Candidate
+    starts: tuple[Any, ...]
+    optimizer: str
+    settings: dict[str, Any]
+    about: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identity of the run among the rows."""
+        return self.candidate.candidate_id, self.optimizer
+
+    def folder(self, runs: Path) -> Path:
+        """Return the folder of the run."""
+        folder = runs / f"{self.candidate.reduced_formula}-{self.candidate.candidate_id}"
+        return folder if self.optimizer == "BFGS" else folder / self.optimizer
+
+    def maker(self, campaign: Campaign) -> RelaxationComparisonFlowMaker:
+        """Return the campaign's maker with the settings of this run."""
+        maker = campaign.relaxation.comparison_maker()
+        settings = {**self.settings, "optimizer_kwargs": {"optimizer": OPTIMIZERS[self.optimizer]}}
+        return replace(maker, relax_maker=replace(maker.relax_maker, **settings))
 
 
 def enumerate_candidates(campaign: Campaign) -> list[Candidate]:
@@ -54,15 +107,42 @@ def enumerate_candidates(campaign: Campaign) -> list[Candidate]:
     return sorted(enumeration, key=lambda item: (len(item.structure), item.candidate_id))
 
 
-def translated_candidates(campaign: Campaign) -> list[tuple[Candidate, Translation, float]]:
-    """Candidates with their translations and the time each took in s."""
-    translator = Translator.from_pretrained(campaign.model)
-    rows = []
-    for candidate in enumerate_candidates(campaign):
+def read_drawn(path: Path) -> list[Run]:
+    """Return the runs of drawn candidates: all with BFGS in the order of the file, then the others."""
+    runs = []
+    for _, line in read_lines(path):
+        candidate = Candidate.model_validate(line["candidate"])
+        for optimizer, starts in line["runs"].items():
+            settings = {"kspacing": line["kspacing"]}
+            runs.append(Run(candidate, tuple(starts), optimizer, settings, {"space": line["space"]}))
+    return sorted(runs, key=lambda run: run.optimizer)
+
+
+def translate(runs: list[Run], model: str) -> dict[str, tuple[Translation, float]]:
+    """Return the translation of each candidate and the time it took in s."""
+    translator = Translator.from_pretrained(model)
+    found = {}
+    for candidate in {run.candidate.candidate_id: run.candidate for run in runs}.values():
         started = time.perf_counter()
         translation = translator.translate(candidate.structure)
-        rows.append((candidate, translation, time.perf_counter() - started))
-    return rows
+        found[candidate.candidate_id] = translation, time.perf_counter() - started
+    return found
+
+
+def reference_ends(results: Path) -> dict[str, Relaxation]:
+    """Return the ends from the unrelaxed start of an earlier measurement, by candidate."""
+    structures = {item["candidate_id"]: item["relaxed"] for item in loadfn(structures_file(results))}
+    return {
+        row["candidate_id"]: Relaxation(
+            start="unrelaxed",
+            job_uuids=[],
+            structure=structures[row["candidate_id"]],
+            energy_per_atom=row["energy_per_atom"],
+            cost=RelaxationCost(engine=row["engine"], converged=row["converged"]),
+        )
+        for _, row in read_lines(results)
+        if row["start"] == "unrelaxed" and row["candidate_id"] in structures
+    }
 
 
 def run_flow(flow: Flow, folder: Path, output: type[Document]) -> Document:
@@ -111,21 +191,32 @@ def row(comparison: RelaxationComparison, item: Relaxation, folder: Path) -> dic
         "volume_per_atom": item.structure.volume / len(item.structure) if item.structure else None,
         "space_group": space_group(item.structure) if item.structure else None,
         "wall_time": cost.wall_time if cost else None,
+        "potential_steps": item.prerelaxation.ionic_steps if item.prerelaxation else None,
+        "potential_seconds": item.prerelaxation.wall_time if item.prerelaxation else None,
         "error": item.error,
     }
 
 
-def measure(campaign: Campaign, candidate: Candidate, translation: Translation, folder: Path) -> list[dict[str, Any]]:
-    """All runs of one candidate."""
+def measure(
+    campaign: Campaign, run: Run, translation: Translation, folder: Path, reference: Relaxation | None
+) -> list[dict[str, Any]]:
+    """Run the relaxations of one run; `reference` is the end from an unrelaxed start that is not among its starts."""
     finished = folder / "rows.json"
     if not finished.exists():
-        maker = campaign.to_maker().select_maker.relax_maker.comparison_maker
-        flow = maker.make(candidate, translation, campaign.relaxation.starts, campaign.name)
+        flow = run.maker(campaign).make(run.candidate, translation, run.starts, campaign.name)
         comparison = run_flow(flow, folder, RelaxationComparison)
         dumpfn(comparison, folder / "comparison.json")
+        if reference is not None:
+            endings = compare_ends([reference, *comparison.relaxations], campaign.relaxation.energy_tolerance)
+            comparison = comparison.model_copy(update={"endings": endings})
         write_whole(finished, json.dumps([row(comparison, item, folder) for item in comparison.relaxations]))
     rows: list[dict[str, Any]] = json.loads(finished.read_text())
     return rows
+
+
+def structures_file(results: Path) -> Path:
+    """Return the file of structures beside a file of results: structures-2.json.gz for results-2.jsonl."""
+    return results.with_name(results.name.removesuffix(".jsonl").replace("results", "structures") + ".json.gz")
 
 
 def write_structures(path: Path, runs: Path) -> None:
@@ -145,43 +236,65 @@ def write_structures(path: Path, runs: Path) -> None:
                 "translated": loadfn(file.with_name("translation.json")).structure,
                 "relaxed": relaxation.structure,
             }
-    dumpfn([known[name] for name in sorted(known)], path)
+    if known:
+        dumpfn([known[name] for name in sorted(known)], path)
 
 
 def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaign", type=Path, default=HERE / "campaign.yaml")
+    parser.add_argument("--candidates", type=Path, help="candidates that draw.py wrote; those of the campaign without")
+    parser.add_argument("--starts", nargs="+", choices=STARTS, help="only these starts of the campaign's candidates")
+    parser.add_argument("--reference", type=Path, help="earlier results, whose ends from the unrelaxed start count")
     parser.add_argument("--runs", type=Path, default=Path("runs/dft-savings"), help="folder of the runs")
     parser.add_argument("--results", type=Path, help="file of the rows; RUNS/results.jsonl if left out")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     campaign = Campaign.from_file(arguments.campaign)
-    candidates = translated_candidates(campaign)
+    if arguments.candidates:
+        todo = read_drawn(arguments.candidates)
+    else:
+        starts = tuple(arguments.starts or campaign.relaxation.starts)
+        todo = [Run(candidate, starts, "BFGS", {}, {}) for candidate in enumerate_candidates(campaign)]
+    ends = reference_ends(arguments.reference) if arguments.reference else {}
+    translations = translate(todo, campaign.model)
     runs = arguments.runs.absolute()
     results = arguments.results or runs / "results.jsonl"
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for line in results.read_text().splitlines() if results.exists() else []:
-        rows.setdefault(json.loads(line)["candidate_id"], []).append(json.loads(line))
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for _, line in read_lines(results) if results.exists() else ():
+        now = translations[line["candidate_id"]][0].model_version
+        if line["translation"]["model_version"] != now:
+            before = line["translation"]["model_version"]
+            parser.error(f"{results}: its rows are of model version {before}, not {now}; give other RUNS and RESULTS")
+        rows.setdefault((line["candidate_id"], line["optimizer"]), []).append(line)
     with ProcessPoolExecutor(arguments.processes) as pool, Progress() as progress:
-        bar = progress.add_task("candidates", total=len(candidates))
+        bar = progress.add_task("candidates", total=len(todo), completed=sum(run.key in rows for run in todo))
         waiting = {}
-        for candidate, translation, seconds in candidates:
-            if candidate.candidate_id in rows:
-                progress.update(bar, advance=1)
+        for run in todo:
+            if run.key in rows:
                 continue
-            folder = runs / f"{candidate.reduced_formula}-{candidate.candidate_id}"
+            translation, _ = translations[run.candidate.candidate_id]
+            folder = run.folder(runs)
             folder.mkdir(parents=True, exist_ok=True)
-            dumpfn(candidate, folder / "candidate.json")
+            dumpfn(run.candidate, folder / "candidate.json")
             dumpfn(translation, folder / "translation.json")
-            waiting[pool.submit(measure, campaign, candidate, translation, folder)] = candidate, seconds
+            end = ends.get(run.candidate.candidate_id)
+            waiting[pool.submit(measure, campaign, run, translation, folder, end)] = run
         for done in as_completed(waiting):
-            candidate, seconds = waiting[done]
-            rows[candidate.candidate_id] = [{**line, "translation_seconds": seconds} for line in done.result()]
-            ordered = [line for one, *_ in candidates for line in rows.get(one.candidate_id, [])]
+            run = waiting[done]
+            translation, seconds = translations[run.candidate.candidate_id]
+            about = {
+                **run.about,
+                "optimizer": run.optimizer,
+                "translation_seconds": seconds,
+                "translation": translation.model_dump(exclude={"candidate_id", "structure"}),
+            }
+            rows[run.key] = [{**line, **about} for line in done.result()]
+            ordered = [line for one in todo for line in rows.get(one.key, [])]
             write_whole(results, "".join(json.dumps(line) + "\n" for line in ordered))
             progress.update(bar, advance=1)
-    write_structures(results.with_name(STRUCTURES), runs)
+    write_structures(structures_file(results), runs)
 
 
 if __name__ == "__main__":
