@@ -48,6 +48,8 @@ class Plan:
         Maximum number of jobs by stage.
     elements : int
         Maximum number of elements that are relaxed too.
+    units : dict
+        Maximum number of translations and of relaxations by a potential, without its known compounds, by stage.
     """
 
     survey: Survey
@@ -56,6 +58,7 @@ class Plan:
     relaxations: dict[Start, int] = field(default_factory=dict)
     jobs: dict[Stage, int] = field(default_factory=dict)
     elements: int = 0
+    units: dict[Stage, int] = field(default_factory=lambda: {"translate": 0, "potential": 0})
 
     @property
     def costs(self) -> dict[Start, int]:
@@ -82,6 +85,7 @@ def make_plan(campaign: CampaignSettings, survey: Survey) -> Plan:
     plan = Plan(survey, selected=min(unique, campaign.selection.top_k or unique))
     chunks = len(survey.chunks) or ceil(unique / campaign.enumeration.chunk_size)
     gathers = _gathers(chunks)
+    plan.units["translate"] = unique * translations(campaign)
     plan.jobs = {"enumerate": 1, "translate": chunks, "select": 1 + gathers}
     left = plan.selected
     if campaign.potential is not None:
@@ -156,7 +160,9 @@ def _add_potential(plan: Plan, potential: PotentialSettings, chunks: int, gather
     """Add the batches of the potential, and the sample that adapts the translator with the translations after it."""
     plan.jobs["potential"] = ceil(plan.selected / potential.batch) + 1
     plan.jobs["select"] += 1
+    plan.units["potential"] = plan.selected
     if potential.adapt is not None:
+        plan.units["potential"] += min(potential.adapt, plan.survey.counts.unique)
         plan.jobs["potential"] += ceil(min(potential.adapt, plan.survey.counts.unique) / potential.batch) + 1
         plan.jobs["select"] += 1 + gathers
         plan.jobs["translate"] += chunks

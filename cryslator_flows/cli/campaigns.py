@@ -84,7 +84,7 @@ def status(
         ),
     ] = False,
 ) -> None:
-    """Show the jobs of a campaign by stage and state, and the failed jobs.
+    """Show the jobs of a campaign by stage and state, planned and spent core-hours, and the failed jobs.
 
     Reads the campaign folder: `--folder`, or runs/NAME if it exists. Else it reads the jobflow-remote project:
     `--project`, else the project in the campaign file, else jobflow-remote's default.
@@ -199,11 +199,14 @@ def watch_status(started: StartedCampaign) -> None:
 
 
 def print_status(started: StartedCampaign) -> None:
-    """Print the status of a campaign, and the commands that run failed jobs again."""
+    """Print the status of a campaign, its core-hours, and the commands that run failed jobs again."""
+    from cryslator_flows.report.plan_tables import hours_table
     from cryslator_flows.running.status import status_report
 
     status = started.status()
     out.print(status_report(status))
+    if hours := started.core_hours():
+        out.print(hours_table(hours))
     _print_commands(status)
 
 

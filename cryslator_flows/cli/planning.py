@@ -252,13 +252,16 @@ def _print_hours(
     from cryslator_flows.running.earlier_hours import earlier_hours
 
     number = sum(made.costs.values())
+    known = earlier_hours(campaign, folder.parent, earlier)
+    estimates = known.plan(made)
+    if spent := estimates.get("potential"):
+        out.print(f"Potential: at most {spent:.2g} core-hours for {made.units['potential']} candidates.")
     if not number:
         return
     if hours is not None:
         out.print(f"Relaxations: at most {number * hours:.1f} core-hours, {number} of {hours:g} each.")
         return
-    known = earlier_hours(campaign, folder.parent, earlier)
-    estimate = known.estimate(made.costs)
+    estimate = estimates.get("relax")
     if estimate is None:
         out.print(f"Relaxations: at most {number}; give --hours-per-relaxation or --earlier to estimate core-hours.")
         return

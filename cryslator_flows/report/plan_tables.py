@@ -11,11 +11,14 @@ from rich.table import Table
 
 from cryslator_flows.campaign.survey import COUNTED, count
 from cryslator_flows.documents.stages import STAGES
+from cryslator_flows.system.console import new_table
 
 if TYPE_CHECKING:
     from cryslator_flows.campaign.plan import Plan
+    from cryslator_flows.documents.stages import Stage
 
 SHOWN_TEMPLATES = 20
+HOURS_NOTE = "Planned: by campaigns beside this one, at its start. Spent: by jobs that are done."
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -38,6 +41,24 @@ def plan_lines(plan: Plan) -> list[str]:
 def plan_tables(plan: Plan) -> Group:
     """Make the tables of a plan: candidates by template, and jobs by stage."""
     return Group(_candidates(plan), _jobs(plan))
+
+
+def hours_rows(hours: dict[Stage, tuple[float | None, float | None]]) -> list[list[str]]:
+    """Return the cells of planned and spent core-hours: stage, planned, spent, ratio."""
+    return [
+        [stage, *("-" if known is None else f"{known:.2g}" for known in (planned, spent)),
+         "-" if planned is None or spent is None else f"{spent / planned:.0%}"]
+        for stage, (planned, spent) in hours.items()
+    ]  # fmt: skip
+
+
+def hours_table(hours: dict[Stage, tuple[float | None, float | None]]) -> Table:
+    """Make a table of planned and spent core-hours by stage, see `StartedCampaign.core_hours`."""
+    table = new_table("Core-hours", "stage", ">planned, at most", ">spent", ">share")
+    for cells in hours_rows(hours):
+        table.add_row(*cells)
+    table.caption = HOURS_NOTE
+    return table
 
 
 def _candidates(plan: Plan) -> Table:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.whole_page import PageContent, write_page
+from cryslator_flows.report.plan_tables import hours_rows
 from cryslator_flows.report.tables import plot_savings, savings_panels
 from cryslator_flows.results.export import (
     POTENTIAL_FILE,
@@ -88,6 +89,7 @@ def write_all(
         failed=status.totals["failed"],
         reasons=sorted({job.reason for job in status.failed}),
         job_command=started.job_command,
+        hours=hours_rows(started.core_hours()),
     )
     if writable and len(potential := potential_frame(started.results, summary, competition)):
         paths.append(started.folder / POTENTIAL_FILE)

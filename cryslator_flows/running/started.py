@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 from cryslator_flows.analysis.formation_energies import element_energies
 from cryslator_flows.campaign.inputs import DIGESTS
 from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.errors import CampaignError, ProjectError, nearest
 from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.running.folder_status import FolderWatch
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.remote.project import RemoteProject, open_project
+from cryslator_flows.running.spent_hours import SpentHours
 from cryslator_flows.running.status import remote_status
 from cryslator_flows.screening.cuts import Cuts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cryslator_flows.documents.stages import Stage
     from cryslator_flows.running.status import CampaignStatus
 
 
@@ -79,6 +82,12 @@ class StartedCampaign:
         """Cuts of its selection."""
         selection = self.settings.get("selection", {})
         return Cuts(**{name: value for name, value in selection.items() if name != "controls"})
+
+    def core_hours(self) -> dict[Stage, tuple[float | None, float | None]]:
+        """Return planned and spent core-hours by stage; None where unknown. The plan is from `cryslator screen`."""
+        planned = self.place.planned if isinstance(self.place, CampaignFolder) else {}
+        spent = SpentHours.of(self.results).by_stage()
+        return {stage: (planned.get(stage), spent.get(stage)) for stage in STAGES if stage in planned or stage in spent}
 
     @property
     def job_command(self) -> str | None:

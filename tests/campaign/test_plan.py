@@ -23,6 +23,13 @@ from tests.campaign.test_preflight import TITANATES
 MAKER = "tests.flows.makers.PairPotentialRelaxMaker"
 
 
+@pytest.fixture
+def few_compounds(monkeypatch):
+    """Fewer known compounds, to save time."""
+    monkeypatch.setattr(fitted_references, "PER_ELEMENT", 2)
+    monkeypatch.setattr(fitted_references, "MOST_ATOMS", 8)
+
+
 def planned(tmp_path, **content):
     campaign = Campaign.from_file(write(tmp_path, {**GOOD, **content}))
     return campaign, make_plan(campaign, look_at_all(campaign, lambda _: None))
@@ -102,6 +109,29 @@ def test_core_hours_of_earlier_campaigns_with_the_same_maker(run, tmp_path, monk
     assert code == 2
     assert f"runs/first: relaxes with '{MAKER}', not with 'tests.flows.makers.LoggingRelaxMaker'" in err
     assert "runs/none: no campaign was run in this folder" in run("plan", file, "--earlier", "runs/none")[2]
+
+
+def test_planned_against_spent_core_hours(run, tmp_path, monkeypatch, few_compounds):
+    """The plan is from the campaign beside, at the start; elements and known compounds are spent too."""
+    monkeypatch.chdir(tmp_path)
+    potential = {"maker": MAKER, "select": {"top_k": 1}}
+    content = {**GOOD, "potential": potential, "relaxation": {"maker": MAKER}}
+    rows = {}
+    for name in ("first", "second"):
+        assert run("screen", write(tmp_path, {**content, "name": name}))[0] == 0
+        code, out, _ = run("status", name)
+        assert code == 0
+        found = re.findall(r"(translate|potential|relax) (\S+) (\S+) (\S+)", out.split("Core-hours")[1])
+        rows[name] = {stage: numbers for stage, *numbers in found}
+    assert list(rows["first"]) == list(rows["second"]) == ["translate", "potential", "relax"]
+    assert {planned for planned, _, _ in rows["first"].values()} == {"-"}
+    for stage, (planned, spent, share) in rows["second"].items():
+        assert float(planned) > 0, stage
+        assert float(spent) > 0, stage
+        assert share.endswith("%")
+    page = (tmp_path / "runs/second/report.html").read_text()
+    planned, spent, share = rows["second"]["relax"]
+    assert f"<tr><td>relax<td>{planned}<td>{spent}<td>{share}</tr>" in page
 
 
 def test_plan_tells_what_is_missing(run, tmp_path, monkeypatch):

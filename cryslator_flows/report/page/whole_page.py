@@ -22,6 +22,7 @@ from cryslator_flows.report.page.agreement import (
 from cryslator_flows.report.page.phases import draw_hulls
 from cryslator_flows.report.page.relaxed_table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
 from cryslator_flows.report.page.viewer import MOST_STRUCTURES, viewed, viewer_script
+from cryslator_flows.report.plan_tables import HOURS_NOTE
 from cryslator_flows.report.relaxed_results import describe_energies, relaxed_cells, shown_columns
 from cryslator_flows.report.tables import (
     describe_interval,
@@ -78,6 +79,8 @@ class PageContent:
         Reasons of the failures, each once.
     job_command : str or None
         Command that describes a job when its uuid is added, as in ``jf -p PROJECT job info``.
+    hours : list of list of str
+        Rows of planned and spent core-hours, see `hours_rows`.
     """
 
     summary: CampaignSummary
@@ -91,6 +94,7 @@ class PageContent:
     failed: int = 0
     reasons: list[str] = field(default_factory=list)
     job_command: str | None = None
+    hours: list[list[str]] = field(default_factory=list)
 
 
 def write_page(path: Path, content: PageContent) -> Path:
@@ -146,6 +150,7 @@ def write_page(path: Path, content: PageContent) -> Path:
     page = environment.get_template("report.html.j2").render(
         content=content,
         script=script,
+        hours_note=HOURS_NOTE,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary,
         main_reasons=main_reasons,

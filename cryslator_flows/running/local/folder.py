@@ -27,6 +27,8 @@ from cryslator_flows.system.whole_files import unwritable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cryslator_flows.documents.stages import Stage
+
 LOCK_FILE = ".lock"
 JOBS_FOLDER = "jobs"
 JOB_FOLDER = re.compile(r"([\w-]{26,36})-(\d+)")
@@ -120,7 +122,13 @@ class CampaignFolder:
         row = self.journal.query_one({"entry": "campaign"})
         return None if row is None else str(row["content"])
 
-    def start(self, content: str, known: Sequence[Known]) -> None:
+    @property
+    def planned(self) -> dict[Stage, float]:
+        """Return the core-hours by stage that were estimated at the start of the campaign; empty if unknown."""
+        row = self.journal.query_one({"entry": "campaign"})
+        return {} if row is None else dict(row.get("planned") or {})
+
+    def start(self, content: str, known: Sequence[Known], planned: dict[Stage, float] | None = None) -> None:
         """Store the content of the campaign that starts.
 
         Parameters
@@ -129,10 +137,13 @@ class CampaignFolder:
             `Campaign.content`.
         known : sequence of Known
             Relaxations that the campaign reuses.
+        planned : dict or None
+            Estimated core-hours by stage; None if unknown.
         """
         Journal(self.journal).restart()
         reused = squeeze(json.dumps(known, cls=MontyEncoder))
-        self.journal.update([{"entry": "campaign", "content": content}, {"entry": "known", "known": reused}], "entry")
+        campaign = {"entry": "campaign", "content": content, "planned": planned or {}}
+        self.journal.update([campaign, {"entry": "known", "known": reused}], "entry")
 
     def restate(self, content: str) -> None:
         """Store the new content of a campaign whose finished jobs do not depend on the changes.
@@ -142,7 +153,7 @@ class CampaignFolder:
         content : str
             `Campaign.content`.
         """
-        self.journal.update({"entry": "campaign", "content": content}, key="entry")
+        self.journal.update({"entry": "campaign", "content": content, "planned": self.planned}, key="entry")
 
     def known(self) -> list[Known]:
         """Return the relaxations of other campaigns that the campaign reuses."""

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cryslator_flows.campaign.plan import make_plan
 from cryslator_flows.campaign.preflight import check_campaign, check_folder, refuse
 from cryslator_flows.campaign.survey import Survey, look_quickly
 from cryslator_flows.documents.stages import HIDDEN_JOB, STAGES
 from cryslator_flows.errors import CampaignError
+from cryslator_flows.running.earlier_hours import earlier_hours
 from cryslator_flows.running.local.folder import JOBS_FOLDER, CampaignFolder, sole_owner
 from cryslator_flows.running.local.job_loop import Happening, LocalRun
 from cryslator_flows.system.console import note, progress_bars
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from cryslator_flows.campaign.file import CampaignSettings
     from cryslator_flows.documents.references import Known
+    from cryslator_flows.documents.stages import Stage
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.running.local.journal import JobRow
 
@@ -120,6 +123,13 @@ class CampaignRun:
                 yield from (item for item in results.comparisons() if item.settings in keys)
                 yield from (item for item in results.references() if item.settings in keys)
 
+    def _planned(self) -> dict[Stage, float]:
+        """Estimate the core-hours by stage from the campaigns beside; empty if not all candidates are counted."""
+        if not self.survey.is_complete or not self.survey.counts.unique:
+            return {}
+        earlier = earlier_hours(self.campaign, self.folder.path.parent, ())
+        return earlier.plan(make_plan(self.campaign, self.survey))
+
     def _start(self) -> bool:
         """Start the campaign; refuse a changed campaign if its finished jobs depend on the change.
 
@@ -130,7 +140,7 @@ class CampaignRun:
         """
         content = self.folder.content
         if content is None or not self.folder.journal.count({"state": "done"}):
-            self.folder.start(self.campaign.content(), list(self._known()))
+            self.folder.start(self.campaign.content(), list(self._known()), self._planned())
             return False
         changed = self.campaign.changed_keys(content)
         # Relaxed elements alone are soon made again.
@@ -144,7 +154,7 @@ class CampaignRun:
             return True
         if changed and not translated and not relaxed:
             self.folder.job_store.remove_docs({})
-            self.folder.start(self.campaign.content(), list(self._known()))
+            self.folder.start(self.campaign.content(), list(self._known()), self._planned())
         elif changed:
             raise CampaignError(
                 f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
