@@ -296,6 +296,7 @@ class CampaignSettings(StrictModel):
                 comparison_maker=comparison_maker,
                 controls=self.selection.controls,
                 control_starts=self.relaxation.starts,
+                uncertain_above=self.relaxation.uncertain_limit,
                 known_elements=tuple(self.element_energies) if self.relaxation.relax_elements else None,
             )
         return ScreeningFlowMaker(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pymatgen.core import Composition
 
 from cryslator_flows.errors import CampaignError, ModelError, PreflightError, StoreError
-from cryslator_flows.flows.relaxation_comparison import PRERELAXED
 from cryslator_flows.screening.known_phases import known_phases, symbols_of
 from cryslator_flows.settings import PREFIX, SETTINGS
 from cryslator_flows.system.whole_files import is_full, unwritable
@@ -183,7 +182,7 @@ def _relax_makers(campaign: CampaignSettings) -> dict[str, Maker]:
         return {}
     comparison_maker = campaign.relaxation.comparison_maker()
     makers = {"relaxation": comparison_maker.relax_maker}
-    if campaign.potential is None and not PRERELAXED.keys().isdisjoint(campaign.relaxation.starts):
+    if campaign.potential is None and campaign.relaxation.needs_potential:
         makers["relaxation.mlip"] = comparison_maker.mlip_maker
     return makers
 

@@ -33,6 +33,10 @@ class MlipSettings(StrictModel):
     )
 
 
+# Above it CHGNet brings translated validation structures nearer to the minimum, see workflows/universal.
+UNCERTAIN_ABOVE = 0.14
+
+
 class RelaxationSettings(StrictModel):
     """Settings of the relaxation of selected candidates."""
 
@@ -63,6 +67,13 @@ class RelaxationSettings(StrictModel):
         default_factory=lambda: MlipSettings(),
         description="The potential of the starts mlip and translated_mlip",
     )
+    uncertain_above: float | None = Field(
+        UNCERTAIN_ABOVE,
+        gt=0,
+        description="Distance from the minimum, in angstrom, that a translated structure may have. A candidate that "
+        "would start from a less certain one starts from translated_mlip. It applies where `mlip` is given; null for "
+        "no limit",
+    )
     relax_elements: bool = Field(
         True,
         description="Relax the elements of the selected candidates too, with the same maker. Reports compute formation "
@@ -81,6 +92,18 @@ class RelaxationSettings(StrictModel):
             raise ValueError("a start occurs twice; remove one of the two")
         return starts
 
+    @property
+    def uncertain_limit(self) -> float | None:
+        """`uncertain_above` if the campaign names a potential; None otherwise."""
+        return self.uncertain_above if "mlip" in self.model_fields_set else None
+
+    @property
+    def needs_potential(self) -> bool:
+        """True if relaxations may start from structures of the potential."""
+        from cryslator_flows.flows.relaxation_comparison import PRERELAXED
+
+        return self.uncertain_limit is not None or not PRERELAXED.keys().isdisjoint(self.starts)
+
     def comparison_maker(self) -> RelaxationComparisonFlowMaker:
         """Build the maker of the flow that relaxes one candidate.
 
@@ -90,7 +113,7 @@ class RelaxationSettings(StrictModel):
             A maker cannot be built; the message begins with its key in the campaign file.
         """
         from cryslator_flows.engines.by_name import build_potential_maker, build_relax_maker
-        from cryslator_flows.flows.relaxation_comparison import PRERELAXED, RelaxationComparisonFlowMaker
+        from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 
         relax_maker = build_relax_maker(self.maker, self.kwargs)
         if self.vasp is not None:
@@ -100,7 +123,7 @@ class RelaxationSettings(StrictModel):
             guard=self.guard,
             compare_maker=CompareMaker(energy_tolerance=self.energy_tolerance),
         )
-        if not PRERELAXED.keys().isdisjoint(self.starts):
+        if self.needs_potential:
             maker.mlip_maker = build_potential_maker(self.mlip.maker, self.mlip.kwargs)
         return maker
 

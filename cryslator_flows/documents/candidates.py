@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import hypot
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -30,6 +31,10 @@ class Candidate(BaseModel):
         "input set",
         description="Source of the initial magnetic moments: the template, or the engine's input set",
     )
+
+
+# Factor from an error of the shape of a cell to one of positions: the length of a bond, in angstrom.
+BOND = 2.0
 
 
 class Translation(BaseModel):
@@ -71,6 +76,15 @@ class Translation(BaseModel):
     )
     model_name: str = Field(description="Name of the model")
     model_version: str = Field(description="Leading digits of the SHA-256 of the model's files")
+
+    def distance_90(self) -> float | None:
+        """Return how far the translated structure may be from the relaxed one, volume apart, in angstrom.
+
+        It is sqrt((`BOND` * shape)^2 + displacement^2) of the half widths of 90 % intervals; None without them.
+        """
+        if self.shape_uncertainty_90 is None or self.displacement_uncertainty_90 is None:
+            return None
+        return hypot(BOND * self.shape_uncertainty_90, self.displacement_uncertainty_90)
 
 
 # Fields of a translation that fit into the cell of a table.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from jobflow import Job
 
+    from cryslator_flows.documents.candidates import Translation
     from cryslator_flows.documents.references import ElementReference, Known
     from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 
@@ -50,6 +51,9 @@ class RelaxSelectedMaker(Maker):
         The starts of these candidates; the others are relaxed from `other_start` alone.
     control_ids : tuple of str
         These candidates.
+    uncertain_above : float or None
+        A candidate whose translated structure may be farther from the minimum, in angstrom, starts from
+        ``translated_mlip`` in place of ``translated``, see `Translation.distance_90`; None for no such limit.
     known_elements : tuple of str or None
         Elements whose energies by the engine are known. All others that occur are relaxed too, see
         `RelaxElementFlowMaker`; None to relax no element.
@@ -69,6 +73,7 @@ class RelaxSelectedMaker(Maker):
     controls: int = 20
     control_starts: tuple[Start, ...] = ("unrelaxed", "translated")
     control_ids: tuple[str, ...] = ()
+    uncertain_above: float | None = None
     known_elements: tuple[str, ...] | None = ()
 
     @property
@@ -158,7 +163,7 @@ class RelaxSelectedMaker(Maker):
         settings_key = cache(self.comparison_maker.settings_key)
         jobs: dict[int, Job] = {}
         for row, (candidate, translation) in zip(rows, chosen.take(rows).rows(), strict=True):
-            starts = self.starts_of(candidate.candidate_id)
+            starts = self.starts_of(candidate.candidate_id, translation)
             settings = settings_key(translation.model_name, translation.model_version, tuple(starts))
             relaxed = find_known(candidate, starts, settings, by_formula[candidate.reduced_formula])
             if relaxed is not None:
@@ -188,11 +193,16 @@ class RelaxSelectedMaker(Maker):
         structures = repeat(None) if prerelaxed is None else (item.structure for _, item in prerelaxed.rows())
         return [
             self.comparison_maker.make(
-                candidate, translation, self.starts_of(candidate.candidate_id), campaign, structure
+                candidate, translation, self.starts_of(candidate.candidate_id, translation), campaign, structure
             )
             for (candidate, translation), structure in zip(chosen.rows(), structures, strict=False)
         ]
 
-    def starts_of(self, candidate_id: str) -> list[Start]:
+    def starts_of(self, candidate_id: str, translation: Translation) -> list[Start]:
         """Return the starts of a candidate: all if it is a control."""
-        return list(self.control_starts) if candidate_id in self.control_ids else [self.other_start]
+        if candidate_id in self.control_ids:
+            return list(self.control_starts)
+        limit, distance = self.uncertain_above, translation.distance_90()
+        if self.other_start == "translated" and limit is not None and distance is not None and distance > limit:
+            return ["translated_mlip"]
+        return [self.other_start]

@@ -127,7 +127,7 @@ def _jobs_by_start(
 ) -> dict[str, list[Job]]:
     """Return the jobs of the flow that relaxes a candidate, by start."""
     candidate, translation = row
-    starts = relax_maker.starts_of(candidate.candidate_id)
+    starts = relax_maker.starts_of(candidate.candidate_id, translation)
     flow = relax_maker.comparison_maker.make(candidate, translation, starts, campaign, prerelaxed)
     found: dict[str, list[Job]] = {start: [] for start in starts}
     for job in jobs_of(flow):

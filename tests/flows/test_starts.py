@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from jobflow import job, run_locally
 from maggma.stores import MemoryStore
+from pydantic import ValidationError
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from cryslator_flows.campaign.relaxation_settings import RelaxationSettings
 from cryslator_flows.counting import count_steps
 from cryslator_flows.crystals.symmetry import SYMPREC
 from cryslator_flows.documents.candidates import Candidate, EnumerationCounts, Translation, TranslationStats
@@ -20,6 +23,8 @@ from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.summarize import summarize
 from cryslator_flows.results.frames import relaxations_frame
 from cryslator_flows.running.local.job_loop import LocalRun
+from cryslator_flows.training.tracking import with_calibration
+from cryslator_flows.translator.expected_errors import ExpectedErrors
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 from tests.flows.test_screening import run, screening
 
@@ -186,6 +191,12 @@ def test_settings_of_the_potential_are_settings():
     assert len(keys) == 3
 
 
+def with_errors(model):
+    """Give a model expected errors of one for volume, shape and positions."""
+    errors = ExpectedErrors(torch.zeros(3, 7), torch.ones(6, 3))
+    with_calibration(model, replace(model.calibration(), errors=errors))
+
+
 @pytest.mark.parametrize(
     ("starts", "other"),
     [
@@ -198,6 +209,42 @@ def test_settings_of_the_potential_are_settings():
 )
 def test_what_is_no_control_starts_nearest_to_the_relaxed_structure(starts, other):
     assert RelaxSelectedMaker(None, control_starts=starts).other_start == other
+
+
+def test_uncertain_structures_go_through_the_potential(pair):
+    """The distance is 5 for a displacement of 3 and a shape of 2 times 2 angstrom."""
+    certain = translation_of(pair[1])
+    uncertain = certain.model_copy(update={"shape_uncertainty_90": 2.0, "displacement_uncertainty_90": 3.0})
+    assert (certain.distance_90(), uncertain.distance_90()) == (None, 5.0)
+    maker = RelaxSelectedMaker(None, uncertain_above=4.9, control_ids=("control",))
+    assert maker.starts_of("other", certain) == ["translated"]
+    assert maker.starts_of("other", uncertain) == ["translated_mlip"]
+    assert maker.starts_of("control", uncertain) == ["unrelaxed", "translated"]
+    for calm in (replace(maker, uncertain_above=5.1), replace(maker, uncertain_above=None)):
+        assert calm.starts_of("other", uncertain) == ["translated"]
+    assert replace(maker, control_starts=("unrelaxed",)).starts_of("other", uncertain) == ["unrelaxed"]
+
+
+def test_the_limit_applies_where_a_potential_is_named():
+    named = RelaxationSettings.model_validate({"mlip": {}})
+    assert (named.uncertain_limit, named.needs_potential) == (0.14, True)
+    assert (RelaxationSettings().uncertain_limit, RelaxationSettings().needs_potential) == (None, False)
+    assert RelaxationSettings.model_validate({"mlip": {}, "uncertain_above": None}).needs_potential is False
+    with pytest.raises(ValidationError, match="uncertain_above"):
+        RelaxationSettings(uncertain_above=0)
+
+
+def test_an_uncertain_candidate_of_a_campaign_starts_from_the_potential(store, tmp_path, tiny_model):
+    """The tiny model states no uncertainty of structures; with one far above the limit all others are uncertain."""
+    maker = screening(FussyRelaxMaker(), tiny_model, top_k=2, controls=1)
+    relax = maker.select_maker.relax_maker
+    relax.uncertain_above = 1e-9
+    relax.comparison_maker.mlip_maker = PairPotentialRelaxMaker()
+    with_errors(tiny_model)
+    summary = run(maker, store, tmp_path)
+    assert summary.outcomes["translated_mlip"] == {"not compared": 1}
+    (spent,) = summary.prerelaxations
+    assert (spent.start, spent.n_candidates) == ("translated_mlip", 1)
 
 
 def test_a_campaign_from_the_potential_relaxed_translation(store, tmp_path, tiny_model):

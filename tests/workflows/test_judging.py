@@ -46,6 +46,9 @@ def test_a_potential_relaxes_pairs_once(python, pairs, tmp_path):
     for _ in range(2):
         subprocess.run([*command, "--references", pairs], check=True, capture_output=True)
     (file,) = (tmp_path / "runs").glob("pairs-CHGNet-unrelaxed.jsonl")
+    table = subprocess.run([python, SCRIPTS / "tables.py", file], check=True, capture_output=True, text=True).stdout
+    assert table.startswith("2 of 2 crystals")
+    assert "| potential | 9.0" in table
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert sorted(row["target"] for row in rows) == ["a", "b"]
     for row in rows:
