@@ -37,6 +37,56 @@ def test_published_results_are_those_of_the_rows(python, tmp_path):
     assert all(row["ionic_steps"] == len(row["electronic_steps"]) for row in rows if row["electronic_steps"])
 
 
+def made_row(start, steps, potential=None, **about):
+    """Return a row of a relaxation that took some ionic steps of ten electronic ones each."""
+    known = {
+        "engine": "GPAW", "start": start, "electronic_steps": [10] * steps, "ionic_steps": steps, "n_kpoints": 4,
+        "converged": True, "energy_per_atom": -1.0, "wall_time": 1.0, "error": None, "energy_difference": 0.0,
+        "same_minimum": start != "unrelaxed", "outcome": None if start == "unrelaxed" else "same minimum",
+        "potential_steps": potential, "potential_seconds": potential, "potential_converged": True,
+        "translation": {"model_name": "cryslator-universal", "model_version": "1a2b"}, "translation_seconds": 0.1,
+    }  # fmt: skip
+    return known | about
+
+
+def test_page_of_protocol_2_judges_the_targets(python, tmp_path):
+    taken = {"unrelaxed": (10,), "scaled": (8,), "translated": (5,), "mlip": (4, 20), "translated_mlip": (5, 9)}
+    rows = []
+    for line in lines(FOLDER / "candidates-2.jsonl")[:-1]:
+        item = line["candidate"]
+        about = {"candidate_id": item["candidate_id"], "template_id": item["template_id"], "space": line["space"]}
+        for optimizer, starts in line["runs"].items():
+            about |= {"optimizer": optimizer, "formula": item["reduced_formula"]}
+            rows += [made_row(start, *taken[start], **about) for start in starts]
+    lost = {"electronic_steps": None, "ionic_steps": None, "n_kpoints": None, "energy_per_atom": None}
+    rows[1] |= lost | {"converged": False, "same_minimum": False, "outcome": "failed", "error": "stopped"}
+    (tmp_path / "results-2.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first = [row for row in lines(FOLDER / "results.jsonl") if row["start"] == "translated"]
+    again = [made_row("translated", 7) | row | {"electronic_steps": [10] * 7} for row in first]
+    (tmp_path / "results-1-again.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
+    subprocess.run([python, FOLDER / "report_2.py", tmp_path / "results-2.jsonl"], check=True)
+    page = (tmp_path / "RESULTS-2.md").read_text()
+    targets = [line.strip("| ").split(" | ")[1:] for line in page.splitlines() if line.endswith(("yes |", "no |"))]
+    saved = 100 * (1 - 22 * 70 / sum(sum(row["electronic_steps"]) for row in lines(FOLDER / "results.jsonl")
+                                     if row["start"] == "unrelaxed"))  # fmt: skip
+    assert targets == [
+        [f"{saved:.1f}", "yes"], ["50.0", "yes"], ["50.0", "yes"], ["0.0", "yes"], ["10.0", "no"], ["45.0", "yes"],
+    ]  # fmt: skip
+    assert "steps unknown, failed" in page
+    assert "CaMg3Se4 (BFGS), CaMg3Se4 (CG) are still to be run" in page
+    assert (tmp_path / "savings-2.png").exists()
+
+
+@pytest.mark.skipif(not (FOLDER / "results-2.jsonl").exists(), reason="protocol 2 is not measured yet")
+def test_published_results_of_protocol_2_are_those_of_the_rows(python, tmp_path):
+    for name in ("results-2.jsonl", "results-1-again.jsonl"):
+        shutil.copy(FOLDER / name, tmp_path)
+    subprocess.run([python, FOLDER / "report_2.py", tmp_path / "results-2.jsonl"], check=True)
+    assert (tmp_path / "RESULTS-2.md").read_text() == (FOLDER / "RESULTS-2.md").read_text()
+    versions = {row["translation"]["model_version"] for row in lines(tmp_path / "results-2.jsonl")}
+    assert len(versions) == 1
+
+
 def test_drawn_candidates_keep_the_rules():
     drawn = lines(FOLDER / "candidates-2.jsonl")
     assert Counter(line["space"] for line in drawn) == {

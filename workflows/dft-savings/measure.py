@@ -192,6 +192,7 @@ def row(comparison: RelaxationComparison, item: Relaxation, folder: Path) -> dic
         "space_group": space_group(item.structure) if item.structure else None,
         "wall_time": cost.wall_time if cost else None,
         "potential_steps": item.prerelaxation.ionic_steps if item.prerelaxation else None,
+        "potential_converged": item.prerelaxation.converged if item.prerelaxation else None,
         "potential_seconds": item.prerelaxation.wall_time if item.prerelaxation else None,
         "error": item.error,
     }

@@ -31,12 +31,13 @@ TRAINED = {"LiTaO3", "Mg(GaO2)2", "MgGeO3", "NaNbO3", "TiCdO3", "TiPbO3", "YVO4"
 TARGET = 0.32
 
 
-def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of each candidate."""
+def read_rows(path: Path, optimizer: str = "BFGS") -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each candidate with one optimizer; rows of protocol 1 name none and are of BFGS."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for line in path.read_text().splitlines():
         row = json.loads(line)
-        rows.setdefault(row["candidate_id"], []).append(row)
+        if row.get("optimizer", "BFGS") == optimizer:
+            rows.setdefault(row["candidate_id"], []).append(row)
     return rows
 
 
@@ -61,6 +62,7 @@ def to_comparison(rows: list[dict[str, Any]]) -> RelaxationComparison:
                     converged=row["converged"],
                     wall_time=row["wall_time"],
                 ),
+                prerelaxation=potential_cost(row),
                 error=row["error"],
             )
             for row in rows
@@ -70,6 +72,18 @@ def to_comparison(rows: list[dict[str, Any]]) -> RelaxationComparison:
             for row in rows
             if row["start"] != "unrelaxed"
         ],
+    )
+
+
+def potential_cost(row: dict[str, Any]) -> RelaxationCost | None:
+    """Return the cost of making the start by a potential; None for other starts, and in protocol 1, which kept none."""
+    if row.get("potential_steps") is None:
+        return None
+    return RelaxationCost(
+        engine="CHGNet",
+        ionic_steps=row["potential_steps"],
+        converged=row["potential_converged"],
+        wall_time=row["potential_seconds"],
     )
 
 
@@ -145,19 +159,18 @@ def candidates_markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
     for runs in rows.values():
         cells = []
         for run in runs:
-            steps = (
-                "failed" if run["electronic_steps"] is None else f"{run['ionic_steps']}/{sum(run['electronic_steps'])}"
-            )
-            ends = run["outcome"] if run["outcome"] not in (None, "same minimum") else ""
-            difference = (
-                f" {1000 * run['energy_difference']:+.1f} meV/atom" if ends and run["energy_difference"] else ""
-            )
-            cells.append(
-                f"{steps}{', ' if ends else ''}{ends}{difference}{'' if run['converged'] else ' (not converged)'}"
-            )
+            steps = run["electronic_steps"]
+            words = ["steps unknown" if steps is None else f"{run['ionic_steps']}/{sum(steps)}"]
+            if run["outcome"] not in (None, "same minimum"):
+                difference = run["energy_difference"]
+                words.append(run["outcome"] + (f" {1000 * difference:+.1f} meV/atom" if difference else ""))
+            elif not run["converged"]:
+                words.append("not converged")
+            cells.append(", ".join(words))
         template = runs[0]["template_id"].split(":")[0].removesuffix(".vasp")
         lines.append([runs[0]["formula"], template, str(runs[0]["n_kpoints"]), *cells])
-    return markdown_table(["candidate", "template", "k-points", "unrelaxed", "translated", "mlip"], lines)
+    starts = dict.fromkeys(run["start"] for runs in rows.values() for run in runs)
+    return markdown_table(["candidate", "template", "k-points", *starts], lines)
 
 
 def results_markdown(rows: dict[str, list[dict[str, Any]]], missing: list[str]) -> str:
