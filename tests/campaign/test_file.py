@@ -216,7 +216,9 @@ def test_settings_change_with_the_potential_that_is_used(tmp_path):
         return comparison_maker(tmp_path, **relaxation).settings_key("m", "v")
 
     starts = ["unrelaxed", "mlip"]
-    assert key() == key(mlip=POTENTIAL) == key(starts=starts)
+    assert key() == key(mlip=POTENTIAL, uncertain_above=None) == key(starts=starts)
+    # Uncertain candidates start from structures of this potential.
+    assert key(mlip=POTENTIAL) != key()
     assert key(starts=starts, mlip=POTENTIAL) != key(starts=starts)
     fine = {"kwargs": {"relax_kwargs": {"fmax": 0.01}}}
     assert key(starts=starts, mlip=fine) != key(starts=starts)

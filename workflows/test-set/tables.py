@@ -58,7 +58,7 @@ def by_width(rows: list[Row]) -> str:
     """Return the distances of both methods by the half width of the translated structure."""
     widths = [hypot(BOND * row["translated"]["widths"][1], row["translated"]["widths"][2]) for row in rows]
     table = []
-    for part in np.array_split(np.argsort(widths, kind="stable"), PARTS):
+    for part in np.array_split(np.argsort(widths, kind="stable"), min(PARTS, len(rows))):
         some = [rows[index] for index in part]
         apart = [[distance(row[method]) for row in some] for method in ("translated", "potential")]
         logs = [np.log((after + 1e-3) / (before + 1e-3)) for before, after in zip(*apart, strict=True)]
