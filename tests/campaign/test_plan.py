@@ -38,7 +38,7 @@ def planned(tmp_path, **content):
 @pytest.mark.parametrize(
     "content",
     [
-        {"selection": {"top_k": 8, "controls": 2}, "enumeration": {"chunk_size": 2}},
+        {"selection": {"top_k": 6, "controls": 2}, "enumeration": {"chunk_size": 2}},
         {
             "selection": {"top_k": 4, "controls": 1},
             "relaxation": {"maker": "tests.flows.makers.DoubleMaker", "relax_elements": False},
