@@ -334,7 +334,7 @@ def test_reference_is_trained_evaluated_beside_the_others_and_mapped(run, tmp_pa
     monkeypatch.setattr("cryslator_flows.settings.SETTINGS.model_dirs", [folder.parent])
     code, out, err = run("evaluate", tmp_path / "pairs.jsonl", "--all", "--json", tmp_path / "scores.json")
     assert code == 0, err
-    for word in ("intermediate input", "relaxed input", "GCN_R", "GCN_R+U", "paper", "cryslator-oxides"):
+    for word in ("intermediate input", "relaxed input", "GCN_R", "GCN_R+U", "paper", *list_models()):
         assert word in out
     (scores,) = json.loads((tmp_path / "scores.json").read_text())
     kinds = [model.config().model_type for model in list_models().values()]
@@ -380,7 +380,7 @@ def test_screen_names_the_mistake(run, tmp_path):
 def test_models_lists_the_released_ones(run):
     code, out, _ = run("models")
     assert code == 0
-    assert "cryslator-oxides" in out
+    assert "cryslator-universal" in out
     assert "eV/atom" in out
 
 

@@ -57,7 +57,6 @@ def test_figures_of_the_model_are_those_of_its_metrics():
     assert f"{own.energy_mae:.3f} eV/atom" in README
     assert f"{own.uncertainty.coverage_90:.1%} of the 90 % intervals" in README
     oxides = {
-        "cryslator-oxides": read_tests("cryslator-oxides")["all"],
         "cryslator-2023": read_tests("cryslator-2023")["all"],
     }
     oxides[DEFAULT_MODEL] = tests["mp_oxide_pairs_test, all"]

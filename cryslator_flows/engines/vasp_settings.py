@@ -45,7 +45,7 @@ class VaspSettings(StrictModel):
 class GuardLimits(StrictModel):
     """Limits of the first ionic step from a translated structure; beyond them it is too bad to continue.
 
-    The defaults are for oxides, from CHGNet's forces and stresses of 200 validation pairs of cryslator-oxides. Beyond a
+    The defaults are for oxides, from CHGNet's forces and stresses of 200 validation pairs of oxides. Beyond a
     limit are 27 % of the unrelaxed structures (median 1.1 eV/angstrom, 13 GPa). Of the translated structures 2 % are
     (median 0.5 eV/angstrom, 1 GPa). A structure beyond a limit starts no better than substitution alone.
 

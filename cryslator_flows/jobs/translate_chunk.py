@@ -38,7 +38,7 @@ class TranslateChunkMaker(Maker):
 
     Examples
     --------
-    >>> TranslateChunkMaker(model_name="cryslator-oxides").name
+    >>> TranslateChunkMaker(model_name="cryslator-2023").name
     'translate'
     """
 

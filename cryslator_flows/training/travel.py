@@ -12,7 +12,7 @@ from cryslator_flows.translator.model_folder import MODEL_FILES, ModelFolder, ve
 
 
 def pack_model(model: ModelFolder, base: str) -> TunedModel:
-    """Put the files that translate into a document. It takes some 6 MB for a model like ``cryslator-oxides``.
+    """Put the files that translate into a document. It takes some 6 MB for a model like ``cryslator-universal``.
 
     Parameters
     ----------

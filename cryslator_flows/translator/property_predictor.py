@@ -59,7 +59,7 @@ class PropertyPredictor:
 
     Examples
     --------
-    >>> predictor = PropertyPredictor.from_pretrained("cryslator-oxides")
+    >>> predictor = PropertyPredictor.from_pretrained("cryslator-universal")
     >>> predictor.unit
     'eV/atom'
     >>> from pymatgen.core import Lattice, Structure

@@ -226,7 +226,7 @@ def feature_map(targets: int) -> dict[str, float]:
         relaxed = cell.copy()
         relaxed.scale_lattice(relaxed.volume * (1 + 0.1 * number / targets))
         records.append(PairRecord.model_validate(pair(cell, relaxed, f"t{number}")))
-    model = LoadedModel(find_model("cryslator-oxides"))
+    model = LoadedModel(find_model("cryslator-universal"))
     with tempfile.TemporaryDirectory() as path:
         began = process_time()
         draw_feature_map(model, records, Path(path))

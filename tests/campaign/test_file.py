@@ -190,8 +190,8 @@ def test_paths_count_from_the_file(tmp_path):
 
 
 def test_model_and_maker_are_checked_before_anything_runs(tmp_path):
-    with pytest.raises(ModelError, match="did you mean 'cryslator-oxides'"):
-        Campaign.from_file(write(tmp_path, {**GOOD, "model": "cryslator-oxide"})).to_flow()
+    with pytest.raises(ModelError, match="did you mean 'cryslator-universal'"):
+        Campaign.from_file(write(tmp_path, {**GOOD, "model": "cryslator-univers"})).to_flow()
     with pytest.raises(CampaignError, match="did you mean 'chgnet'"):
         Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"maker": "chgnett"}})).to_flow()
 

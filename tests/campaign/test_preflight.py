@@ -117,9 +117,9 @@ def test_potential_that_cannot_be_loaded(tmp_path, kwargs, words):
 
 def test_model_and_potential_are_both_told(tmp_path):
     settings = {"maker": FORCE_FIELD, "kwargs": {"force_field_name": "MACE-MP-0"}}
-    campaign = Campaign.from_file(write(tmp_path, {**TITANATES, "model": "cryslator-oxide", "potential": settings}))
+    campaign = Campaign.from_file(write(tmp_path, {**TITANATES, "model": "cryslator-univers", "potential": settings}))
     model, potential = findings(campaign)[0]
-    assert "did you mean 'cryslator-oxides'?" in model
+    assert "did you mean 'cryslator-universal'?" in model
     assert "pip install mace-torch" in potential
 
 

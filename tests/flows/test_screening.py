@@ -22,6 +22,7 @@ from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker
 from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
 from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 
 TEMPLATES = [AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)]
@@ -33,7 +34,7 @@ def screening(relax_maker, tiny_model=None, controls=20, **selection):
         name="test",
         enumerate_maker=EnumerateMaker(
             chunk_size=5,
-            translate_maker=TranslateChunkMaker(model_name=str(tiny_model.path) if tiny_model else "cryslator-oxides"),
+            translate_maker=TranslateChunkMaker(model_name=str(tiny_model.path) if tiny_model else DEFAULT_MODEL),
         ),
         select_maker=SelectMaker(
             cuts=Cuts(**selection),
@@ -58,7 +59,7 @@ def test_whole_flow_under_jobflows_own_manager(store, tmp_path):
     assert summary.counts.enumerated == len(expected) + summary.counts.duplicates + summary.counts.not_charge_balanced
     assert summary.selected == summary.relaxed == sum(summary.outcomes["translated"].values()) == 3
     assert summary.versions["jobflow"]
-    assert summary.versions["cryslator-oxides"]
+    assert summary.versions[DEFAULT_MODEL]
     chunks = list(store.query({"name": {"$regex": "^translate"}}))
     assert len(chunks) == len(list(Enumeration(TEMPLATES[0].load(), SPACES).chunks(5))) > 1
     assert all(chunk["metadata"]["campaign"] == "test" for chunk in chunks)

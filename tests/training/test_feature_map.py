@@ -18,7 +18,7 @@ def test_picture_and_numbers(tmp_path, perovskite, rutile):
         unrelaxed = relaxed.copy()
         unrelaxed.scale_lattice(relaxed.volume * (1 + 0.03 * number))
         rows.append(PairRecord.model_validate(pair(unrelaxed, relaxed, f"t{number}")))
-    model = LoadedModel(find_model("cryslator-oxides"))
+    model = LoadedModel(find_model("cryslator-universal"))
     numbers = draw_feature_map(model, rows, tmp_path)
     assert numbers["targets"] == 12
     assert numbers["model_version"] == model.version

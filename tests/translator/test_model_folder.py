@@ -108,7 +108,7 @@ def test_one_damaged_model_hides_no_other(run, tiny_model, monkeypatch):
     monkeypatch.setattr("cryslator_flows.settings.SETTINGS.model_dirs", [tiny_model.path.parent])
     code, out, err = run("models")
     assert code == 0
-    assert "cryslator-oxides" in out
+    assert "cryslator-universal" in out
     assert f"left out: {tiny_model.path / WEIGHTS}: cannot be read" in err
     assert f"left out: {other / METRICS}, test: no scores" in err
 

@@ -252,7 +252,7 @@ def test_unknown_elements_are_named(translator):
 
 
 def test_a_crystal_unlike_the_training_data_is_flagged():
-    translator = Translator.from_pretrained("cryslator-oxides")
+    translator = Translator.from_pretrained("cryslator-2023")
     metal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
     translation = translator.translate(metal)
     assert translation.unknown_elements == []
@@ -270,14 +270,14 @@ def test_a_relaxed_crystal_stays_as_it_is(translator, perovskite):
 
 
 def test_unknown_model_names_the_known_ones():
-    with pytest.raises(ModelError, match="cryslator-oxides"):
-        Translator.from_pretrained("cryslator-oxide")
+    with pytest.raises(ModelError, match="cryslator-universal"):
+        Translator.from_pretrained("cryslator-univers")
 
 
 def test_folder_of_ones_own(tiny_model, monkeypatch, perovskite):
     assert Translator.from_pretrained(tiny_model.path).name == "tiny"
     monkeypatch.setattr("cryslator_flows.settings.SETTINGS.model_dirs", [tiny_model.path.parent])
-    assert {"tiny", "cryslator-oxides"} <= set(list_models())
+    assert {"tiny", "cryslator-universal"} <= set(list_models())
     assert find_model("tiny").path == tiny_model.path
     translation = Translator.from_pretrained("tiny").translate(perovskite)
     assert translation.model_version == tiny_model.version()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-RECIPE = Path(__file__).parents[2] / "models/cryslator-oxides/recipe.yaml"
+RECIPE = Path(__file__).with_name("recipe.yaml")
 RUNS = Path("runs/ablations")
 NETWORK = {"width": 64, "vectors": 16, "passes": 1}
 FIT = {"epochs": 4, "minutes": 1000, "threads": 1}

@@ -2,7 +2,7 @@
 
 Example: python workflows/fine-tuning/measure.py DATA_DIR
 
-DATA_DIR holds the four files of models/cryslator-oxides/recipe.yaml. Everything made of them stays in
+DATA_DIR holds the four files of workflows/ablations/recipe.yaml. Everything made of them stays in
 runs/fine-tuning (or --runs); results.jsonl there is written anew after every fit. Stop it at any time: the same command
 goes on from the last epoch. report.py makes RESULTS.md and the picture from the rows.
 """

@@ -143,7 +143,7 @@ def results_markdown(rows: list[Row]) -> str:
 
 Made by `python workflows/fine-tuning/report.py workflows/fine-tuning/results.jsonl` from the rows that
 `python workflows/fine-tuning/measure.py DATA_DIR` leaves, where DATA_DIR holds the pairs of
-[cryslator-oxides](../../models/cryslator-oxides/recipe.yaml).
+[cryslator-oxides](../ablations/recipe.yaml).
 
 Manganese is held out: the base saw no pair whose target or template holds it ({base["training_pairs"]:,} pairs,
 {base["minutes"]:.0f} minutes on one thread, a [smaller network](base/recipe.yaml) than cryslator-oxides). Then it is
@@ -183,7 +183,7 @@ keeps the energies, not all of the volumes: their error goes from {old["volume_e
 - Where a line says one seed only, the luck of the draw is in the number; two or three are too few for an interval.
 {few}
 - Templates and site mappings of these pairs were found with the targets known, see the card of
-  [cryslator-oxides](../../models/cryslator-oxides/README.md): a selection to keep in mind beside any number here.
+  [cryslator-oxides](../ablations/CARD.md): a selection to keep in mind beside any number here.
 
 Structures: Materials Project (materialsproject.org), CC BY 4.0, database v2025.02.12, as collected in the
 topology_databases repository of F.-X. Coudert. Energies: PBE/PBE+U formation energies of the Materials Project of April
