@@ -124,7 +124,7 @@ def test_the_reference_has_every_key_of_the_campaign_file():
     missing = {key for key in names(content) if f"| `{key}` |" not in table}
     assert not missing
     assert "| `max_force` | number, above 0 | `5` | Largest force on an atom of a good start, in eV/angstrom |" in table
-    assert "| `top_k` | whole number, at least 1 or null | `null` | Keep at most this many |" in table
+    assert "| `top_k` | whole number, at least 1 or null | `null` | Keep at most this many, of lowest energy" in table
 
 
 @pytest.mark.parametrize(

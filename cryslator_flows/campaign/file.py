@@ -20,6 +20,7 @@ from cryslator_flows.campaign.selection_settings import References, SelectionSet
 from cryslator_flows.config import StrictModel, YamlFile
 from cryslator_flows.crystals.check import MAX_ATOMS
 from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.crystals.formula_filters import FormulaFilters
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, AsGiven
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates
 from cryslator_flows.errors import CampaignError, NotInstalledError, PreflightError, StoreError
@@ -57,6 +58,9 @@ class EnumerationSettings(StrictModel):
         EnumerateMaker.rescale_volume, description="Scale candidates to the volume of pymatgen's DLSVolumePredictor"
     )
     chunk_size: int = Field(EnumerateMaker.chunk_size, ge=1, description="Number of candidates in one translation job")
+    filters: FormulaFilters = Field(
+        default_factory=lambda: FormulaFilters(), description="Filters of the formulas, before translation"
+    )
 
 
 class CampaignSettings(StrictModel):
@@ -302,7 +306,7 @@ class CampaignSettings(StrictModel):
         return ScreeningFlowMaker(
             name=self.name,
             enumerate_maker=EnumerateMaker(
-                **self.enumeration.model_dump(),
+                **dict(self.enumeration),
                 translate_maker=TranslateChunkMaker(model_name=self.model),
                 elements=None if rounds is None or self._relaxes_elements else sorted(self.element_energies),
             ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core import Composition
 
-from cryslator_flows.errors import CampaignError, ModelError, PreflightError, StoreError
+from cryslator_flows.errors import CampaignError, ModelError, NotInstalledError, PreflightError, StoreError
 from cryslator_flows.screening.known_phases import known_phases, symbols_of
 from cryslator_flows.settings import PREFIX, SETTINGS
 from cryslator_flows.system.whole_files import is_full, unwritable
@@ -60,7 +60,7 @@ def refuse(findings: Iterable[Finding]) -> list[str]:
 def check_campaign(
     campaign: CampaignSettings, elements: Callable[[], Collection[str]], here: bool = True, load: bool = True
 ) -> list[Finding]:
-    """Check the model, the potentials and VASP.
+    """Check the model, the packages of filters, the potentials and VASP.
 
     Parameters
     ----------
@@ -79,6 +79,11 @@ def check_campaign(
         All problems; each names file and key if the campaign comes from a file.
     """
     found = [*_check_model(campaign)]
+    if here:
+        try:
+            campaign.enumeration.filters.check_installed()
+        except NotInstalledError as error:
+            found.append(Finding(str(error)))
     for make in (_potential_makers, _relax_makers):
         try:
             makers = make(campaign)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Time that a start may spend on counting, in s.
 PATIENCE = 3.0
 # Counts of candidates that add up over templates.
-COUNTED = ("enumerated", "not_charge_balanced", "duplicates", "unique")
+COUNTED = ("enumerated", "not_charge_balanced", "filtered", "duplicates", "unique")
 
 
 @dataclass
@@ -103,6 +103,7 @@ def _enumeration(
         list(campaign.substitutions),
         charge_balanced=campaign.enumeration.charge_balanced,
         rescale_volume=campaign.enumeration.rescale_volume,
+        filters=campaign.enumeration.filters,
     )
     survey.counts = enumeration.counts
 
@@ -121,4 +122,4 @@ def _enumeration(
 
 def count(counts: EnumerationCounts) -> Counter[str]:
     """Return each of `COUNTED` of an enumeration."""
-    return Counter({name: getattr(counts, name) for name in COUNTED})
+    return Counter({**{name: getattr(counts, name) for name in COUNTED}, "filtered": sum(counts.filtered.values())})

@@ -13,6 +13,7 @@ from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
 from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate, substituted_formula
+from cryslator_flows.crystals.formula_filters import FormulaFilters
 from cryslator_flows.crystals.moments import carry_moments, moments_of
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.substitution import (
@@ -197,6 +198,8 @@ class Enumeration:
         Drop candidates without charge-balanced oxidation states.
     rescale_volume : bool
         Scale candidates to a predicted volume, see `rescale`.
+    filters : FormulaFilters or None
+        Filters of the formulas; None for none.
 
     Examples
     --------
@@ -214,12 +217,14 @@ class Enumeration:
         spaces: list[SubstitutionSpace],
         charge_balanced: bool = True,
         rescale_volume: bool = False,
+        filters: FormulaFilters | None = None,
     ) -> None:
         self.templates = templates
         self.spaces = spaces
         self.charge_balanced = charge_balanced
         self.rescale_volume = rescale_volume
-        self.counts = EnumerationCounts()
+        self._tests = {} if filters is None else filters.tests()
+        self.counts = EnumerationCounts(filtered=dict.fromkeys(self._tests, 0))
 
     def __iter__(self) -> Iterator[Candidate]:
         predictor = DLSVolumePredictor() if self.rescale_volume else None
@@ -289,6 +294,10 @@ class Enumeration:
                     formula = substituted_formula(amounts, substitution.mapping)
                     if self.charge_balanced and not is_charge_balanced(formula.amounts):
                         counts.not_charge_balanced += 1
+                    elif failed := next(
+                        (name for name, test in self._tests.items() if not test(formula.amounts)), None
+                    ):
+                        counts.filtered[failed] += 1
                     elif (earlier := seen.find_equivalent(index, substitution, formula.text)) is not None:
                         counts.duplicates += 1
                         if isinstance(space, AsGiven):

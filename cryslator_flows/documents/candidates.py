@@ -105,6 +105,9 @@ class EnumerationCounts(BaseModel):
     rejected_templates: list[str] = Field(default_factory=list, description="Reason for each unusable template")
     enumerated: int = Field(0, description="Substituted structures made")
     not_charge_balanced: int = Field(0, description="Dropped: no charge-balanced oxidation states")
+    filtered: dict[str, int] = Field(
+        default_factory=dict, description="Dropped by each filter of the formula, in the order of the filters"
+    )
     duplicates: int = Field(0, description="Dropped: equivalent to an earlier candidate")
     as_given_duplicates: list[str] = Field(
         default_factory=list,

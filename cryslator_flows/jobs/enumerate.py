@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
+from cryslator_flows.crystals.formula_filters import FormulaFilters
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.documents.candidates import EnumerationCounts
@@ -41,12 +42,15 @@ class EnumerateChunksMaker(Maker):
         Scale candidates isotropically to the volume that pymatgen's DLSVolumePredictor expects.
     chunk_size : int
         Approximate number of candidates in a chunk; see `Enumeration.chunks`.
+    filters : FormulaFilters
+        Filters of the formulas.
     """
 
     name: str = "enumerate"
     charge_balanced: bool = True
     rescale_volume: bool = False
     chunk_size: int = 2000
+    filters: FormulaFilters = field(default_factory=FormulaFilters)
 
     def enumerate(
         self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace]
@@ -64,6 +68,7 @@ class EnumerateChunksMaker(Maker):
             substitutions,
             charge_balanced=self.charge_balanced,
             rescale_volume=self.rescale_volume,
+            filters=self.filters,
         )
         chunks, counts = list(enumeration.chunks(self.chunk_size)), enumeration.counts
         if counts.unique:
@@ -79,7 +84,7 @@ class EnumerateChunksMaker(Maker):
         else:
             reason = (
                 f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
-                f"({counts.not_charge_balanced} not charge-balanced); widen templates or substitutions"
+                f"({describe_losses(counts)}); widen templates, substitutions or filters"
             )
         raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
 
@@ -96,7 +101,7 @@ class EnumerateMaker(EnumerateChunksMaker):
 
     Parameters
     ----------
-    name, charge_balanced, rescale_volume, chunk_size
+    name, charge_balanced, rescale_volume, chunk_size, filters
         As in `EnumerateChunksMaker`.
     translate_maker : TranslateChunkMaker
         Maker of the translation jobs.
@@ -188,6 +193,12 @@ class EnumerateMaker(EnumerateChunksMaker):
                 "formation energies by the engine, so give the energy of every element by the same engine and "
                 "settings, or remove `relax_elements: false`"
             )
+
+
+def describe_losses(counts: EnumerationCounts) -> str:
+    """Describe in words what the enumeration dropped before it looked for equivalent candidates."""
+    lost = {"not charge-balanced": counts.not_charge_balanced, **counts.filtered}
+    return ", ".join(f"{number} {reason}" for reason, number in lost.items())
 
 
 def gather_in_tree(

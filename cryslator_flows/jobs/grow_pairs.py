@@ -26,7 +26,7 @@ class GrowPairsMaker(EnumerateChunksMaker):
 
     Parameters
     ----------
-    name, charge_balanced, rescale_volume, chunk_size
+    name, charge_balanced, rescale_volume, chunk_size, filters
         As in `EnumerateChunksMaker`.
     chunk_maker : RelaxChunkMaker
         Maker of the jobs of the chunks.

@@ -9,11 +9,14 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from cryslator_flows.campaign.survey import COUNTED, count
+from cryslator_flows.campaign.survey import count
 from cryslator_flows.documents.stages import STAGES
+from cryslator_flows.jobs.enumerate import describe_losses
 from cryslator_flows.system.console import new_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cryslator_flows.campaign.plan import Plan
     from cryslator_flows.documents.stages import Stage
 
@@ -29,7 +32,7 @@ def plan_lines(plan: Plan) -> list[str]:
         jobs += f"; potential: at most {plan.selected} candidates in {_several(plan.jobs['potential'], 'job')}"
     starts = ", ".join(f"{number} {start}" for start, number in plan.relaxations.items() if number)
     relaxations = f"at most {_several(plan.relaxed, 'candidate')} ({starts})" if starts else "none"
-    lost = f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"
+    lost = f"{describe_losses(counts)}, {counts.duplicates} equivalent"
     substitutions = f"{counts.enumerated}{more} substitutions in {counts.templates} templates"
     return [
         f"Candidates: {counts.unique}{more}, of {substitutions} ({lost})",
@@ -65,19 +68,25 @@ def _candidates(plan: Plan) -> Table:
     rows = sorted(plan.survey.by_template.items(), key=lambda row: (-row[1]["unique"], row[0]))
     table = Table(title="Candidates by template", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("template", overflow="fold")
-    for name in ("substitutions", "not charge-balanced", "equivalent", "candidates"):
+    columns = {
+        "enumerated": "substitutions", "not_charge_balanced": "not balanced", "filtered": "filtered",
+        "duplicates": "equivalent", "unique": "candidates",
+    }  # fmt: skip
+    if not plan.survey.counts.filtered:
+        del columns["filtered"]
+    for name in columns.values():
         table.add_column(name, justify="right")
     for name, counts in rows[:SHOWN_TEMPLATES]:
-        _add_counts(table, name, counts)
+        _add_counts(table, name, counts, columns)
     if others := rows[SHOWN_TEMPLATES:]:
-        _add_counts(table, f"{len(others)} others", sum((counts for _, counts in others), Counter()))
+        _add_counts(table, f"{len(others)} others", sum((counts for _, counts in others), Counter()), columns)
     table.add_section()
-    _add_counts(table, f"all {plan.survey.counts.templates}", count(plan.survey.counts))
+    _add_counts(table, f"all {plan.survey.counts.templates}", count(plan.survey.counts), columns)
     return table
 
 
-def _add_counts(table: Table, name: str, counts: Counter[str]) -> None:
-    table.add_row(name, *(str(counts[key]) for key in COUNTED))
+def _add_counts(table: Table, name: str, counts: Counter[str], columns: Iterable[str]) -> None:
+    table.add_row(name, *(str(counts[key]) for key in columns))
 
 
 def _jobs(plan: Plan) -> Table:

@@ -20,10 +20,12 @@ from cryslator_flows.system.console import as_text, main_reasons, markdown_table
 from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.table import Table
 
+    from cryslator_flows.documents.candidates import EnumerationCounts
     from cryslator_flows.documents.potential import PotentialStats
     from cryslator_flows.documents.relaxations import RelaxationComparison, Start
     from cryslator_flows.documents.rounds import RoundOutcome
@@ -60,9 +62,13 @@ def funnel_table(summary: CampaignSummary) -> Table:
     if potential is not None:
         remark = describe_potential(potential) + describe_left_out(summary.left_out)
         between.append(("potential", potential.n_relaxed, remark))
+    unbalanced = f"{counts.not_charge_balanced} not charge-balanced, "
+    charged = [("charge-balanced", counts.enumerated - counts.not_charge_balanced, unbalanced.rstrip(", "))]
     for stage, number, remark in (
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
-        ("unique", counts.unique, f"{counts.not_charge_balanced} not charge-balanced, {counts.duplicates} equivalent"),
+        *(charged * bool(counts.filtered)),
+        *((name, left, f"{lost} left out") for name, left, lost in filter_rows(counts)),
+        ("unique", counts.unique, f"{'' if counts.filtered else unbalanced}{counts.duplicates} equivalent"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
         *between,
         ("selected", summary.selected, f"by {judge}{in_rounds}{left_out}"),
@@ -70,6 +76,14 @@ def funnel_table(summary: CampaignSummary) -> Table:
     ):
         table.add_row(stage, str(number), remark)
     return table
+
+
+def filter_rows(counts: EnumerationCounts) -> Iterator[tuple[str, int, int]]:
+    """Yield each filter of the formula with the number of candidates that it left and left out."""
+    left = counts.enumerated - counts.not_charge_balanced
+    for name, lost in counts.filtered.items():
+        left -= lost
+        yield name, left, lost
 
 
 def describe_left_out(counts: dict[str, int]) -> str:

@@ -15,6 +15,7 @@ from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
+from cryslator_flows.report.page.figures import funnel
 from cryslator_flows.report.tables import full_report, plot_savings, savings_markdown
 from cryslator_flows.report.written import write_files
 from cryslator_flows.results.export import cell, write_relaxed
@@ -280,6 +281,20 @@ def test_cost_of_translation(chunks, seconds):
     assert ("Translation:" in printed(rows, chunks)) == (seconds is not None)
     if seconds:
         assert f"Translation: {seconds} s per candidate" in printed(rows, chunks)
+
+
+def test_each_filter_has_a_row_in_the_funnel():
+    filtered = {"without Pb": 3, "SMACT": 0}
+    counts = EnumerationCounts(templates=1, enumerated=20, not_charge_balanced=2, filtered=filtered, unique=14)
+    summary = summed([]).model_copy(update={"counts": counts, "campaign": "test"})
+    console = Console(width=100, file=io.StringIO())
+    console.print(full_report(summary, []))
+    text = console.file.getvalue()
+    assert cells(text, "charge-balanced")[1] == "18"
+    assert cells(text, "without", "Pb")[2:] == ["15", "3", "left", "out"]
+    assert cells(text, "SMACT")[1:] == ["15", "0", "left", "out"]
+    (data,) = funnel(summary)["data"]
+    assert (data["y"][:4], data["x"][:4]) == (["enumerated", "without Pb", "SMACT", "unique"], [20, 15, 15, 14])
 
 
 def test_without_relaxations_there_are_no_savings():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.analysis.savings import paired_steps
-from cryslator_flows.report.tables import MARKERS
+from cryslator_flows.report.tables import MARKERS, filter_rows
 
 if TYPE_CHECKING:
     from cryslator_flows.documents.relaxations import RelaxationComparison
@@ -29,7 +29,9 @@ def funnel(summary: CampaignSummary) -> Figure:
     """Draw the number of candidates after each stage."""
     counts = summary.counts
     stages = {
-        "enumerated": counts.enumerated, "unique": counts.unique, "translated": summary.translated,
+        "enumerated": counts.enumerated,
+        **{name: left for name, left, _ in filter_rows(counts)},
+        "unique": counts.unique, "translated": summary.translated,
         **({} if summary.potential is None else {"potential": summary.potential.n_relaxed}),
         "selected": summary.selected, "relaxed": summary.relaxed,
     }  # fmt: skip

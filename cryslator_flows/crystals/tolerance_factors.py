@@ -1,0 +1,118 @@
+"""Tolerance factors of perovskites, from oxidation states and Shannon radii in pymatgen."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from math import log, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from pymatgen.core import Composition, Element
+
+COORDINATIONS = {
+    "I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "X": 10, "XI": 11, "XII": 12,
+    "XIV": 14,
+}  # fmt: skip
+# Of ions with several radii the high-spin one, which most oxides and halides have.
+SPINS = ("", "High Spin", "Low Spin")
+
+
+class ToleranceFactors(NamedTuple):
+    """Tolerance factors of one perovskite.
+
+    Parameters
+    ----------
+    goldschmidt : float
+        (r_A + r_X) / (sqrt(2) (r_B + r_X)), V. M. Goldschmidt, Naturwissenschaften 14, 477 (1926); 1 for an ideal
+        perovskite.
+    tau : float
+        r_X / r_B - n_A (n_A - (r_A / r_B) / ln(r_A / r_B)), C. J. Bartel and others, Sci. Adv. 5, eaav0693 (2019); a
+        perovskite is expected below 4.18.
+    """
+
+    goldschmidt: float
+    tau: float
+
+
+def is_perovskite_formula(amounts: dict[str, int]) -> bool:
+    """Return True for three atoms of one element to two of others, as in ABX3 and the double perovskite A2BB'X6.
+
+    Parameters
+    ----------
+    amounts : dict
+        Symbol to number of atoms in the formula.
+    """
+    return len(amounts) > 2 and 5 * max(amounts.values()) == 3 * sum(amounts.values())
+
+
+def tolerance_factors(amounts: dict[str, int]) -> ToleranceFactors | None:
+    """Compute the tolerance factors of a perovskite.
+
+    The oxidation states are pymatgen's most probable ones. The larger half of the cations is A, with 12 neighbours,
+    the smaller half is B, with 6; several on a site are averaged.
+
+    Parameters
+    ----------
+    amounts : dict
+        Symbol to number of atoms in a formula for which `is_perovskite_formula` is True.
+
+    Returns
+    -------
+    ToleranceFactors or None
+        None without integer oxidation states, with another anion than the three atoms, without radii, or if A is not
+        larger than B.
+
+    Examples
+    --------
+    >>> factors = tolerance_factors({"Ca": 1, "Ti": 1, "O": 3})
+    >>> round(factors.goldschmidt, 3), round(factors.tau, 2)
+    (0.966, 3.89)
+    """
+    guesses = Composition(amounts).oxi_state_guesses()
+    anion = max(amounts, key=lambda symbol: amounts[symbol])
+    if not guesses or any((state < 0) != (symbol == anion) or state % 1 for symbol, state in guesses[0].items()):
+        return None
+    states = {symbol: int(state) for symbol, state in guesses[0].items()}
+    cations = [symbol for symbol, amount in amounts.items() if symbol != anion for _ in range(amount)]
+    radius_x = shannon_radius(anion, states[anion], 6)
+    small = {symbol: shannon_radius(symbol, states[symbol], 6) for symbol in cations}
+    cations.sort(key=lambda symbol: -(small[symbol] or 0.0))
+    half = len(cations) // 2
+    large = [shannon_radius(symbol, states[symbol], 12) for symbol in cations[:half]]
+    b_radii = [small[symbol] for symbol in cations[half:]]
+    if radius_x is None or None in large or None in b_radii:
+        return None
+    radius_a, radius_b = float(np.mean(large)), float(np.mean(b_radii))  # type: ignore[arg-type]
+    if radius_a <= radius_b:
+        return None
+    charge = float(np.mean([states[symbol] for symbol in cations[:half]]))
+    ratio = radius_a / radius_b
+    return ToleranceFactors(
+        goldschmidt=(radius_a + radius_x) / (sqrt(2) * (radius_b + radius_x)),
+        tau=radius_x / radius_b - charge * (charge - ratio / log(ratio)),
+    )
+
+
+@cache
+def shannon_radius(symbol: str, charge: int, coordination: int) -> float | None:
+    """Return the ionic radius of R. D. Shannon, Acta Cryst. A 32, 751 (1976), in angstrom; None for an unknown ion.
+
+    Parameters
+    ----------
+    symbol : str
+        The element.
+    charge : int
+        Its oxidation state.
+    coordination : int
+        Number of neighbours. If it is not in the table, the nearest one in the table counts.
+    """
+    table = Element(symbol).data.get("Shannon radii", {})
+    radii = table.get(str(charge), {}) if isinstance(table, dict) else {}
+    found = {}
+    for name, by_spin in radii.items():
+        number = COORDINATIONS[re.sub("PY|SQ", "", name)]
+        spin = next(spin for spin in SPINS if spin in by_spin)
+        # The usual polyhedron before the square and the pyramid of as many neighbours.
+        found[abs(number - coordination), number, name] = float(by_spin[spin]["ionic_radius"])
+    return found[min(found)] if found else None
