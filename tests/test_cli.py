@@ -48,7 +48,8 @@ def test_translate_a_batch_goes_on_past_bad_input(run, tmp_path, perovskite, rut
     code, out, err = run("translate", source, tmp_path / "out.jsonl")
     assert code == 1
     assert "2 translated, 3 failed" in out
-    assert "failed: 1 disordered, 1 isolated atom, 1 not readable as a crystal; the last one:" in err
+    assert out.endswith("failed 1 disordered failed 1 isolated atom failed 1 not readable as a crystal")
+    assert "failed: the last one:" in err
     assert "line 5" in err
     results = lines(tmp_path / "out.jsonl")
     assert ["error" in row for row in results] == [False, True, True, False, True]
@@ -131,9 +132,11 @@ def test_output_through_links_and_to_devices(run, tmp_path, perovskite, tiny_mod
     code, _, err = run("translate", tmp_path / "a.cif", "/dev/full", "--model", tiny_model.path)
     assert code == 2
     assert "/dev/full: cannot be written (No space left on device); free some space" in err
-    for target in ("", "."):
+    for target in ("", ".", tmp_path):
         code, _, err = run("translate", tmp_path / "a.cif", target)
-        assert (code, err.count("is a folder; give the name of a file to write")) == (2, 1)
+        assert (code, err.count("is a folder with files; give a new folder, or the name of a file")) == (2, 1)
+    code, _, err = run("translate", tmp_path / "a.cif", tmp_path / "precious")
+    assert (code, "precious: is a file; give a new folder, or end the name in one of .jsonl" in err) == (2, True)
 
 
 def test_names_are_text(run, tmp_path, perovskite, tiny_model):

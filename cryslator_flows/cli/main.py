@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import sys
 from collections import Counter
@@ -22,8 +21,7 @@ from cryslator_flows.cli.planning import app as planning_app
 from cryslator_flows.cli.structure_types import app as types_app
 from cryslator_flows.cli.training_pairs import app as pairs_app
 from cryslator_flows.errors import CryslatorError, PreflightError
-from cryslator_flows.system.console import MODEL_HELP, err, main_reasons, note, out, progress_bars, quiet
-from cryslator_flows.system.whole_files import check_output, whole_text
+from cryslator_flows.system.console import MODEL_HELP, err, new_table, note, out, progress_bars, quiet
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 
 
@@ -172,65 +170,86 @@ def screen(
 def translate(
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", help="Structure file, folder of them, or .jsonl[.gz] of Structure.as_dict()."),
+        typer.Argument(
+            metavar="IN",
+            help="Structure file, also of several structures, folder, or .jsonl[.gz] of Structure.as_dict().",
+        ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write, one line for each input.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT", help="File .jsonl, .cif, .extxyz or .xyz, also .gz; folder of POSCAR files; or -."
+        ),
+    ],
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_MODEL,
 ) -> None:
     """Translate structures into near-relaxed structures.
 
-    Writes one JSON line for each input, in order. It holds `source`, `structure`, `formation_energy_per_atom` and
-    `formation_energy_uncertainty` in eV/atom, and the translator's other fields. For an input that cannot be
-    translated it holds `source` and `error`. A file of several structures gives a line for each structure. The exit
-    code is 1 if some inputs could not be translated, and 2 if none could. OUT is replaced when all lines are written;
-    a stopped run leaves it unchanged.
+    The ending of OUT decides the format. `.jsonl` and standard output (`-`) get one JSON line for each input, in order.
+    It holds `source`, `structure`, `formation_energy_per_atom` and `formation_energy_uncertainty` in eV/atom, and the
+    translator's other fields. For an input that cannot be translated it holds `source` and `error`. `.cif` gets a data
+    block for each translation, `.extxyz` a frame with all fields. A name without an ending is a new folder: it gets a
+    folder with a POSCAR for each translation, and `translated.csv`. Then a table counts crystals out of domain,
+    crystals with atoms too close, and failures by reason.
 
-    Example: `cryslator translate candidates/ translated.jsonl`
+    A file of several structures gives all of them. The exit code is 1 if some inputs could not be translated, and 2 if
+    none could. OUT is replaced when all is written; a stopped run leaves it unchanged.
+
+    Examples: `cryslator translate candidates/ translated.jsonl`, `cryslator translate candidates.cif poscars/`
     """
     quiet()
     from cryslator_flows.crystals.files import read_structures
     from cryslator_flows.errors import StructureError
+    from cryslator_flows.results.written_translations import TranslationOutput
     from cryslator_flows.translator.translator import Translator
 
-    check_output(target, source)
+    output = TranslationOutput(target)
+    output.check(source)
     translator = Translator.from_pretrained(model)
-    done = 0
+    done = too_close = 0
     causes, outside = Counter[str](), Counter[str]()
     last = ""
     try:
-        with whole_text(target) as lines, progress_bars() as progress:
+        with output.opened() as write, progress_bars() as progress:
             bar = progress.add_task("translate", total=None, note="")
-            for name, result in translator.translate_labelled(read_structures(source, written=target)):
-                content: dict[str, Any] = {"source": name}
+            for name, result in translator.translate_labelled(read_structures(source, written=output.path)):
                 if isinstance(result, StructureError):
                     causes[result.cause] += 1
                     last = str(result)
-                    content["error"] = last
+                    if not output.has_errors:
+                        note("failed:", last)
                 else:
+                    too_close += result.atoms_too_close
                     if result.out_of_domain:
                         outside[result.domain_reason] += 1
-                    fields = result.model_dump(exclude={"candidate_id", "structure"})
-                    content |= {"structure": result.structure.as_dict(), **fields}
-                lines.write(json.dumps(content) + "\n")
+                write(name, result)
                 done += 1
                 progress.update(bar, advance=1)
             progress.update(bar, total=done)
             if not done:
                 raise StructureError(f"{source}: no structure in it; give structures as lines of Structure.as_dict()")
+            failed = causes.total()
+            if failed == done > 1:
+                last = f"{source}: none of {done} structures could be translated; reason of the last one: {last}"
+            if failed == done and not output.has_errors:
+                raise StructureError(last)
     except KeyboardInterrupt:
         err.print(f"Stopped after {done} structures. Nothing was written; run the same command to restart.")
         raise typer.Exit(130) from None
-    failed = causes.total()
     if failed == done:
-        if done > 1:
-            last = f"{source}: none of {done} structures could be translated; reason of the last one: {last}"
         raise StructureError(last)
-    out.print(f"{done - failed} translated, {failed} failed: {target}")
-    if outside:
-        out.print(f"{outside.total()} of {done - failed} out of the model's domain: {main_reasons(outside)}")
+    console = err if output.is_stdout else out
+    console.print(f"{done - failed} translated, {failed} failed: {'standard output' if output.is_stdout else target}")
+    table = new_table("", "", ">structures", "reason")
+    for what, reasons in (("out of domain", outside), ("atoms too close", {"": too_close}), ("failed", causes)):
+        for reason, number in Counter(reasons).most_common():
+            if number:
+                table.add_row(what, str(number), reason)
+    if table.rows:
+        console.print(table)
     if failed:
-        counted = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
-        note("failed:", f"{counted}; the last one: {last}")
+        if output.has_errors:
+            note("failed:", f"the last one: {last}")
         raise typer.Exit(1)
 
 

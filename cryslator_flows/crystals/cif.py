@@ -31,6 +31,8 @@ ROUNDED = 0.01
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 MAGNETIC_OPERATIONS = ("_space_group_symop_magn_operation.xyz", "_space_group_symop_magn_centering.xyz")
 LONGEST_FORMULA = 1000
+# Characters in a block: a hundred times as many as 500 atoms take.
+LONGEST_BLOCK = 8 * 2**20
 KEYS = (
     *(f"_cell_{part}" for part in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")),
     "_atom_site_label",
@@ -83,6 +85,10 @@ def read_cif(text: str) -> Iterator[tuple[str, Structure | StructureError]]:
     for block in blocks:
         name = block.split(maxsplit=1)[0]
         try:
+            if len(block) > LONGEST_BLOCK:
+                raise StructureError(
+                    f"over {LONGEST_BLOCK >> 20} MB in one data block; give a block for each structure", "too large"
+                )
             for key in KEYS:
                 if not re.search(rf"^[^\S\n]*{key}\b", block, flags=re.MULTILINE | re.IGNORECASE):
                     raise StructureError(f"no {key}; add it, or convert the file to POSCAR", UNREADABLE)

@@ -38,6 +38,8 @@ MOST_DATA = 256 * 2**20
 
 # File that marks the folder of a campaign.
 STORE_FILE = "campaign.sqlite"
+# Table of `cryslator translate` beside its POSCAR files.
+TRANSLATED_TABLE = "translated.csv"
 # Keys under which databases and generative models give the identifier of a structure.
 IDENTIFIERS = ("material_id", "mat_id", "structure_id", "entry_id", "identifier", "id", "_id", "uuid")
 IN_COMMENT = re.compile(rf"""(?:^|\s)({"|".join(IDENTIFIERS)})=("[^"]*"|'[^']*'|\S+)""")
@@ -150,7 +152,11 @@ def structure_files(source: Path | str) -> list[Path]:
     """
     source = Path(source)
     if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if not path.is_dir() and not _is_left_out(path.name))
+        files = sorted(
+            path
+            for path in source.rglob("*")
+            if not path.is_dir() and not any(map(_is_left_out, path.relative_to(source).parts))
+        )
         campaigns = {path.parent for path in files if path.name == STORE_FILE} - {source}
         files = [path for path in files if campaigns.isdisjoint(path.parents)]
         if not files:
@@ -162,8 +168,8 @@ def structure_files(source: Path | str) -> list[Path]:
 
 
 def _is_left_out(name: str) -> bool:
-    """Return True for hidden files and for unfinished files of a stopped program."""
-    return name.startswith(".") or name.endswith(".partial")
+    """Return True for hidden files and folders, unfinished ones of a stopped program, and the table of translations."""
+    return name.startswith(".") or name.endswith(".partial") or name == TRANSLATED_TABLE
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -244,20 +250,23 @@ def _parse(path: Path) -> Iterator[ReadStructure]:
     except (ValueError, ImportError):
         format_name = ""
     if format_name == "cif":
-        for name, found in read_cif(_text(path)):
+        for name, found in read_cif(_text(path, MOST_DATA)):
             yield name, found if isinstance(found, StructureError) else crystal_alone(found)
     elif format_name == "poscar":
         yield "", crystal_alone(read_poscar(_text(path)))
     elif format_name in ("chgcar", "locpot"):
         yield "", crystal_alone(read_poscar(_text(path, head=True)))
     elif format_name in ("json", "yaml"):
-        yield from _from_document(_text(path), format_name)
+        yield from _from_document(path, format_name)
     elif not format_name and bare.lower().endswith((".xyz", ".extxyz")):
         yield from _read_frames(_text(path, MOST_DATA))
     else:
         announced = None
         if format_name in CHECKS:
-            announced = CHECKS[format_name](_text(path, head=True))
+            head = _text(path, head=True)
+            announced = CHECKS[format_name](head)
+            # pymatgen reads a single crystal of XCrySDen.
+            format_name = "" if "ANIMSTEPS" in head else format_name
         with TemporaryDirectory() as folder:
             unpacked = path.absolute()
             if bare != path.name:
@@ -292,13 +301,17 @@ def _text(path: Path, most: int = MOST_TEXT, head: bool = False) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _from_document(text: str, format_name: str) -> Iterator[ReadStructure]:
-    """Read the structures of a JSON or YAML file: one, or a list of them."""
+def _from_document(path: Path, format_name: str) -> Iterator[ReadStructure]:
+    """Read the structures of a JSON or YAML file: one, a list of them, or a database of ASE."""
+    text = _text(path, MOST_DATA if format_name == "json" else MOST_TEXT)
     try:
         content: Any = json.loads(text) if format_name == "json" else YAML(typ="safe", pure=True).load(text)
     except json.JSONDecodeError as error:
         advice = "name a file of one document in each line .jsonl" if error.msg == "Extra data" else "write it again"
         raise StructureError(f"{UNREADABLE} ({one_line(error)}); {advice}", UNREADABLE) from error
+    if isinstance(content, dict) and "nextid" in content:
+        yield from _read_with_ase(path, format="json")
+        return
     rows = content if isinstance(content, list) else [content]
     if not rows:
         raise StructureError("no structure in it; give the output of Structure.as_dict()", UNREADABLE)
@@ -330,14 +343,21 @@ def _read_with_pymatgen(path: Path, format_name: str, announced: int | None) -> 
     yield "", crystal_alone(found)
 
 
-def _read_with_ase(path: Path) -> Iterator[ReadStructure]:
-    from ase.io import read
+def _read_with_ase(path: Path, **options: Any) -> Iterator[ReadStructure]:
+    """Read the structures of a file one by one. After one that cannot be read, ASE cannot find the others."""
+    from ase.io import iread
 
+    number = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        images = read(str(path), index=":", do_not_split_by_at_sign=True)
-    for number, atoms in enumerate(images, 1):
-        yield _identifier(atoms.info, f"structure {number}"), _row(partial(_crystal, atoms))
+        try:
+            for number, atoms in enumerate(iread(str(path), ":", do_not_split_by_at_sign=True, **options), 1):
+                yield _identifier(atoms.info, f"structure {number}"), _row(partial(_crystal, atoms))
+        except Exception as error:
+            if not number:
+                raise
+            reason = f"this one and all after it cannot be read ({one_line(error)}); write the file again"
+            yield f"structure {number + 1}", StructureError(reason, UNREADABLE)
 
 
 def _read_frames(text: str) -> Iterator[ReadStructure]:

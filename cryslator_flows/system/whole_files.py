@@ -241,6 +241,39 @@ def whole_text(path: Path) -> Iterator[IO[str]]:
         text.detach()
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Make a folder that appears with all its files once it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        A new or empty folder, or a link to one.
+
+    Yields
+    ------
+    Path
+        The folder to write to, hidden beside the target.
+
+    Raises
+    ------
+    StoreError
+        The folder cannot be made, or is not empty when all is written.
+    """
+    target = Path(os.path.realpath(path))
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    partial = target.with_name(f".{digest}-{os.getpid()}.partial")
+    with writing(path):
+        partial.mkdir()
+    try:
+        yield partial
+        with writing(path):
+            partial.replace(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file atomically, see `whole_file`.
 

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
+from ase.db import connect
 from ase.io import write
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Poscar
@@ -131,6 +133,48 @@ def test_several_structures_of_a_file_all_come(tmp_path, perovskite, rutile):
         read_structure(tmp_path / "two.cif")
 
 
+def test_databases_trajectories_and_animations_of_ase(tmp_path, perovskite, rutile):
+    molecule = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.7]])
+    images = [perovskite.to_ase_atoms(), molecule, rutile.to_ase_atoms()]
+    for name in ("a.db", "a.json"):
+        with connect(tmp_path / name) as database:
+            for image in images:
+                database.write(image)
+    write(tmp_path / "a.traj", images)
+    for path in sorted(tmp_path.iterdir()):
+        first, second, third = (found for _, found in read_structures(path))
+        assert (first.reduced_formula, second.cause, third.reduced_formula) == ("CaTiO3", "not periodic", "TiO2")
+    write(tmp_path / "a.xsf", [images[0], perovskite.scale_lattice(80).to_ase_atoms()])
+    assert [found.volume for _, found in read_structures(tmp_path / "a.xsf")] == pytest.approx([3.9**3, 80])
+
+
+def test_frames_before_a_broken_one_are_read(tmp_path, perovskite):
+    write(tmp_path / "a.traj", [perovskite.to_ase_atoms()] * 3)
+    content = (tmp_path / "a.traj").read_bytes()
+    (tmp_path / "a.traj").write_bytes(content[:-100])
+    (_, first), (_, second), (name, last) = read_structures(tmp_path / "a.traj")
+    assert first == second
+    assert (last.cause, name) == ("not readable as a crystal", f"{tmp_path}/a.traj, structure 3")
+    assert "this one and all after it cannot be read" in str(last)
+
+
+def test_many_blocks_may_be_long_together(tmp_path, perovskite):
+    block = perovskite.to(fmt="cif") + "#" + "x" * 2**20 + "\n"
+    (tmp_path / "a.cif").write_text(block * 9)
+    assert [found.reduced_formula for _, found in read_structures(tmp_path / "a.cif")] == ["CaTiO3"] * 9
+    (tmp_path / "a.cif").write_text(block + block.replace("x", "x" * 9))
+    (_, first), (_, second) = read_structures(tmp_path / "a.cif")
+    assert (first.reduced_formula, second.cause) == ("CaTiO3", "too large")
+
+
+def test_hidden_folders_are_left_out(tmp_path, perovskite):
+    (tmp_path / ".0123.partial").mkdir()
+    for path in (tmp_path / "a.cif", tmp_path / ".0123.partial" / "b.cif"):
+        perovskite.to(str(path))
+    (tmp_path / "translated.csv").write_text("folder,source")
+    assert [name for name, _ in read_structures(tmp_path)] == [str(tmp_path / "a.cif")]
+
+
 def test_ase_reads_only_what_pymatgen_does_not_know(tmp_path, perovskite):
     """ASE reads this file without its occupancies, as SrTiO3."""
     text = perovskite.to(fmt="cif")
@@ -193,7 +237,7 @@ def test_a_folder_with_hostile_files_gives_all_good_ones(tmp_path, perovskite):
     far = perovskite.to(fmt="poscar").splitlines()
     (tmp_path / "POSCAR.far").write_text("\n".join([*far[:8], *("1e9 0 0" for _ in range(5))]))
     (tmp_path / "POSCAR.many").write_text("\n".join([*far[:6], "1 1 1000000000", *far[7:]]))
-    (tmp_path / "bomb.cif.gz").write_bytes(gzip.compress(bytes(10 * 2**20)))
+    (tmp_path / "bomb.cif.gz").write_bytes(gzip.compress(b"data_a\n_atom_site_label\n" + bytes(10 * 2**20)))
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b"1" * 10 * 2**20))
     (tmp_path / "big.extxyz").write_bytes(b"1\n")
     os.truncate(tmp_path / "big.extxyz", 300 * 2**20)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryslator_flows.errors import StoreError
-from cryslator_flows.system.whole_files import check_output, whole_file, whole_text, write_whole
+from cryslator_flows.system.whole_files import check_output, whole_file, whole_folder, whole_text, write_whole
 
 
 def names(folder):
@@ -28,6 +28,32 @@ def test_content_is_what_was_given(tmp_path_factory, content):
     write_whole(path, content)
     assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
     assert names(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("old", [None, "empty", "link"])
+def test_a_folder_appears_with_all_its_files(tmp_path, old):
+    target = tmp_path / "folder"
+    if old is not None:
+        (tmp_path / ("real" if old == "link" else "folder")).mkdir()
+    if old == "link":
+        target.symlink_to("real")
+
+    def stopped():
+        with whole_folder(target) as folder:
+            (folder / "a").write_text("a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    with whole_folder(target) as folder:
+        (folder / "a").write_text("a")
+        assert not (target / "a").exists()
+    assert names(target) == ["a"]
+    assert names(tmp_path) == (["folder", "real"] if old == "link" else ["folder"])
+    with pytest.raises(StoreError, match="folder: cannot be written"), whole_folder(target):
+        pass
+    assert names(target) == ["a"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, FileNotFoundError])
