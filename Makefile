@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs gpaw chromium clean
+.PHONY: demo test lint docs gpaw orderings chromium clean
 
 demo: .venv/.stamp
 	$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml
@@ -10,7 +10,7 @@ demo: .venv/.stamp
 	@echo "A campaign of your own, in ten minutes: 'Your first campaign' in docs/index.md; before it,"
 	@echo "    . $(BIN)/activate"
 
-test: lint gpaw chromium
+test: lint gpaw orderings chromium
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal --durations=10
 
 lint: .venv/.stamp
@@ -24,6 +24,8 @@ docs: .venv/.stamp
 
 gpaw: .venv/.gpaw
 
+orderings: .venv/.orderings
+
 chromium:
 	sh tests/install-chromium.sh
 
@@ -31,6 +33,11 @@ chromium:
 	sh workflows/dft-savings/install-gpaw.sh $(BIN)/python
 	@touch $@
 	@echo "GPAW is installed in .venv; 'maker: gpaw' in a campaign file relaxes with it"
+
+# icet has no wheels: a compiler for C++ builds it in a minute.
+.venv/.orderings: .venv/.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[orderings]"
+	@touch $@
 
 .venv/.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \

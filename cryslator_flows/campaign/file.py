@@ -21,6 +21,7 @@ from cryslator_flows.config import StrictModel, YamlFile
 from cryslator_flows.crystals.check import MAX_ATOMS
 from cryslator_flows.crystals.files import STORE_FILE
 from cryslator_flows.crystals.formula_filters import FormulaFilters
+from cryslator_flows.crystals.orderings import OrderingSettings
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, AsGiven
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates
 from cryslator_flows.errors import CampaignError, NotInstalledError, PreflightError, StoreError
@@ -60,6 +61,10 @@ class EnumerationSettings(StrictModel):
     chunk_size: int = Field(EnumerateMaker.chunk_size, ge=1, description="Number of candidates in one translation job")
     filters: FormulaFilters = Field(
         default_factory=lambda: FormulaFilters(), description="Filters of the formulas, before translation"
+    )
+    orderings: OrderingSettings = Field(
+        default_factory=lambda: OrderingSettings(),
+        description="Orderings of templates with partial occupancies and of `kind: partial`",
     )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pymatgen.core import Composition
 
+from cryslator_flows.crystals.orderings import NO_ICET
+from cryslator_flows.crystals.substitution import PartialSubstitution
 from cryslator_flows.errors import CampaignError, ModelError, NotInstalledError, PreflightError, StoreError
 from cryslator_flows.screening.known_phases import known_phases, symbols_of
 from cryslator_flows.settings import PREFIX, SETTINGS
@@ -78,7 +81,7 @@ def check_campaign(
     list of Finding
         All problems; each names file and key if the campaign comes from a file.
     """
-    found = [*_check_model(campaign)]
+    found = [*_check_model(campaign), *_check_icet(campaign, here)]
     if here:
         try:
             campaign.enumeration.filters.check_installed()
@@ -197,6 +200,12 @@ def _check_model(campaign: CampaignSettings) -> Iterator[Finding]:
         find_model(campaign.model).config()
     except ModelError as error:
         yield Finding(str(error))
+
+
+def _check_icet(campaign: CampaignSettings, here: bool) -> Iterator[Finding]:
+    needs = [number for number, space in enumerate(campaign.substitutions) if isinstance(space, PartialSubstitution)]
+    if needs and here and find_spec("icet") is None:
+        yield Finding(f"substitutions.{needs[0]}.kind: {NO_ICET}")
 
 
 def _check_potential(maker: Maker, key: str, load: bool) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Time that a start may spend on counting, in s.
 PATIENCE = 3.0
 # Counts of candidates that add up over templates.
-COUNTED = ("enumerated", "not_charge_balanced", "filtered", "duplicates", "unique")
+COUNTED = ("enumerated", "not_charge_balanced", "filtered", "duplicates", "higher_ewald", "unique")
 
 
 @dataclass
@@ -104,6 +104,7 @@ def _enumeration(
         charge_balanced=campaign.enumeration.charge_balanced,
         rescale_volume=campaign.enumeration.rescale_volume,
         filters=campaign.enumeration.filters,
+        orderings=campaign.enumeration.orderings,
     )
     survey.counts = enumeration.counts
 

@@ -96,7 +96,7 @@ def _check(structure: Structure, source: str) -> None:
         site = next(index for index, site in enumerate(structure) if not site.is_ordered)
         raise StructureError(
             f"{source}, site {site}: disordered ({structure[site].species_string}); "
-            "order it first, with pymatgen's OrderDisorderedStructureTransformation for instance",
+            "give one ordering of it; campaigns enumerate the orderings of their templates",
             "disordered",
         ) from None
     for index, kind in enumerate(species):

@@ -15,10 +15,12 @@ from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredict
 from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate, substituted_formula
 from cryslator_flows.crystals.formula_filters import FormulaFilters
 from cryslator_flows.crystals.moments import carry_moments, moments_of
+from cryslator_flows.crystals.orderings import OrderingSettings, find_orderings, whole_amounts
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.substitution import (
     AsGiven,
     ExplicitMaps,
+    PartialSubstitution,
     PredictedSubstitutions,
     RolePools,
     SpeciesPools,
@@ -29,7 +31,7 @@ from cryslator_flows.crystals.substitution import (
     substitute,
 )
 from cryslator_flows.documents.candidates import Candidate, EnumerationCounts, Template
-from cryslator_flows.errors import StructureError
+from cryslator_flows.errors import NotInstalledError, StructureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +39,11 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
-SubstitutionSpace = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions | AsGiven
+# Spaces that replace whole elements.
+_OneToOne = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions | AsGiven
+SubstitutionSpace = _OneToOne | PartialSubstitution
+# The space of the orderings of a partial substitution, whose elements are replaced already.
+ORDERED = AsGiven(kind="as-given")
 Item = TypeVar("Item")
 
 
@@ -83,14 +89,15 @@ class DuplicateFilter:
     """
 
     def __init__(self) -> None:
+        self._families: list[str | None] = []
         self._matcher = StructureMatcher()
         self._seen = sqlite3.connect("", isolation_level=None)
         # The index holds all columns that `find_equivalent` reads. One endless transaction: no data outlive it.
         self._seen.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
             "CREATE TABLE seen (number INTEGER PRIMARY KEY, system TEXT, formula TEXT, atoms INTEGER, kind INTEGER, "
-            "probability REAL);"
-            "CREATE INDEX formulas ON seen (formula, atoms, number, kind); BEGIN;"
+            "probability REAL, family TEXT);"
+            "CREATE INDEX formulas ON seen (formula, atoms, number, kind, family); BEGIN;"
         )
         self._relations: dict[tuple[int, int, frozenset[tuple[str, str]]], bool] = {}
         self._verdicts: dict[tuple[int, int], bool] = {}
@@ -99,9 +106,18 @@ class DuplicateFilter:
         self._templates: list[Template] = []
         self._cells: dict[tuple[int, tuple[tuple[str, str], ...]], Structure] = {}
 
-    def add_template(self, template: Template) -> int:
-        """Register a template and return its index."""
+    def add_template(self, template: Template, family: str | None = None) -> int:
+        """Register a template and return its index.
+
+        Parameters
+        ----------
+        template : Template
+            The template.
+        family : str or None
+            Name that it shares with templates that are known to be distinct, the orderings of one crystal.
+        """
         self._templates.append(template)
+        self._families.append(family)
         return len(self._templates) - 1
 
     def find_equivalent(self, template: int, substitution: Substitution, formula: str) -> str | None:
@@ -120,16 +136,21 @@ class DuplicateFilter:
         elements = sorted(set(mapping.values()))
         kind = self._kind(template, mapping, elements)
         atoms = len(self._kinds[kind].cell)
-        same = "SELECT kind FROM seen WHERE formula = ? AND atoms = ? ORDER BY number"
-        bucket = self._seen.execute(same, (formula, atoms)).fetchall()
+        family = self._families[template]
+        if family is not None:
+            # Only under the same substitution, which keeps elements apart, do distinct orderings stay distinct.
+            family = f"{family} {sorted(mapping.items())}" if len(elements) == len(mapping) else None
+        others = "SELECT kind FROM seen WHERE formula = ? AND atoms = ? AND (family IS NULL OR family IS NOT ?)"
+        bucket = self._seen.execute(f"{others} ORDER BY number", (formula, atoms, family)).fetchall()
         for (other,) in bucket:
             verdict = self._verdicts.get((kind, other))
             if verdict is None:
                 verdict = self._verdicts[kind, other] = self._match(self._kinds[kind], self._kinds[other], elements)
             if verdict:
                 return self._templates[self._kinds[other].template].template_id
-        row = ("-".join(elements), formula, atoms, kind, substitution.probability)
-        self._seen.execute("INSERT INTO seen (system, formula, atoms, kind, probability) VALUES (?, ?, ?, ?, ?)", row)
+        row = ("-".join(elements), formula, atoms, kind, substitution.probability, family)
+        columns = "system, formula, atoms, kind, probability, family"
+        self._seen.execute(f"INSERT INTO seen ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row)
         return None
 
     def systems(self) -> Iterator[tuple[str, list[CandidateRow]]]:
@@ -200,6 +221,8 @@ class Enumeration:
         Scale candidates to a predicted volume, see `rescale`.
     filters : FormulaFilters or None
         Filters of the formulas; None for none.
+    orderings : OrderingSettings or None
+        Cells and number of the orderings of disordered templates and of partial substitutions; None for the defaults.
 
     Examples
     --------
@@ -218,7 +241,9 @@ class Enumeration:
         charge_balanced: bool = True,
         rescale_volume: bool = False,
         filters: FormulaFilters | None = None,
+        orderings: OrderingSettings | None = None,
     ) -> None:
+        self.orderings = orderings or OrderingSettings()
         self.templates = templates
         self.spaces = spaces
         self.charge_balanced = charge_balanced
@@ -284,29 +309,80 @@ class Enumeration:
             counts.templates += 1
             for kind in charges_of(template.structure):
                 counts.not_carried[kind] = counts.not_carried.get(kind, 0) + 1
-            is_magnetic = moments_of(template.structure) is not None
-            index = seen.add_template(template)
-            symbols = site_elements(template.structure)
-            amounts = Counter(symbols)
-            for space in self.spaces:
-                for substitution in space.substitutions(template.structure):
-                    counts.enumerated += 1
-                    formula = substituted_formula(amounts, substitution.mapping)
-                    if self.charge_balanced and not is_charge_balanced(formula.amounts):
-                        counts.not_charge_balanced += 1
-                    elif failed := next(
-                        (name for name, test in self._tests.items() if not test(formula.amounts)), None
-                    ):
-                        counts.filtered[failed] += 1
-                    elif (earlier := seen.find_equivalent(index, substitution, formula.text)) is not None:
-                        counts.duplicates += 1
-                        if isinstance(space, AsGiven):
-                            counts.as_given_duplicates.append(f"{name}: equivalent to {earlier}")
-                    else:
-                        counts.unique += 1
-                        new = [substitution.mapping[symbol] for symbol in symbols] if is_magnetic else []
-                        counts.moments_left += is_magnetic and carry_moments(template.structure, new) is None
-                        yield template, substitution
+            for ordered, spaces, family in self._ordered(template):
+                yield from self._substituted(ordered, spaces, seen, seen.add_template(ordered, family))
+
+    def _ordered(self, template: Template) -> Iterator[tuple[Template, Sequence[_OneToOne], str | None]]:
+        """Yield a template or its orderings, each with the spaces to apply and the name of its family."""
+        structure, others = template.structure, []
+        for space in self.spaces:
+            if isinstance(space, PartialSubstitution):
+                disordered = space.disordered(structure)
+                if disordered is not None:
+                    yield from self._orderings(template, disordered, f", {space.label}", [ORDERED])
+            else:
+                others.append(space)
+        if others and structure.is_ordered:
+            yield template, others, None
+        elif others:
+            yield from self._orderings(template, structure, "", others)
+
+    def _orderings(
+        self, template: Template, disordered: Structure, label: str, spaces: Sequence[_OneToOne]
+    ) -> Iterator[tuple[Template, Sequence[_OneToOne], str]]:
+        """Yield the orderings of a crystal as templates; an error about it is a rejected template."""
+        name = f"{template.template_id}{label}"
+        try:
+            amounts = whole_amounts(disordered)
+            formula = substituted_formula(amounts, {symbol: symbol for symbol in amounts})
+            # All orderings have one formula. Those of a template may get another by substitution.
+            if spaces == [ORDERED] and self._is_dropped(formula.amounts):
+                self.counts.enumerated += 1
+                return
+            found = find_orderings(disordered, self.orderings)
+        except (StructureError, NotInstalledError) as error:
+            self.counts.rejected_templates.append(f"template {name}: {error}")
+            return
+        dropped = found.n_found - len(found.structures)
+        self.counts.enumerated += dropped
+        self.counts.higher_ewald += dropped
+        for number, structure in enumerate(found.structures, 1):
+            yield Template(template_id=f"{name}, ordering {number}", structure=structure), spaces, name
+
+    def _is_dropped(self, amounts: dict[str, int]) -> bool:
+        """Return True, and count, if its charges or a filter drop a formula."""
+        if self.charge_balanced and not is_charge_balanced(amounts):
+            self.counts.not_charge_balanced += 1
+            return True
+        for name, test in self._tests.items():
+            if not test(amounts):
+                self.counts.filtered[name] += 1
+                return True
+        return False
+
+    def _substituted(
+        self, template: Template, spaces: Sequence[_OneToOne], seen: DuplicateFilter, index: int
+    ) -> Iterator[tuple[Template, Substitution]]:
+        """Yield the new candidates of an ordered template, and count."""
+        counts = self.counts
+        is_magnetic = moments_of(template.structure) is not None
+        symbols = site_elements(template.structure)
+        amounts = Counter(symbols)
+        for space in spaces:
+            for substitution in space.substitutions(template.structure):
+                counts.enumerated += 1
+                formula = substituted_formula(amounts, substitution.mapping)
+                if self._is_dropped(formula.amounts):
+                    continue
+                if (earlier := seen.find_equivalent(index, substitution, formula.text)) is not None:
+                    counts.duplicates += 1
+                    if isinstance(space, AsGiven) and space is not ORDERED:
+                        counts.as_given_duplicates.append(f"{template.template_id}: equivalent to {earlier}")
+                else:
+                    counts.unique += 1
+                    new = [substitution.mapping[symbol] for symbol in symbols] if is_magnetic else []
+                    counts.moments_left += is_magnetic and carry_moments(template.structure, new) is None
+                    yield template, substitution
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -10,7 +10,7 @@ from math import inf
 from operator import contains
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from pymatgen.core import Composition, Element, Structure
 
 from cryslator_flows.config import StrictModel
@@ -47,6 +47,7 @@ def _readable(formula: Any) -> Any:
 Symbol = Annotated[str, BeforeValidator(_known)]
 Formula = Annotated[str, BeforeValidator(_readable)]
 Pool = Annotated[list[Symbol], Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,61 @@ class PredictedSubstitutions(StrictModel):
                     return
 
 
+class PartialSubstitution(StrictModel):
+    """Shares of elements replaced by others. Every distinct ordering is a candidate; elements left out are kept.
+
+    The settings of `enumeration.orderings` limit their cells and their number. Needs ``cryslator-flows[orderings]``.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice
+    >>> rocksalt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> space = PartialSubstitution(kind="partial", shares={"Mg": {"Ni": 0.25}})
+    >>> space.disordered(rocksalt).reduced_formula
+    'Mg3NiO4'
+    """
+
+    kind: Literal["partial"] = Field(description="Shares of elements, in all orderings")
+    shares: dict[Symbol, dict[Symbol, Share]] = Field(
+        min_length=1, description="Template element to the share of each new element, as in {Co: {Ni: 0.5}}"
+    )
+
+    @field_validator("shares")
+    @classmethod
+    def _at_most_all(cls, shares: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for old, new in shares.items():
+            if not new:
+                raise ValueError(f"{old}: no new element; give its share, as in {{{old}: {{Ni: 0.5}}}}")
+            if old in new:
+                raise ValueError(f"{old}: replaces itself; give the shares of new elements alone")
+            if (total := sum(new.values())) > 1.005:
+                raise ValueError(f"{old}: the shares add up to {total:g}; they are parts of 1")
+        return shares
+
+    @property
+    def label(self) -> str:
+        """Return the shares in words, as in 'Ni 0.5 on Co'."""
+        return ", ".join(f"{new} {share:g} on {old}" for old, to in self.shares.items() for new, share in to.items())
+
+    def disordered(self, structure: Structure) -> Structure | None:
+        """Return the crystal with partial occupancies, or None if it lacks an element that is to be replaced."""
+        elements = structure.composition.element_composition
+        if not set(self.shares) <= {element.symbol for element in elements}:
+            return None
+        species = []
+        for site in structure:
+            amounts: dict[str, float] = {}
+            for specie, amount in site.species.items():
+                symbol = Element.from_Z(specie.Z).symbol
+                new = self.shares.get(symbol, {})
+                for other, share in {**new, symbol: max(0.0, 1 - sum(new.values()))}.items():
+                    amounts[other] = amounts.get(other, 0.0) + amount * share
+            # Rounded shares may add up to a little over 1.
+            over = max(1.0, sum(amounts.values()))
+            species.append({symbol: amount / over for symbol, amount in amounts.items() if amount > 1e-8})
+        return Structure(structure.lattice, species, structure.frac_coords)
+
+
 class AsGiven(StrictModel):
     """Structures as they are: the output of a generative model, a dump of a database."""
 
@@ -200,7 +256,8 @@ class AsGiven(StrictModel):
 
 
 AnySubstitutionSpace = Annotated[
-    ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions | AsGiven, Field(discriminator="kind")
+    ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions | PartialSubstitution | AsGiven,
+    Field(discriminator="kind"),
 ]
 
 

@@ -17,6 +17,7 @@ from pymatgen.core import Composition, Structure
 from cryslator_flows.config import StrictModel
 from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.files import read_structures
+from cryslator_flows.crystals.orderings import majority
 from cryslator_flows.crystals.outside import crystal_alone, structure_from_dict
 from cryslator_flows.crystals.prototypes import prototypes
 from cryslator_flows.crystals.substitution import Symbol
@@ -62,7 +63,7 @@ class TemplateSource(StrictModel):
             if formulas is not None and composition.anonymized_formula not in formulas:
                 continue
             try:
-                check_structure(structure, f"template {template.template_id}")
+                check_structure(majority(structure), f"template {template.template_id}")
                 yield template
             except StructureError as error:
                 yield error

@@ -113,6 +113,9 @@ class EnumerationCounts(BaseModel):
         default_factory=list,
         description="Identifier of each dropped structure of `kind: as-given`, and of the equivalent earlier candidate",
     )
+    higher_ewald: int = Field(
+        0, description="Dropped: orderings of a higher Ewald energy than those that `enumeration.orderings.keep` keeps"
+    )
     unique: int = Field(0, description="Candidates kept")
     not_carried: dict[str, int] = Field(
         default_factory=dict,
@@ -121,6 +124,11 @@ class EnumerationCounts(BaseModel):
     moments_left: int = Field(
         0, description="Candidates whose moments the input set decides although the template has moments"
     )
+
+    def equivalent_or_higher(self) -> str:
+        """Describe how many candidates are equivalent to others, or orderings of higher Ewald energy."""
+        higher = f", {self.higher_ewald} of higher Ewald energy" if self.higher_ewald else ""
+        return f"{self.duplicates} equivalent{higher}"
 
     def remarks(self) -> list[str]:
         """Describe the charges and moments of templates that candidates do not have."""

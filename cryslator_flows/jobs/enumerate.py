@@ -9,6 +9,7 @@ from jobflow import Flow, Maker, Response, job
 
 from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
 from cryslator_flows.crystals.formula_filters import FormulaFilters
+from cryslator_flows.crystals.orderings import OrderingSettings
 from cryslator_flows.crystals.packing import PackedCandidates
 from cryslator_flows.crystals.templates import AnyTemplateSource
 from cryslator_flows.documents.candidates import EnumerationCounts
@@ -44,6 +45,8 @@ class EnumerateChunksMaker(Maker):
         Approximate number of candidates in a chunk; see `Enumeration.chunks`.
     filters : FormulaFilters
         Filters of the formulas.
+    orderings : OrderingSettings
+        Cells and number of the orderings of disordered templates and of partial substitutions.
     """
 
     name: str = "enumerate"
@@ -51,6 +54,7 @@ class EnumerateChunksMaker(Maker):
     rescale_volume: bool = False
     chunk_size: int = 2000
     filters: FormulaFilters = field(default_factory=FormulaFilters)
+    orderings: OrderingSettings = field(default_factory=OrderingSettings)
 
     def enumerate(
         self, templates: list[AnyTemplateSource], substitutions: list[SubstitutionSpace]
@@ -69,6 +73,7 @@ class EnumerateChunksMaker(Maker):
             charge_balanced=self.charge_balanced,
             rescale_volume=self.rescale_volume,
             filters=self.filters,
+            orderings=self.orderings,
         )
         chunks, counts = list(enumeration.chunks(self.chunk_size)), enumeration.counts
         if counts.unique:
@@ -78,8 +83,9 @@ class EnumerateChunksMaker(Maker):
             reason = "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
         elif not counts.enumerated:
             reason = (
-                f"the 'substitutions' apply to none of {counts.templates} templates, whose elements or number of "
-                "cations differ; change 'templates' or 'substitutions'"
+                f"the 'substitutions' apply to none of {counts.templates} templates: their elements or number of "
+                "cations differ, they have the new elements already, or they have no orderings; change 'templates' or "
+                "'substitutions'"
             )
         else:
             reason = (
@@ -101,7 +107,7 @@ class EnumerateMaker(EnumerateChunksMaker):
 
     Parameters
     ----------
-    name, charge_balanced, rescale_volume, chunk_size, filters
+    name, charge_balanced, rescale_volume, chunk_size, filters, orderings
         As in `EnumerateChunksMaker`.
     translate_maker : TranslateChunkMaker
         Maker of the translation jobs.

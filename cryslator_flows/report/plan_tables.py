@@ -32,8 +32,8 @@ def plan_lines(plan: Plan) -> list[str]:
         jobs += f"; potential: at most {plan.selected} candidates in {_several(plan.jobs['potential'], 'job')}"
     starts = ", ".join(f"{number} {start}" for start, number in plan.relaxations.items() if number)
     relaxations = f"at most {_several(plan.relaxed, 'candidate')} ({starts})" if starts else "none"
-    lost = f"{describe_losses(counts)}, {counts.duplicates} equivalent"
     substitutions = f"{counts.enumerated}{more} substitutions in {counts.templates} templates"
+    lost = f"{describe_losses(counts)}, {counts.equivalent_or_higher()}"
     return [
         f"Candidates: {counts.unique}{more}, of {substitutions} ({lost})",
         f"Before the relaxations: {jobs}",
@@ -70,10 +70,11 @@ def _candidates(plan: Plan) -> Table:
     table.add_column("template", overflow="fold")
     columns = {
         "enumerated": "substitutions", "not_charge_balanced": "not balanced", "filtered": "filtered",
-        "duplicates": "equivalent", "unique": "candidates",
+        "duplicates": "equivalent", "higher_ewald": "higher Ewald", "unique": "candidates",
     }  # fmt: skip
-    if not plan.survey.counts.filtered:
-        del columns["filtered"]
+    for name in ("filtered", "higher_ewald"):
+        if not getattr(plan.survey.counts, name):
+            del columns[name]
     for name in columns.values():
         table.add_column(name, justify="right")
     for name, counts in rows[:SHOWN_TEMPLATES]:

@@ -68,7 +68,7 @@ def funnel_table(summary: CampaignSummary) -> Table:
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         *(charged * bool(counts.filtered)),
         *((name, left, f"{lost} left out") for name, left, lost in filter_rows(counts)),
-        ("unique", counts.unique, f"{'' if counts.filtered else unbalanced}{counts.duplicates} equivalent"),
+        ("unique", counts.unique, f"{'' if counts.filtered else unbalanced}{counts.equivalent_or_higher()}"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
         *between,
         ("selected", summary.selected, f"by {judge}{in_rounds}{left_out}"),

@@ -300,16 +300,16 @@ def test_unusable_templates_are_counted_and_stop_nothing(tmp_path, perovskite):
     perovskite.to(str(tmp_path / "good.cif"))
     (tmp_path / "bad.cif").write_text("nonsense")
     disordered = perovskite.copy()
-    disordered.replace(0, {"Ca": 0.5, "Sr": 0.5})
+    disordered.replace(0, {"Ca": 0.51, "Sr": 0.49})
     disordered.to(str(tmp_path / "disordered.cif"))
     enumeration = Enumeration(
         FileTemplates(source="files", path=tmp_path).load(), [ExplicitMaps(kind="maps", maps=[{"Ca": "Ba"}])]
     )
     assert [candidate.reduced_formula for candidate in enumeration] == ["BaTiO3"]
-    assert enumeration.counts.templates == 1
+    assert enumeration.counts.templates == 2
     bad, mixed = enumeration.counts.rejected_templates
     assert "bad.cif: not readable" in bad
-    assert "disordered.cif, site" in mixed
+    assert "disordered.cif: a share of 0.49 of Sr needs a cell of 500 atoms at least" in mixed
 
 
 def test_structures_as_given(perovskite, rutile):
