@@ -21,6 +21,7 @@ from cryslator_flows.translator.model_folder import find_model
 from docs import reference_tables
 from docs.sentences import long_sentences
 from tests.conftest import ROOT
+from tests.crystals.test_orderings import needs_icet
 from tests.support.once import made_once
 from tests.support.pages import KINDS, PART, Block, check, prepare, read_blocks, run_page
 
@@ -58,7 +59,15 @@ def test_quick_start(first_campaign):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST and read_blocks(page)], ids=name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=needs_icet if page.stem == "orderings" else ())
+        for page in PAGES
+        if page != FIRST and read_blocks(page)
+    ],
+    ids=name,
+)
 def test_blocks(page, first_campaign, fake_vasp, perovskite, rutile, warm_commands, monkeypatch):
     """Other pages go on where the quick start ends, on a machine with VASP, or what stands in for it."""
     shutil.copytree(first_campaign, fake_vasp, dirs_exist_ok=True)

@@ -223,8 +223,11 @@ class PartialSubstitution(StrictModel):
 
     @property
     def label(self) -> str:
-        """Return the shares in words, as in 'Ni 0.5 on Co'."""
-        return ", ".join(f"{new} {share:g} on {old}" for old, to in self.shares.items() for new, share in to.items())
+        """Return the shares in short, as in 'Co->Mn0.5Ni0.5'."""
+        return " ".join(
+            f"{old}->{''.join(f'{symbol}{share:g}' for symbol, share in new.items())}"
+            for old, new in self.shares.items()
+        )
 
     def disordered(self, structure: Structure) -> Structure | None:
         """Return the crystal with partial occupancies, or None if it lacks an element that is to be replaced."""

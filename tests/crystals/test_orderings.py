@@ -195,7 +195,7 @@ def test_partial_substitution():
     candidates, counts = counted(layered("Co"), space, max_atoms=16)
     assert {item.reduced_formula for item in candidates} == {"Li2MnNiO4"}
     assert [item.template_id for item in candidates] == [
-        f"t, Mn 0.5 on Co, Ni 0.5 on Co, ordering {number}" for number in range(1, 13)
+        f"t, Co->Mn0.5Ni0.5, ordering {number}" for number in range(1, 13)
     ]
     assert (counts.templates, counts.enumerated, counts.unique) == (1, 12, 12)
     again, _ = counted(layered("Co") * (2, 1, 1), space, max_atoms=16)
