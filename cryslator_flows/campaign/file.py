@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from cryslator_flows.campaign.inputs import DIGESTS, check_exists, comparable, digests, find_template
+from cryslator_flows.campaign.inputs import DIGESTS, check_exists, check_property, comparable, digests, find_template
 from cryslator_flows.campaign.potential_settings import PotentialSettings
 from cryslator_flows.campaign.relaxation_settings import RelaxationSettings
 from cryslator_flows.campaign.remote_settings import RemoteSettings
@@ -229,6 +229,10 @@ class CampaignSettings(StrictModel):
         if self.rounds is not None and self.rounds.replay is not None:
             self.rounds.replay = absolute(self.rounds.replay, folder)
             yield partial(check_exists, self.rounds.replay, "rounds.replay")
+        for name, window in self.selection.properties.items():
+            if os.path.isdir(model := absolute(window.model, folder)):  # noqa: PTH112
+                window.model = str(model)
+            yield partial(check_property, name, window.model)
         if isinstance(self.selection.references, Path):
             self.selection.references = absolute(self.selection.references, folder)
             yield partial(check_exists, self.selection.references, "selection.references")

@@ -89,6 +89,25 @@ def digests(templates: Sequence[TemplateSource], model: str, replay: Path | None
     return found if replay is None else {**found, "rounds.replay": _digest([replay])}
 
 
+def check_property(name: str, model: str) -> None:
+    """Check that a model predicts a property.
+
+    Raises
+    ------
+    CampaignError
+        The model is not installed, or it predicts another property.
+    """
+    key = f"selection.properties.{name}.model"
+    try:
+        target = find_model(model).config().target
+    except ModelError as error:
+        raise CampaignError(f"{key}: {error}") from error
+    if target != name:
+        raise CampaignError(
+            f"{key}: {model!r} predicts {target}, not {name}; write {target} in its place, or name another model"
+        )
+
+
 def comparable(content: dict[str, Any]) -> dict[str, Any]:
     """Return a campaign's content with names and digests of files in place of paths, which change when a folder moves.
 
@@ -114,6 +133,9 @@ def comparable(content: dict[str, Any]) -> dict[str, Any]:
     changed = {**content, "templates": templates, "model": portable(content["model"], "model")}
     if content.get("rounds"):
         changed["rounds"] = {**content["rounds"], "replay": portable(content["rounds"]["replay"], "rounds.replay")}
+    if properties := content["selection"].get("properties"):
+        windows = {name: {**window, "model": Path(window["model"]).name} for name, window in properties.items()}
+        changed["selection"] = {**content["selection"], "properties": windows}
     changed.pop(DIGESTS, None)
     return changed
 

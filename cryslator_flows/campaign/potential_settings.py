@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cryslator_flows.config import StrictModel
 from cryslator_flows.errors import CampaignError
@@ -38,6 +38,13 @@ class PotentialSettings(StrictModel):
         default_factory=lambda: Cuts(top_k=10),
         description="Cuts on the formation energies by the potential; the best 10 without this key",
     )
+
+    @field_validator("select")
+    @classmethod
+    def _properties_are_predicted_before(cls, select: Cuts) -> Cuts:
+        if select.properties:
+            raise ValueError("properties: they are predicted with the translation; move them to `selection`")
+        return select
 
     def relax_maker(self) -> Maker:
         """Build the maker of the potential.

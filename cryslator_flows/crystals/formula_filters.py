@@ -5,50 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field
 from pymatgen.core import Composition, Element
 
 from cryslator_flows.config import StrictModel
 from cryslator_flows.crystals.substitution import Symbol
 from cryslator_flows.crystals.tolerance_factors import is_perovskite_formula, tolerance_factors
+from cryslator_flows.crystals.windows import Window
 from cryslator_flows.errors import NotInstalledError
 
 if TYPE_CHECKING:
     from pymatgen.analysis.hhi import HHIModel
 
 Test = Callable[[dict[str, int]], bool]
-
-
-class Window(StrictModel):
-    """Lowest and highest value that a filter keeps.
-
-    Examples
-    --------
-    >>> Window(min=0.8, max=1.0).holds(0.9)
-    True
-    """
-
-    min: FiniteFloat | None = Field(None, description="Lowest value that is kept; null for no limit")
-    max: FiniteFloat | None = Field(None, description="Highest value that is kept; null for no limit")
-
-    @model_validator(mode="after")
-    def _is_window(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("it keeps everything; give `min`, `max` or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}, so that nothing is kept; exchange them")
-        return self
-
-    def holds(self, value: float | None) -> bool:
-        """Return True if a value is known and in the window."""
-        return value is not None and (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
-
-    def __str__(self) -> str:
-        if self.min is None or self.max is None:
-            return f"at most {self.max:g}" if self.min is None else f"at least {self.min:g}"
-        return f"{self.min:g} to {self.max:g}"
 
 
 class FormulaFilters(StrictModel):

@@ -30,7 +30,7 @@ from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.relaxations import Digests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,6 +48,8 @@ NUMBERS = (
 # Numbers that a model may lack.
 OPTIONAL_NUMBERS = ("volume_uncertainty_90", "shape_uncertainty_90", "displacement_uncertainty_90")
 FLAGS = ("atoms_too_close", "out_of_domain")
+# Begins the names of columns of properties that other models predict, in arrays and tables.
+PREDICTED = "predicted "
 TEXTS = ("domain_reason", "model_name", "model_version")
 
 
@@ -186,6 +188,13 @@ class TranslatedCandidates(PackedCandidates):
             whole_systems=packed.whole_systems,
             columns=encode_columns(arrays),
         )
+
+    def with_properties(self, values: Mapping[str, NDArray[np.floating]]) -> Self:
+        """Return the same candidates with predicted properties: by name, a number for each candidate."""
+        if not values:
+            return self
+        arrays = self.arrays() | {f"{PREDICTED}{name}": column for name, column in values.items()}
+        return self.model_copy(update={"columns": encode_columns(arrays)})
 
     def take(self, indices: NDArray[np.integer] | Sequence[int]) -> Self:
         """Return some of the candidates, in the order of `indices`, without templates that they do not need."""

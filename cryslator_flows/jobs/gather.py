@@ -66,12 +66,15 @@ def add_stats(parts: list[TranslationStats], left_out: Counter[str]) -> Translat
     """
     timed = [(item.n_translated + item.n_rejected, item.seconds) for item in parts if item.seconds is not None]
     known = sum(number for number, _ in timed)
+    lost = left_out.copy()
+    for item in parts:
+        lost.update(item.left_out)
     return TranslationStats(
         n_translated=sum(item.n_translated for item in parts),
         n_rejected=sum(item.n_rejected for item in parts),
         n_out_of_domain=sum(item.n_out_of_domain for item in parts),
         domain_reasons=dict(sum((Counter(item.domain_reasons) for item in parts), Counter())),
-        left_out=dict(sum((Counter(item.left_out) for item in parts), left_out)),
+        left_out=dict(lost),
         seconds=sum(number * seconds for number, seconds in timed) / known if known else None,
         models={name: version for item in parts for name, version in item.models.items()},
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 from jobflow import Maker, job
 
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
@@ -20,6 +21,7 @@ from cryslator_flows.translator.default_model import DEFAULT_MODEL
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
     from pymatgen.core import Structure
 
 
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 class TranslateChunkMaker(Maker):
     """Translate candidates into near-relaxed structures with predicted formation energies.
 
-    Candidates and translations go to the additional store ``data``, packed; the document keeps the counts.
+    Other models predict the properties that the cuts use. Candidates and translations go to the additional store
+    ``data``, packed; the document keeps the counts.
 
     Parameters
     ----------
@@ -101,6 +104,9 @@ class TranslateChunkMaker(Maker):
                 translation = result.model_copy(update={"candidate_id": candidate.candidate_id})
                 rows.append((candidate.reduced_formula, translation))
         translated = TranslatedCandidates.add(packed, kept, rows)
+        seconds = (perf_counter() - began) / packed.n_candidates
+        unrelaxed = [waiting[position].structure for position in kept]
+        translated = translated.with_properties(_predict(cuts, unrelaxed))
         reasons = Counter(translation.domain_reason for _, translation in rows if translation.out_of_domain)
         left_out: Counter[str] = Counter()
         return TranslatedChunk(
@@ -115,7 +121,18 @@ class TranslateChunkMaker(Maker):
                 n_out_of_domain=reasons.total(),
                 domain_reasons=dict(reasons),
                 left_out=dict(left_out),
-                seconds=(perf_counter() - began) / packed.n_candidates,
+                seconds=seconds,
                 models={translator.name: translator.version},
             ),
         )
+
+
+def _predict(cuts: Cuts, unrelaxed: list[Structure]) -> dict[str, NDArray[np.floating]]:
+    """Predict the properties that cuts use; each a number for each unrelaxed structure."""
+    from cryslator_flows.translator.property_predictor import PropertyPredictor
+
+    predictors = {name: PropertyPredictor.from_pretrained(window.model) for name, window in cuts.properties.items()}
+    return {
+        name: np.array([item.value for item in predictor.predict_many(unrelaxed)], dtype=float)
+        for name, predictor in predictors.items()
+    }

@@ -14,8 +14,10 @@ from cryslator_flows.analysis.savings import (
     measure_all_savings,
     paired_steps,
 )
+from cryslator_flows.crystals.packing import PREDICTED
 from cryslator_flows.documents.relaxations import Outcome
 from cryslator_flows.report.adaptation_table import adaptation_table
+from cryslator_flows.screening.cuts import BEFORE_PROPERTIES
 from cryslator_flows.system.console import as_text, main_reasons, markdown_table, new_table
 from cryslator_flows.system.whole_files import whole_file
 
@@ -70,6 +72,7 @@ def funnel_table(summary: CampaignSummary) -> Table:
         *((name, left, f"{lost} left out") for name, left, lost in filter_rows(counts)),
         ("unique", counts.unique, f"{'' if counts.filtered else unbalanced}{counts.equivalent_or_higher()}"),
         ("translated", summary.translated, f"{summary.not_translated} not translatable{unlike}"),
+        *((name, left, f"{lost} left out") for name, left, lost in property_rows(summary)),
         *between,
         ("selected", summary.selected, f"by {judge}{in_rounds}{left_out}"),
         ("relaxed", summary.relaxed, f"converged from at least one start{reused}{doubles}" if summary.relaxed else ""),
@@ -86,9 +89,20 @@ def filter_rows(counts: EnumerationCounts) -> Iterator[tuple[str, int, int]]:
         yield name, left, lost
 
 
+def property_rows(summary: CampaignSummary) -> Iterator[tuple[str, int, int]]:
+    """Yield each cut on a predicted property with the number of candidates that it left and left out."""
+    counts = summary.left_out
+    left = summary.translated - sum(counts.get(reason, 0) for reason in BEFORE_PROPERTIES)
+    for reason, lost in counts.items():
+        if reason.startswith(PREDICTED):
+            left -= lost
+            yield reason, left, lost
+
+
 def describe_left_out(counts: dict[str, int]) -> str:
-    """Describe in words what cuts left out, most first; empty for nothing."""
-    reasons = sorted(((number, reason) for reason, number in counts.items() if number), reverse=True)
+    """Describe in words what cuts left out, most first; empty for nothing. Predicted properties have separate rows."""
+    shown = {reason: number for reason, number in counts.items() if number and not reason.startswith(PREDICTED)}
+    reasons = sorted(((number, reason) for reason, number in shown.items()), reverse=True)
     return f"; left out: {', '.join(f'{number} {reason}' for number, reason in reasons)}" if reasons else ""
 
 

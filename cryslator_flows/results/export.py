@@ -16,7 +16,13 @@ from monty.json import MontyEncoder
 from cryslator_flows.analysis.computed_entries import computed_entries
 from cryslator_flows.analysis.ends import converged_ends
 from cryslator_flows.errors import StoreError
-from cryslator_flows.results.frames import CANDIDATE_COLUMNS, candidate_rows, potential_frame, relaxations_frame
+from cryslator_flows.results.frames import (
+    CANDIDATE_COLUMNS,
+    candidate_columns,
+    candidate_rows,
+    potential_frame,
+    relaxations_frame,
+)
 from cryslator_flows.results.relaxed_frame import relaxed_frame
 from cryslator_flows.system.whole_files import whole_text, write_whole, writing
 
@@ -172,20 +178,22 @@ def write_candidates(
         stack.enter_context(_sorting(path))
         rows = stack.enter_context(closing(sqlite3.connect("")))
         rows.execute("CREATE TABLE candidates (energy REAL, id TEXT, row TEXT)")
+        columns = CANDIDATE_COLUMNS
         for chunk in chunks:
+            columns = candidate_columns(chunk.translated.arrays())
             cells = candidate_rows(chunk.translated, competition)
             rows.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?)", ((row[energy], row[0], json.dumps(row)) for row in cells)
             )
         table = csv.writer(stack.enter_context(whole_text(path)))
         lines = stack.enter_context(whole_text(json_lines)) if json_lines else None
-        table.writerow(CANDIDATE_COLUMNS)
+        table.writerow(columns)
         number = 0
         for (text,) in rows.execute("SELECT row FROM candidates ORDER BY energy, id"):
             row = json.loads(text)
             table.writerow(map(cell, row))
             if lines is not None:
-                lines.write(json.dumps(dict(zip(CANDIDATE_COLUMNS, row, strict=True))) + "\n")
+                lines.write(json.dumps(dict(zip(columns, row, strict=True))) + "\n")
             number += 1
     return number
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates
+from cryslator_flows.crystals.packing import PREDICTED, PackedCandidates, TranslatedCandidates
 from cryslator_flows.documents.candidates import TRANSLATED
 from cryslator_flows.documents.rounds import RoundOutcome
 from cryslator_flows.documents.summary import Savings
@@ -260,11 +260,16 @@ def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any
 
 
 def candidate_rows(translated: TranslatedCandidates, competition: Competition) -> Iterator[tuple[Any, ...]]:
-    """Yield `CANDIDATE_COLUMNS` of each candidate, from the columns alone: no structure is made."""
+    """Yield `candidate_columns` of each candidate, from the columns alone: no structure is made."""
     columns = _candidate_columns(translated, competition)
     above = columns["energy_above_known_hull"]
     columns["energy_above_known_hull"] = np.where(np.isnan(above), None, above)
-    return zip(*(columns[name].tolist() for name in CANDIDATE_COLUMNS), strict=True)
+    return zip(*(column.tolist() for column in columns.values()), strict=True)
+
+
+def candidate_columns(arrays: Iterable[str]) -> list[str]:
+    """Return the columns of a table of candidates: `CANDIDATE_COLUMNS` and the predicted properties among `arrays`."""
+    return [*CANDIDATE_COLUMNS, *sorted(name for name in arrays if name.startswith(PREDICTED))]
 
 
 def _candidate_columns(translated: TranslatedCandidates, competition: Competition) -> dict[str, Any]:
@@ -280,7 +285,7 @@ def _candidate_columns(translated: TranslatedCandidates, competition: Competitio
         name: _categorical(columns[name], _arrows if name == "substitution" else str)
         if name in SHARED_TEXTS
         else columns[name]
-        for name in CANDIDATE_COLUMNS
+        for name in candidate_columns(columns)
     }
 
 
@@ -295,11 +300,11 @@ def _arrows(symbols: str) -> str:
 
 
 def _candidates_frame(chunks: Iterable[TranslatedChunk], competition: Competition) -> pd.DataFrame:
-    # The empty frame gives columns to a campaign without a chunk.
+    # Gives columns to a campaign without a chunk.
     parts = [_candidate_columns(TranslatedCandidates.add(PackedCandidates.pack([]), [], []), competition)]
-    parts += [_candidate_columns(chunk.translated, competition) for chunk in chunks]
+    parts = [_candidate_columns(chunk.translated, competition) for chunk in chunks] or parts
     columns = {}
-    for name in CANDIDATE_COLUMNS:
+    for name in list(parts[0]):
         pieces = [part.pop(name) for part in parts]
         columns[name] = (
             union_categoricals(pieces, sort_categories=True) if name in SHARED_TEXTS else np.concatenate(pieces)

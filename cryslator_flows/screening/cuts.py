@@ -9,6 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from cryslator_flows.config import StrictModel
+from cryslator_flows.crystals.packing import PREDICTED
+from cryslator_flows.crystals.windows import Window
 from cryslator_flows.screening.hulls import Competition, energies_above_hull
 
 if TYPE_CHECKING:
@@ -20,7 +22,23 @@ if TYPE_CHECKING:
 # The hull takes energies as equal that differ by less, in eV/atom.
 HULL_NOISE = 1e-8
 HULL_DECIMALS = 7
+# Reasons of the cuts that come before the windows of predicted properties.
+BEFORE_PROPERTIES = ("atoms nearly coincide", "out of domain", "uncertain", "above the hull", "formation energy")
 TIED = "others of the formula within the uncertainty"
+
+
+class PropertyWindow(Window):
+    """Window of a property that another model predicts for the relaxed crystal, in the unit of that model.
+
+    Examples
+    --------
+    >>> PropertyWindow(model="my-band-gaps", min=1.0, max=2.5).holds(1.5)
+    True
+    """
+
+    model: str = Field(
+        description="Model whose target is the property: its name, or its folder relative to the campaign file"
+    )
 
 
 class Cuts(StrictModel):
@@ -48,6 +66,11 @@ class Cuts(StrictModel):
         None, gt=0, description="Drop candidates whose formation energy has a larger uncertainty, in eV/atom"
     )
     in_domain_only: bool = Field(False, description="Drop candidates unlike the model's training data")
+    properties: dict[str, PropertyWindow] = Field(
+        default_factory=dict,
+        description="Drop candidates whose predicted property is outside a window; by the target of the model. They "
+        "still compete in the hull",
+    )
     per_composition: int | None = Field(
         None,
         ge=1,
@@ -92,6 +115,9 @@ class Cuts(StrictModel):
         TranslatedCandidates
             Candidates that may be selected, most stable first.
         """
+        if self.properties and self.max_energy_above_hull is not None:
+            # Candidates that only the later cuts drop are part of the hull of all.
+            return self._keep(candidates, None, left_out, is_last=False)
         settled = self.max_energy_above_hull is None or candidates.whole_systems
         return self._keep(candidates, self.top_k if settled else None, left_out)
 
@@ -138,7 +164,11 @@ class Cuts(StrictModel):
         return kept
 
     def _keep(
-        self, candidates: TranslatedCandidates, top_k: int | None, left_out: Counter[str] | None
+        self,
+        candidates: TranslatedCandidates,
+        top_k: int | None,
+        left_out: Counter[str] | None,
+        is_last: bool = True,
     ) -> TranslatedCandidates:
         columns = candidates.arrays()
         energies, formulas = columns["formation_energy_per_atom"], columns["formula"]
@@ -159,8 +189,10 @@ class Cuts(StrictModel):
             kept = cut("above the hull", above <= self.max_energy_above_hull + HULL_NOISE)
         if self.max_formation_energy is not None:
             kept = cut("formation energy", energies[kept] <= self.max_formation_energy)
+        for name, window in self.properties.items() if is_last else ():
+            kept = cut(f"{PREDICTED}{name} {window}", window.hold(columns[f"{PREDICTED}{name}"][kept]))
         kept = kept[np.lexsort((columns["candidate_id"][kept], energies[kept], ranks[kept]))]
-        if self.per_composition is not None:
+        if self.per_composition is not None and is_last:
             numbers = number_among_equals(formulas[kept])
             last = {formulas[row]: energies[row] for row in kept[numbers < self.per_composition]}
             behind = energies[kept] - np.array([last[formula] for formula in formulas[kept]])

@@ -47,6 +47,22 @@ def test_workflows_make_a_flow(path):
             ["cations.1.0", "'Xx' is not an element"],
         ),
         ({"substitutions": [{"kind": "roles", "cations": [[False]]}]}, ["cations.0.0", "quotes"]),
+        (
+            {"selection": {"properties": {"band_gap": {"model": "my-gaps", "min": 1}}}},
+            ["line", "selection.properties.band_gap.model", "'my-gaps'", "unknown"],
+        ),
+        (
+            {"selection": {"properties": {"band_gap": {"model": "cryslator-universal", "min": 1}}}},
+            ["selection.properties.band_gap.model", "predicts formation_energy_per_atom, not band_gap"],
+        ),
+        (
+            {"selection": {"properties": {"band_gap": {"model": "my-gaps", "min": 2, "max": 1}}}},
+            ["selection.properties.band_gap", "min 2 is above max 1"],
+        ),
+        (
+            {"potential": {"select": {"properties": {"band_gap": {"model": "my-gaps", "min": 1}}}}},
+            ["potential.select", "move them to `selection`"],
+        ),
         ({"selection": {"controls": -1}}, ["selection.controls", "greater than or equal to 0"]),
         ({"selection": 3}, ["selection", "keys and values"]),
         ({"name": "a/b"}, ["name"]),

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +14,10 @@ from pymatgen.analysis.hhi import HHIModel
 from cryslator_flows.api import Campaign
 from cryslator_flows.crystals import formula_filters
 from cryslator_flows.crystals.enumeration import Enumeration
-from cryslator_flows.crystals.formula_filters import FormulaFilters, Window, price_per_kg
+from cryslator_flows.crystals.formula_filters import FormulaFilters, price_per_kg
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.crystals.windows import Window
 from cryslator_flows.errors import CampaignError
 from tests.campaign.test_file import GOOD, write
 from tests.crystals.test_tolerance_factors import amounts
@@ -66,6 +68,7 @@ def test_windows(low, high, value):
     window = Window(min=low, max=high)
     assert window.holds(value) == ((low is None or value >= low) and (high is None or value <= high))
     assert not window.holds(None)
+    assert window.hold(np.array([value, np.nan])).tolist() == [window.holds(value), False]
 
 
 def test_smact():

@@ -2,6 +2,9 @@ from collections import Counter
 from hashlib import sha256
 from itertools import chain, groupby
 
+import numpy as np
+import pandas as pd
+import pytest
 from atomate2.vasp.flows.core import DoubleRelaxMaker
 from atomate2.vasp.powerups import update_user_incar_settings
 from hypothesis import HealthCheck, given, settings
@@ -21,8 +24,13 @@ from cryslator_flows.jobs.enumerate import EnumerateMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
 from cryslator_flows.jobs.select import SelectMaker
 from cryslator_flows.jobs.translate_chunk import TranslateChunkMaker
+from cryslator_flows.report.tables import property_rows
+from cryslator_flows.results.export import write_candidates
+from cryslator_flows.results.results import CampaignResults
 from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.screening.hulls import Competition
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
+from cryslator_flows.translator.property_predictor import PropertyPredictor
 from tests.flows.makers import DoubleMaker, FussyRelaxMaker, PairPotentialRelaxMaker
 
 TEMPLATES = [AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)]
@@ -166,6 +174,45 @@ def test_cuts_and_ranking(perovskite):
     assert kept(**hull, top_k=2) == ["b", "d"]
 
 
+def test_what_a_window_of_a_property_drops_still_competes(perovskite):
+    """The metal at the hull has no gap; what lies too far above it is not kept in its place."""
+    candidates = table(
+        perovskite,
+        ("a", {}, -3.0, 0.1), ("b", {}, -3.2, 0.1), ("c", {"Ca": "Sr"}, -3.4, 0.1), ("d", {"Ca": "Ba"}, -3.3, 0.1),
+    ).with_properties({"band_gap": np.array([2.0, 0.0, 1.5, np.nan])})  # fmt: skip
+    window = {"band_gap": {"model": "my-gaps", "min": 1}}
+    left_out = Counter()
+    kept = Cuts(properties=window).select(candidates, left_out)
+    assert kept.arrays()["candidate_id"].tolist() == ["c", "a"]
+    assert kept.arrays()["predicted band_gap"].tolist() == [1.5, 2.0]
+    assert left_out["predicted band_gap at least 1"] == 2
+    hull = Cuts(properties=window, max_energy_above_hull=0.1, known_phases=False)
+    assert hull.select(candidates).arrays()["candidate_id"].tolist() == ["c"]
+
+
+def test_properties_are_predicted_and_shown_in_the_funnel(store, tmp_path, tiny_model):
+    predictor = PropertyPredictor.from_pretrained(tiny_model.path)
+    plain = run(screening(None, tiny_model), store, tmp_path / "plain")
+    assert list(property_rows(plain)) == []
+    chunk = next(CampaignResults(store, "test").chunks())
+    middle = float(np.median(chunk.translated.arrays()["formation_energy_per_atom"]))
+    store.remove_docs({})
+    window = {predictor.target: {"model": str(tiny_model.path), "max": middle}}
+    summary = run(screening(None, tiny_model, properties=window), store, tmp_path)
+    chunks = list(CampaignResults(store, "test").chunks())
+    rows = [candidate for chunk in chunks for candidate, _ in chunk.rows()]
+    column = f"predicted {predictor.target}"
+    found = np.concatenate([chunk.translated.arrays()[column] for chunk in chunks])
+    expected = [item.value for item in predictor.predict_many(candidate.structure for candidate in rows)]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert 0 < summary.selected == (found <= middle).sum() < summary.translated
+    reason = f"{column} at most {middle:g}"
+    assert list(property_rows(summary)) == [(reason, summary.selected, summary.translated - summary.selected)]
+    assert write_candidates(tmp_path / "candidates.csv", chunks, Competition({})) == len(rows)
+    written = pd.read_csv(tmp_path / "candidates.csv").set_index("candidate_id")
+    assert written.loc[[item.candidate_id for item in rows], column].tolist() == pytest.approx(found.tolist())
+
+
 def test_the_candidates_left_out_are_counted_by_reason(perovskite):
     candidates = table(
         perovskite,
@@ -192,10 +239,11 @@ def test_the_candidates_left_out_are_counted_by_reason(perovskite):
     top_k=st.sampled_from([None, 1, 3]),
     max_energy=st.sampled_from([None, -0.5]),
     whole=st.booleans(),
+    properties=st.sampled_from([{}, {"band_gap": {"model": "m", "max": 0.5}}]),
 )  # fmt: skip
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_selection_from_shortlists_is_that_from_all(
-    perovskite, rows, size, hull, per_composition, top_k, max_energy, whole
+    perovskite, rows, size, hull, per_composition, top_k, max_energy, whole, properties
 ):
     """However the candidates are cut into chunks, and shortlists into shortlists of shortlists."""
     entries = [
@@ -203,20 +251,24 @@ def test_selection_from_shortlists_is_that_from_all(
         for number, (first, second, energy) in enumerate(rows)
     ]
     cuts = Cuts(
-        max_formation_energy=max_energy, max_energy_above_hull=hull, per_composition=per_composition, top_k=top_k
-    )
-    expected = cuts.select(table(perovskite, *entries)).arrays()["candidate_id"].tolist()
+        max_formation_energy=max_energy, max_energy_above_hull=hull, per_composition=per_composition, top_k=top_k,
+        properties=properties,
+    )  # fmt: skip
+
+    def made(entries):
+        entries = list(entries)
+        gaps = np.array([0.0 if name == "bad" else int(name) % 2 for name, *_ in entries])
+        return table(perovskite, *entries).with_properties({"band_gap": gaps})
+
+    expected = cuts.select(made(entries)).arrays()["candidate_id"].tolist()
     left_out = Counter()
-    chunks = [cuts.shortlist(table(perovskite, *chunk), left_out) for chunk in in_chunks(entries, size)]
+    chunks = [cuts.shortlist(made(chunk), left_out) for chunk in in_chunks(entries, size)]
     if whole:
         entries.sort(key=lambda entry: sorted(entry[1].items()))
         systems = [list(group) for _, group in groupby(entries, key=lambda entry: entry[1])]
         groups = [chain.from_iterable(group) for group in in_chunks(systems, size)]
         left_out.clear()
-        chunks = [
-            cuts.shortlist(table(perovskite, *group).model_copy(update={"whole_systems": True}), left_out)
-            for group in groups
-        ]
+        chunks = [cuts.shortlist(made(group).model_copy(update={"whole_systems": True}), left_out) for group in groups]
     gathered = [cuts.shortlist(TranslatedCandidates.join(chunks[:2]), left_out), *chunks[2:]]
     selected = cuts.select(TranslatedCandidates.join(gathered), left_out)
     assert left_out.total() == len(rows) - len(expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.analysis.savings import paired_steps
-from cryslator_flows.report.tables import MARKERS, filter_rows
+from cryslator_flows.report.tables import MARKERS, filter_rows, property_rows
 
 if TYPE_CHECKING:
     from cryslator_flows.documents.relaxations import RelaxationComparison
@@ -32,6 +32,7 @@ def funnel(summary: CampaignSummary) -> Figure:
         "enumerated": counts.enumerated,
         **{name: left for name, left, _ in filter_rows(counts)},
         "unique": counts.unique, "translated": summary.translated,
+        **{name: left for name, left, _ in property_rows(summary)},
         **({} if summary.potential is None else {"potential": summary.potential.n_relaxed}),
         "selected": summary.selected, "relaxed": summary.relaxed,
     }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from cryslator_flows.crystals.packing import PREDICTED
 from cryslator_flows.errors import ModelError
 from cryslator_flows.translator.model_folder import find_model
 
@@ -55,6 +56,7 @@ def describe_cuts(cuts: Cuts) -> list[str]:
         f"uncertainty (68 %) of at most {uncertain} eV/atom": uncertain is not None,
         f"at most {above} eV/atom above the hull of {' and '.join(['these candidates', *phases])}": above is not None,
         f"predicted formation energy of at most {energy} eV/atom": energy is not None,
+        **{f"{PREDICTED}{name} {window} (model {window.model})": True for name, window in cuts.properties.items()},
         f"at most {cuts.per_composition} of each formula, lowest first": cuts.per_composition is not None,
         f"at most {cuts.top_k} in all, lowest {rank} first": cuts.top_k is not None,
     }
