@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from math import log, sqrt
+from math import floor, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +50,7 @@ def tolerance_factors(amounts: dict[str, int]) -> ToleranceFactors | None:
     """Compute the tolerance factors of a perovskite.
 
     The oxidation states are pymatgen's most probable ones. The larger half of the cations is A, with 12 neighbours,
-    the smaller half is B, with 6; several on a site are averaged.
+    the smaller half is B, with 6; several on a site are averaged. An element of mixed valence is two ions.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def tolerance_factors(amounts: dict[str, int]) -> ToleranceFactors | None:
     Returns
     -------
     ToleranceFactors or None
-        None without integer oxidation states, with another anion than the three atoms, without radii, or if A is not
-        larger than B.
+        None without oxidation states, with another anion than the three atoms, without radii, or if A is not larger
+        than B.
 
     Examples
     --------
@@ -71,27 +71,35 @@ def tolerance_factors(amounts: dict[str, int]) -> ToleranceFactors | None:
     """
     guesses = Composition(amounts).oxi_state_guesses()
     anion = max(amounts, key=lambda symbol: amounts[symbol])
-    if not guesses or any((state < 0) != (symbol == anion) or state % 1 for symbol, state in guesses[0].items()):
+    states = guesses[0] if guesses else {}
+    if not states or states[anion] % 1 or any((state < 0) != (symbol == anion) for symbol, state in states.items()):
         return None
-    states = {symbol: int(state) for symbol, state in guesses[0].items()}
-    cations = [symbol for symbol, amount in amounts.items() if symbol != anion for _ in range(amount)]
-    radius_x = shannon_radius(anion, states[anion], 6)
-    small = {symbol: shannon_radius(symbol, states[symbol], 6) for symbol in cations}
-    cations.sort(key=lambda symbol: -(small[symbol] or 0.0))
+    cations = [
+        ion for symbol, amount in amounts.items() if symbol != anion for ion in _ions(symbol, states[symbol], amount)
+    ]
+    radius_x = shannon_radius(anion, int(states[anion]), 6)
+    cations.sort(key=lambda ion: -(shannon_radius(*ion, 6) or 0.0))
     half = len(cations) // 2
-    large = [shannon_radius(symbol, states[symbol], 12) for symbol in cations[:half]]
-    b_radii = [small[symbol] for symbol in cations[half:]]
-    if radius_x is None or None in large or None in b_radii:
+    large = [shannon_radius(*ion, 12) for ion in cations[:half]]
+    small = [shannon_radius(*ion, 6) for ion in cations[half:]]
+    if radius_x is None or None in large or None in small:
         return None
-    radius_a, radius_b = float(np.mean(large)), float(np.mean(b_radii))  # type: ignore[arg-type]
+    radius_a, radius_b = float(np.mean(large)), float(np.mean(small))  # type: ignore[arg-type]
     if radius_a <= radius_b:
         return None
-    charge = float(np.mean([states[symbol] for symbol in cations[:half]]))
+    charge = float(np.mean([state for _, state in cations[:half]]))
     ratio = radius_a / radius_b
     return ToleranceFactors(
         goldschmidt=(radius_a + radius_x) / (sqrt(2) * (radius_b + radius_x)),
         tau=radius_x / radius_b - charge * (charge - ratio / log(ratio)),
     )
+
+
+def _ions(symbol: str, state: float, amount: int) -> list[tuple[str, int]]:
+    """Return the ions of an element, with the two integer charges around its mean oxidation state."""
+    low = floor(state)
+    n_high = round((state - low) * amount)
+    return [(symbol, low + 1)] * n_high + [(symbol, low)] * (amount - n_high)
 
 
 @cache

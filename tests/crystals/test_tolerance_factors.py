@@ -57,6 +57,14 @@ def test_sites_of_double_perovskites_are_averaged():
     assert tolerance_factors(amounts("Cs2AgBiCl6")) == tolerance_factors(dict(reversed(amounts("Cs2AgBiCl6").items())))
 
 
+def test_mixed_valence_is_a_mixture_of_two_ions():
+    """La2/3 Sr1/3 MnO3 has two Mn3+ and one Mn4+."""
+    radius_a = (2 * shannon_radius("La", 3, 12) + shannon_radius("Sr", 2, 12)) / 3
+    radius_b = (2 * shannon_radius("Mn", 3, 6) + shannon_radius("Mn", 4, 6)) / 3
+    factors = tolerance_factors(amounts("La2SrMn3O9"))
+    assert factors.goldschmidt == pytest.approx((radius_a + 1.40) / (2**0.5 * (radius_b + 1.40)))
+
+
 @pytest.mark.parametrize("formula", ["CaTiXe3", "SrTiSi3", "XeTiO3"])
 def test_what_has_no_factor(formula):
     assert tolerance_factors(amounts(formula)) is None

@@ -7,7 +7,7 @@ from cryslator_flows.report.page.agreement import compare_energies
 from cryslator_flows.report.page.figures import agreement, periodic_table
 from cryslator_flows.report.page.phases import draw_hulls
 from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
-from cryslator_flows.report.page.relaxed_table import table_rows
+from cryslator_flows.report.page.relaxed_table import table_columns, table_rows
 from cryslator_flows.report.page.viewer import viewed
 from cryslator_flows.report.page.whole_page import write_page
 from cryslator_flows.screening.cuts import Cuts
@@ -155,6 +155,17 @@ def test_page_of_a_campaign_that_relaxes_nothing(template, tmp_path):
     assert "<li>Fitted formation energy:" in page
     for title in ("Steps and savings", "Made slower", "Relaxed candidates"):
         assert title not in page
+
+
+def test_predicted_properties_are_columns_of_the_table(template, tmp_path):
+    part = chunk(3, template, **{"predicted band_gap": np.array([0.5, np.nan, 2.0])})
+    made = content([], [part])
+    rows = table_rows(made.candidates, [], lambda _: None)
+    titles = [column["title"] for column in table_columns([], made.candidates.properties)]
+    place = titles.index("predicted band_gap")
+    assert [row[place] for row in rows] == [0.5, None, 2.0]
+    assert {len(row) for row in rows} == {len(titles)}
+    assert '"predicted band_gap"' in write_page(tmp_path / "r.html", made).read_text()
 
 
 def test_page_tells_the_adaptation(template, tmp_path):

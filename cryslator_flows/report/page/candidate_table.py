@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from pymatgen.symmetry.analyzer import SymmetryUndeterminedError
 
+from cryslator_flows.crystals.packing import PREDICTED
 from cryslator_flows.documents.candidates import Template
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ MOST_ROWS = 10_000
 
 
 class TableRow(NamedTuple):
-    """A translated candidate in the table; energies in eV/atom, the displacement in angstrom."""
+    """A translated candidate in the table; energies in eV/atom, the displacement in angstrom, predicted properties."""
 
     energy: float
     candidate_id: str
@@ -35,6 +36,7 @@ class TableRow(NamedTuple):
     displacement: float
     volume_change: float
     trusted: bool
+    properties: tuple[float, ...] = ()
 
 
 @dataclass
@@ -53,6 +55,8 @@ class CandidateTable:
         Formula to the lowest energy of the candidates in the hull, see `Cuts.trusted`, in eV/atom.
     elements : dict
         Lowest energy, sum of energies and number of energies by the substituted element, in eV/atom.
+    properties : list of str
+        Columns of predicted properties.
     uncertainties : dict
         Half widths of the intervals with 68 % and 90 % of the validation energies for each candidate, in eV/atom.
     """
@@ -62,6 +66,7 @@ class CandidateTable:
     rows: list[TableRow] = field(default_factory=list)
     lowest: dict[str, float] = field(default_factory=dict)
     elements: dict[str, tuple[float, float, int]] = field(default_factory=dict)
+    properties: list[str] = field(default_factory=list)
     uncertainties: dict[str, tuple[float, float]] = field(default_factory=dict)
     _templates: dict[str, str] = field(default_factory=dict)
 
@@ -89,6 +94,8 @@ class CandidateTable:
         columns = chunk.translated.arrays()
         trusted = self.cuts.trusted(columns)
         names = list(chunk.translated.template_texts())
+        self.properties = sorted(name for name in columns if name.startswith(PREDICTED))
+        predicted = list(zip(*(columns[name].tolist() for name in self.properties), strict=True))
         columns = {
             name: columns[name].tolist()
             for name in (
@@ -120,4 +127,5 @@ class CandidateTable:
                 columns["mean_displacement"][index],
                 columns["volume_change"][index],
                 bool(trusted[index]),
+                predicted[index] if predicted else (),
             )

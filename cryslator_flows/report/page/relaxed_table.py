@@ -9,7 +9,7 @@ from cryslator_flows.analysis.savings import compared_starts
 from cryslator_flows.report.tables import describe_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cryslator_flows.documents.relaxations import RelaxationComparison, Start
     from cryslator_flows.report.page.candidate_table import CandidateTable
@@ -32,9 +32,9 @@ PRINTED_ROWS = 50
 PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6)
 
 
-def table_columns(comparisons: list[RelaxationComparison]) -> list[dict[str, Any]]:
-    """List title, kind and decimals of each column, with steps and ends for each start that occurs."""
-    columns: list[tuple[str, str, int | None]] = [*COLUMNS]
+def table_columns(comparisons: list[RelaxationComparison], properties: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """List title, kind and decimals of each column, with predicted properties, and steps and ends for each start."""
+    columns: list[tuple[str, str, int | None]] = [*COLUMNS, *((name, "number", 3) for name in properties)]
     if comparisons:
         columns.append(("steps, unrelaxed", "steps", None))
     for start in compared_starts(comparisons):
@@ -77,6 +77,7 @@ def table_rows(
             row.domain_reason,
             _number(row.displacement),
             _number(100 * row.volume_change),
+            *map(_number, row.properties),
         ]
         comparison = relaxed.get(row.candidate_id)
         cells += [None] * empty if comparison is None else _relaxed_cells(comparison, starts, link)

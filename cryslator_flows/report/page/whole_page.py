@@ -186,7 +186,7 @@ def write_page(path: Path, content: PageContent) -> Path:
             "figures": drawn,
             "hulls": hulls,
             "structures": structures,
-            "columns": table_columns(comparisons),
+            "columns": table_columns(comparisons, candidates.properties),
             "rows": rows,
             "jobCommand": content.job_command,
         }),

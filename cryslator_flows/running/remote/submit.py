@@ -269,17 +269,20 @@ def _template_files(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
                 yield f"templates.{number}.store.{key}", str(path)
 
 
-def _model_folder(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
-    """Yield key and path of a model that does not come with the package."""
-    folder = find_model(campaign.model).path
-    if folder == Path(campaign.model) or folder.parent in SETTINGS.model_dirs:
-        yield "model", str(folder)
+def _model_folders(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
+    """Yield key and path of the models that translation reads and that do not come with the package."""
+    windows = campaign.selection.properties
+    models = {"model": campaign.model, **{f"selection.properties.{name}": windows[name].model for name in windows}}
+    for key, model in models.items():
+        folder = find_model(model).path
+        if folder == Path(model) or folder.parent in SETTINGS.model_dirs:
+            yield key, str(folder)
 
 
 def _learnt_from(campaign: CampaignSettings) -> Iterator[tuple[str, str]]:
     """Yield key and path of the files that rounds of active learning read."""
     if campaign.rounds is not None:
-        yield from _model_folder(campaign)
+        yield from _model_folders(campaign)
         if campaign.rounds.replay is not None:
             yield "rounds.replay", str(campaign.rounds.replay)
 
@@ -288,7 +291,7 @@ def _hidden_files(campaign: CampaignSettings, project: RemoteProject, configs: S
     """Yield notes on files of this machine that workers on other machines need."""
     needed: dict[str, Iterator[tuple[str, str]]] = {
         "enumerate": _template_files(campaign),
-        "translate": _model_folder(campaign),
+        "translate": _model_folders(campaign),
         "learn": _learnt_from(campaign),
     }
     for stage, files in needed.items():
