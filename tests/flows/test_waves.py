@@ -166,6 +166,7 @@ def test_only_the_same_start_and_settings_are_known(store, tmp_path, tiny_model)
     turned = turned.from_sites(sorted(turned, key=lambda site: -site.frac_coords[0]))
     assert find_known(candidate.model_copy(update={"structure": turned}), both, settings, [known]) is known
     for changed in (candidate.structure.copy().scale_lattice(candidate.structure.volume * 1.05),
+                    candidate.structure.copy(site_properties={"magmom": [3.0] * len(candidate.structure)}),
                     candidate.structure * (1, 1, 2)):  # fmt: skip
         assert find_known(candidate.model_copy(update={"structure": changed}), both, settings, [known]) is None
     assert find_known(candidate, ["unrelaxed", "mlip"], settings, [known]) is None
