@@ -214,12 +214,11 @@ def _survey(campaign: CampaignSettings) -> Survey:
 def _findings(campaign: CampaignSettings, folder: Path, survey: Survey, project: str | bool | None) -> list[Finding]:
     from cryslator_flows.campaign.preflight import Finding, check_campaign, check_candidates, check_folder
     from cryslator_flows.errors import ProjectError
+    from cryslator_flows.jobs.enumerate import why_none
     from cryslator_flows.running.remote.project import open_project
     from cryslator_flows.running.remote.submit import check_project
 
-    found = (
-        [] if survey.counts.unique else [Finding("enumeration: no candidate is left; widen templates or substitutions")]
-    )
+    found = [] if survey.counts.unique else [Finding(why_none(survey.counts))]
     found += check_candidates(campaign, survey)
     if isinstance(project, bool):
         return [*found, *check_folder(folder), *check_campaign(campaign, lambda: survey.elements)]

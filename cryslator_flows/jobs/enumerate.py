@@ -78,21 +78,7 @@ class EnumerateChunksMaker(Maker):
         chunks, counts = list(enumeration.chunks(self.chunk_size)), enumeration.counts
         if counts.unique:
             return chunks, counts
-        rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
-        if not counts.templates:
-            reason = "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
-        elif not counts.enumerated:
-            reason = (
-                f"the 'substitutions' apply to none of {counts.templates} templates: their elements or number of "
-                "cations differ, they have the new elements already, or they have no orderings; change 'templates' or "
-                "'substitutions'"
-            )
-        else:
-            reason = (
-                f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
-                f"({describe_losses(counts)}); widen templates, substitutions or filters"
-            )
-        raise StructureError(f"enumeration: no candidate: {reason}{rejected}")
+        raise StructureError(why_none(counts))
 
 
 @dataclass
@@ -199,6 +185,25 @@ class EnumerateMaker(EnumerateChunksMaker):
                 "formation energies by the engine, so give the energy of every element by the same engine and "
                 "settings, or remove `relax_elements: false`"
             )
+
+
+def why_none(counts: EnumerationCounts) -> str:
+    """Describe in words why no candidate is left, and what to change."""
+    rejected = f"; first rejected template: {counts.rejected_templates[0]}" if counts.rejected_templates else ""
+    if not counts.templates:
+        reason = "no template passes the filters of 'templates' (elements, n_elements, max_atoms, ...); widen them"
+    elif not counts.enumerated:
+        reason = (
+            f"the 'substitutions' apply to none of {counts.templates} templates: their elements or number of "
+            "cations differ, they have the new elements already, or they have no orderings; change 'templates' or "
+            "'substitutions'"
+        )
+    else:
+        reason = (
+            f"none of {counts.enumerated} substitutions in {counts.templates} templates is left "
+            f"({describe_losses(counts)}); widen templates, substitutions or filters"
+        )
+    return f"enumeration: no candidate: {reason}{rejected}"
 
 
 def describe_losses(counts: EnumerationCounts) -> str:

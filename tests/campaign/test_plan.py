@@ -92,6 +92,18 @@ def test_plan_command_writes_nothing(run, tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_plan_without_candidates_says_why(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    emptied = {
+        **GOOD,
+        "substitutions": [{"kind": "species", "pools": {"Ca": ["Ti"], "Ti": ["Ti"]}}],
+        "relaxation": None,
+    }
+    code, _, err = run("plan", write(tmp_path, emptied))
+    assert code == 2
+    assert "they have the new elements already" in err
+
+
 def test_core_hours_of_earlier_campaigns_with_the_same_maker(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path, {**GOOD, "relaxation": {"maker": MAKER, "relax_elements": False}})
