@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.whole_page import PageContent, write_page
 from cryslator_flows.report.plan_tables import hours_rows
-from cryslator_flows.report.tables import plot_savings, savings_panels
+from cryslator_flows.report.savings_tables import plot_savings, savings_panels
 from cryslator_flows.results.export import (
     POTENTIAL_FILE,
     RELAXED_FILE,

@@ -16,7 +16,8 @@ from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparis
 from cryslator_flows.jobs.gather import add_stats
 from cryslator_flows.jobs.summarize import summarize
 from cryslator_flows.report.page.figures import funnel
-from cryslator_flows.report.tables import full_report, plot_savings, savings_markdown
+from cryslator_flows.report.savings_tables import plot_savings, savings_markdown
+from cryslator_flows.report.tables import full_report
 from cryslator_flows.report.written import write_files
 from cryslator_flows.results.export import cell, write_relaxed
 from cryslator_flows.screening.hulls import Competition

@@ -23,7 +23,7 @@ from cryslator_flows.api import Campaign
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.documents.relaxations import Ending, Relaxation, RelaxationComparison, RelaxationCost
 from cryslator_flows.jobs.summarize import summarize
-from cryslator_flows.report.tables import plot_savings, savings_markdown
+from cryslator_flows.report.savings_tables import plot_savings, savings_markdown
 from cryslator_flows.system.console import markdown_table
 
 # Candidates whose formula occurs, in whatever crystal, among the training pairs of cryslator-oxides.

@@ -21,7 +21,7 @@ from cryslator_flows.documents.candidates import EnumerationCounts, TranslationS
 from cryslator_flows.documents.relaxations import RelaxationComparison, Start
 from cryslator_flows.documents.summary import Savings
 from cryslator_flows.jobs.summarize import summarize
-from cryslator_flows.report.tables import describe_interval, plot_savings, savings_markdown
+from cryslator_flows.report.savings_tables import describe_interval, plot_savings, savings_markdown
 from cryslator_flows.system.console import markdown_table
 
 Rows = dict[str, list[dict[str, Any]]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.analysis.savings import paired_steps
-from cryslator_flows.report.tables import MARKERS, filter_rows, property_rows
+from cryslator_flows.report.savings_tables import MARKERS
+from cryslator_flows.report.tables import filter_rows, property_rows
 
 if TYPE_CHECKING:
     from cryslator_flows.documents.relaxations import RelaxationComparison

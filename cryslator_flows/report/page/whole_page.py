@@ -24,14 +24,8 @@ from cryslator_flows.report.page.relaxed_table import COLUMNS, PRINTED_COLUMNS, 
 from cryslator_flows.report.page.viewer import MOST_STRUCTURES, viewed, viewer_script
 from cryslator_flows.report.plan_tables import HOURS_NOTE
 from cryslator_flows.report.relaxed_results import describe_energies, relaxed_cells, shown_columns
-from cryslator_flows.report.tables import (
-    describe_interval,
-    describe_left_out,
-    describe_lowest,
-    describe_potential,
-    describe_prerelaxations,
-    describe_steps,
-)
+from cryslator_flows.report.savings_tables import describe_interval, describe_prerelaxations
+from cryslator_flows.report.tables import describe_left_out, describe_lowest, describe_potential, describe_steps
 from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE, cif_name
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.console import main_reasons
