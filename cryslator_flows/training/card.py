@@ -156,19 +156,25 @@ def _tuning(metrics: dict[str, Any], unit: str) -> str:
 
 
 def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
-    header = ["input", "method", f"MAE ({unit})", "volume error", "displacement (A)", "loose", "strict",
-              "symmetry kept"]  # fmt: skip
+    structures = any(score.structure is not None for score in evaluation.scores)
+    header = ["input", "method", f"MAE ({unit})"]
+    if structures:
+        header += ["volume error", "displacement (A)", "loose", "strict", "symmetry kept"]
     rows = []
     for score in evaluation.scores:
+        if score.energy_mae is None and score.structure is None:
+            continue
         cells = [score.input, score.method, "" if score.energy_mae is None else f"{score.energy_mae:.3f}"]
         row = score.structure
         if row is None:
-            cells += [""] * 5
+            cells += [""] * (len(header) - len(cells))
         else:
             shares = (row.loose_match, row.strict_match, row.symmetry_kept)
             cells += [f"{row.volume_error:.2%}", f"{row.displacement:.3f}", *(f"{share:.1%}" for share in shares)]
         rows.append(cells)
     words = f"{evaluation.n_targets} targets, {evaluation.n_energies} with a known {what}."
+    if evaluation.deviation is not None:
+        words += f" A constant, their mean, has an MAE of {evaluation.deviation:.3f} {unit}."
     return f"**{evaluation.chemistry}**: {words}\n\n{markdown_table(header, rows)}"
 
 
@@ -187,26 +193,25 @@ def _fractional(evaluation: Evaluation, name: str) -> list[str]:
 
 def _by_kind(kind: str, evaluations: list[Evaluation], name: str, unit: str) -> str:
     """Return scores of a model from unrelaxed structures for each kind of target, beside the copied input."""
-    header = [kind, "targets", f"MAE ({unit})", "90 % intervals hold", "volume error", "displacement, median (A)",
-              "strict"]  # fmt: skip
+    structures = all(evaluation.score(name).structure is not None for evaluation in evaluations)
+    header = [kind, "targets", f"MAE ({unit})", "90 % intervals hold"]
+    if structures:
+        header += ["volume error", "displacement, median (A)", "strict"]
     rows = []
     for evaluation in evaluations:
         score, copied = evaluation.score(name), evaluation.score("input copied").structure
-        own = score.structure
-        assert own is not None
-        assert copied is not None
         known = f"{score.energy_mae:.3f}" if score.energy_mae is not None else ""
         held = "" if score.uncertainty is None else f"{score.uncertainty.coverage_90:.1%}"
-        rows.append([
-            evaluation.chemistry,
-            str(evaluation.n_targets),
-            known,
-            held,
-            f"{own.volume_error:.2%} ({copied.volume_error:.1%})",
-            f"{own.displacement_median:.3f} ({copied.displacement_median:.3f})",
-            f"{own.strict_match:.1%} ({copied.strict_match:.1%})",
-        ])  # fmt: skip
-    words = f"From the unrelaxed structure, by {kind}. The copied input is in brackets:"
+        number = evaluation.n_targets if structures else evaluation.n_energies
+        cells = [evaluation.chemistry, str(number), known, held]
+        if (own := score.structure) is not None and copied is not None:
+            cells += [
+                f"{own.volume_error:.2%} ({copied.volume_error:.1%})",
+                f"{own.displacement_median:.3f} ({copied.displacement_median:.3f})",
+                f"{own.strict_match:.1%} ({copied.strict_match:.1%})",
+            ]
+        rows.append(cells)
+    words = f"From the unrelaxed structure, by {kind}." + (" The copied input is in brackets." if structures else "")
     return f"{words}\n\n{markdown_table(header, rows)}"
 
 

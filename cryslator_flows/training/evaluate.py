@@ -119,6 +119,9 @@ class Evaluation(BaseModel):
     chemistry: str = Field(description="Class of the scored targets")
     n_targets: int = Field(description="Pairs scored: the first of each target")
     n_energies: int = Field(description="Targets whose formation energy is known")
+    deviation: float | None = Field(
+        None, description="Mean absolute deviation of the known values from their mean: the error of a constant"
+    )
     models: dict[str, str] = Field(description="Version of each model")
     scores: list[Score]
 
@@ -338,7 +341,8 @@ def evaluate(
         Evaluation(
             chemistry=chemistry,
             n_targets=int(mask.sum()),
-            n_energies=int((mask & ~np.isnan(truth)).sum()),
+            n_energies=len(known := truth[mask & ~np.isnan(truth)]),
+            deviation=float(np.abs(known - known.mean()).mean()) if len(known) else None,
             models=versions,
             scores=[_score(row, values, truth, mask) for row, values in found],
         )

@@ -27,6 +27,7 @@ from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.model_folder import (
     CARD,
     CURVE,
+    FORMATION_ENERGY,
     METRICS,
     RECIPE,
     ModelConfig,
@@ -238,7 +239,8 @@ def export(
             metrics["training"]["split_by"] = recipe.split_by
         if left_out := int(arrays["left_out"]):
             metrics["training"]["left_out"] = left_out
-        if scores := score_tests(model, recipe, report_scoring):
+        # Models of other properties are not used for their structures.
+        if scores := score_tests(model, recipe, report_scoring, structures=recipe.target == FORMATION_ENERGY):
             metrics["test"] = [part.model_dump() for part in scores]
         write_metrics(place, metrics, recipe.card)
     return ModelFolder(folder)

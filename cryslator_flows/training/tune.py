@@ -36,7 +36,7 @@ from cryslator_flows.training.tune_data import TuneData
 from cryslator_flows.training.tune_fit import BASE, TuneFit
 from cryslator_flows.translator.chemistry import Seen
 from cryslator_flows.translator.loaded import LoadedModel
-from cryslator_flows.translator.model_folder import RECIPE, ModelFolder, save_model
+from cryslator_flows.translator.model_folder import FORMATION_ENERGY, RECIPE, ModelFolder, save_model
 from cryslator_flows.translator.network import Network
 
 if TYPE_CHECKING:
@@ -144,7 +144,10 @@ def fine_tune(
             models = [LoadedModel(model), *([loaded] if predicted[0] == loaded.config.target else [])]
             for name, records, inputs in (("test", data.new.test, INPUTS), ("old_test", data.old_test, INPUTS[:1])):
                 if records:
-                    scored = evaluate(models, records, inputs, report_scoring)
+                    # Models of other properties are not used for their structures.
+                    scored = evaluate(
+                        models, records, inputs, report_scoring, structures=predicted[0] == FORMATION_ENERGY
+                    )
                     metrics[name] = [part.model_dump() for part in scored]
             write_metrics(place, metrics, card)
     return ModelFolder(folder)
