@@ -173,7 +173,7 @@ def _scores(evaluation: Evaluation, what: str, unit: str) -> str:
             cells += [f"{row.volume_error:.2%}", f"{row.displacement:.3f}", *(f"{share:.1%}" for share in shares)]
         rows.append(cells)
     words = f"{evaluation.n_targets} targets, {evaluation.n_energies} with a known {what}."
-    if evaluation.deviation is not None:
+    if evaluation.deviation:
         words += f" A constant, their mean, has an MAE of {evaluation.deviation:.3f} {unit}."
     return f"**{evaluation.chemistry}**: {words}\n\n{markdown_table(header, rows)}"
 
@@ -216,7 +216,8 @@ def _by_kind(kind: str, evaluations: list[Evaluation], name: str, unit: str) -> 
 
 
 def _uncertainty(evaluation: Evaluation, name: str, unit: str) -> str:
-    score, coverage = evaluation.score(name).uncertainty, evaluation.score(name).structure_coverage
+    own = evaluation.score(name)
+    score, coverage = own.uncertainty, None if own.structure is None else own.structure_coverage
     if score is None:
         return ""
     risk = ", ".join(f"{value:.3f} for {share}" for share, value in score.risk.items())
