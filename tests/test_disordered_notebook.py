@@ -16,9 +16,8 @@ def test_the_ordering_of_the_real_crystal_is_the_lowest(tmp_path, monkeypatch):
     pytest.importorskip("icet")
     notebook = nbformat.read(PATH, as_version=4)
     nbformat.validate(notebook)
-    assert all(
-        (cell.execution_count, cell.outputs) == (None, []) for cell in notebook.cells if cell.cell_type == "code"
-    )
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all((cell.execution_count, cell.outputs) == (None, []) for cell in code)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = {cell.id: cell.outputs for cell in code}
