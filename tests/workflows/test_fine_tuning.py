@@ -29,7 +29,7 @@ def test_published_results_of_fine_tuning_are_those_of_the_rows(python, tmp_path
     }
     for part in ("test", "old_test"):
         means = [sum(fit[part]["energy_mae"] for fit in group) / len(group) for group in groups.values()]
-        assert " -> ".join(f"{mae:.3f}" for mae in means) in (ROOT / "README.md").read_text()
+        assert " -> ".join(f"{mae:.3f}" for mae in means) in (ROOT / "docs/measurements.md").read_text()
     assert all(fit["drawn"]["train_pairs"] + fit["drawn"]["val_pairs"] == fit["pairs"] for fit in fits)
 
 
