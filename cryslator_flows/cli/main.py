@@ -249,7 +249,7 @@ def translate(
         console.print(table)
     if failed:
         if output.has_errors:
-            note("failed:", f"the last one: {last}")
+            note("failed:", last if failed == 1 else f"the last one: {last}")
         raise typer.Exit(1)
 
 
