@@ -47,20 +47,30 @@ def plan_tables(plan: Plan) -> Group:
 
 
 def hours_rows(hours: dict[Stage, tuple[float | None, float | None]]) -> list[list[str]]:
-    """Return the cells of planned and spent core-hours: stage, planned, spent, ratio."""
-    return [
-        [stage, *("-" if known is None else f"{known:.2g}" for known in (planned, spent)),
-         "-" if planned is None or spent is None else f"{spent / planned:.0%}"]
+    """Return the cells of planned and spent core-hours below their headings; planned ones only where some are known."""
+    if not hours:
+        return []
+    if all(planned is None for planned, _ in hours.values()):
+        return [["stage", "spent"], *([stage, _hours(spent)] for stage, (_, spent) in hours.items())]
+    rows = [
+        [stage, _hours(planned), _hours(spent), "-" if planned is None or spent is None else f"{spent / planned:.0%}"]
         for stage, (planned, spent) in hours.items()
-    ]  # fmt: skip
+    ]
+    return [["stage", "planned, at most", "spent", "share"], *rows]
+
+
+def _hours(known: float | None) -> str:
+    return "-" if known is None else f"{known:.2g}"
 
 
 def hours_table(hours: dict[Stage, tuple[float | None, float | None]]) -> Table:
     """Make a table of planned and spent core-hours by stage, see `StartedCampaign.core_hours`."""
-    table = new_table("Core-hours", "stage", ">planned, at most", ">spent", ">share")
-    for cells in hours_rows(hours):
+    (first, *others), *rows = hours_rows(hours)
+    table = new_table("Core-hours", first, *(f">{name}" for name in others))
+    for cells in rows:
         table.add_row(*cells)
-    table.caption = HOURS_NOTE
+    if len(others) > 1:
+        table.caption = HOURS_NOTE
     return table
 
 
