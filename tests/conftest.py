@@ -8,12 +8,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 
 import pytest
+from hypothesis import settings
 
 from tests.support.guard import start_guard
 from tests.support.warm import VARIABLE as WARM
 from tests.support.warm import WarmCommands
 
 ROOT = Path(__file__).parent.parent
+# The same examples in each run, without deadlines; `--hypothesis-profile default` searches for new ones.
+settings.load_profile("ci")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -74,7 +74,7 @@ vector = st.lists(st.floats(-1, 1), min_size=3, max_size=3).map(np.array)
 
 
 @given(seed=st.integers(0, 10**6), origin=vector, images=st.lists(st.integers(-3, 3), min_size=18, max_size=18))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_origin_images_and_rotation_do_not_matter(seed, origin, images):
     rng = np.random.default_rng(seed)
     lattice = Lattice.from_parameters(4.1, 5.3, 6.2, 78, 95, 111)
@@ -130,7 +130,7 @@ def chain(cells, mesh, hopping):
 
 
 @given(one=st.floats(0.1, 2), other=st.floats(0.1, 2), cells=st.sampled_from([2, 3, 4]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_dos_distance_is_one_of_the_crystal(one, other, cells):
     """Symmetric, zero for equal ones, from 0 to 1, and the same from a supercell with a coarser mesh."""
     first, second = chain(1, 12, one), chain(1, 12, other)

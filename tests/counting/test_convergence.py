@@ -119,7 +119,7 @@ def test_no_linear_response():
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.lists(st.floats(0, 1), max_size=4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_what_is_read_bit_by_bit_is_what_is_read_at_once(steps, shares):
     """And no line is read twice."""
     text, lines = outcar(steps), []

@@ -34,7 +34,7 @@ def test_one_run(tmp_path):
 
 
 @given(STEPS)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_whole_files_are_read_as_by_pymatgen(steps):
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "OSZICAR", oszicar(steps))
@@ -45,7 +45,6 @@ def test_whole_files_are_read_as_by_pymatgen(steps):
 
 
 @given(STEPS, st.floats(0, 1))
-@settings(deadline=None)
 def test_files_cut_anywhere(steps, share):
     """Whatever is cut off, what is left counts: never a step of another ionic step, never an error."""
     text = oszicar(steps)
@@ -145,7 +144,7 @@ def test_last_archive_may_be_of_the_files_in_the_folder(tmp_path):
 
 
 @given(st.lists(st.tuples(STEPS, st.integers(1, 3)), min_size=1, max_size=4), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_total_does_not_depend_on_copies_and_compression(attempts, archive_last, zipped):
     lists, copies = zip(*attempts, strict=True)
     with tempfile.TemporaryDirectory() as name:

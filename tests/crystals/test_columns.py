@@ -39,7 +39,6 @@ def columns(draw):
 
 
 @given(columns())
-@settings(deadline=None)
 def test_columns_come_out_exactly(arrays):
     found = decode_columns(encode_columns(arrays))
     assert found.keys() == arrays.keys()
@@ -49,7 +48,7 @@ def test_columns_come_out_exactly(arrays):
 
 
 @given(st.sampled_from(TEMPLATES), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_space_group_and_positions_are_kept(template, seed):
     """A thousand times finer than the tolerance of DFT codes, and nothing is lost by doing it twice."""
     structure = symmetrize_like(disturbed(template, seed), template)
@@ -62,7 +61,7 @@ def test_space_group_and_positions_are_kept(template, seed):
 
 
 @given(st.sampled_from(TEMPLATES))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_what_did_not_move_is_where_it_was(template):
     moves = to_moves(template, template.lattice.matrix, template.frac_coords)
     assert not moves.any()
@@ -80,7 +79,6 @@ def test_moves_may_lead_into_other_cells_and_double_the_cell():
 
 
 @given(columns(), st.data())
-@settings(deadline=None)
 def test_damaged_text_is_one_clear_error(arrays, data):
     """Where the damage shows at all: a checksum of the store finds any."""
     for text, read in ((encode_columns(arrays), decode_columns), (squeeze("some text " * 9), unsqueeze)):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -41,14 +41,12 @@ def batch(*fracs, dtype=torch.double):
 
 
 @given(moves())
-@settings(deadline=None)
 def test_neither_origin_nor_images_matter(case):
     start, moved, end = case
     assert displacements(start, end) == pytest.approx(moved, abs=1e-9)
 
 
 @given(st.lists(moves(), min_size=1, max_size=4))
-@settings(deadline=None)
 def test_the_twin_in_torch_agrees(cases):
     starts, moved, ends = zip(*cases, strict=True)
     expected = np.concatenate(moved) @ MATRIX
@@ -58,7 +56,6 @@ def test_the_twin_in_torch_agrees(cases):
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_the_twin_agrees_where_atoms_move_far(seed):
     start, end = np.random.default_rng(seed).random((2, 7, 3))
     expected = displacements(start, end) @ MATRIX

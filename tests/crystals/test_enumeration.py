@@ -75,7 +75,6 @@ def test_role_pools_assign_both_ways_and_keep_the_anion(perovskite):
         st.lists(st.sampled_from(["Ca", "Fe", "Mn", "Na", "O", "Ti"]), min_size=1, max_size=4), min_size=2, max_size=2
     )
 )
-@settings(deadline=None)
 def test_role_pools_as_by_trying_all_assignments(pools):
     """Each choice once, in the order in which it comes first."""
     structure = Structure(Lattice.cubic(4), ["Ca", "Ti", "O"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]])
@@ -111,14 +110,14 @@ def test_charge_balance(perovskite):
         st.integers(1, 5), min_size=1, max_size=4,
     )
 )  # fmt: skip
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_charge_balance_is_that_of_pymatgen(amounts):
     formula = substituted_formula(amounts, {symbol: symbol for symbol in amounts})
     assert is_charge_balanced(formula.amounts) == bool(Composition(formula.text).oxi_state_guesses())
 
 
 @given(st.dictionaries(st.sampled_from(SYMBOLS), st.integers(1, 24), min_size=1, max_size=5), st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_substituted_formula_is_that_of_pymatgen(amounts, data):
     """Polyanions, peroxides, elements without electronegativity, two elements that become one."""
     mapping = {old: data.draw(st.sampled_from(SYMBOLS)) for old in amounts}
@@ -348,7 +347,6 @@ def test_candidate_id_is_stable():
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 7))
-@settings(deadline=None)
 def test_chunks_hold_everything_in_order(items, size):
     chunks = list(in_chunks(items, size))
     assert [item for chunk in chunks for item in chunk] == items

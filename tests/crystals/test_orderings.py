@@ -126,7 +126,7 @@ def test_orderings_in_one_cell_as_by_brute_force(structure, cell):
     st.floats(0.1, 3),
     st.sampled_from([perovskite({"Ca": 0.5, "Sr": 0.5}, "Ti", "O"), layered({"Mn": 0.5, "Ni": 0.5})]),
 )
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_the_number_does_not_depend_on_cell_origin_and_rotation(cell, shift, angle, structure):
     plain = found(structure, max_atoms=16)
     turned = structure.make_supercell(cell, in_place=False)
@@ -147,7 +147,7 @@ def test_the_number_does_not_depend_on_cell_origin_and_rotation(cell, shift, ang
     st.sampled_from([0.5, 1.0]),
     st.sampled_from(["Ti", {"Ti": 0.5, "Zr": 0.5}, {"Sr": 0.5, "Zr": 0.5}]),
 )
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_compositions_are_exact_and_orderings_distinct(share, filled, other):
     """Also with vacancies, and with an element on two sublattices."""
     structure = perovskite({"Ca": filled * share, "Sr": filled * (1 - share)}, other, "O")

@@ -83,7 +83,7 @@ def test_what_could_not_be_translated_is_left_out(rows):
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_taking_and_joining(rows, data):
     """Like indexing and adding lists, with the templates that are needed and no others."""
     document = translated(rows)

@@ -29,13 +29,13 @@ def disturbed(structure, seed):
 
 
 @given(st.sampled_from(TEMPLATES), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_space_group_comes_back(structure, seed):
     assert symmetry(symmetrize_like(disturbed(structure, seed), structure)) == symmetry(structure)
 
 
 @given(st.sampled_from(TEMPLATES), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_projection_changes_nothing_twice(structure, seed):
     once = symmetrize_like(disturbed(structure, seed), structure)
     twice = symmetrize_like(once, structure)

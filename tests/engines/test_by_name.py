@@ -138,7 +138,7 @@ def test_saving_by_hand():
 
 
 @given(st.lists(st.integers(1, 60), min_size=5, max_size=20))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_equal_starts_save_nothing(steps):
     result = measure_savings([(step, step) for step in steps], "ionic steps")
     assert result.saving == 0

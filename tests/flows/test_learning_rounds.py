@@ -157,7 +157,7 @@ def test_batch_by_hand(perovskite):
     exploration=st.sampled_from([0.0, 1.0, 3.0]),
     per_composition=st.sampled_from([None, 1, 2]),
 )  # fmt: skip
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_batch_from_batches_is_that_from_all(perovskite, rows, parts, size, exploration, per_composition):
     entries = [
         (f"{number:02}", {"Ca": symbol}, energy / 4, uncertainty / 8)

@@ -241,7 +241,7 @@ def test_the_candidates_left_out_are_counted_by_reason(perovskite):
     whole=st.booleans(),
     properties=st.sampled_from([{}, {"band_gap": {"model": "m", "max": 0.5}}]),
 )  # fmt: skip
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_selection_from_shortlists_is_that_from_all(
     perovskite, rows, size, hull, per_composition, top_k, max_energy, whole, properties
 ):

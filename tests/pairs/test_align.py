@@ -65,7 +65,7 @@ def disguises(draw):
 
 
 @pytest.mark.parametrize("which", ["distorted", "perovskite", "rutile"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(disguise=disguises(), seed=st.integers(0, 5))
 def test_the_description_of_the_relaxed_crystal_does_not_matter(which, disguise, seed):
     unrelaxed = CRYSTALS[which]

@@ -46,7 +46,7 @@ def reduced(crystal):
     strain=st.sampled_from([0.05, 0.15, 0.3]),
     shift=st.sampled_from([0.05, 0.4, 0.8, 1.2]),
 )
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_what_structure_matcher_maps_can_be_deformed(name, seed, strain, shift):
     start, end = reduced(CRYSTALS[name]), reduced(deformed(CRYSTALS[name], seed, strain, shift))
     found = deform(start, end, start.numbers[None])
@@ -60,7 +60,7 @@ def test_what_structure_matcher_maps_can_be_deformed(name, seed, strain, shift):
 
 @pytest.mark.parametrize("name", CRYSTALS)
 @given(seed=st.integers(0, 10_000))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_all_choices_of_lattice_vectors_are_found(name, seed):
     start, end = CRYSTALS[name].lattice, reduced(deformed(CRYSTALS[name], seed, 0.2, 0)).matrix
     lattices, strains = lattices_near(start.matrix, end, 0.2, 5)
@@ -75,7 +75,7 @@ def test_all_choices_of_lattice_vectors_are_found(name, seed):
 
 
 @given(seed=st.integers(0, 10_000), shift=st.sampled_from([0.02, 0.3, 0.7]))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_several_labels_at_once_are_as_good_as_each_alone(seed, shift):
     """Also where two atoms of one label have the same nearest site."""
     crystal = CRYSTALS["wurtzite"].copy()

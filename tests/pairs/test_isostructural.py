@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monty.json import jsanitize
 from pymatgen.core import Element, Lattice, Structure
@@ -266,7 +266,6 @@ elements = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: tupl
 
 
 @given(points=st.lists(elements, min_size=1, max_size=60), most=st.integers(1, 8), seed=st.integers(0, 3))
-@settings(deadline=None)
 def test_the_index_finds_what_sorting_all_finds(points, most, seed):
     entries = [Entry(f"c{i}", str(point), point, (1.0, 1.0, 1.0), 0, i) for i, point in enumerate(points)]
     index = NearestTemplates(entries, seed)

@@ -45,7 +45,7 @@ def test_first_and_last_frame(tmp_path, made, protocol):
 
 
 @given(order=st.permutations(range(3)))
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_order_of_frames_in_the_file_does_not_matter(tmp_path, made, order):
     entry = relaxation("mp-1", *made[0][1:])
     shuffled = {key: [values[index] for index in order] for key, values in entry.items()}

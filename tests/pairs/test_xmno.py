@@ -158,7 +158,7 @@ def archives(tmp_path_factory, made):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_archive_raises_nothing_but_one_clear_error(archives, data):
     archive = data.draw(st.sampled_from(archives))
     content = bytearray(archive.read_bytes())

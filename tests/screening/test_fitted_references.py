@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Composition
 
@@ -34,7 +34,6 @@ def test_every_element_has_compounds_that_determine_it():
     assert fitted.energies.keys() >= {*SYMBOLS}
 
 
-@settings(deadline=None)  # the first example reads the library
 @given(st.lists(st.floats(-10, 0), min_size=5, max_size=5))
 def test_an_engine_with_exact_formation_energies_gets_its_own_elements_back(values):
     energies = dict(zip(SYMBOLS, values, strict=True))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
@@ -45,7 +45,6 @@ def test_no_known_compound_is_no_number():
     assert np.isnan(Competition({}, known=False).energies_above(["NaCl"], [-2.0])).all()
 
 
-@settings(deadline=None)  # the first example reads the table
 @given(system=st.sampled_from([{"Li", "Mn", "O"}, {"Cs", "Ag", "Bi", "Br"}, {"Ti", "Al", "C"}]), shift=st.floats(-1, 1))
 def test_hull_is_that_of_pymatgen(system, shift):
     """The energy above the hull equals pymatgen's for the same entries."""

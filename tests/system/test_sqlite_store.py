@@ -39,7 +39,7 @@ def plain(rows):
 
 
 @given(st.lists(documents, max_size=4), queries)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_answers_like_maggmas_memory_store(tmp_path_factory, updates, criteria):
     ours = SQLiteStore(str(tmp_path_factory.mktemp("s") / "a.sqlite"))
     theirs = MemoryStore()

@@ -22,7 +22,7 @@ def names(folder):
 
 
 @given(st.one_of(st.binary(), st.text(st.characters(exclude_categories=["Cs"]))))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_content_is_what_was_given(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("whole") / "new folder" / "file"
     write_whole(path, content)

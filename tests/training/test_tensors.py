@@ -42,7 +42,7 @@ def random_pairs(seed: int, count: int = 4, atoms: int = 5) -> Pairs:
 
 
 @given(st.integers(0, 10**6))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_targets_lead_to_the_relaxed_crystal(seed):
     pairs = random_pairs(seed)
     strain = strain_between(pairs.unrelaxed_lattices, pairs.relaxed_lattices)

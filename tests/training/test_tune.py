@@ -371,7 +371,7 @@ shares = st.tuples(*[st.floats(0.05, 0.9)] * 3)
 
 
 @given(formulas, shares, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_split_is_by_formula_stable_and_complete(formulas, shares, random):
     records = [salt(*formula, start) for formula in formulas for start in (3.0, 4.0)]
     parts = split_by_formula(records, shares)

@@ -27,7 +27,7 @@ def structures(draw):
 
 @pytest.mark.parametrize("search", [graph.compiled_search(), None], ids=["compiled", "torch alone"])
 @given(st.lists(structures(), min_size=1, max_size=3))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_edges_are_those_of_ase(search, batch):
     crystals = to_crystals(batch)
     with patch.object(graph, "compiled_search", lambda: search):
@@ -46,7 +46,7 @@ def test_edges_are_those_of_ase(search, batch):
 
 
 @given(st.lists(structures(), min_size=1, max_size=3), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_bonds_stand_for_all_edges_of_their_length_and_elements(batch, seed):
     crystals = to_crystals(batch)
     crystals = replace(

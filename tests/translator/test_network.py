@@ -68,7 +68,7 @@ def random_crystal(seed: int, atoms: int = 5) -> Crystals:
 
 
 seeds = st.integers(0, 10**6)
-many = settings(deadline=None, max_examples=25)
+many = settings(max_examples=25)
 
 
 @given(seeds)

@@ -79,7 +79,7 @@ def test_prototypes(network):
 
 
 @given(st.integers(1, 230), st.integers(0, 10**6), st.permutations([1, 1, 2]))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_supercells_rotated_and_permuted(network, number, seed, times):
     structure = of_space_group(number)
     if len(structure) > 60:
@@ -94,7 +94,7 @@ def test_supercells_rotated_and_permuted(network, number, seed, times):
 
 
 @given(st.integers(1, 230), st.floats(0.7, 1.5))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_scaled_cells_have_the_same_symmetry(number, scale):
     cell = of_space_group(number)
     larger = cell.copy()
