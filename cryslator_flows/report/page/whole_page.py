@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.summary import CampaignSummary
     from cryslator_flows.report.page.candidate_table import CandidateTable
 
+# Parts of the page's one script, in the order in which they need each other.
+SCRIPTS = ("libraries", "figures", "candidates", "viewer", "start")
 # Files of a campaign that the page links to if they lie beside it.
 BESIDE = (RELAXED_FILE, POTENTIAL_FILE, "candidates.csv", "summary.json", "savings.png")
 
@@ -140,7 +142,7 @@ def write_page(path: Path, content: PageContent) -> Path:
     rows = table_rows(candidates, comparisons, lambda directory: _link(directory, folder))
     itables_folder = Path(itables.__file__).parent / "html"
     environment = Environment(loader=PackageLoader("cryslator_flows.report.page", "."), autoescape=True)
-    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+    script = _script()
     page = environment.get_template("report.html.j2").render(
         content=content,
         script=script,
@@ -193,6 +195,12 @@ def write_page(path: Path, content: PageContent) -> Path:
     )  # fmt: skip
     write_whole(path, page)
     return path
+
+
+def _script() -> str:
+    """Join the page's scripts to one module, whose hash the page's policy has."""
+    folder = Path(__file__).with_name("scripts")
+    return "\n".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 def _packed(script: str) -> str:

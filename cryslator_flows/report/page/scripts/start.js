@@ -1,0 +1,7 @@
+(async () => {
+  document.documentElement.classList.toggle("dark", dark.matches);
+  prepareViewer();
+  await drawFigures();
+  await fillTable();
+  document.documentElement.dataset.ready = "yes";
+})();
