@@ -11,6 +11,7 @@ from cryslator_flows.analysis.property_errors import DOS_DEPTH
 from cryslator_flows.documents.relaxations import STARTS
 from cryslator_flows.errors import DataError
 from cryslator_flows.system.console import markdown_table
+from cryslator_flows.system.look import START_COLORS
 from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
     from cryslator_flows.documents.properties import PropertyComparison, PropertyErrors
     from cryslator_flows.documents.relaxations import Start
-
-COLORS: dict[Start, str] = {
-    "unrelaxed": "#8d99ae", "scaled": "#457b9d", "translated": "#2a9d8f",
-    "mlip": "#e9a03b", "translated_mlip": "#9b5de5",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,8 +219,8 @@ def _draw(axis: Any, quantity: ErrorKind, errors: dict[Start, list[float]]) -> N
     top = max(values.max(), 10.0**-quantity.digits)
     for place, start in enumerate(errors):
         mean = values[place].mean()
-        axis.bar(place, mean, width=0.62, color=COLORS[start], alpha=0.35, lw=0, zorder=1)
-        axis.plot([place - 0.31, place + 0.31], [mean, mean], color=COLORS[start], lw=2, zorder=4)
-        axis.scatter(places[place], values[place], s=20, color=COLORS[start], edgecolor="white", lw=0.5, zorder=3)
+        axis.bar(place, mean, width=0.62, color=START_COLORS[start], alpha=0.35, lw=0, zorder=1)
+        axis.plot([place - 0.31, place + 0.31], [mean, mean], color=START_COLORS[start], lw=2, zorder=4)
+        axis.scatter(places[place], values[place], s=20, color=START_COLORS[start], edgecolor="white", lw=0.5, zorder=3)
         axis.text(place, top * 1.04, f"{mean:.{quantity.digits}f}", ha="center", va="bottom", fontsize=9.5)
     axis.set_ylim(0, top * 1.16)

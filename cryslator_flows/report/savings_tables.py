@@ -13,6 +13,7 @@ from cryslator_flows.analysis.savings import (
 )
 from cryslator_flows.documents.relaxations import Outcome
 from cryslator_flows.system.console import markdown_table, new_table
+from cryslator_flows.system.look import LIGHT, START_COLORS
 from cryslator_flows.system.whole_files import whole_file
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ SHORT_OUTCOMES: dict[Outcome, str] = {
 }  # fmt: skip
 # Colour, shape and diameter in points: later starts are smaller, above earlier starts with the same steps.
 MARKERS: dict[Start, tuple[str, str, float]] = {
-    "scaled": ("#8d99ae", "^", 9), "translated": ("#2a9d8f", "o", 8),
-    "mlip": ("#e76f51", "s", 6), "translated_mlip": ("#9b5de5", "D", 4),
+    "scaled": (START_COLORS["scaled"], "^", 9), "translated": (START_COLORS["translated"], "o", 8),
+    "mlip": (START_COLORS["mlip"], "s", 6), "translated_mlip": (START_COLORS["translated_mlip"], "D", 4),
 }  # fmt: skip
 
 
@@ -190,7 +191,7 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
     for axis, (quantity, series) in zip(axes[0], panels.items(), strict=True):
         steps = [step for _, pairs in series for pair in pairs for step in pair]
         ends = min(steps) / 1.3, max(steps) * 1.3
-        axis.fill_between(ends, ends, [ends[0]] * 2, color="#2a9d8f", alpha=0.08, lw=0)
+        axis.fill_between(ends, ends, [ends[0]] * 2, color=START_COLORS["translated"], alpha=0.08, lw=0)
         axis.plot(ends, ends, color="0.5", lw=1)
         title = [f"{summary.campaign}, {', '.join(summary.engines)}"]
         for item, pairs in series:
@@ -201,7 +202,7 @@ def plot_savings(path: Path, summary: CampaignSummary, comparisons: list[Relaxat
             title.append(f"{item.start}: saving {item.saving:+.0%} ({describe_interval(item)}, {item.n_pairs} pairs)")
         name = series[0][0].start if len(series) == 1 else "other"
         words = "shaded: fewer steps\nthan from the\nunrelaxed start"
-        axis.text(0.03, 0.97, words, va="top", color="#1d6f66", transform=axis.transAxes)
+        axis.text(0.03, 0.97, words, va="top", color=LIGHT["accent"], transform=axis.transAxes)
         if len(series) > 1:
             # Below the plot, where it hides no pair.
             axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(series))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cryslator_flows.errors import DataError
+from cryslator_flows.system.look import BLUE, VERMILION
 from cryslator_flows.system.whole_files import whole_file, write_whole
 from cryslator_flows.training.evaluate import first_of_each_target, make_inputs, split
 from cryslator_flows.training.prepare import pair_row, to_pairs
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from cryslator_flows.training.tensors import Pairs
     from cryslator_flows.translator.loaded import LoadedModel
 
-COLORS = {"unrelaxed": "#d1495b", "relaxed": "#2e6f95"}
+COLORS = {"unrelaxed": VERMILION, "relaxed": BLUE}
 # More points would take minutes to lay out and would hide each other.
 MOST_TARGETS = 1000
 

@@ -11,6 +11,7 @@ import torch
 from pymatgen.core import Element
 
 from cryslator_flows.crystals.compound_classes import CLASSES
+from cryslator_flows.system.look import BLUE, VERMILION
 from cryslator_flows.system.whole_files import whole_file, write_whole
 from cryslator_flows.training.calibrate import calibrate
 from cryslator_flows.training.card import model_card
@@ -155,7 +156,7 @@ def draw_curve(run_dir: Path) -> None:
     steps = [row["step"] for row in rows]
     figure = Figure(figsize=(10, 3), layout="constrained")
     for axis, (name, at_rest, label, factor) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        for key, color, words in ((name, "#0072b2", "from unrelaxed"), (at_rest, "#e69f00", "change of relaxed")):
+        for key, color, words in ((name, BLUE, "from unrelaxed"), (at_rest, VERMILION, "change of relaxed")):
             if key is not None:
                 values = [factor * row["validation"][key] for row in rows]
                 axis.plot(steps, values, "o-", ms=3, color=color, label=f"{words}: {values[-1]:.3g}")

@@ -17,6 +17,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cryslator_flows.system.console import markdown_table
+from cryslator_flows.system.look import GREEN, VERMILION
 from cryslator_flows.training.recipe import Recipe
 
 HERE = Path(__file__).parent
@@ -198,7 +199,7 @@ def plot_errors(rows: list[Row], path: Path) -> None:
     alone = [row for row in rows if row["pairs"] and not row["replay"]]
     figure = Figure(figsize=(12.5, 4.2))
     for axis, (quantity, (label, factor)) in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
-        for part, name, color in ((NEW, "manganese oxides", "#d1495b"), (OLD, "oxides without manganese", "#2a9d8f")):
+        for part, name, color in ((NEW, "manganese oxides", VERMILION), (OLD, "oxides without manganese", GREEN)):
             means = [factor * average(fits, part, quantity) for fits in groups.values()]
             axis.axhline(means[0], color=color, lw=1, ls=":")
             axis.plot(range(len(counts)), means, color=color, lw=1.8, label=f"{name}, mean")

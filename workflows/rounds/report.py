@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cryslator_flows.system.console import markdown_table
+from cryslator_flows.system.look import GREEN, VERMILION
 
 HERE = Path(__file__).parent
 SOUGHT = (5, 10, 20)
@@ -63,11 +64,11 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for axis, number in zip(axes, SOUGHT, strict=True):
         sought = most_stable(rows, number)
         axis.plot(spent, spent / pool, color="0.6", ls=":", label="random, expected")
-        axis.step(spent, recall(sought, ways["one-shot"], pool), where="post", color="#e76f51", label="one-shot")
+        axis.step(spent, recall(sought, ways["one-shot"], pool), where="post", color=VERMILION, label="one-shot")
         curves = np.array([recall(sought, ways[name], pool) for name in ways if name.startswith("rounds")])
-        axis.fill_between(spent, curves.min(0), curves.max(0), step="post", color="#2a9d8f", alpha=0.25, lw=0)
+        axis.fill_between(spent, curves.min(0), curves.max(0), step="post", color=GREEN, alpha=0.25, lw=0)
         label = f"rounds, mean and range of {len(curves)} seeds"
-        axis.step(spent, curves.mean(0), where="post", color="#2a9d8f", label=label)
+        axis.step(spent, curves.mean(0), where="post", color=GREEN, label=label)
         axis.set(xlabel="relaxations", title=f"the {number} most stable of {pool}", xlim=(0, pool), ylim=(0, 1.02))
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("share found")

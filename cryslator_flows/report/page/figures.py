@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cryslator_flows.analysis.savings import paired_steps
 from cryslator_flows.report.savings_tables import MARKERS
 from cryslator_flows.report.tables import filter_rows, property_rows
+from cryslator_flows.system.look import BLUE, GREY
 
 if TYPE_CHECKING:
     from cryslator_flows.documents.relaxations import RelaxationComparison
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from cryslator_flows.report.page.agreement import Agreement
 
 Figure = dict[str, Any]
-LINE = {"type": "scatter", "mode": "lines", "line": {"color": "gray", "width": 1}, "hoverinfo": "skip"}
-BLUE = "#457b9d"
+LINE = {"type": "scatter", "mode": "lines", "line": {"color": GREY, "width": 1}, "hoverinfo": "skip"}
 # Plotly's names of matplotlib's shapes.
 SYMBOLS = {"o": "circle", "s": "square", "D": "diamond"}
 # Above the plot a legend fits on the narrowest screen.

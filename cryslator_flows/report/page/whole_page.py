@@ -29,6 +29,7 @@ from cryslator_flows.report.tables import describe_left_out, describe_lowest, de
 from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE, cif_name
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.console import main_reasons
+from cryslator_flows.system.look import style_sheet
 from cryslator_flows.system.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def write_page(path: Path, content: PageContent) -> Path:
     page = environment.get_template("report.html.j2").render(
         content=content,
         script=script,
+        style_sheet=style_sheet(),
         hours_note=HOURS_NOTE,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary,
