@@ -18,6 +18,7 @@ from cryslator_flows.results.export import (
     write_relaxed_table,
 )
 from cryslator_flows.results.frames import potential_frame
+from cryslator_flows.results.relaxed_frame import relaxed_frame
 from cryslator_flows.system.whole_files import is_full, write_whole
 
 if TYPE_CHECKING:
@@ -77,7 +78,50 @@ def write_all(
         return []
     for _ in chunks:  # The page needs all of them.
         pass
-    content = PageContent(
+    content = _content(started, summary, comparisons, candidates, status, relaxed)
+    if writable and len(potential := potential_frame(started.results, summary, competition)):
+        paths.append(started.folder / POTENTIAL_FILE)
+        write_whole(paths[-1], potential.map(cell).to_csv())
+    if writable and len(relaxed):
+        paths.append(started.folder / RELAXED_FILE)
+        write_relaxed_table(paths[-1], relaxed)
+    return [*paths, write_page(page or started.folder / "report.html", content)]
+
+
+def read_content(started: StartedCampaign, status: CampaignStatus) -> PageContent:
+    """Read the content of the page of a campaign so far; nothing is written.
+
+    Parameters
+    ----------
+    started : StartedCampaign
+        The campaign.
+    status : CampaignStatus
+        Its current status.
+
+    Raises
+    ------
+    CampaignError
+        Enumeration has not ended.
+    """
+    comparisons = started.results.comparisons()
+    summary = started.results.current_summary(comparisons)
+    candidates = CandidateTable(started.cuts, {item.candidate_id for item in comparisons})
+    for _ in candidates.read(started.results.chunks()):
+        pass
+    fetched = started.results.fetched_phases()
+    relaxed = relaxed_frame(comparisons, started.element_energies, started.cuts.competition(), fetched)
+    return _content(started, summary, comparisons, candidates, status, relaxed)
+
+
+def _content(
+    started: StartedCampaign,
+    summary: CampaignSummary,
+    comparisons: list[RelaxationComparison],
+    candidates: CandidateTable,
+    status: CampaignStatus,
+    relaxed: pd.DataFrame,
+) -> PageContent:
+    return PageContent(
         summary,
         comparisons,
         candidates,
@@ -91,13 +135,6 @@ def write_all(
         job_command=started.job_command,
         hours=hours_rows(started.core_hours()),
     )
-    if writable and len(potential := potential_frame(started.results, summary, competition)):
-        paths.append(started.folder / POTENTIAL_FILE)
-        write_whole(paths[-1], potential.map(cell).to_csv())
-    if writable and len(relaxed):
-        paths.append(started.folder / RELAXED_FILE)
-        write_relaxed_table(paths[-1], relaxed)
-    return [*paths, write_page(page or started.folder / "report.html", content)]
 
 
 def write_files(

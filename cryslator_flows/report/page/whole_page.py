@@ -94,6 +94,25 @@ class PageContent:
     hours: list[list[str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class LivePart:
+    """Additions of a server to the page of a campaign.
+
+    Parameters
+    ----------
+    script : str
+        Script that reads the state of the campaign, and loads the page again when the state has changed.
+    state : str
+        State of the campaign that the page shows.
+    is_final : bool
+        True if no job waits or runs, so that the state will not change.
+    """
+
+    script: str
+    state: str
+    is_final: bool
+
+
 def write_page(path: Path, content: PageContent) -> Path:
     """Write one HTML file that shows a campaign and needs no network.
 
@@ -113,6 +132,22 @@ def write_page(path: Path, content: PageContent) -> Path:
     ------
     StoreError
         The file cannot be written.
+    """
+    write_whole(path, draw_page(content, path.absolute().parent))
+    return path
+
+
+def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) -> str:
+    """Return the HTML that shows a campaign and needs no network.
+
+    Parameters
+    ----------
+    content : PageContent
+        Its content.
+    folder : Path
+        The page links to files in this folder as if it were there.
+    live : LivePart or None
+        Additions of a server, whose page links to no folders of jobs; None for a file.
     """
     import itables
     from jinja2 import Environment, PackageLoader
@@ -136,20 +171,20 @@ def write_page(path: Path, content: PageContent) -> Path:
     trusted = (row.formula for row in candidates.rows if row.trusted)
     hulls = draw_hulls(trusted, candidates.lowest, cuts.competition())
     structures = viewed(comparisons)
-    folder = path.absolute().parent
     for name, item in structures.items():
         cif = Path("relaxed") / cif_name(item["formula"], name)
         item["cif"] = cif.as_posix() if (folder / cif).is_file() else None
-    rows = table_rows(candidates, comparisons, lambda directory: _link(directory, folder))
+    rows = table_rows(candidates, comparisons, lambda directory: None if live else _link(directory, folder))
     itables_folder = Path(itables.__file__).parent / "html"
     environment = Environment(loader=PackageLoader("cryslator_flows.report.page", "."), autoescape=True)
     script = _script()
-    page = environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         content=content,
+        live=live,
         script=script,
         style_sheet=style_sheet(),
         hours_note=HOURS_NOTE,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=script_hash,
         summary=summary,
         main_reasons=main_reasons,
         savings=[(item, describe_interval(item)) for item in summary.savings],
@@ -195,8 +230,11 @@ def write_page(path: Path, content: PageContent) -> Path:
         },
         datatables_css=(itables_folder / "dt_bundle.css").read_text(encoding="utf-8"),
     )  # fmt: skip
-    write_whole(path, page)
-    return path
+
+
+def script_hash(script: str) -> str:
+    """Return the hash by which a content security policy allows a script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _script() -> str:
