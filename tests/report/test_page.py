@@ -2,15 +2,11 @@
 
 import base64
 import csv
-import io
 import json
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
-from selenium.webdriver import ActionChains
-from selenium.webdriver.support.select import Select
 
 from cryslator_flows.crystals.columns import CELL_MOVES, encode_columns
 from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk
@@ -201,48 +197,6 @@ def test_export_buttons(browser, template, tmp_path):
     check_quiet(browser)
 
 
-def finished_pictures(boxes):
-    """Pictures of the viewers once atoms of several colors are in each and nothing changes any more, or else none."""
-    pictures, again = ([box.screenshot_as_png for box in boxes] for _ in range(2))
-    colors = [Image.open(io.BytesIO(png)).convert("RGB").getcolors(maxcolors=2**24) for png in pictures]
-    return pictures if min(map(len, colors)) > 10 and pictures == again else []
-
-
-@pytest.mark.slow
-def test_viewer_turns_all_structures_at_once(browser, rutile, template, tmp_path):
-    rows = with_structures(screened()[:3], rutile)
-    load(browser, write_page(tmp_path / "r.html", content(rows, [chunk(40, template)])))
-    heights = "return [...document.querySelectorAll('.plot')].map(plot => plot.offsetHeight)"
-    before = browser.execute_script(heights)
-    browser.find_element("id", "open").click()
-    wait_for(lambda: len(browser.find_elements("css selector", "#views figure")) >= 3, 30, 0.05)
-    captions = [item.text.split(":")[0] for item in browser.find_elements("css selector", "#views figcaption")]
-    assert captions == ["unrelaxed", "translated", "relaxed, unrelaxed start"]
-    boxes = browser.find_elements("css selector", "#views figure > div")
-    pictures = wait_for(lambda: finished_pictures(boxes), 30)
-    ActionChains(browser).scroll_to_element(boxes[0]).click_and_hold(boxes[0]).move_by_offset(
-        60, 25
-    ).release().perform()
-    for box, picture in zip(boxes, pictures, strict=True):
-        wait_for(lambda box=box, picture=picture: box.screenshot_as_png != picture, 30)
-    # Browsers drop the oldest of too many WebGL contexts: the viewers are used again, whatever is chosen.
-    canvases = "return [...document.querySelectorAll('#views figure > div > div')].length"
-    assert browser.execute_script(canvases) == 3
-    chosen = Select(browser.find_element("id", "candidate"))
-    assert len(chosen.options) == len(rows)
-    for index in range(1, len(rows)):
-        chosen.select_by_index(index)
-        shown = browser.find_elements("css selector", "#views figure:not(.spare) figcaption")
-        assert [item.text.split(":")[0] for item in shown] == ["unrelaxed", "translated"]
-    chosen.select_by_index(0)
-    assert browser.execute_script(canvases) == 3
-    assert browser.find_elements("css selector", "#views .spare") == []
-    # The viewer brings a plotly of its own, which must not disturb the figures.
-    assert browser.execute_script(heights) == before
-    assert browser.execute_script("return getComputedStyle(document.querySelector('.main-svg')).position") == "absolute"
-    check_quiet(browser)
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_prints_black_on_white_within_the_paper(browser, scheme, rutile, template, tmp_path):
     browser.execute_cdp_cmd(
@@ -261,7 +215,7 @@ def test_prints_black_on_white_within_the_paper(browser, scheme, rutile, templat
     widths = "return [...document.querySelectorAll('.main-svg')].map(svg => svg.getBoundingClientRect().width)"
     assert max(browser.execute_script(widths)) <= 660
     assert browser.execute_script("return document.querySelectorAll('.paper tbody tr').length") == 50
-    hidden = "return ['#candidates', '#open'].every(name => document.querySelector(name).offsetParent === null)"
+    hidden = "return ['#candidates', '#views'].every(name => document.querySelector(name).offsetParent === null)"
     assert browser.execute_script(hidden)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     browser.execute_script("dispatchEvent(new Event('afterprint'))")

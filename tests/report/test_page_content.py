@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Structure
 
 from cryslator_flows.report.page.agreement import compare_energies
 from cryslator_flows.report.page.figures import agreement, periodic_table
 from cryslator_flows.report.page.phases import draw_hulls
 from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
 from cryslator_flows.report.page.relaxed_table import table_columns, table_rows
-from cryslator_flows.report.page.viewer import viewed
+from cryslator_flows.report.page.viewer import atom_styles, viewed
 from cryslator_flows.report.page.whole_page import write_page
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.screening.hulls import energies_above_hull
@@ -72,15 +75,48 @@ def test_agreement_names_the_engine_and_counts_what_the_intervals_hold():
     assert compare_energies(synthetic, {"0": (0.1, 0.2)}, {"X": -3.0}) is None
 
 
-def test_bonds_reach_the_atoms_on_all_faces(rutile):
-    """Rutile: titanium at corners and in the middle, six oxygens around the latter."""
+def test_atoms_are_on_all_faces_and_bonds_are_known(rutile):
+    """Rutile: titanium at corners and in the middle; two oxygens inside, two on faces and so twice."""
     rows = with_structures(screened()[:1], rutile)
     structure = viewed(rows)["00000"]["structures"]["unrelaxed"]
-    # 8 corners and the middle; two oxygens inside, two on faces and so twice.
-    assert [structure["names"].count(symbol) for symbol in ("Ti", "O")] == [9, 6]
-    middle = structure["names"].index("Ti", 8)
-    assert sum(middle in bond[:2] for bond in structure["bonds"]) == 6
-    assert {"".join(sorted(structure["names"][atom] for atom in bond[:2])) for bond in structure["bonds"]} == {"OTi"}
+    drawn = [structure["symbols"][index] for index, *_ in structure["images"]]
+    assert [drawn.count(symbol) for symbol in ("Ti", "O")] == [9, 6]
+    styles = atom_styles(structure["symbols"])
+    assert {*styles["bonds"]} >= {"O-Ti"}
+    assert styles["colors"]["O"] == "#ff0d0d"
+    assert styles["radii"]["Ti"] > styles["radii"]["O"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_structures_of_a_candidate_are_drawn_without_drift_turn_and_jumps(seed):
+    """A turn, a drift and other periodic images of atoms do not change what is drawn, and drift gives the file back."""
+    random = np.random.default_rng(seed)
+    first = Structure(np.diag([4.0, 5.0, 6.0]), ["Mn", "O", "O"], random.random((3, 3)))
+    moves = random.normal(scale=0.02, size=(3, 3))
+    moves -= moves.mean(axis=0)
+    stretch = np.eye(3) + 0.05 * np.diag(random.random(3))
+    turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
+    turn *= np.sign(np.linalg.det(turn))
+    sites = first.frac_coords + moves + random.random(3) + random.integers(-2, 3, size=(3, 3))
+    second = Structure(first.lattice.matrix @ stretch @ turn, first.species, sites)
+    (row,) = with_structures(screened()[:1], first)
+    drawn = viewed([row.model_copy(update={"translated_structure": second})])["00000"]
+    before, after = drawn["structures"]["unrelaxed"], drawn["structures"]["translated"]
+    assert np.subtract(after["sites"], before["sites"]) == pytest.approx(moves, abs=1e-5)
+    assert np.array(after["cell"]) == pytest.approx(first.lattice.matrix @ stretch, abs=1e-5)
+    assert after["images"] == before["images"]
+    off = np.array(after["sites"]) + after["drift"] - second.frac_coords
+    assert off == pytest.approx(np.round(off), abs=1e-5)
+    assert drawn["path"] == ["unrelaxed", "translated", "relaxed, unrelaxed start"]
+
+
+def test_a_structure_of_other_sites_is_drawn_beside_but_not_on_the_way(rutile, perovskite):
+    rows = with_structures(screened()[:1], rutile)
+    rows[0].relaxations[0].structure = perovskite
+    drawn = viewed(rows)["00000"]
+    assert [*drawn["structures"]] == ["unrelaxed", "translated", "relaxed, unrelaxed start"]
+    assert drawn["path"] == ["unrelaxed", "translated"]
 
 
 def test_settings_tell_neither_folders_nor_access_to_stores():

@@ -1,18 +1,23 @@
-"""Crystals in the format of chemiscope's viewer."""
+"""Crystals for the page's viewer: the same atoms before and after translation and relaxation."""
 
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
-from itertools import product
-from pathlib import Path
+from itertools import combinations_with_replacement, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.data import covalent_radii
+from ase.data.colors import jmol_colors
 from pymatgen.analysis.local_env import CutOffDictNN
-from scipy.spatial.transform import Rotation
+from pymatgen.core import Element
+from scipy.linalg import polar
+
+from cryslator_flows.crystals.displacement import displacements
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
     from pymatgen.core import Structure
 
@@ -21,16 +26,6 @@ if TYPE_CHECKING:
 MOST_STRUCTURES = 200
 # Atoms nearer than this to a face of the cell appear on the opposite face too, in fractional coordinates.
 FACE = 0.01
-# A view from the upper right, z up and x towards the eye: along an axis atoms would hide each other.
-VIEW = Rotation.from_euler("xy", (12, -25), degrees=True).as_matrix() @ np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
-
-
-def viewer_script() -> str:
-    """Read chemiscope's JavaScript without its Python package, which would import ipywidgets."""
-    spec = find_spec("chemiscope")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("chemiscope is not installed; pip install chemiscope")
-    return (Path(spec.origin).parent / "sphinx/static/chemiscope.min.js").read_text(encoding="utf-8")
 
 
 def viewed(comparisons: list[RelaxationComparison]) -> dict[str, dict[str, Any]]:
@@ -44,53 +39,97 @@ def viewed(comparisons: list[RelaxationComparison]) -> dict[str, dict[str, Any]]
     Returns
     -------
     dict
-        For each candidate its formula and its unrelaxed, translated and relaxed structures.
+        For each candidate its ``formula``; its unrelaxed, translated and relaxed ``structures``; and their names from
+        the unrelaxed to a relaxed one as ``path``. Atoms move along it, so all its structures have the same sites.
     """
     found = {}
     for item in comparisons[:MOST_STRUCTURES]:
         kinds = {"unrelaxed": item.unrelaxed_structure, "translated": item.translated_structure}
-        kinds |= {f"relaxed, {part.start} start": part.structure for part in item.relaxations}
-        drawn = {name: _describe(structure) for name, structure in kinds.items() if structure is not None}
-        if drawn:
-            found[item.candidate_id] = {"formula": item.reduced_formula, "structures": drawn}
+        # The start that a campaign is about, or else the first that ended.
+        relaxed = {f"relaxed, {part.start} start": part.structure for part in item.relaxations}
+        present = {name: structure for name, structure in (kinds | relaxed).items() if structure is not None}
+        if not present:
+            continue
+        first = next(iter(present.values()))
+        ends = sorted(relaxed.keys() & present.keys(), key=lambda name: name != "relaxed, translated start")
+        way = [name for name in (*kinds, *ends[:1]) if name in present and _same_sites(first, present[name])]
+        found[item.candidate_id] = {
+            "formula": item.reduced_formula,
+            "structures": {name: _describe(structure, first) for name, structure in present.items()},
+            "path": way,
+        }
     return found
+
+
+def atom_styles(symbols: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return colours and radii of elements, and the longest bond of each pair of them.
+
+    Parameters
+    ----------
+    symbols : iterable of str
+        Symbols of the elements.
+
+    Returns
+    -------
+    dict
+        ``colors`` as Jmol has them, and ``radii`` of the balls in angstrom, by symbol. ``bonds`` in angstrom, as VESTA
+        draws them, by both symbols with a hyphen, alphabetically.
+    """
+    chosen = sorted(set(symbols))
+    numbers = {symbol: Element(symbol).Z for symbol in chosen}
+    lengths = _longest_bonds()
+    pairs = combinations_with_replacement(chosen, 2)
+    return {
+        "colors": {
+            symbol: "#" + "".join(f"{round(255 * part):02x}" for part in jmol_colors[number])
+            for symbol, number in numbers.items()
+        },
+        "radii": {symbol: round(0.45 * float(covalent_radii[number]), 3) for symbol, number in numbers.items()},
+        "bonds": {"-".join(pair): lengths[pair] for pair in pairs if pair in lengths},
+    }
 
 
 @cache
 def _longest_bonds() -> dict[tuple[str, str], float]:
-    """Return the longest bond of each pair of elements, as VESTA draws them, in angstrom."""
     bonds = CutOffDictNN.from_preset("vesta_2019").cut_off_dict
     return {**bonds, **{(second, first): length for (first, second), length in bonds.items()}}
 
 
-def _describe(structure: Structure) -> dict[str, Any]:
-    """Describe one cell: atoms, also on all its faces, bonds, lattice and words."""
-    symbols, fractional = _with_faces(structure)
-    positions = structure.lattice.get_cartesian_coords(fractional)
-    lengths = _longest_bonds()
-    limits = np.array([[lengths.get((first, second), 0.0) for second in symbols] for first in symbols])
-    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
-    bonds = np.argwhere(np.triu(distances <= limits, k=1))
-    x, y, z = (VIEW @ positions.T).round(3).tolist()
+def _same_sites(first: Structure, second: Structure) -> bool:
+    return [site.specie for site in first] == [site.specie for site in second]
+
+
+def _describe(structure: Structure, first: Structure) -> dict[str, Any]:
+    """Describe one cell: cell and sites as of `first` if it has the same sites, images on faces, and words.
+
+    The sites are displaced from those of `first` without drift; with the ``drift`` they are those of the structure.
+    """
+    cell, sites, reference = structure.lattice.matrix, structure.frac_coords, first.frac_coords
+    if not _same_sites(first, structure):
+        reference = sites
+    else:
+        # Without a turn of the whole crystal, as structures are drawn beside each other.
+        _, stretch = polar(np.linalg.solve(first.lattice.matrix, cell), side="left")
+        cell = first.lattice.matrix @ stretch
+    inside = reference % 1
+    inside[inside > 1 - FACE] -= 1
+    places = inside + displacements(reference, sites)
     lattice = structure.lattice
     return {
-        "size": len(symbols),
-        "names": symbols,
-        "x": x, "y": y, "z": z,
-        "cell": (lattice.matrix @ VIEW.T).round(4).ravel().tolist(),
-        "bonds": [[first, second, 1] for first, second in bonds.tolist()],
+        "symbols": [site.specie.symbol for site in structure],
+        "cell": cell.round(6).tolist(),
+        "sites": places.round(6).tolist(),
+        "drift": (sites - places)[0].round(6).tolist(),
+        "images": _images(inside),
         "words": f"a, b, c {' '.join(f'{length:.3f}' for length in lattice.abc)} Å, "
-                 f"{structure.volume / len(structure):.2f} Å³/atom",
-    }  # fmt: skip
+        f"{structure.volume / len(structure):.2f} Å³/atom",
+    }
 
 
-def _with_faces(structure: Structure) -> tuple[list[str], NDArray[np.floating]]:
-    """Return symbols and fractional coordinates of the atoms of a cell, with complete faces, edges and corners."""
-    symbols, fractional = [], []
-    for site in structure:
-        inside = site.frac_coords % 1
-        inside[inside > 1 - FACE] -= 1
-        for shift in product(*((0, 1) if value < FACE else (0,) for value in inside)):
-            symbols.append(site.specie.symbol)
-            fractional.append(inside + shift)
-    return symbols, np.array(fractional)
+def _images(inside: NDArray[np.floating]) -> list[list[int]]:
+    """Return index and cell of the atoms to draw: those of the cell, and again on all its faces, edges and corners."""
+    return [
+        [index, *shift]
+        for index, site in enumerate(inside)
+        for shift in product(*((0, 1) if value < FACE else (0,) for value in site))
+    ]

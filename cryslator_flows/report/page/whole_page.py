@@ -21,12 +21,12 @@ from cryslator_flows.report.page.agreement import (
 )
 from cryslator_flows.report.page.phases import draw_hulls
 from cryslator_flows.report.page.relaxed_table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
-from cryslator_flows.report.page.viewer import MOST_STRUCTURES, viewed, viewer_script
+from cryslator_flows.report.page.viewer import MOST_STRUCTURES, atom_styles, viewed
 from cryslator_flows.report.plan_tables import HOURS_NOTE
 from cryslator_flows.report.relaxed_results import describe_energies, relaxed_cells, shown_columns
 from cryslator_flows.report.savings_tables import describe_interval, describe_prerelaxations
 from cryslator_flows.report.tables import describe_left_out, describe_lowest, describe_potential, describe_steps
-from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE, cif_name
+from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.console import main_reasons
 from cryslator_flows.system.look import style_sheet
@@ -171,9 +171,6 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
     trusted = (row.formula for row in candidates.rows if row.trusted)
     hulls = draw_hulls(trusted, candidates.lowest, cuts.competition())
     structures = viewed(comparisons)
-    for name, item in structures.items():
-        cif = Path("relaxed") / cif_name(item["formula"], name)
-        item["cif"] = cif.as_posix() if (folder / cif).is_file() else None
     rows = table_rows(candidates, comparisons, lambda directory: None if live else _link(directory, folder))
     itables_folder = Path(itables.__file__).parent / "html"
     environment = Environment(loader=PackageLoader("cryslator_flows.report.page", "."), autoescape=True)
@@ -219,6 +216,12 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
             "figures": drawn,
             "hulls": hulls,
             "structures": structures,
+            "atoms": atom_styles(
+                symbol
+                for item in structures.values()
+                for structure in item["structures"].values()
+                for symbol in structure["symbols"]
+            ),
             "columns": table_columns(comparisons, candidates.properties),
             "rows": rows,
             "jobCommand": content.job_command,
@@ -226,7 +229,6 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         libraries={
             "plotly": _packed(get_plotlyjs()),
             "datatables": _packed((itables_folder / "dt_bundle.js").read_text(encoding="utf-8")),
-            "chemiscope": _packed(viewer_script()),
         },
         datatables_css=(itables_folder / "dt_bundle.css").read_text(encoding="utf-8"),
     )  # fmt: skip
