@@ -37,8 +37,12 @@ def test_first_screen_has_the_two_commands_and_a_picture():
     top = README.splitlines()[:40]
     assert "make demo" in top
     assert "make test" in top
-    (picture,) = re.findall(r"!\[.*\]\((.*)\)", "\n".join(top))
-    assert (ROOT / picture).stat().st_size > 10_000
+    assert len(README.splitlines()) < 150
+    (picture,) = re.findall(r"^!\[.*\]\((.*)\)", "\n".join(top), flags=re.M)
+    recording = (ROOT / picture).read_text()
+    assert 10_000 < len(recording) < 150_000
+    assert "prefers-reduced-motion" in recording
+    assert "Mean steps, unrelaxed" in recording
 
 
 def read_tests(model: str) -> dict[str, Evaluation]:
