@@ -10,9 +10,11 @@ from pymatgen.core import Structure
 
 from cryslator_flows.results.frames import CANDIDATE_COLUMNS, RELAXATION_COLUMNS
 from cryslator_flows.running.local.folder import CampaignFolder
+from docs.notebooks import stays, to_markdown
 from tests.conftest import ROOT
 
 PATH = ROOT / "workflows/tutorial.ipynb"
+NOTEBOOKS = sorted(ROOT.glob("workflows/*.ipynb"))
 # Run after the last cell of the notebook, to get what its variables hold.
 LOOK = """
 import json
@@ -30,16 +32,24 @@ def read():
     return notebook
 
 
-def test_is_stored_without_outputs():
-    """Nor anything else that running it would leave: diffs show what was written by hand alone."""
-    notebook = read()
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_is_stored_as_the_site_shows_it(path):
+    """With its outputs, and without all that differs in every run: counts, messages, times, paths."""
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert notebook.metadata.language_info == {"name": "python"}
     for cell in notebook.cells:
         assert cell.metadata == {}
         if cell.cell_type == "code":
-            assert (cell.execution_count, cell.outputs) == (None, [])
-    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users|var)/", PATH.read_text())
+            assert cell.execution_count is None
+            assert not {"error", "stderr"} & {output.get("name", output.output_type) for output in cell.outputs}
+    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users|var)/", path.read_text())
+    page = to_markdown(path)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "image/png" in output.get("data", {}):
+            assert output.data["image/png"].strip() in page
+    assert page.count("<table") == path.read_text().count("<table") > 0
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +126,10 @@ def test_cells_show_what_they_are_about(ran):
     formula = texts["structures"].split()[0]
     assert cif.stem == formula == Structure.from_file(cif).reduced_formula
     assert (folder / "run/report.html").stat().st_size > 1_000_000
+    stored = {cell.id: cell.outputs for cell in read().cells if cell.cell_type == "code"}
+    for name, outputs in shown.items():
+        kinds = {output.output_type for output in outputs if stays(output)}
+        assert kinds == {output.output_type for output in stored[name]}, f"{name}: run docs/notebooks.py"
     # No warnings; the progress bar alone is written there.
     noise = {name for name, outputs in shown.items() if any(output.get("name") == "stderr" for output in outputs)}
     assert noise <= {"run"}
