@@ -7,7 +7,7 @@ demo: .venv/.stamp
 	$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml
 	@echo
 	@echo "Look at it: open runs/mn-oxides-laptop/report.html in a browser."
-	@echo "A campaign of your own, in ten minutes: 'Your first campaign' in docs/index.md; before it,"
+	@echo "A campaign of your own, in ten minutes: 'Your first campaign' in docs/first-campaign.md; before it,"
 	@echo "    . $(BIN)/activate"
 
 test: lint gpaw orderings chromium

@@ -1,7 +1,7 @@
 """Hooks of mkdocs: parts of pages that are made from the code, and pages that lie elsewhere in the repository.
 
 Links in all pages are those of the repository, as a code host shows them. A page or a file outside ``docs/`` that some
-page links to becomes part of the site, under its path in the repository.
+page links to becomes part of the site, under its path in the repository. A notebook becomes a page with its outputs.
 
 Two comments in a page stand for text: ``<!-- include README.md: Heading -->`` for a section of another page (without a
 heading, for its introduction), ``<!-- generate NAME -->`` for one of `GENERATED`.
@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import notebooks
 import reference_tables as tables
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 DOCS = "docs/"
+NOTEBOOK = ".ipynb"
 # Pages outside docs/ that the navigation names.
-PAGES = ("CHANGELOG.md", "models/*/README.md", "workflows/*/*.md")
+PAGES = ("CHANGELOG.md", "models/*/README.md", "workflows/*/*.md", "workflows/*.ipynb")
 GENERATED = {
     "campaign-file": tables.campaign_file,
     "recipe": tables.recipe,
@@ -50,9 +52,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             continue
         seen.add(path)
         if files.get_file_from_path(place(path)) is None:
-            files.append(File.generated(config, place(path), abs_src_path=str(ROOT / path)))
-        if path.endswith(".md"):
-            found = {resolve(path, match[2]) for match in LINK.finditer(expand((ROOT / path).read_text(), path))}
+            source = {"content": read(path)} if path.endswith(NOTEBOOK) else {"abs_src_path": str(ROOT / path)}
+            files.append(File.generated(config, place(path), **source))
+        if path.endswith((".md", NOTEBOOK)):
+            found = {resolve(path, match[2]) for match in LINK.finditer(expand(read(path), path))}
             waiting += [link for link in found if (ROOT / link).is_file()]
     return files
 
@@ -117,9 +120,20 @@ def resolve(path: str, link: str) -> str:
 
 def place(path: str) -> str:
     """Where the site has a file of the repository."""
-    return "index.md" if path == "README.md" else path.removeprefix(DOCS)
+    if path == "README.md":
+        return "index.md"
+    return path.replace(NOTEBOOK, ".md").removeprefix(DOCS)
 
 
 def source_of(uri: str) -> str:
     """Return the file of the repository that a page of the site was made from."""
-    return DOCS + uri if (ROOT / DOCS / uri).is_file() else uri
+    notebook = uri.replace(".md", NOTEBOOK)
+    for path in (DOCS + uri, notebook):
+        if (ROOT / path).is_file():
+            return path
+    return uri
+
+
+def read(path: str) -> str:
+    """Return the Markdown of a page or of a notebook."""
+    return notebooks.to_markdown(ROOT / path) if path.endswith(NOTEBOOK) else (ROOT / path).read_text()

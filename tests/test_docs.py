@@ -26,7 +26,7 @@ from tests.support.once import made_once
 from tests.support.pages import KINDS, PART, Block, check, prepare, read_blocks, run_page
 
 PAGES = sorted(ROOT.glob("docs/**/*.md"))
-FIRST = ROOT / "docs/index.md"
+FIRST = ROOT / "docs/first-campaign.md"
 OTHERS = [ROOT / "README.md", *ROOT.glob("models/*/*.md"), *ROOT.glob("workflows/**/*.md")]
 
 
@@ -42,7 +42,7 @@ def test_no_block_escapes(page):
 
 @pytest.fixture(scope="module")
 def first_campaign(request, warm_commands):
-    """The folder that the quick start leaves."""
+    """The folder that the first campaign leaves."""
 
     def start(folder):
         with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +53,7 @@ def first_campaign(request, warm_commands):
 
 
 @pytest.mark.slow
-def test_quick_start(first_campaign):
+def test_the_first_campaign(first_campaign):
     summary = json.loads((first_campaign / "runs/first/summary.json").read_text())
     assert (summary["selected"], summary["relaxed"]) == (6, 6)
 
@@ -62,14 +62,14 @@ def test_quick_start(first_campaign):
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=needs_icet if page.stem == "orderings" else ())
+        pytest.param(page, marks=needs_icet if page.stem in ("gallery", "orderings") else ())
         for page in PAGES
         if page != FIRST and read_blocks(page)
     ],
     ids=name,
 )
 def test_blocks(page, first_campaign, fake_vasp, perovskite, rutile, warm_commands, monkeypatch):
-    """Other pages go on where the quick start ends, on a machine with VASP, or what stands in for it."""
+    """Other pages go on where the first campaign ends, on a machine with VASP, or what stands in for it."""
     shutil.copytree(first_campaign, fake_vasp, dirs_exist_ok=True)
     prepare(fake_vasp, perovskite, rutile)
     monkeypatch.syspath_prepend(fake_vasp)
@@ -101,7 +101,7 @@ def test_blocks(page, first_campaign, fake_vasp, perovskite, rutile, warm_comman
 )
 def test_mistakes_in_blocks_are_found(kind, text, tmp_path):
     block = Block(FIRST, 1, kind, text)
-    with pytest.raises(AssertionError, match=r"index\.md, line 1: "):
+    with pytest.raises(AssertionError, match=r"first-campaign\.md, line 1: "):
         run_page([block], tmp_path)
 
 
@@ -164,12 +164,12 @@ def test_long_sentences_are_found(page, found):
 
 
 def test_figures_of_the_pages():
-    faq, index = ((ROOT / f"docs/{page}.md").read_text() for page in ("faq", "index"))
+    faq, first = ((ROOT / f"docs/{page}.md").read_text() for page in ("faq", "first-campaign"))
     assert f"of {len(find_model(DEFAULT_MODEL).config().elements)} elements" in faq
     extras = re.findall(
         r"^(\w[\w-]*) = \[", (ROOT / "pyproject.toml").read_text().split("optional-dependencies]")[1], re.M
     )
-    assert [extra for extra in extras[:6] if f"| `{extra}` |" not in index] == []
+    assert [extra for extra in extras[:6] if f"| `{extra}` |" not in first] == []
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ The interval is Wilson's.
 A match is a strict match of StructureMatcher (0.05/0.1/2, not scaled), as in the scores of the models. `grow.py` takes
 the potential with the most matches a second.
 
-The starts of these pairs were chosen with their targets known, see the [training guide](../../docs/guides/training.md).
+The starts of these pairs were chosen with their targets known, see [Alignment](../../docs/guides/pairs.md#alignment).
 The potentials were trained on crystals of the Materials Project: some of these targets may be among them. The
 translator was trained on oxides alone; these pairs are of all chemistries.
 """
