@@ -30,7 +30,7 @@ def show(output: nbformat.NotebookNode) -> str:
     if "image/png" in output.data:
         return f'<img alt="Plot of the cell above" src="data:image/png;base64,{output.data["image/png"].strip()}">'
     if table := re.search(r"<table.*</table>", output.data.get("text/html", ""), flags=re.S):
-        return table[0]
+        return table[0].replace(' border="1" class="dataframe"', "")
     return fenced("text", output.data["text/plain"])
 
 
