@@ -172,6 +172,13 @@ def test_figures_of_the_pages():
     assert [extra for extra in extras[:6] if f"| `{extra}` |" not in first] == []
 
 
+def test_the_gallery_has_small_pictures():
+    pictures = [path.stat().st_size for path in (ROOT / "docs/gallery").iterdir()]
+    assert len(pictures) >= 8
+    assert max(pictures) < 60_000
+    assert sum(pictures) < 400_000
+
+
 @pytest.fixture(scope="module")
 def site(request):
     """The built site."""
@@ -238,5 +245,5 @@ def test_search_finds_the_hull(browser, address):
     while not (found := browser.find_elements("css selector", ".md-search-result__link")):
         assert time.monotonic() - begin < 20
         time.sleep(0.1)
-    assert any("concepts" in link.get_attribute("href") for link in found)
+    assert any("guides/hull" in link.get_attribute("href") for link in found)
     field.send_keys(Keys.ESCAPE)
