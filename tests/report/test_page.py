@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+from selenium.webdriver.support.select import Select
 
 from cryslator_flows.crystals.columns import CELL_MOVES, encode_columns
 from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk
@@ -14,7 +15,9 @@ from cryslator_flows.documents.candidates import TranslationStats
 from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.relaxed_table import table_columns
 from cryslator_flows.report.page.whole_page import PageContent, write_page
+from cryslator_flows.results.relaxed_frame import relaxed_frame
 from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.screening.hulls import Competition
 from tests.conftest import chromium
 from tests.report.test_tables import prerelaxed, screened, summed
 from tests.support.waiting import wait_for
@@ -132,6 +135,32 @@ def test_large_table_sorts(browser, rutile, template, tmp_path):
     for system in systems:
         system.click()
         assert browser.execute_script("return document.querySelectorAll('#hull .main-svg').length") > 0
+    check_quiet(browser)
+
+
+def test_phase_diagrams_switch_between_engine_and_prediction(browser, template, tmp_path):
+    rows = [
+        row.model_copy(update={"candidate_id": f"{n:05d}", "reduced_formula": "ZrO2"})
+        for n, row in enumerate(screened())
+    ]
+    relaxed = relaxed_frame(rows, {"Zr": 0.0, "O": 0.0}, Competition({}))
+    part = chunk(40, template, formation_energy_per_atom=np.linspace(-3.9, 1, 40))
+    made = content(rows, [part], relaxed=relaxed)
+    load(browser, write_page(tmp_path / "r.html", made))
+    energies = Select(browser.find_element("id", "energies"))
+    assert [option.text for option in energies.options] == ["by test", "predicted"]
+    systems = Select(browser.find_element("id", "system"))
+    hint = "return document.getElementById('hull').data.find(trace => trace.name?.startsWith('candidate')).hovertext[0]"
+    for kind, system, shown in (
+        ("by test", "O-Zr", relaxed["formation_energy_per_atom"].min()), ("predicted", "O-Zr", -3.9),
+    ):  # fmt: skip
+        energies.select_by_visible_text(kind)
+        systems.select_by_visible_text(system)
+        assert f"formation energy {shown:.3f} eV/atom" in browser.execute_script(hint)
+    assert not browser.find_element("id", "no-hull").is_displayed()
+    energies.select_by_visible_text("by test")
+    systems.select_by_visible_text("Ba-O-Zr")
+    assert browser.find_element("id", "no-hull").is_displayed()
     check_quiet(browser)
 
 

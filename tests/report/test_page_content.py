@@ -1,5 +1,7 @@
 """The content of a campaign's page, before a browser shows it."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,13 +10,15 @@ from pymatgen.core import Structure
 
 from cryslator_flows.report.page.agreement import compare_energies
 from cryslator_flows.report.page.figures import agreement, periodic_table
-from cryslator_flows.report.page.phases import draw_hulls
+from cryslator_flows.report.page.phases import all_hulls, draw_hulls
 from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
 from cryslator_flows.report.page.relaxed_table import table_columns, table_rows
 from cryslator_flows.report.page.viewer import atom_styles, viewed
 from cryslator_flows.report.page.whole_page import write_page
+from cryslator_flows.results.relaxed_frame import relaxed_frame
 from cryslator_flows.screening.cuts import Cuts
-from cryslator_flows.screening.hulls import energies_above_hull
+from cryslator_flows.screening.hulls import Competition, energies_above_hull
+from cryslator_flows.screening.known_phases import symbols_of
 from cryslator_flows.translator.model_folder import find_model
 from tests.report.test_page import chunk, content, read, with_structures
 from tests.report.test_tables import POTENTIAL, adaptation, screened, summed
@@ -28,14 +32,10 @@ def test_phase_diagrams_have_the_hull_of_the_selection(template):
     part = chunk(6, template, formula=formulas, formation_energy_per_atom=energies, **uncertain)
     cuts = Cuts(max_uncertainty=0.2, max_energy_above_hull=0.0, known_phases=False, references={"ZrO2": -3.8})
     table = read([part], cuts=cuts)
-    drawn = draw_hulls([row.formula for row in table.rows if row.trusted], table.lowest, cuts.competition())
-    assert [*drawn] == ["Ba-O-Zr", "O-Zr", "Ba-O"]
-    # Formulas as the plotter marks them up, without the elements.
-    stable = {
-        name.split("<br>")[0].split(" ")[0].replace("<sub>", "").replace("</sub>", "")
-        for trace in drawn["Ba-O-Zr"]["data"] if trace.get("name") == "Stable"
-        for name in trace["hovertext"]
-    } - {"Ba", "O2", "Zr"}  # fmt: skip
+    hulls = all_hulls(table, [], None, None)
+    assert (hulls["systems"], hulls["engine"]) == (["Ba-O-Zr", "O-Zr", "Ba-O"], {})
+    drawn = hulls["predicted"]["Ba-O-Zr"]
+    stable = {*labels(drawn, "candidate, stable"), *labels(drawn, "known, stable")} - {""}
     above = energies_above_hull(formulas[[1, 2, 4, 5]], energies[[1, 2, 4, 5]], cuts.competition())
     assert stable == {"ZrO2", *formulas[[1, 2, 4, 5]][above == 0]}
     rows = {row[-1]: row[6] for row in table_rows(table, [], lambda _: None)}
@@ -45,6 +45,49 @@ def test_phase_diagrams_have_the_hull_of_the_selection(template):
     assert rows["00004"] is None
     selected = cuts.select(part.translated).arrays()["formula"].tolist()
     assert {*selected} == {*formulas[[1, 2, 4, 5]][above == 0]}
+
+
+def labels(figure, name):
+    """Labels of a kind of phases, without their marks."""
+    return [
+        re.sub("<.*?>", "", text) for trace in figure["data"] if trace.get("name") == name for text in trace["text"]
+    ]
+
+
+@pytest.mark.parametrize(("formulas", "kind"), [
+    (["MgO", "MgO2"], "scatter"), (["MgTiO3", "MgTiO2"], "scatterternary"), (["LaMgTiO5", "LaMgTiO6"], "scatter3d"),
+])  # fmt: skip
+def test_labels_of_unstable_candidates_have_their_distance(formulas, kind):
+    stable, unstable = formulas
+    (hull,) = -Competition({stable: -3.0}, known=False).energies_above([unstable], [0.0])
+    (figure,) = draw_hulls([symbols_of(stable)], {stable: -3.0, unstable: hull + 0.1}, None).values()
+    assert {trace["type"] for trace in figure["data"]} == {kind}
+    assert labels(figure, "candidate, above hull") == [f"{unstable} +0.100"]
+    assert labels(figure, "candidate, stable") == [stable]
+    assert len(labels(figure, "known, stable")) == len(symbols_of(stable))
+
+
+def test_engine_hull_is_that_of_the_table(template):
+    """Candidates at 0 above the hull of the table are stable in the figure, others have its distance as label."""
+    rows = [
+        row.model_copy(update={"candidate_id": str(number), "reduced_formula": formula})
+        for number, (row, formula) in enumerate(zip(screened(), ["TiO2", "Ti2O3", "TiO"], strict=False))
+    ]
+    for row, energy in zip(rows, [-10.0, -9.8, -9.9], strict=True):
+        for item in row.relaxations:
+            item.energy_per_atom = energy
+    table = read([chunk(4, template)], rows)
+    relaxed = relaxed_frame(rows, {"Ti": -8.0, "O": -7.0}, Competition({}, known=False))
+    assert relaxed["energy_above_hull"].notna().all()
+    hulls = all_hulls(table, rows, relaxed, None)
+    assert hulls["systems"][0] == "O-Ti"
+    assert "O-Ti" not in hulls["predicted"]
+    above = relaxed.set_index("formula")["energy_above_hull"]
+    figure = hulls["engine"]["O-Ti"]
+    assert {*labels(figure, "candidate, stable")} == {*above.index[above == 0]}
+    assert {*labels(figure, "candidate, above hull")} == {
+        f"{formula} +{value:.3f}" for formula, value in above.items() if value > 0
+    }
 
 
 def test_agreement_names_the_engine_and_counts_what_the_intervals_hold():

@@ -19,7 +19,7 @@ from cryslator_flows.report.page.agreement import (
     describe_engine,
     lacking_elements,
 )
-from cryslator_flows.report.page.phases import draw_hulls
+from cryslator_flows.report.page.phases import all_hulls
 from cryslator_flows.report.page.relaxed_table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
 from cryslator_flows.report.page.viewer import MOST_STRUCTURES, atom_styles, viewed
 from cryslator_flows.report.plan_tables import HOURS_NOTE
@@ -29,7 +29,7 @@ from cryslator_flows.report.tables import describe_left_out, describe_lowest, de
 from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.console import main_reasons
-from cryslator_flows.system.look import style_sheet
+from cryslator_flows.system.look import TEMPLATE, style_sheet
 from cryslator_flows.system.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
     }
     drawn = {name: figure for name, figure in drawn.items() if figure}
     cuts = candidates.cuts
-    trusted = (row.formula for row in candidates.rows if row.trusted)
-    hulls = draw_hulls(trusted, candidates.lowest, cuts.competition())
+    hulls = all_hulls(candidates, comparisons, relaxed, content.fetched)
     structures = viewed(comparisons)
     rows = table_rows(candidates, comparisons, lambda directory: None if live else _link(directory, folder))
     itables_folder = Path(itables.__file__).parent / "html"
@@ -215,6 +214,7 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
             "campaign": summary.campaign,
             "figures": drawn,
             "hulls": hulls,
+            "template": TEMPLATE,
             "structures": structures,
             "atoms": atom_styles(
                 symbol

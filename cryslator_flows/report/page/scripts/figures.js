@@ -2,22 +2,14 @@
 const shown = new Map();
 
 function paint(node) {
-  const figure = shown.get(node);
   const paper = document.documentElement.dataset.printing === "yes";
-  const color = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const ink = paper ? "#000" : color("--ink");
-  const line = paper ? "#ccc" : color("--line");
-  const axis = {gridcolor: line, zeroline: false, linecolor: line};
-  const side = {...axis, linecolor: ink};
-  const layout = {
-    margin: {t: 30, l: 60, r: 20, b: 50}, ...figure.layout,
-    template: {layout: {xaxis: axis, yaxis: axis, ternary: {aaxis: side, baxis: side, caxis: side}}},
-    paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: {color: ink},
-    modebar: {bgcolor: "transparent", color: line, activecolor: ink}, autosize: true, width: paper ? PAPER_WIDTH : undefined, height: figure.layout.height,
-  };
-  if (figure.layout.ternary) layout.ternary = {...figure.layout.ternary, bgcolor: "transparent"};
-  if (figure.layout.scene) layout.scene = {...figure.layout.scene, bgcolor: "transparent"};
-  return Plotly.react(node, figure.data, layout, {responsive: true, displaylogo: false, staticPlot: paper});
+  const style = getComputedStyle(document.documentElement);
+  const onPaper = {"--ink": "#000", "--line": "#ccc"};
+  const colored = text => text.replace(/var\((--\w+)\)/g, (_, name) => (paper && onPaper[name]) || style.getPropertyValue(name).trim());
+  const {data, layout, template} = JSON.parse(colored(JSON.stringify({...shown.get(node), template: page.template})));
+  return Plotly.react(node, data, {
+    margin: {t: 30, l: 60, r: 20, b: 50}, ...layout, template, autosize: true, width: paper ? PAPER_WIDTH : undefined,
+  }, {responsive: true, displaylogo: false, staticPlot: paper});
 }
 
 function draw(node, figure) {
@@ -40,17 +32,24 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 async function drawFigures() {
   await run(await unpack("plotly"));
   document.querySelectorAll("[data-figure]").forEach(node => draw(node, page.figures[node.dataset.figure]));
-  const system = document.getElementById("system");
-  const hull = document.getElementById("hull");
-  if (system) {
-    const show = () => {
-      Plotly.purge(hull);
-      draw(hull, page.hulls[system.value]);
-    };
-    system.onchange = show;
-    show();
-  }
+  prepareHulls();
   dark.addEventListener("change", repaint);
   addEventListener("beforeprint", () => setPrinting(true));
   addEventListener("afterprint", () => setPrinting(false));
+}
+
+/* The phase diagram of a system, by the engine's energies or by predicted ones. */
+function prepareHulls() {
+  const [system, energies, hull] = ["system", "energies", "hull"].map(name => document.getElementById(name));
+  if (!system) return;
+  const show = () => {
+    const {predicted, engine} = page.hulls;
+    const found = (energies?.value === "engine" ? engine : predicted)[system.value];
+    document.getElementById("no-hull").hidden = found !== undefined;
+    Plotly.purge(hull);
+    draw(hull, found ?? predicted[system.value] ?? engine[system.value]);
+  };
+  system.onchange = show;
+  if (energies) energies.onchange = show;
+  show();
 }
