@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.image import imread
 
 from cryslator_flows.api import Campaign
 from cryslator_flows.training.evaluate import INPUTS, Evaluation
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
+from docs.savings_picture import PICTURE, draw, headline, read_rows
 from tests.conftest import ROOT
 from tests.support.pages import prepare, run_python, run_shell
 
@@ -49,6 +52,16 @@ def read_tests(model: str) -> dict[str, Evaluation]:
     """Evaluations of a model by what was scored."""
     rows = json.loads((ROOT / "models" / model / "metrics.json").read_text())["test"]
     return {row["chemistry"]: Evaluation.model_validate(row) for row in rows}
+
+
+def test_picture_and_figures_of_the_demo_are_those_of_its_rows(tmp_path):
+    """`python docs/savings_picture.py runs/mn-oxides-laptop` makes both anew."""
+    drawn, stored = (imread(path)[..., :3] for path in (draw(tmp_path / "savings.png"), PICTURE))
+    assert drawn.shape == stored.shape
+    # Fonts may be drawn a little otherwise.
+    assert np.abs(drawn - stored).mean() < 0.005
+    assert headline(read_rows()) in README
+    assert headline(read_rows()) in MEASUREMENTS
 
 
 def test_figures_of_the_model_are_those_of_its_metrics():
