@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs gpaw orderings chromium clean
+.PHONY: demo test lint docs gpaw orderings chromium axe clean
 
 demo: .venv/.stamp
 	$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml
@@ -10,7 +10,7 @@ demo: .venv/.stamp
 	@echo "A campaign of your own, in ten minutes: 'Your first campaign' in docs/first-campaign.md; before it,"
 	@echo "    . $(BIN)/activate"
 
-test: lint gpaw orderings chromium
+test: lint gpaw orderings chromium axe
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal --durations=10
 
 lint: .venv/.stamp
@@ -28,6 +28,9 @@ orderings: .venv/.orderings
 
 chromium:
 	sh tests/install-chromium.sh
+
+axe: .venv/.stamp
+	sh tests/install-axe.sh
 
 .venv/.gpaw: .venv/.stamp workflows/dft-savings/install-gpaw.sh
 	sh workflows/dft-savings/install-gpaw.sh $(BIN)/python
