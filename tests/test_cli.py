@@ -97,7 +97,7 @@ def test_translate_nothing_but_bad_input(run, tmp_path, make, words):
 
 def test_finished_output_is_not_touched_by_a_failing_run(run, tmp_path):
     (tmp_path / "out.jsonl").write_text("precious")
-    assert run("translate", tmp_path / "none.cif", tmp_path / "out.jsonl")[0] == 2
+    assert run("translate", tmp_path / "none.cif", tmp_path / "out.jsonl", "--overwrite")[0] == 2
     assert (tmp_path / "out.jsonl").read_text() == "precious"
 
 
@@ -111,8 +111,8 @@ def test_output_is_never_the_input(run, tmp_path, perovskite, tiny_model):
         code, _, err = run("translate", folder / "a.cif", target, "--model", tiny_model.path)
         assert (code, "is read by this command; give another file" in err) == (2, True)
         assert (folder / "a.cif").read_text() == before
-    for _ in range(2):
-        assert run("translate", folder, folder / "out.jsonl", "--model", tiny_model.path)[0] == 0
+    for more in ((), ("--overwrite",)):
+        assert run("translate", folder, folder / "out.jsonl", "--model", tiny_model.path, *more)[0] == 0
         assert [row["source"] for row in lines(folder / "out.jsonl")] == [str(folder / "a.cif")]
     assert {path.name for path in folder.iterdir()} == {"a.cif", "out.jsonl"}
     code, _, err = run("translate", tmp_path / ("n" * 300), tmp_path / "out.jsonl")
@@ -151,7 +151,7 @@ def test_names_are_text(run, tmp_path, perovskite, tiny_model):
     (folder / "\x1b]0;x\x07.cif").write_text("nonsense")
     code, out, err = run("translate", folder, tmp_path / "x[" / "b].jsonl", "--model", tiny_model.path)
     assert (code, "no folder" in err, "x[/b].jsonl" in err) == (2, True, True)
-    code, out, err = run("translate", folder, target, "--model", tiny_model.path)
+    code, out, err = run("translate", folder, target, "--model", tiny_model.path, "--overwrite")
     assert code == 1
     assert r"my[/structures]/\x1b]0;x\x07.cif: not readable" in err
     assert "\x1b" not in out + err

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from cryslator_flows.campaign.inputs import DIGESTS, check_exists, check_property, comparable, digests, find_template
+from cryslator_flows.campaign.inputs import (
+    DIGESTS,
+    check_exists,
+    check_property,
+    comparable,
+    describe_changes,
+    digests,
+    find_template,
+)
 from cryslator_flows.campaign.potential_settings import PotentialSettings
 from cryslator_flows.campaign.relaxation_settings import RelaxationSettings
 from cryslator_flows.campaign.remote_settings import RemoteSettings
@@ -102,6 +111,7 @@ class CampaignSettings(StrictModel):
         default_factory=lambda: RemoteSettings(), description="Project and workers of the stages for `cryslator submit`"
     )
     _file: YamlFile | None = PrivateAttr(None)
+    _source: Path | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _rounds_learn_formation_energies(self) -> Self:
@@ -169,6 +179,7 @@ class CampaignSettings(StrictModel):
             file = YamlFile(path, CampaignError)
             campaign = file.parse(cls)
             campaign._file = file
+        campaign._source = Path(path)
         # Absolute, because every job runs in a separate folder.
         mistakes = list(campaign._mistakes(Path(path).absolute().parent))
         if mistakes:
@@ -232,7 +243,7 @@ class CampaignSettings(StrictModel):
         for name, window in self.selection.properties.items():
             if os.path.isdir(model := absolute(window.model, folder)):  # noqa: PTH112
                 window.model = str(model)
-            yield partial(check_property, name, window.model)
+            yield partial(check_property, name, window)
         if isinstance(self.selection.references, Path):
             self.selection.references = absolute(self.selection.references, folder)
             yield partial(check_exists, self.selection.references, "selection.references")
@@ -272,6 +283,17 @@ class CampaignSettings(StrictModel):
                 settings.pop("element_energies", None)
                 settings.pop("relax_elements", None)
         return [key for key in now if now[key] != before.get(key)]
+
+    def changes(self, content: str) -> str:
+        """Describe `changed_keys`, with the names of the structure files that are new, changed or gone."""
+        files = describe_changes(json.loads(content), json.loads(self.content()))
+        keys = self.changed_keys(content)
+        return ", ".join(f"{key} ({files})" if key == "templates" and files else key for key in keys)
+
+    @property
+    def source(self) -> str:
+        """Its file, or its folder of structures, as an argument of a command."""
+        return "CAMPAIGN_FILE" if self._source is None else shlex.quote(str(self._source))
 
     def to_flow(self, known: Sequence[Known] = ()) -> Flow:
         """Make the campaign's jobflow Flow; raises the errors of `to_maker`.

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cryslator_flows.crystals.templates import TemplateSource
+    from cryslator_flows.screening.cuts import PropertyWindow
 
 # Key of `Campaign.content` for the digests of the files; models ignore keys that begin with this character.
 DIGESTS = "@digests"
+# Its key for the digest of each structure file, and the number of files up to which they are kept.
+FILES = "files"
+MOST_FILES = 1000
+# Names in a list of changed files.
+MOST_NAMES = 3
 
 
 def find_template(source: TemplateSource, key: str, folder: Path) -> None:
@@ -65,8 +71,10 @@ def check_exists(path: Path | str, key: str) -> None:
         raise CampaignError(f"{key}: {path} does not exist; correct the path")
 
 
-def digests(templates: Sequence[TemplateSource], model: str, replay: Path | None) -> dict[str, str | None]:
+def digests(templates: Sequence[TemplateSource], model: str, replay: Path | None) -> dict[str, Any]:
     """Return digests of the files of a campaign, which do not depend on their folders; None for missing files.
+
+    Under `FILES` is the digest of each structure file, if there are `MOST_FILES` at most.
 
     Parameters
     ----------
@@ -77,35 +85,42 @@ def digests(templates: Sequence[TemplateSource], model: str, replay: Path | None
     replay : Path or None
         Old pairs for rounds of active learning.
     """
-    found = {
-        f"templates.{number}.path": _digest(source.found())
+    structures: dict[str, str] = {}
+    found: dict[str, Any] = {
+        f"templates.{number}.path": _digest(source.found(), structures)
         for number, source in enumerate(templates)
         if isinstance(source, FileTemplates)
     }
+    if len(structures) <= MOST_FILES:
+        found[FILES] = structures
     try:
         found["model"] = find_model(model).version()
     except ModelError:
         found["model"] = None
-    return found if replay is None else {**found, "rounds.replay": _digest([replay])}
+    return found if replay is None else {**found, "rounds.replay": _digest([replay], {})}
 
 
-def check_property(name: str, model: str) -> None:
-    """Check that a model predicts a property.
+def check_property(name: str, window: PropertyWindow) -> None:
+    """Check that the model of a window predicts its property, and give the window the model's unit.
 
     Raises
     ------
     CampaignError
-        The model is not installed, or it predicts another property.
+        The model is not installed, or it predicts another property, or in another unit.
     """
-    key = f"selection.properties.{name}.model"
+    key, model = f"selection.properties.{name}", window.model
     try:
-        target = find_model(model).config().target
+        config = find_model(model).config()
     except ModelError as error:
-        raise CampaignError(f"{key}: {error}") from error
-    if target != name:
+        raise CampaignError(f"{key}.model: {error}") from error
+    if config.target != name:
         raise CampaignError(
-            f"{key}: {model!r} predicts {target}, not {name}; write {target} in its place, or name another model"
+            f"{key}.model: {model!r} predicts {config.target}, not {name}; write {config.target} in its place, or name "
+            "another model"
         )
+    if window.unit not in (None, config.unit):
+        raise CampaignError(f"{key}.unit: {model!r} predicts in {config.unit}, not {window.unit}; convert the window")
+    window.unit = config.unit
 
 
 def comparable(content: dict[str, Any]) -> dict[str, Any]:
@@ -134,14 +149,34 @@ def comparable(content: dict[str, Any]) -> dict[str, Any]:
     if content.get("rounds"):
         changed["rounds"] = {**content["rounds"], "replay": portable(content["rounds"]["replay"], "rounds.replay")}
     if properties := content["selection"].get("properties"):
-        windows = {name: {**window, "model": Path(window["model"]).name} for name, window in properties.items()}
+        windows = {
+            name: {**window, "model": Path(window["model"]).name, "unit": None} for name, window in properties.items()
+        }
         changed["selection"] = {**content["selection"], "properties": windows}
     changed.pop(DIGESTS, None)
     return changed
 
 
-def _digest(paths: Sequence[Path]) -> str | None:
-    """Compute the SHA-256 of names and contents of files and folders."""
+def describe_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Describe the structure files that are new, changed or gone; parameters as for `comparable`, empty if unknown."""
+    old, new = (content.get(DIGESTS, {}).get(FILES, {}) for content in (before, now))
+    if not old or not new:
+        return ""
+    kinds = {
+        "new": new.keys() - old.keys(),
+        "changed": {name for name in new.keys() & old.keys() if new[name] != old[name]},
+        "gone": old.keys() - new.keys(),
+    }
+    return "; ".join(f"{kind}: {_some(sorted(names))}" for kind, names in kinds.items() if names)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _digest(paths: Sequence[Path], each: dict[str, str]) -> str | None:
+    """Compute the SHA-256 of names and contents of files and folders; `each` takes a short one of each file."""
     digest = hashlib.sha256()
     for path in paths:
         if not path.exists():
@@ -150,14 +185,18 @@ def _digest(paths: Sequence[Path]) -> str | None:
             # Beside templates the campaign file may lie; it is no template.
             if file.suffix in (".yaml", ".yml"):
                 continue
-            digest.update(str(file.relative_to(path.parent)).encode())
+            name = str(file.relative_to(path.parent))
+            digest.update(name.encode())
+            content_digest = b"unreadable"
             try:
                 # Pipes and devices may have no end.
                 if not file.is_file():
                     raise OSError
                 with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
+                    content_digest = hashlib.file_digest(content, "sha256").digest()
             # The enumeration reports it.
             except OSError:
-                digest.update(b"unreadable")
+                pass
+            digest.update(content_digest)
+            each[name] = content_digest[:6].hex()
     return digest.hexdigest()

@@ -227,9 +227,12 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     """Print the tables of a campaign, write its files and its page, to `output` or to the campaign folder."""
     from cryslator_flows.documents.relaxations import JOB_FAILED
     from cryslator_flows.report.relaxed_results import describe_energies, relaxed_table
-    from cryslator_flows.report.tables import full_report
+    from cryslator_flows.report.selected_table import MOST_SHOWN, selected_table
+    from cryslator_flows.report.tables import full_report, property_rows
     from cryslator_flows.report.written import write_all
+    from cryslator_flows.results.frames import potential_frame
     from cryslator_flows.results.relaxed_frame import relaxed_frame
+    from cryslator_flows.results.selected_frame import selected_frame
 
     status = started.status()
     comparisons = started.results.comparisons()
@@ -237,6 +240,11 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     fetched = started.results.fetched_phases()
     relaxed = relaxed_frame(comparisons, started.element_energies, started.cuts.competition(), fetched)
     table = relaxed_table(relaxed, describe_energies(summary, comparisons, relaxed, fetched))
+    if not comparisons and (chosen := started.results.selected()):
+        competition = started.cuts.competition()
+        potential = potential_frame(started.results, summary, competition)
+        best = selected_frame(chosen[:MOST_SHOWN], started.results.chunks(), competition, potential)
+        table = selected_table(best, len(chosen))
     out.print(full_report(summary, comparisons, table))
     paths = write_all(started, summary, comparisons, status, relaxed, output)
     print_left_out(summary.counts)
@@ -247,6 +255,10 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
         note("no result:", f"{reason}; {number} relaxations")
     for words in status.stops:
         note("stopped:", words)
+    if any(lost and not left for _, left, lost in property_rows(summary)):
+        parts = (chunk.translated for chunk in started.results.chunks())
+        if emptied := started.cuts.emptied_window(parts):
+            note("nothing selected:", emptied)
     if status.failed:
         err.print(f"Fix the cause; cryslator status {started.label} shows the commands to run them again.")
     if unfinished := status.unfinished:

@@ -182,18 +182,21 @@ def translate(
         ),
     ],
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_MODEL,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT if it is a file, or a folder that this command wrote.")
+    ] = False,
 ) -> None:
     """Translate structures into near-relaxed structures.
 
     The ending of OUT decides the format. `.jsonl` and standard output (`-`) get one JSON line for each input, in order.
     It holds `source`, `structure`, `formation_energy_per_atom` and `formation_energy_uncertainty` in eV/atom, and the
     translator's other fields. For an input that cannot be translated it holds `source` and `error`. `.cif` gets a data
-    block for each translation, `.extxyz` a frame with all fields. A name without an ending is a new folder: it gets a
+    block for each translation, `.extxyz` a frame with all fields. A name without an ending is a folder: it gets a
     folder with a POSCAR for each translation, and `translated.csv`. Then a table counts crystals out of domain,
     crystals with atoms too close, and failures by reason.
 
     A file of several structures gives all of them. The exit code is 1 if some inputs could not be translated, and 2 if
-    none could. OUT is replaced when all is written; a stopped run leaves it unchanged.
+    none could. OUT appears when all is written; a stopped run leaves nothing. If it exists, `--overwrite` replaces it.
 
     Examples: `cryslator translate candidates/ translated.jsonl`, `cryslator translate candidates.cif poscars/`
     """
@@ -203,7 +206,7 @@ def translate(
     from cryslator_flows.results.written_translations import TranslationOutput
     from cryslator_flows.translator.translator import Translator
 
-    output = TranslationOutput(target)
+    output = TranslationOutput(target, overwrite)
     output.check(source)
     translator = Translator.from_pretrained(model)
     done = too_close = 0

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cryslator_flows.errors import StructureError
-from cryslator_flows.system.console import err, out, quiet, shown
+from cryslator_flows.system.console import err, note, out, quiet, shown
 from cryslator_flows.system.whole_files import check_output, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
 
     from cryslator_flows.crystals.prototypes import Prototype
 
@@ -20,6 +23,7 @@ app = typer.Typer()
 
 # Crystals in a picture.
 MOST_DRAWN = 24
+TITLES = ("template", "type", "name", "group", "atoms", "known", "some")
 COLUMNS = 4
 
 
@@ -46,13 +50,14 @@ def templates(
 ) -> None:
     """List the structure types that `source: prototypes` of a campaign offers.
 
-    The library holds one crystal of each type. The filters are those of a campaign file.
+    The library holds one crystal of each type, with at most 24 atoms in the cell: larger ones, such as olivine and
+    garnet, come from files of your own (`source: files`). The filters are those of a campaign file. Piped output has
+    tabs between its columns and a line for each type.
 
     Example: `cryslator templates --formula ABC3 --min-members 100 --draw perovskites.png`
     """
     quiet()
     from pydantic import ValidationError
-    from rich.table import Column, Table
 
     from cryslator_flows.crystals.prototypes import prototypes
     from cryslator_flows.crystals.templates import PrototypeTemplates
@@ -71,28 +76,33 @@ def templates(
     except ValidationError as error:
         first = error.errors()[0]
         raise StructureError(f"templates, {first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}") from error
+    for text, kind in zip(formula or (), source.anonymous_formulas or (), strict=True):
+        if text != kind:
+            note("note:", f"--formula {text} lists the formula type {kind}, whatever the elements; see --element")
     types = {item.template_id: item for item in prototypes()}
     found = [types[item.template_id] for item in source.load() if not isinstance(item, StructureError)]
-    table = Table(
-        Column("template", no_wrap=True),
-        "type",
-        "name",
-        "group",
-        "atoms",
-        "known",
-        Column("some", no_wrap=True),
-        box=None,
-    )
-    for item in found:
-        table.add_row(
-            item.template_id, item.anonymous_formula, item.name, str(item.space_group), str(len(item.species)),
-            str(item.n_members), ", ".join(item.row["members"][:3]),
-        )  # fmt: skip
-    out.print(table)
+    rows = [TITLES] + [
+        (item.template_id, item.anonymous_formula, item.name, str(item.space_group), str(len(item.species)),
+         str(item.n_members), ", ".join(item.row["members"][:3]))
+        for item in found
+    ]  # fmt: skip
+    if out.is_terminal:
+        out.print(_table(rows))
+    else:
+        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
     err.print(f"{len(found)} structure types. Materials Project, CC BY 4.0; names: AFLOW by pymatgen.")
     if draw is not None and found:
         write_whole(draw, _picture(found[:MOST_DRAWN], draw.suffix[1:]))
         err.print(f"Wrote {shown(draw)}.")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Column, Table
+
+    table = Table(*(Column(title, no_wrap=title in ("template", "some")) for title in rows[0]), box=None)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
 
 
 def _picture(types: Sequence[Prototype], form: str) -> bytes:

@@ -36,6 +36,13 @@ def _formula_type(name: str) -> str:
         raise ValueError(f"{name!r} is not a formula type; write one as 'ABC3'") from error
 
 
+# Advice about a name that no type has.
+NAMELESS = (
+    "`cryslator templates` lists them, many without a name, by formula and space group. Types of more than 24 atoms, "
+    "such as olivine (28) and garnet (80), are not in the library: take a CIF with `source: files`"
+)
+
+
 class TemplateSource(StrictModel):
     """Filters that all sources of templates share."""
 
@@ -125,10 +132,11 @@ class PrototypeTemplates(TemplateSource):
         known = {item.name.casefold(): item.name for item in prototypes() if item.name} if self.names else {}
         for name in self.names or ():
             if name.casefold() not in known:
-                near = ", ".join(repr(known[close]) for close in get_close_matches(name.casefold(), known, cutoff=0.4))
+                holding = [key for key in known if name.casefold() in key]
+                near = dict.fromkeys([*holding, *get_close_matches(name.casefold(), known, cutoff=0.7)])
                 raise StructureError(
                     f"names: no type is called {name!r}; "
-                    + (f"did you mean {near}?" if near else "`cryslator templates` lists them")
+                    + (f"did you mean {' or '.join(repr(known[key]) for key in near)}?" if near else NAMELESS)
                 )
 
     def _read(self) -> Iterator[Template | StructureError]:

@@ -128,11 +128,11 @@ class TranslateChunkMaker(Maker):
 
 
 def _predict(cuts: Cuts, unrelaxed: list[Structure]) -> dict[str, NDArray[np.floating]]:
-    """Predict the properties that cuts use; each a number for each unrelaxed structure."""
+    """Predict the properties that cuts use, by `PropertyWindow.title`; each a number for each unrelaxed structure."""
     from cryslator_flows.translator.property_predictor import PropertyPredictor
 
     predictors = {name: PropertyPredictor.from_pretrained(window.model) for name, window in cuts.properties.items()}
     return {
-        name: np.array([item.value for item in predictor.predict_many(unrelaxed)], dtype=float)
+        cuts.properties[name].title(name): np.array([item.value for item in predictor.predict_many(unrelaxed)], float)
         for name, predictor in predictors.items()
     }

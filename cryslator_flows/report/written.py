@@ -73,7 +73,8 @@ def write_all(
     candidates = CandidateTable(started.cuts, {item.candidate_id for item in comparisons})
     chunks, competition = candidates.read(started.results.chunks()), started.cuts.competition()
     writable = _is_writable(started.folder)
-    paths = write_files(started.folder, summary, comparisons, chunks, competition) if writable else []
+    chosen = started.results.selected()
+    paths = write_files(started.folder, summary, comparisons, chunks, competition, chosen) if writable else []
     if page is None and not writable:
         return []
     for _ in chunks:  # The page needs all of them.
@@ -143,6 +144,7 @@ def write_files(
     comparisons: list[RelaxationComparison],
     chunks: Iterable[TranslatedChunk],
     competition: Competition,
+    chosen: list[str] | None,
 ) -> list[Path]:
     """Write summary, candidates, relaxed structures and the picture of the savings.
 
@@ -158,6 +160,8 @@ def write_files(
         The translated candidates.
     competition : Competition
         Phases that the candidates may decompose into.
+    chosen : list of str or None
+        The selected candidates, see `CampaignResults.selected`.
 
     Returns
     -------
@@ -167,7 +171,7 @@ def write_files(
     """
     paths = [folder / "summary.json", folder / "candidates.csv"]
     write_whole(paths[0], summary.model_dump_json(indent=2) + "\n")
-    write_candidates(paths[1], chunks, competition)
+    write_candidates(paths[1], chunks, competition, chosen)
     if write_relaxed(folder / "relaxed", comparisons):
         paths.append(folder / "relaxed")
     if savings_panels(summary, comparisons):

@@ -78,13 +78,12 @@ def export_campaign(
     """
     folder = Path(folder)
     comparisons = results.comparisons()
-    selection = results.selection()
-    chosen = set(selection.candidate_ids) if selection else set()
-    chunks = results.chunks()
+    chosen = results.selected()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     candidates = folder / "candidates.csv", folder / "candidates.jsonl"
-    number = write_candidates(candidates[0], _write_selected(folder, chosen, chunks), competition, candidates[1])
+    chunks = _write_selected(folder, chosen or [], results.chunks())
+    number = write_candidates(candidates[0], chunks, competition, chosen, candidates[1])
     written = dict.fromkeys(candidates, number)
     relaxations = relaxations_frame(comparisons, results.rounds_of())
     write_whole(folder / "relaxations.csv", relaxations.map(cell).to_csv(index=False))
@@ -97,7 +96,7 @@ def export_campaign(
     with whole_text(folder / "comparisons.jsonl") as lines:
         lines.writelines(f"{json.dumps(item, cls=MontyEncoder)}\n" for item in comparisons)
     written[folder / "comparisons.jsonl"] = len(comparisons)
-    written[folder / "selected"] = len(chosen)
+    written[folder / "selected"] = len(chosen or [])
     relaxed = relaxed_frame(comparisons, element_energies, competition, results.fetched_phases())
     write_relaxed_table(folder / RELAXED_FILE, relaxed)
     written[folder / RELAXED_FILE] = len(relaxed)
@@ -151,7 +150,11 @@ def cif_name(formula: str, candidate_id: str) -> str:
 
 
 def write_candidates(
-    path: Path, chunks: Iterable[TranslatedChunk], competition: Competition, json_lines: Path | None = None
+    path: Path,
+    chunks: Iterable[TranslatedChunk],
+    competition: Competition,
+    chosen: list[str] | None,
+    json_lines: Path | None = None,
 ) -> int:
     """Write a table of the translated candidates, lowest predicted formation energy first.
 
@@ -165,6 +168,8 @@ def write_candidates(
         The translated candidates.
     competition : Competition
         Phases that the candidates may decompose into.
+    chosen : list of str or None
+        The selected candidates, see `CampaignResults.selected`.
     json_lines : Path or None
         File for the same rows as JSON, an object in each line.
 
@@ -181,7 +186,7 @@ def write_candidates(
         columns = CANDIDATE_COLUMNS
         for chunk in chunks:
             columns = candidate_columns(chunk.translated.arrays())
-            cells = candidate_rows(chunk.translated, competition)
+            cells = candidate_rows(chunk.translated, competition, chosen)
             rows.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?)", ((row[energy], row[0], json.dumps(row)) for row in cells)
             )
@@ -209,11 +214,11 @@ def _sorting(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_selected(folder: Path, chosen: set[str], chunks: Iterable[TranslatedChunk]) -> Iterator[TranslatedChunk]:
+def _write_selected(folder: Path, chosen: list[str], chunks: Iterable[TranslatedChunk]) -> Iterator[TranslatedChunk]:
     """Yield the chunks again, and write a CIF of the translated structure of each chosen candidate."""
     for chunk in chunks:
         names = chunk.translated.arrays()["candidate_id"]
-        for candidate, translation in chunk.translated.take(np.flatnonzero(np.isin(names, [*chosen]))).rows():
+        for candidate, translation in chunk.translated.take(np.flatnonzero(np.isin(names, chosen))).rows():
             name = cif_name(candidate.reduced_formula, candidate.candidate_id)
             write_whole(folder / "selected" / name, translation.structure.to(fmt="cif"))
         yield chunk

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from cryslator_flows.screening.hulls import Competition
 
 CANDIDATE_COLUMNS = [
-    "candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED, "energy_above_known_hull"
+    "candidate_id", "formula", "template_id", "substitution", "n_atoms", *TRANSLATED, "energy_above_known_hull",
+    "selected",
 ]  # fmt: skip
 RELAXATION_COLUMNS = [
     "candidate_id", "formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
@@ -71,7 +72,8 @@ class CampaignFrames:
     candidates : DataFrame
         The translated candidates by ``candidate_id``, lowest predicted formation energy first. Columns are the fields
         of `Translation`, energies in eV/atom. ``energy_above_known_hull`` is relative to known compounds and
-        references, see `Competition.energies_above`. ``relaxed`` is True if a relaxation is known to have converged.
+        references, see `Competition.energies_above`. ``selected`` is missing before the selection. ``relaxed`` is
+        True if a relaxation is known to have converged.
     relaxations : DataFrame
         See `relaxations_frame`.
     savings : DataFrame
@@ -132,7 +134,7 @@ class CampaignFrames:
         comparisons = results.comparisons()
         summary = results.current_summary(comparisons)
         relaxations = relaxations_frame(comparisons, results.rounds_of())
-        candidates = _candidates_frame(results.chunks(), competition)
+        candidates = _candidates_frame(results.chunks(), competition, results.selected())
         converged = relaxations.loc[relaxations["converged"].fillna(False), "candidate_id"]
         candidates["relaxed"] = candidates.index.isin(converged)
         savings = pd.DataFrame([item.model_dump() for item in summary.savings], columns=list(Savings.model_fields))
@@ -221,8 +223,7 @@ def potential_frame(results: CampaignResults, summary: CampaignSummary, competit
         return pd.DataFrame(columns=POTENTIAL_COLUMNS, index=pd.Index([], name="candidate_id"))
     energies = {**({} if sample is None else sample.element_energies), **stats.element_energies}
     references = FittedReferences(energies, stats.formation_energy_error or np.nan, stats.n_compounds)
-    selection = results.selection()
-    chosen = set(selection.candidate_ids) if selection else set()
+    chosen = set(results.selected() or ())
     rows = []
     for item in (item for batch in results.potential_batches() for item in batch.relaxed if item.name != item.formula):
         energy = item.energy_per_atom
@@ -259,9 +260,14 @@ def _relaxation_rows(comparison: RelaxationComparison) -> Iterable[dict[str, Any
         yield row
 
 
-def candidate_rows(translated: TranslatedCandidates, competition: Competition) -> Iterator[tuple[Any, ...]]:
-    """Yield `candidate_columns` of each candidate, from the columns alone: no structure is made."""
-    columns = _candidate_columns(translated, competition)
+def candidate_rows(
+    translated: TranslatedCandidates, competition: Competition, chosen: list[str] | None
+) -> Iterator[tuple[Any, ...]]:
+    """Yield `candidate_columns` of each candidate, from the columns alone: no structure is made.
+
+    `chosen` are the selected candidates, see `CampaignResults.selected`.
+    """
+    columns = _candidate_columns(translated, competition, chosen)
     above = columns["energy_above_known_hull"]
     columns["energy_above_known_hull"] = np.where(np.isnan(above), None, above)
     return zip(*(column.tolist() for column in columns.values()), strict=True)
@@ -272,7 +278,9 @@ def candidate_columns(arrays: Iterable[str]) -> list[str]:
     return [*CANDIDATE_COLUMNS, *sorted(name for name in arrays if name.startswith(PREDICTED))]
 
 
-def _candidate_columns(translated: TranslatedCandidates, competition: Competition) -> dict[str, Any]:
+def _candidate_columns(
+    translated: TranslatedCandidates, competition: Competition, chosen: list[str] | None
+) -> dict[str, Any]:
     """Return arrays, and categoricals for texts that many candidates share, since strings take most of the memory."""
     columns = translated.arrays()
     templates = np.array(list(translated.template_texts()), dtype=np.str_)
@@ -281,6 +289,8 @@ def _candidate_columns(translated: TranslatedCandidates, competition: Competitio
     columns["energy_above_known_hull"] = competition.energies_above(
         columns["formula"].tolist(), columns["formation_energy_per_atom"]
     )
+    ids = columns["candidate_id"]
+    columns["selected"] = np.full(len(ids), None) if chosen is None else np.isin(ids, np.array(chosen, dtype=np.str_))
     return {
         name: _categorical(columns[name], _arrows if name == "substitution" else str)
         if name in SHARED_TEXTS
@@ -299,15 +309,17 @@ def _arrows(symbols: str) -> str:
     return " ".join(f"{old}->{new}" for old, new in zip(names[::2], names[1::2], strict=True))
 
 
-def _candidates_frame(chunks: Iterable[TranslatedChunk], competition: Competition) -> pd.DataFrame:
+def _candidates_frame(
+    chunks: Iterable[TranslatedChunk], competition: Competition, chosen: list[str] | None
+) -> pd.DataFrame:
     # Gives columns to a campaign without a chunk.
-    parts = [_candidate_columns(TranslatedCandidates.add(PackedCandidates.pack([]), [], []), competition)]
-    parts = [_candidate_columns(chunk.translated, competition) for chunk in chunks] or parts
+    parts = [_candidate_columns(TranslatedCandidates.add(PackedCandidates.pack([]), [], []), competition, chosen)]
+    parts = [_candidate_columns(chunk.translated, competition, chosen) for chunk in chunks] or parts
     columns = {}
     for name in list(parts[0]):
         pieces = [part.pop(name) for part in parts]
         columns[name] = (
             union_categoricals(pieces, sort_categories=True) if name in SHARED_TEXTS else np.concatenate(pieces)
         )
-    frame = pd.DataFrame(columns, copy=False)
+    frame = pd.DataFrame(columns, copy=False).astype({"selected": "boolean"})
     return frame.sort_values(["formation_energy_per_atom", "candidate_id"]).set_index("candidate_id")

@@ -81,7 +81,7 @@ def relaxed_frame(
             "predicted_formation_energy_per_atom": item.formation_energy_per_atom,
             **end.model_dump(include={"start", "energy_per_atom"}),
             **_cost(end.cost),
-            **_describe(end.structure),
+            **describe_structure(end.structure),
         })  # fmt: skip
     frame = pd.DataFrame(rows, columns=["candidate_id", *RELAXED_COLUMNS]).set_index("candidate_id")
     known = known_competition(chosen, competition, fetched)
@@ -142,7 +142,8 @@ def _cost(cost: RelaxationCost | None) -> dict[str, object]:
     return {"engine": cost.engine, "ionic_steps": cost.ionic_steps, "electronic_steps": cost.total_electronic_steps}
 
 
-def _describe(structure: Structure | None) -> dict[str, object]:
+def describe_structure(structure: Structure | None) -> dict[str, object]:
+    """Return space group, volume per atom in cubic angstrom and number of atoms; empty without a structure."""
     if structure is None:
         return {}
     try:

@@ -269,6 +269,11 @@ class CampaignResults:
         row = self.job_store.query_one(criteria, ["output"], sort={"completed_at": -1}, load=True)
         return None if row is None else Selection.model_validate(row["output"])
 
+    def selected(self) -> list[str] | None:
+        """List the identifiers of the selected candidates, the most stable first; None before the selection."""
+        selection = self.selection()
+        return None if selection is None else selection.candidate_ids
+
     def remaining(self) -> TranslatedCandidates | None:
         """Read the selected candidates that the campaign's first flow left to other flows.
 

@@ -45,7 +45,9 @@ class TranslationOutput:
     target : str
         ``.jsonl`` and ``.ndjson`` have a JSON line for each input, as has standard output (``-``). ``.cif`` has a data
         block for each translation, ``.extxyz`` and ``.xyz`` a frame. All may end in ``.gz``. A name without an ending
-        is a new or empty folder, which gets a folder with a POSCAR for each translation, and a table.
+        is a folder, which gets a folder with a POSCAR for each translation, and a table.
+    overwrite : bool
+        Replace a file with content, or a folder of an earlier output.
 
     Raises
     ------
@@ -53,8 +55,8 @@ class TranslationOutput:
         The name has another ending.
     """
 
-    def __init__(self, target: str) -> None:
-        self.path = Path(target)
+    def __init__(self, target: str, overwrite: bool = False) -> None:
+        self.path, self.overwrite = Path(target), overwrite
         self.is_stdout = target == STDOUT
         self.is_packed = self.path.suffix.lower() == ".gz"
         ending = Path(self.path.stem).suffix.lower() if self.is_packed else self.path.suffix.lower()
@@ -72,22 +74,30 @@ class TranslationOutput:
         return self.is_folder or self.text is _json_line
 
     def check(self, source: Path) -> None:
-        """Refuse an output that cannot be written, or that is the input, before work begins.
+        """Refuse an output that cannot be written, is the input or is there already, before work begins.
 
         Raises
         ------
         StoreError
             The path cannot be the output.
         """
+        if self.is_stdout:
+            return
         if self.is_folder and self.path.is_dir():
-            if any(self.path.iterdir()):
+            if any(not _is_own(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir()):
                 raise StoreError(
                     f"{self.path}: is a folder with files; give a new folder, or the name of a file to write"
                 )
-        elif not self.is_stdout:
+            if source.resolve().is_relative_to(self.path.resolve()):
+                raise StoreError(f"{self.path}: is read by this command; give another folder to write")
+            is_taken = any(self.path.iterdir())
+        else:
             check_output(self.path, source)
             if self.is_folder and self.path.exists():
                 raise StoreError(f"{self.path}: is a file; give a new folder, or end the name in one of {ENDINGS}")
+            is_taken = self.path.is_file() and self.path.stat().st_size > 0
+        if is_taken and not self.overwrite:
+            raise StoreError(f"{self.path}: exists; replace it with --overwrite, or give another name")
 
     @contextmanager
     def opened(self) -> Iterator[Write]:
@@ -100,7 +110,7 @@ class TranslationOutput:
         """
         numbers = count(1)
         if self.text is None:
-            with whole_folder(self.path) as folder:
+            with whole_folder(self.path, self.overwrite) as folder:
                 rows: list[list[object]] = []
                 yield lambda name, result: rows.append(_in_folder(folder, next(numbers), name, result))
                 _write_table(folder / TRANSLATED_TABLE, rows)
@@ -183,6 +193,11 @@ def _in_folder(folder: Path, number: int, name: str, result: TranslationResult) 
     fields = [_in_cell(getattr(result, field)) for field in TRANSLATED]
     moments = np.ravel(poscar.structure.site_properties.get("magmom", [])).tolist()
     return [place, name, structure.reduced_formula, len(structure), *fields, _in_cell(moments), ""]
+
+
+def _is_own(path: Path) -> bool:
+    """Return True for the path of a file that `_in_folder` writes, relative to the folder."""
+    return str(path) == TRANSLATED_TABLE or (len(path.parts) == 2 and path.name == "POSCAR")
 
 
 def _in_cell(value: object) -> object:

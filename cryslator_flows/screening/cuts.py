@@ -9,15 +9,16 @@ import numpy as np
 from pydantic import Field
 
 from cryslator_flows.config import StrictModel
-from cryslator_flows.crystals.packing import PREDICTED
+from cryslator_flows.crystals.packing import PREDICTED, TranslatedCandidates
 from cryslator_flows.crystals.windows import Window
 from cryslator_flows.screening.hulls import Competition, energies_above_hull
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from cryslator_flows.crystals.columns import Arrays
-    from cryslator_flows.crystals.packing import TranslatedCandidates
 
 # The hull takes energies as equal that differ by less, in eV/atom.
 HULL_NOISE = 1e-8
@@ -39,6 +40,20 @@ class PropertyWindow(Window):
     model: str = Field(
         description="Model whose target is the property: its name, or its folder relative to the campaign file"
     )
+    unit: str | None = Field(
+        None, description="Unit of the window and of the model; the model's if left out, another one is refused"
+    )
+
+    def title(self, name: str) -> str:
+        """Return the name of the property with its unit.
+
+        >>> PropertyWindow(model="my-band-gaps", unit="eV", min=1.0).title("band_gap")
+        'band_gap (eV)'
+        """
+        return f"{name} ({self.unit})" if self.unit else name
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.unit}" if self.unit else super().__str__()
 
 
 class Cuts(StrictModel):
@@ -138,6 +153,33 @@ class Cuts(StrictModel):
         """
         return self._keep(candidates, self.top_k, left_out)
 
+    def emptied_window(self, parts: Iterable[TranslatedCandidates]) -> str | None:
+        """Describe the window of a predicted property that keeps none of the candidates before it.
+
+        Parameters
+        ----------
+        parts : iterable of TranslatedCandidates
+            All candidates, in any parts.
+
+        Returns
+        -------
+        str or None
+            Key, number of candidates, their range and the fix; None if each window keeps some, or has none to judge.
+        """
+        before = self.model_copy(update={"properties": {}, "per_composition": None, "top_k": None})
+        columns = before.select(TranslatedCandidates.join([before.shortlist(part) for part in parts])).arrays()
+        kept: NDArray[np.integer] = np.arange(len(columns["formula"]))
+        for name, window in self.properties.items():
+            values = columns[f"{PREDICTED}{window.title(name)}"][kept]
+            kept = kept[window.hold(values)]
+            if len(values) and not len(kept):
+                found = window.model_copy(update={"min": values.min(), "max": values.max()})
+                return (
+                    f"selection.properties.{name}: none of {len(values)} candidates is {window}; their predicted "
+                    f"values are {found}; change the window, and start in another folder with --output"
+                )
+        return None
+
     def trusted(self, columns: Arrays) -> NDArray[np.bool_]:
         """Mark the candidates that the cuts on uncertainty and domain keep; the hull consists of them.
 
@@ -190,7 +232,7 @@ class Cuts(StrictModel):
         if self.max_formation_energy is not None:
             kept = cut("formation energy", energies[kept] <= self.max_formation_energy)
         for name, window in self.properties.items() if is_last else ():
-            kept = cut(f"{PREDICTED}{name} {window}", window.hold(columns[f"{PREDICTED}{name}"][kept]))
+            kept = cut(f"{PREDICTED}{name} {window}", window.hold(columns[f"{PREDICTED}{window.title(name)}"][kept]))
         kept = kept[np.lexsort((columns["candidate_id"][kept], energies[kept], ranks[kept]))]
         if self.per_composition is not None and is_last:
             numbers = number_among_equals(formulas[kept])

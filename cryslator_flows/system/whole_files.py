@@ -242,13 +242,15 @@ def whole_text(path: Path) -> Iterator[IO[str]]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Make a folder that appears with all its files once it is complete.
 
     Parameters
     ----------
     path : Path
         A new or empty folder, or a link to one.
+    overwrite : bool
+        Replace a folder with files.
 
     Yields
     ------
@@ -268,7 +270,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         with writing(path):
-            partial.replace(target)
+            if overwrite and target.exists():
+                old = partial.with_suffix(".old")
+                target.rename(old)
+                partial.rename(target)
+                shutil.rmtree(old)
+            else:
+                partial.replace(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -301,7 +301,7 @@ def find_model(name: str | Path) -> ModelFolder:
             return ModelFolder(folder)
     models = list_models()
     if str(name) not in models:
-        known = nearest(str(name), models)
+        known = nearest(folder.name, models)
         if not models:
             known = "none found; set CRYSLATOR_MODEL_DIRS to the folder that holds them"
         elif len(folder.parts) > 1:

@@ -1,6 +1,7 @@
 """Structures of one's own, screened as they are."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,25 @@ def test_a_folder_is_screened_to_the_last_table(folder, monkeypatch):
     assert "broken.cif" in rejected
     with find_campaign("my dump/") as started:
         assert started.label == "my-dump"
+
+
+def test_a_changed_folder_is_refused_with_what_changed_and_the_command(folder, perovskite, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    campaign = Campaign.from_file("my dump")
+    campaign.relaxation = None
+    campaign.run()
+    (folder / "b.cif").unlink()
+    perovskite.to(str(folder / "broken.cif"))
+    for number in range(4):
+        perovskite.copy().replace_species({"Ti": ("Zr", "Hf", "Sn", "Ge")[number]}).to(str(folder / f"c{number}.cif"))
+    campaign = Campaign.from_file("my dump")
+    changes = (
+        "templates (new: my dump/c0.cif, my dump/c1.cif, my dump/c2.cif and 1 more; changed: my dump/broken.cif; gone: "
+        "my dump/b.cif), relaxation changed since"
+    )
+    command = "cryslator screen 'my dump' --output runs/my-dump-2 --reuse runs/my-dump"
+    with pytest.raises(CampaignError, match=f"{re.escape(changes)} .*: {re.escape(command)}$"):
+        campaign.run()
 
 
 def test_a_folder_is_the_campaign_of_a_short_file(folder, tmp_path):

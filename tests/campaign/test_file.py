@@ -14,6 +14,7 @@ GOOD = {
     "substitutions": [{"kind": "roles", "cations": [["Mn"], ["Ca", "Sr"]]}],
     "selection": {"top_k": 2},
 }
+MODULI = "cryslator-universal-bulk-modulus"
 
 
 def write(tmp_path, content):
@@ -54,6 +55,10 @@ def test_workflows_make_a_flow(path):
         (
             {"selection": {"properties": {"band_gap": {"model": "cryslator-universal", "min": 1}}}},
             ["selection.properties.band_gap.model", "predicts formation_energy_per_atom, not band_gap"],
+        ),
+        (
+            {"selection": {"properties": {"log10_bulk_modulus": {"model": MODULI, "min": 100, "unit": "GPa"}}}},
+            ["line", "log10_bulk_modulus.unit", "predicts in log10(GPa), not GPa; convert the window"],
         ),
         (
             {"selection": {"properties": {"band_gap": {"model": "my-gaps", "min": 2, "max": 1}}}},
@@ -114,6 +119,15 @@ def test_mistakes_are_named(tmp_path, change, words):
     for word in [str(tmp_path), *words]:
         assert word in message
     assert "\n" not in message
+
+
+def test_a_window_has_the_unit_of_its_model(tmp_path):
+    content = {**GOOD, "selection": {"properties": {"log10_bulk_modulus": {"model": MODULI, "min": 1, "max": 2}}}}
+    campaign = Campaign.from_file(write(tmp_path, content))
+    (window,) = campaign.selection.properties.values()
+    assert (str(window), window.title("log10_bulk_modulus")) == ("1 to 2 log10(GPa)", "log10_bulk_modulus (log10(GPa))")
+    content["selection"]["properties"]["log10_bulk_modulus"]["unit"] = "log10(GPa)"
+    assert Campaign.from_file(write(tmp_path, content)).changed_keys(campaign.content()) == []
 
 
 def test_what_names_no_maker_is_not_called(tmp_path):

@@ -197,18 +197,24 @@ def test_properties_are_predicted_and_shown_in_the_funnel(store, tmp_path, tiny_
     chunk = next(CampaignResults(store, "test").chunks())
     middle = float(np.median(chunk.translated.arrays()["formation_energy_per_atom"]))
     store.remove_docs({})
-    window = {predictor.target: {"model": str(tiny_model.path), "max": middle}}
-    summary = run(screening(None, tiny_model, properties=window), store, tmp_path)
+    window = {"model": str(tiny_model.path), "max": middle, "unit": predictor.unit}
+    summary = run(screening(None, tiny_model, properties={predictor.target: window}), store, tmp_path)
     chunks = list(CampaignResults(store, "test").chunks())
     rows = [candidate for chunk in chunks for candidate, _ in chunk.rows()]
-    column = f"predicted {predictor.target}"
+    column = f"predicted {predictor.target} (eV/atom)"
     found = np.concatenate([chunk.translated.arrays()[column] for chunk in chunks])
     expected = [item.value for item in predictor.predict_many(candidate.structure for candidate in rows)]
     assert found == pytest.approx(expected, abs=1e-4)
     assert 0 < summary.selected == (found <= middle).sum() < summary.translated
-    reason = f"{column} at most {middle:g}"
+    reason = f"predicted {predictor.target} at most {middle:g} eV/atom"
     assert list(property_rows(summary)) == [(reason, summary.selected, summary.translated - summary.selected)]
-    assert write_candidates(tmp_path / "candidates.csv", chunks, Competition({})) == len(rows)
+    assert write_candidates(tmp_path / "candidates.csv", chunks, Competition({}), None) == len(rows)
+    far = Cuts(properties={predictor.target: {**window, "max": None, "min": 9}})
+    words = far.emptied_window(chunk.translated for chunk in chunks)
+    assert (
+        f"none of {len(rows)} candidates is at least 9 eV/atom; their predicted values are {found.min():g} to" in words
+    )
+    assert Cuts(properties={predictor.target: window}).emptied_window(chunk.translated for chunk in chunks) is None
     written = pd.read_csv(tmp_path / "candidates.csv").set_index("candidate_id")
     assert written.loc[[item.candidate_id for item in rows], column].tolist() == pytest.approx(found.tolist())
 

@@ -214,7 +214,7 @@ def test_test_doubles_are_named_and_save_nothing(tmp_path):
     assert "12000" not in text
     assert "synthetic" in text
     assert not (tmp_path / "savings.png").exists()
-    assert "savings.png" not in {path.name for path in write_files(tmp_path, summary, rows, [], Competition({}))}
+    assert "savings.png" not in {path.name for path in write_files(tmp_path, summary, rows, [], Competition({}), None)}
     assert "%" not in savings_markdown(rows).split("made slower")[1]
 
 

@@ -20,6 +20,7 @@ def test_results_of_a_finished_campaign(tmp_path, monkeypatch):
     with folder.opened():
         comparisons = folder.results().comparisons()
     assert found.funnel["relaxed"] == found.candidates["relaxed"].sum() == 2
+    assert set(found.candidates.index[found.candidates["selected"]]) == {item.candidate_id for item in comparisons}
     assert len(found.candidates) == found.funnel["translated"] == found.summary.translated
     assert found.candidates["formation_energy_per_atom"].is_monotonic_increasing
     assert set(found.relaxations["candidate_id"]) == {item.candidate_id for item in comparisons}
@@ -94,6 +95,7 @@ def test_results_before_any_relaxation(tmp_path, monkeypatch):
     found = Campaign.from_file(tmp_path / "campaign.yaml").results(tmp_path / "runs/mine")
     assert len(found.candidates) == found.funnel["translated"] > 0
     assert not found.candidates["relaxed"].any()
+    assert found.candidates["selected"].isna().all()
     assert found.relaxations.empty
     assert found.relaxations["ionic_steps"].dtype == "Int64"
     assert found.savings.empty

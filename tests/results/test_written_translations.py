@@ -58,7 +58,34 @@ def test_a_folder_for_each_calculation(run, tmp_path, given, tiny_model):
     assert poscar.site_symbols == ["Ti", "O"]
     assert poscar.comment.endswith(f"{float(first['formation_energy_per_atom']):.4f} eV/atom")
     code, _, err = run("translate", given, tmp_path / "link", "--model", tiny_model.path)
-    assert (code, "is a folder with files" in err) == (2, True)
+    assert (code, "link: exists; replace it with --overwrite, or give another name" in err) == (2, True)
+    (tmp_path / "real/1-TiO2/OUTCAR").write_text("precious")
+    code, _, err = run("translate", given, tmp_path / "link", "--model", tiny_model.path, "--overwrite")
+    assert (code, "is a folder with files; give a new folder" in err) == (2, True)
+    (tmp_path / "real/1-TiO2/OUTCAR").unlink()
+    inside = tmp_path / "real/1-TiO2/POSCAR"
+    code, _, err = run("translate", inside, tmp_path / "link", "--model", tiny_model.path, "--overwrite")
+    assert (code, "is read by this command" in err) == (2, True)
+    poscar.structure.to(str(tmp_path / "one.cif"))
+    assert run("translate", tmp_path / "one.cif", tmp_path / "link", "--model", tiny_model.path, "--overwrite")[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in (tmp_path / "real").iterdir()} == {"1-TiO2", "translated.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "one.cif", "real", "link", "models"}
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.cif.gz", "o.extxyz", "out"])
+def test_an_output_is_replaced_on_request_alone(run, tmp_path, perovskite, tiny_model, name):
+    perovskite.to(str(tmp_path / "a.cif"))
+    command = "translate", tmp_path / "a.cif", tmp_path / name, "--model", tiny_model.path
+    if name != "out":
+        (tmp_path / name).touch()
+    assert run(*command)[0] == 0
+    before = [path.stat().st_ino for path in (tmp_path / name, *(tmp_path / name).rglob("*"))]
+    code, _, err = run(*command)
+    assert (code, f"{name}: exists; replace it with --overwrite" in err) == (2, True)
+    assert [path.stat().st_ino for path in (tmp_path / name, *(tmp_path / name).rglob("*"))] == before
+    assert run(*command, "--overwrite")[0] == 0
+    assert [path.stat().st_ino for path in (tmp_path / name, *(tmp_path / name).rglob("*"))] != before
 
 
 def test_fields_travel_with_the_frames(run, tmp_path, given, tiny_model):
@@ -95,7 +122,8 @@ def test_what_cannot_be_written_is_refused_at_once(run, tmp_path, given, tiny_mo
 def test_nothing_replaces_what_was_there_if_nothing_is_translated(run, tmp_path, tiny_model, name):
     (tmp_path / "bad.cif").write_text("nonsense")
     (tmp_path / "o.cif").write_text("precious")
-    assert run("translate", tmp_path / "bad.cif", tmp_path / name, "--model", tiny_model.path)[0] == 2
+    command = "translate", tmp_path / "bad.cif", tmp_path / name, "--model", tiny_model.path, "--overwrite"
+    assert run(*command)[0] == 2
     assert (tmp_path / "o.cif").read_text() == "precious"
     assert not any(path.name.endswith(".partial") for path in tmp_path.iterdir())
 

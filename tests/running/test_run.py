@@ -191,13 +191,15 @@ def test_files_and_tables(tmp_path):
     summary, _ = run_counting(run)
     with run.folder.opened() as folder:
         comparisons = folder.results().comparisons()
-        paths = write_files(folder.path, summary, comparisons, folder.results().chunks(), Competition({}))
+        chosen = folder.results().selected()
+        paths = write_files(folder.path, summary, comparisons, folder.results().chunks(), Competition({}), chosen)
     names = {path.name for path in paths}
     assert {"summary.json", "candidates.csv", "relaxed"} <= names
     table = pd.read_csv(run.folder.path / "candidates.csv")
     assert len(table) == summary.translated
     assert table["formation_energy_per_atom"].is_monotonic_increasing
     assert set(table["candidate_id"][: summary.selected]) == {item.candidate_id for item in comparisons}
+    assert table["candidate_id"][table["selected"]].tolist() == chosen
     assert len(list((run.folder.path / "relaxed").glob("*.cif"))) == 3
     assert ("savings.png" in names) == bool(summary.savings)
 

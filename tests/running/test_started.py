@@ -325,10 +325,11 @@ def test_export(run, tmp_path, monkeypatch):
     assert [RelaxationComparison.model_validate_json(line) for line in lines] == comparisons
     table, records = pd.read_csv("plain/candidates.csv"), pd.read_json("plain/candidates.jsonl", lines=True)
     assert len(table) == n_translated
-    for name in ("candidate_id", "formula", "substitution", "out_of_domain"):
+    for name in ("candidate_id", "formula", "substitution", "out_of_domain", "selected"):
         assert table[name].tolist() == records[name].tolist()
     energies = "formation_energy_per_atom"
     assert table[energies].tolist() == pytest.approx(records[energies].tolist())
+    assert set(table["candidate_id"][table["selected"]]) == {item.candidate_id for item in comparisons}
     relaxations = pd.read_json("plain/relaxations.jsonl", lines=True)
     assert relaxations["start"].tolist() == ["unrelaxed", "translated"] * 4
     files = sorted((tmp_path / "plain/selected").glob("*.cif"))
@@ -348,8 +349,8 @@ def test_candidates_come_one_chunk_at_a_time_and_leave_sorted(tmp_path, monkeypa
     half = chunk.translated.n_candidates // 2
     parts = [chunk.translated.take(range(half, chunk.translated.n_candidates)), chunk.translated.take(range(half))]
     given = (chunk.model_copy(update={"translated": part}) for part in parts)
-    assert write_candidates(tmp_path / "split.csv", given, Competition({})) == chunk.translated.n_candidates
-    write_candidates(tmp_path / "whole.csv", [chunk], Competition({}))
+    assert write_candidates(tmp_path / "split.csv", given, Competition({}), None) == chunk.translated.n_candidates
+    write_candidates(tmp_path / "whole.csv", [chunk], Competition({}), None)
     assert (tmp_path / "split.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 

@@ -73,7 +73,7 @@ def yielded(name: str, translator: Translator) -> list[str]:
     """Enumerate a family and translate it; returns the cells of its row."""
     filters, pools = FAMILIES[name]
     if not pools:
-        return [name, "0", *[""] * 5]
+        return [name, "0", *[""] * 6]
     campaign = Campaign.model_validate({
         "name": "family",
         "templates": [{"source": "prototypes", **filters}],
@@ -101,6 +101,7 @@ def yielded(name: str, translator: Translator) -> list[str]:
         str(len(near)),
         str(len(set(unknown))),
         f"{best[1]} ({best[0]:+.3f})",
+        f"`{{{', '.join(f'{key}: {value}' for key, value in filters.items())}}}`".replace("'", ""),
     ]
 
 
@@ -112,7 +113,7 @@ def main() -> None:
     translator = Translator.from_pretrained()
     rows = [yielded(name, translator) for name in track(families, "families", console=Console(stderr=True))]
     header = ["family", "templates", "candidates", "in domain", f"at most {NEAR} eV/atom above the known hull",
-              "of these new formulas", "lowest (eV/atom)"]  # fmt: skip
+              "of these new formulas", "lowest (eV/atom)", "filters"]  # fmt: skip
     print(f"{translator.name}, version {translator.version}\n\n{markdown_table(header, rows)}")
 
 

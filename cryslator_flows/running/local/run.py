@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING
 
 from cryslator_flows.campaign.plan import make_plan
@@ -16,7 +18,7 @@ from cryslator_flows.errors import CampaignError
 from cryslator_flows.running.earlier_hours import earlier_hours
 from cryslator_flows.running.local.folder import JOBS_FOLDER, CampaignFolder, sole_owner
 from cryslator_flows.running.local.job_loop import Happening, LocalRun
-from cryslator_flows.system.console import note, progress_bars
+from cryslator_flows.system.console import note, progress_bars, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -157,11 +159,19 @@ class CampaignRun:
             self.folder.start(self.campaign.content(), list(self._known()), self._planned())
         elif changed:
             raise CampaignError(
-                f"campaign {self.campaign.name!r}: {', '.join(changed)} changed since it was started in "
-                f"{self.folder.path}; change it back, or give another folder with --output "
-                f"and, to keep relaxations with the same settings, --reuse {self.folder.path}"
+                f"campaign {self.campaign.name!r}: {self.campaign.changes(content)} changed since it was started in "
+                f"{self.folder.path}; change it back, or run it in another folder{self._elsewhere()}"
             )
         return False
+
+    def _elsewhere(self) -> str:
+        """Return the end of an error: the command that runs the campaign in a free folder beside this one."""
+        here = self.folder.path
+        free = next(path for number in count(2) if not (path := here.with_name(f"{here.name}-{number}")).exists())
+        command = f"cryslator screen {self.campaign.source} --output {shlex.quote(shown(free))}"
+        if self.campaign.relaxation is None:
+            return f": {command}"
+        return f", with the relaxations of the same settings: {command} --reuse {shlex.quote(shown(here))}"
 
     def _summary(self) -> CampaignSummary:
         results = self.folder.results()

@@ -238,9 +238,10 @@ def _free_label(campaign: CampaignSettings, project: RemoteProject, again: bool)
     same = next((flow for flow, changed in changes if not changed), None)
     if same is not None:
         raise ProjectError(f"campaign {campaign.name!r}: already submitted {_describe(same, project)}; {remedy}")
-    flow, changed = changes[0]
+    flow, _ = changes[0]
+    changed = campaign.changes(flow.flow_metadata["campaign_file"])
     raise ProjectError(
-        f"campaign {campaign.name!r}: {', '.join(changed)} changed since it was submitted {_describe(flow, project)}; "
+        f"campaign {campaign.name!r}: {changed} changed since it was submitted {_describe(flow, project)}; "
         f"change it back, rename the campaign, or {remedy}"
     )
 
