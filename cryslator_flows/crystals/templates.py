@@ -62,12 +62,18 @@ class TemplateSource(StrictModel):
             structure = template.structure
             composition = structure.composition.element_composition
             symbols = {element.symbol for element in composition}
-            if len(structure) > self.max_atoms or (self.n_elements and len(symbols) != self.n_elements):
+            if self.n_elements and len(symbols) != self.n_elements:
                 continue
             if self.elements and not symbols.issuperset(self.elements):
                 continue
             formulas = self.anonymous_formulas
             if formulas is not None and composition.anonymized_formula not in formulas:
+                continue
+            if len(structure) > self.max_atoms:
+                # Of a library it is a filter; a file that someone gives is not left out silently.
+                if isinstance(self, FileTemplates):
+                    words = f"{len(structure)} atoms, over max_atoms: {self.max_atoms} of its source; raise it there"
+                    yield StructureError(f"template {template.template_id}: {words}", "too many atoms")
                 continue
             try:
                 check_structure(majority(structure), f"template {template.template_id}")

@@ -60,6 +60,15 @@ def test_files(tmp_path, perovskite, rutile):
     assert "c.cif: empty file" in str(rejected)
 
 
+def test_a_large_file_is_left_out_with_the_key_to_raise(tmp_path, perovskite):
+    (perovskite * (2, 2, 3)).to(str(tmp_path / "a.cif"))
+    (error,) = FileTemplates(source="files", path=tmp_path).load()
+    assert str(error).endswith("a.cif: 60 atoms, over max_atoms: 40 of its source; raise it there")
+    (found,) = FileTemplates(source="files", path=tmp_path, max_atoms=60).load()
+    assert len(found.structure) == 60
+    assert list(FileTemplates(source="files", path=tmp_path, elements=["Pb"]).load()) == []
+
+
 def test_filters_see_elements_and_not_their_decoration(tmp_path, perovskite):
     perovskite[2], perovskite[3] = Species("O", -2, spin=1), Species("O", -2, spin=-1)
     perovskite[0] = Species("D", 1)

@@ -127,7 +127,7 @@ def test_a_moved_folder_is_the_same_campaign(tmp_path, tiny_model, perovskite):
     assert second == first
     assert happened["done"] == 0
     perovskite.scale_lattice(70).to(str(tmp_path / "there" / "crystals" / "a.cif"))
-    with pytest.raises(CampaignError, match="templates changed since"):
+    with pytest.raises(CampaignError, match=r"templates \(changed: crystals/a.cif\) changed since"):
         run_counting(CampaignRun(Campaign.from_file(file), tmp_path / "there" / "run"))
 
 
