@@ -224,7 +224,7 @@ def _layout(corners: list[str]) -> dict[str, Any]:
             f"{axis}axis": {"title": {"text": corner}, "showticklabels": False, "showgrid": False, "ticks": ""}
             for axis, corner in zip("abc", corners, strict=True)
         }
-        return {**common, "ternary": {"sum": 1, **sides}}
+        return {**common, "margin": {"t": 40, "b": 30, "l": 30, "r": 30}, "ternary": {"sum": 1, **sides}}
     hidden = {f"{axis}axis": {"visible": False} for axis in "xyz"}
     camera = {"eye": {"x": 0.3, "y": -1.5, "z": 0.4}, "projection": {"type": "orthographic"}}
     ratio = {axis: 1.7 * float(extent) for axis, extent in zip("xyz", CORNERS.max(axis=0), strict=True)}
