@@ -21,6 +21,7 @@ from cryslator_flows.running.remote.project import RemoteProject, open_project
 from cryslator_flows.running.spent_hours import SpentHours
 from cryslator_flows.running.status import remote_status
 from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.system.sqlite_store import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,19 +105,19 @@ class StartedCampaign:
         ProjectError
             The project's database does not answer any more.
         """
-        from pymongo.errors import PyMongoError
-
         if isinstance(self.place, CampaignFolder):
             self._watch = self._watch or FolderWatch(self.place)
             return self._watch.look()
-        try:
+        with self.place.answering():
             return remote_status(self.place, self.label)
-        except PyMongoError as error:
-            reason = str(error).split(",")[0]
-            raise ProjectError(
-                f"project {self.place.name!r}: its database does not answer any more ({reason}); jobs continue "
-                "by themselves; try again when the database is back"
-            ) from error
+
+    def revision(self) -> str:
+        """Return a mark of the campaign's documents, which changes with each new document."""
+        store = self.place.job_store.docs_store
+        if isinstance(store, SQLiteStore):
+            return str(store.revision)
+        newest = store.query_one({"metadata.campaign": self.label}, ["completed_at"], sort={"completed_at": -1})
+        return "" if newest is None else str(newest.get("completed_at"))
 
 
 @contextmanager

@@ -219,6 +219,14 @@ class SQLiteStore(Store):
         """
         return self._read(" WHERE rowid > ? ORDER BY rowid", [since])
 
+    @property
+    def revision(self) -> int:
+        """Revision of the newest document; 0 without documents."""
+        with self._reading():
+            if not self._is_there():
+                return 0
+            return self.database.execute(f'SELECT MAX(rowid) FROM "{self.collection_name}"').fetchone()[0] or 0
+
     def _is_there(self) -> bool:
         """Return False if the table does not exist, as in a read-only file without documents."""
         tables = self.database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [self.collection_name])

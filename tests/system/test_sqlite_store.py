@@ -66,6 +66,7 @@ def test_properties_sort_limit_and_groups(store):
 
 
 def test_changes_are_read_once_in_their_newest_state(store):
+    assert store.revision == 0
     store.update([{"uuid": name, "n": 0} for name in "abc"])
     seen = list(store.changes())
     assert [row["uuid"] for _, row in seen] == ["a", "b", "c"]
@@ -75,7 +76,8 @@ def test_changes_are_read_once_in_their_newest_state(store):
     store.update({"uuid": "d", "n": 1})
     store.update({"uuid": "a", "n": 2})
     assert [(row["uuid"], row["n"]) for _, row in store.changes(last)] == [("d", 1), ("a", 2)]
-    assert list(store.changes(max(revision for revision, _ in store.changes()))) == []
+    assert store.revision == max(revision for revision, _ in store.changes())
+    assert list(store.changes(store.revision)) == []
 
 
 def test_dates_survive(store):

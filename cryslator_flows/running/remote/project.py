@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,8 @@ from cryslator_flows.errors import ProjectError, nearest
 from cryslator_flows.results.results import CampaignResults
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jobflow import JobStore
     from jobflow_remote.config.base import Project
     from jobflow_remote.config.manager import ConfigManager
@@ -81,6 +84,26 @@ class RemoteProject:
         """Close the connections of the controller."""
         if "controller" in vars(self):
             self.controller.close()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raise one clear error if the database stops to answer.
+
+        Raises
+        ------
+        ProjectError
+            It does not answer any more.
+        """
+        from pymongo.errors import PyMongoError
+
+        try:
+            yield
+        except PyMongoError as error:
+            reason = str(error).split(",")[0]
+            raise ProjectError(
+                f"project {self.name!r}: its database does not answer any more ({reason}); jobs continue "
+                "by themselves; try again when the database is back"
+            ) from error
 
     def _reach_database(self) -> None:
         from pymongo.errors import PyMongoError
