@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cryslator_flows"
 # Floors from the ground up; a job may make a flow, so that jobs and flows share one.
 FLOORS = [
     "errors", "settings", "config", "system", "documents", "crystals", "translator", "training", "counting", "analysis",
-    "engines", "pairs", "screening", "jobs flows", "campaign", "results", "running", "report", "api", "cli",
+    "engines", "pairs", "screening", "jobs flows", "campaign", "results", "running", "report", "serving", "api", "cli",
 ]  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]

@@ -1,4 +1,4 @@
-"""The commands about started campaigns: ``cryslator submit | status | report | export``."""
+"""The commands about started campaigns: ``cryslator submit | status | report | serve | export``."""
 
 from __future__ import annotations
 
@@ -131,6 +131,44 @@ def report(
         if output is not None:
             check_output(output, Path(target), started.folder / STORE_FILE)
         print_report(started, output)
+
+
+@app.command()
+def serve(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CAMPAIGN]",
+            help="Campaign by name, its file or its folder; or a folder of campaigns. Default: all campaigns in runs.",
+            show_default=False,
+        ),
+    ] = None,
+    project: Project = None,
+    host: Annotated[
+        str, typer.Option(help="Address to serve; 0.0.0.0 lets everybody in your network read the campaigns.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve; 0 for any free one.")] = 8000,
+) -> None:
+    """Serve the pages of campaigns to a browser; a page refreshes itself while its campaign runs.
+
+    The first page lists all campaigns of a folder, or of a jobflow-remote project with `--project`. It finds
+    candidates of all campaigns: by formula, elements, chemical system, template or identifier. The server changes
+    nothing, and no running campaign waits for it. It serves this machine alone, unless `--host` says otherwise. Stop
+    it with Ctrl-C.
+
+    Examples: `cryslator serve`, `cryslator serve my-perovskites`, `cryslator serve --project cluster`
+    """
+    quiet()
+    from cryslator_flows.serving.campaign_sources import find_source
+    from cryslator_flows.serving.server import address_of, make_server, open_socket, run_server
+
+    with open_socket(host, port) as opened, find_source(target, project) as source:
+        server = make_server(source, opened)
+        try:
+            out.print(f"Campaigns of {source.place}: {address_of(opened)} (stop with Ctrl-C)", soft_wrap=True)
+            run_server(server, opened)
+        except KeyboardInterrupt:
+            out.print("Stopped.")
 
 
 @app.command()

@@ -41,7 +41,7 @@ WHOLE = {
     "substitutions": [{"kind": "maps", "maps": [{"Mg": "Ca"}]}],
 }
 # Programs of `console` blocks that are not ours: the shell must accept the line.
-FOREIGN = ("cd", "docker", "export", "mkdir", "pmg", "sed", ".")
+FOREIGN = ("cd", "docker", "export", "mkdir", "pmg", "sed", "ssh", ".")
 
 
 @dataclass(frozen=True)
