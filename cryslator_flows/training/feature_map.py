@@ -105,7 +105,7 @@ def draw_feature_map(model: LoadedModel, records: Iterable[PairRecord], folder: 
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     panels = (("encoded", before, own["unrelaxed"]), ("translated", after, own["both_translated"]))
     for axis, (title, places, distance) in zip(axes, panels, strict=True):
-        axis.plot(places[:, :, 0], places[:, :, 1], color="#cccccc", lw=0.5)
+        axis.plot(places[:, :, 0], places[:, :, 1], color="0.8", lw=0.5)
         for kind, place in zip(COLORS, places, strict=True):
             axis.scatter(*place.T, s=9, color=COLORS[kind], label=kind, linewidths=0)
         axis.set_title(f"{title}: mean distance from unrelaxed to relaxed {distance:.2f}", fontsize=11)

@@ -39,3 +39,8 @@ def test_style_sheet_and_documentation_have_these_colors():
     assert f"--ink: {DARK['ink']};" in style_sheet()
     known = {BLUE, GREEN, VERMILION, PURPLE, GREY, *LIGHT.values(), *DARK.values()}
     assert set(re.findall(r"#[0-9a-f]{6}\b", (ROOT / "docs/extra.css").read_text())) <= known
+
+
+def test_no_other_file_of_the_package_has_colors():
+    files = [path for path in (ROOT / "cryslator_flows").rglob("*.py") if path.name != "look.py"]
+    assert [path.name for path in files if re.search(r"[\"']#[0-9a-f]{3,6}[\"']", path.read_text())] == []
