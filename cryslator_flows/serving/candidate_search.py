@@ -50,6 +50,14 @@ def searchable(content: PageContent) -> list[FoundRow]:
     ]
 
 
+def best_result(content: PageContent) -> str:
+    """Return the most stable relaxed candidate in words; empty without relaxed candidates."""
+    if content.relaxed is None or not len(content.relaxed):
+        return ""
+    best = content.relaxed.iloc[0]
+    return f"best: {best['formula']}, {_describe(best)}"
+
+
 def _describe(row: pd.Series) -> str:
     """Describe a relaxed candidate by its energy from a hull, as far as one is known."""
     for column, hull in (("energy_above_known_hull", "known hull"), ("energy_above_hull", "hull")):

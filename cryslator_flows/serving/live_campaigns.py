@@ -16,7 +16,7 @@ from cryslator_flows.report.page.whole_page import LivePart, draw_page
 from cryslator_flows.report.written import read_content
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.status import ENDED, CampaignStatus
-from cryslator_flows.serving.candidate_search import FoundRow, searchable
+from cryslator_flows.serving.candidate_search import FoundRow, best_result, searchable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -79,8 +79,8 @@ class Listing:
         State of the campaign when it was read.
     translated, selected, relaxed : int or None
         Numbers of candidates; None if there are no results.
-    headline : str
-        The results in one sentence.
+    best : str
+        Its best result in words.
     rows : list of FoundRow
         The candidates in the table of its page.
     error : str
@@ -91,7 +91,7 @@ class Listing:
     translated: int | None = None
     selected: int | None = None
     relaxed: int | None = None
-    headline: str = ""
+    best: str = ""
     rows: list[FoundRow] = field(default_factory=list)
     error: str = ""
 
@@ -182,7 +182,7 @@ class LiveCampaign:
             content = read_content(started, seen.status or CampaignStatus(started.label, ""))
         summary = content.summary
         self.listing = Listing(
-            seen.state, summary.translated, summary.selected, summary.relaxed, "", searchable(content)
+            seen.state, summary.translated, summary.selected, summary.relaxed, best_result(content), searchable(content)
         )
         return content
 

@@ -5,6 +5,7 @@ import pytest
 from cryslator_flows.serving import live_campaigns
 from cryslator_flows.serving.campaign_sources import FolderSource
 from tests.conftest import chromium
+from tests.report.test_accessibility import AXE
 from tests.running.test_started import start
 from tests.serving.test_serving import PAGE, campaign_run
 from tests.support.serving import served
@@ -15,6 +16,15 @@ from tests.support.waiting import wait_for
 def browser():
     with chromium(logs={"browser": "ALL"}) as driver:
         yield driver
+
+
+def axe_faults(browser):
+    """Ids of the rules of axe-core that a page breaks; none where axe-core is not installed."""
+    if not AXE.exists():
+        return []
+    browser.execute_script(AXE.read_text())
+    faults = browser.execute_async_script("axe.run().then(found => arguments[0](found.violations))")
+    return [fault["id"] for fault in faults]
 
 
 def is_ready(browser):
@@ -55,9 +65,11 @@ def test_page_and_list_refresh_while_a_campaign_gains_results(browser, tmp_path,
 
         browser.switch_to.window(listed)
         wait_for(lambda: "finished: " in browser.page_source and "reading ..." not in browser.page_source, 120)
+        assert axe_faults(browser) == []
         box = browser.find_element("name", "q")
         box.send_keys("O3MnSr\n")
         wait_for(lambda: browser.find_elements("css selector", "td a[href*='#candidate=']"), 120)
+        assert axe_faults(browser) == []
         browser.find_element("css selector", "td a[href*='#candidate=']").click()
         wait_for(lambda: is_ready(browser) and script(browser, SEARCH), 120)
         assert script(browser, "document.querySelectorAll('#candidates tbody tr').length") == 1
