@@ -70,11 +70,11 @@ class FolderSource:
         return f"folder {self.folder}"
 
     def marks(self) -> dict[str, Hashable]:
-        """Return a mark for the name of each campaign folder: times and sizes of its store, and if a process runs."""
+        """Return a mark for the name of each campaign folder: times of the folder and its store, if a process runs."""
         folders = (store.parent for pattern in (STORE_FILE, f"*/{STORE_FILE}") for store in self.folder.glob(pattern))
         return {
             path.name: (
-                *(_stamp(path / f"{STORE_FILE}{ending}") for ending in ("", "-wal")),
+                *(_stamp(file) for file in (path, path / STORE_FILE, path / f"{STORE_FILE}-wal")),
                 CampaignFolder(path, read_only=True).is_running,
             )
             for path in sorted(folders)

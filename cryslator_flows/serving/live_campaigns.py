@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryslator_flows.errors import CryslatorError, one_line, without_passwords
-from cryslator_flows.report.page.whole_page import LivePart, draw_page
+from cryslator_flows.report.page.whole_page import BESIDE, LivePart, draw_page
 from cryslator_flows.report.written import read_content
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.status import ENDED, CampaignStatus
@@ -201,7 +201,8 @@ class LiveCampaign:
         if totals["failed"]:
             progress += f", {totals['failed']} of them failed"
         # Jobs that start change no page.
-        shown = revision, bool(status.go_on), *(totals[state] for state in ENDED), totals.total()
+        jobs = bool(status.go_on), *(totals[state] for state in ENDED), totals.total()
+        shown = revision, jobs, [name for name in BESIDE if (folder / name).is_file()]
         return LiveStatus(status.label, folder, state_of(shown), word, progress, status)
 
 

@@ -167,8 +167,12 @@ def test_page_changes_with_the_campaign(tmp_path, monkeypatch):
         assert any(state.startswith("running: ") for state in states)
         answer, page = client.ask(PAGE)
         assert answer.status == 200
-        assert client.state(PAGE)["state"] != first["state"]
+        state = client.state(PAGE)["state"]
+        assert state != first["state"]
         assert 'data-final="yes"' in page
+        (tmp_path / "runs/mine/summary.json").write_text("{}")
+        assert client.state(PAGE)["state"] != state
+        assert '<a href="summary.json">' in client.text(PAGE)
 
 
 def test_changes_are_drawn_after_a_rest(tmp_path, monkeypatch):
