@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 from pymatgen.core import Composition, Element
@@ -44,7 +45,7 @@ def searchable(content: PageContent) -> list[FoundRow]:
             row.formula,
             row.template_id,
             row.uncertainty,
-            _describe(relaxed[row.candidate_id]) if row.candidate_id in relaxed else "",
+            ": ".join(["relaxed", *_energy(relaxed[row.candidate_id])]) if row.candidate_id in relaxed else "",
         )
         for row in content.candidates.rows
     ]
@@ -55,15 +56,14 @@ def best_result(content: PageContent) -> str:
     if content.relaxed is None or not len(content.relaxed):
         return ""
     best = content.relaxed.iloc[0]
-    return f"best: {best['formula']}, {_describe(best)}"
+    return ", ".join([f"best: {best['formula']}", *_energy(best)])
 
 
-def _describe(row: pd.Series) -> str:
-    """Describe a relaxed candidate by its energy from a hull, as far as one is known."""
-    for column, hull in (("energy_above_known_hull", "known hull"), ("energy_above_hull", "hull")):
-        if row[column] == row[column]:  # not NaN
-            return f"relaxed: {row[column]:+.3f} eV/atom from the {hull}"
-    return "relaxed"
+def _energy(row: pd.Series) -> list[str]:
+    """Return the energy of a relaxed candidate from a hull in words; empty if none is known."""
+    hulls = {"energy_above_known_hull": "known hull", "energy_above_hull": "hull of the relaxed candidates"}
+    known = [f"{row[column]:+.3f} eV/atom from the {hull}" for column, hull in hulls.items() if isfinite(row[column])]
+    return known[:1]
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,18 @@ class CandidateQuery:
             if all(map(Element.is_valid_symbol, words)) and (len(words) > 1 or fits == frozenset.__le__):
                 wanted = frozenset(words)
                 return lambda row: fits(wanted, symbols_of(row.formula))
-        try:
-            formula = Composition(text).reduced_formula
-        except ValueError:
-            lower = text.lower()
-            return lambda row: lower in row.template_id.lower() or row.candidate_id.startswith(lower)
-        return lambda row: row.formula == formula
+        if (formula := _formula(text)) is not None:
+            return lambda row: row.formula == formula
+        lower = text.lower()
+        return lambda row: lower in row.template_id.lower() or row.candidate_id.startswith(lower)
+
+
+def _formula(text: str) -> str | None:
+    """Return a formula in the form of the tables; None for any other text."""
+    # Composition makes dummy species of some capitals.
+    if not all(map(Element.is_valid_symbol, symbols_of(text))):
+        return None
+    try:
+        return Composition(text).reduced_formula
+    except ValueError:
+        return None
