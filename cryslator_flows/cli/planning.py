@@ -165,7 +165,8 @@ def show_plan(
         raise
     out.print(plan_tables(made))
     print_left_out(survey.counts)
-    _print_translation(campaign, survey)
+    if survey.counts.unique:
+        _print_translation(campaign, survey)
     _print_hours(campaign, made, folder, hours, earlier)
     for remark in refuse(findings):
         note("note:", remark)
