@@ -394,6 +394,7 @@ COMMANDS = [
     "submit",
     "status",
     "report",
+    "serve",
     "export",
     "translate",
     "evaluate",

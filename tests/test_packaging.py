@@ -34,8 +34,9 @@ def test_wheel_carries_the_models(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert f"cryslator_flows/models/{DEFAULT_MODEL}/{WEIGHTS}" in archive.namelist()
-        page = [path.name for path in (ROOT / "cryslator_flows/report/page").iterdir() if path.is_file()]
-        assert {f"cryslator_flows/report/page/{name}" for name in page} <= set(archive.namelist())
+        pages = [path for room in ("report/page", "serving") for path in (ROOT / "cryslator_flows" / room).rglob("*.*")]
+        pages = [path for path in pages if path.suffix != ".pyc"]
+        assert {str(path.relative_to(ROOT)) for path in pages} <= set(archive.namelist())
         assert not [name for name in archive.namelist() if name.startswith(("tests", "models"))]
         archive.extractall(tmp_path / "site")
     code = "import cryslator_flows; print(cryslator_flows.Translator.from_pretrained().name, cryslator_flows.__file__)"
