@@ -127,9 +127,9 @@ class LiveCampaign:
         self._rest_until = 0.0
 
     def look(self, mark: Hashable) -> LiveStatus:
-        """Return the jobs of the campaign, which are read if its mark has changed."""
+        """Return the jobs of the campaign, which are read if its mark has changed, or after an error."""
         with self._looking:
-            if self._seen is None or mark != self._mark:
+            if self._seen is None or self._seen.error or mark != self._mark:
                 self._seen, self._mark = self._read_jobs(), mark
             return self._seen
 
@@ -155,9 +155,9 @@ class LiveCampaign:
             return self._drawn
 
     def read_listing(self, seen: LiveStatus) -> None:
-        """Read the results, if the campaign has changed; an error becomes a part of the listing."""
+        """Read the results, if the campaign has changed or after an error, which becomes a part of the listing."""
         with self._reading:
-            if self.listing is None or self._is_due(self.listing.state, seen):
+            if self.listing is None or self._is_due("" if self.listing.error else self.listing.state, seen):
                 began = monotonic()
                 try:
                     self._read(seen)

@@ -194,6 +194,17 @@ def test_changes_are_drawn_after_a_rest(tmp_path, monkeypatch):
     assert catalog.page(campaign, later).state == later.state
 
 
+def test_campaign_that_could_not_be_read_for_a_moment(finished, monkeypatch):
+    source = FolderSource(finished)
+    opened = source.opened
+    monkeypatch.setattr(source, "opened", lambda key: opened("gone"))
+    catalog = Catalog(source)
+    (campaign, seen) = catalog.look()["mine"]
+    assert "cannot be read" in seen.error
+    monkeypatch.setattr(source, "opened", opened)
+    assert catalog.look()["mine"][1].word == "finished"
+
+
 def test_what_a_user_names(finished, monkeypatch):
     monkeypatch.chdir(finished.parent.parent)
     for target in (None, "runs", "mine", "runs/mine", "campaign.yaml", str(finished)):
