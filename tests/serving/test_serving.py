@@ -199,7 +199,7 @@ def test_campaign_that_could_not_be_read_for_a_moment(finished, monkeypatch):
     opened = source.opened
     monkeypatch.setattr(source, "opened", lambda key: opened("gone"))
     catalog = Catalog(source)
-    (campaign, seen) = catalog.look()["mine"]
+    _, seen = catalog.look()["mine"]
     assert "cannot be read" in seen.error
     monkeypatch.setattr(source, "opened", opened)
     assert catalog.look()["mine"][1].word == "finished"
