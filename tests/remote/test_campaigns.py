@@ -104,7 +104,7 @@ def test_two_campaigns_at_once_from_submission_to_report(run, jfr_project, tmp_p
     exported = [RelaxationComparison.model_validate_json(line) for line in lines]
     assert len(exported) == len(list((tmp_path / "exported/relaxed").glob("*.cif"))) == 1
     assert all(isinstance(item.relaxations[0].structure, Structure) for item in exported)
-    assert (tmp_path / "exported/candidates.csv").read_bytes() == (tmp_path / "runs/one/candidates.csv").read_bytes()
+    assert (tmp_path / "exported/candidates.csv").read_bytes() == (tmp_path / "reported/candidates.csv").read_bytes()
 
 
 WATCH = """
