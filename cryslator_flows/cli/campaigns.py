@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cryslator_flows.cli.planning import CampaignFile, Folder, Project, Target, print_left_out, print_plan_lines
-from cryslator_flows.system.console import err, note, out, quiet, shown
+from cryslator_flows.system.console import err, note, out, quiet, several, shown
 
 if TYPE_CHECKING:
     from cryslator_flows.running.started import StartedCampaign
@@ -245,7 +245,24 @@ def print_status(started: StartedCampaign) -> None:
     out.print(status_report(status))
     if hours := started.core_hours():
         out.print(hours_table(hours))
+    if status.is_finished:
+        failed = status.totals["failed"]
+        out.print(f"Finished; {several(failed, 'job')} failed." if failed else "Finished.")
+        out.print(_headline(started))
     _print_commands(status)
+
+
+def _headline(started: StartedCampaign) -> str:
+    """Return the sentence of the page's headline."""
+    from cryslator_flows.report.headline import headline
+    from cryslator_flows.report.written import first_selected
+    from cryslator_flows.results.relaxed_frame import relaxed_frame
+
+    results, competition = started.results, started.cuts.competition()
+    comparisons = results.comparisons()
+    summary = results.current_summary(comparisons)
+    relaxed = relaxed_frame(comparisons, started.element_energies, competition, results.fetched_phases())
+    return headline(summary, relaxed, first_selected(started, summary, comparisons)).sentence
 
 
 def _print_commands(status: CampaignStatus) -> None:
@@ -264,13 +281,12 @@ def _print_commands(status: CampaignStatus) -> None:
 def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     """Print the tables of a campaign, write its files and its page, to `output` or to the campaign folder."""
     from cryslator_flows.documents.relaxations import JOB_FAILED
+    from cryslator_flows.report.headline import headline
     from cryslator_flows.report.relaxed_results import describe_energies, relaxed_table
-    from cryslator_flows.report.selected_table import MOST_SHOWN, selected_table
+    from cryslator_flows.report.selected_table import selected_table
     from cryslator_flows.report.tables import full_report, property_rows
-    from cryslator_flows.report.written import write_all
-    from cryslator_flows.results.frames import potential_frame
+    from cryslator_flows.report.written import first_selected, write_all
     from cryslator_flows.results.relaxed_frame import relaxed_frame
-    from cryslator_flows.results.selected_frame import selected_frame
 
     status = started.status()
     comparisons = started.results.comparisons()
@@ -278,11 +294,9 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     fetched = started.results.fetched_phases()
     relaxed = relaxed_frame(comparisons, started.element_energies, started.cuts.competition(), fetched)
     table = relaxed_table(relaxed, describe_energies(summary, comparisons, relaxed, fetched))
-    if not comparisons and (chosen := started.results.selected()):
-        competition = started.cuts.competition()
-        potential = potential_frame(started.results, summary, competition)
-        best = selected_frame(chosen[:MOST_SHOWN], started.results.chunks(), competition, potential)
-        table = selected_table(best, len(chosen))
+    selected = first_selected(started, summary, comparisons)
+    if selected is not None:
+        table = selected_table(selected, summary.selected)
     out.print(full_report(summary, comparisons, table))
     paths = write_all(started, summary, comparisons, status, relaxed, output)
     print_left_out(summary.counts)
@@ -306,6 +320,7 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
         note(f"{started.folder}:", words)
     if paths:
         out.print("\nWritten: " + ", ".join(map(shown, paths)))
+    out.print(f"\n{headline(summary, relaxed, selected).sentence}")
 
 
 def print_export(started: StartedCampaign, folder: Path | None, entries: Path | None) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from cryslator_flows.campaign.survey import count
 from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.jobs.enumerate import describe_losses
-from cryslator_flows.system.console import new_table
+from cryslator_flows.system.console import new_table, several
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,11 +27,11 @@ HOURS_NOTE = "Planned: by campaigns beside this one, at its start. Spent: by job
 def plan_lines(plan: Plan) -> list[str]:
     """Describe a plan in three lines."""
     counts, more = plan.survey.counts, "" if plan.survey.is_complete else " and more"
-    jobs = f"translate {_several(plan.jobs['translate'], 'job')}"
+    jobs = f"translate {several(plan.jobs['translate'], 'job')}"
     if "potential" in plan.jobs:
-        jobs += f"; potential: at most {plan.selected} candidates in {_several(plan.jobs['potential'], 'job')}"
+        jobs += f"; potential: at most {plan.selected} candidates in {several(plan.jobs['potential'], 'job')}"
     starts = ", ".join(f"{number} {start}" for start, number in plan.relaxations.items() if number)
-    relaxations = f"at most {_several(plan.relaxed, 'candidate')} ({starts})" if starts else "none"
+    relaxations = f"at most {several(plan.relaxed, 'candidate')} ({starts})" if starts else "none"
     substitutions = f"{counts.enumerated}{more} substitutions in {counts.templates} templates"
     lost = f"{describe_losses(counts)}, {counts.equivalent_or_higher()}"
     return [
@@ -106,7 +106,7 @@ def _jobs(plan: Plan) -> Table:
     table.add_column("jobs", justify="right")
     table.add_column("work", overflow="fold")
     relaxations = ", ".join(f"{number} from {start}" for start, number in plan.relaxations.items() if number)
-    elements = f"; {_several(plan.elements, 'element')}" if plan.elements else ""
+    elements = f"; {several(plan.elements, 'element')}" if plan.elements else ""
     work = {
         "translate": f"{plan.survey.counts.unique} candidates",
         "potential": f"{plan.selected} candidates, and known compounds",
@@ -117,7 +117,3 @@ def _jobs(plan: Plan) -> Table:
         if stage in plan.jobs:
             table.add_row(stage, str(plan.jobs[stage]), work.get(stage, ""))
     return table
-
-
-def _several(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

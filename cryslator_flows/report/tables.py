@@ -31,10 +31,9 @@ if TYPE_CHECKING:
 ENDS: dict[Outcome, str] = {"same minimum": " =", "ended lower": " <", "ended higher": " >"}
 
 
-def funnel_table(summary: CampaignSummary) -> Table:
-    """Make a table of the number of candidates after each stage."""
+def funnel_rows(summary: CampaignSummary) -> list[tuple[str, int, str]]:
+    """List each stage with the number of candidates after it, and what it lost and why."""
     counts = summary.counts
-    table = new_table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
     rejected = f", {len(counts.rejected_templates)} rejected" if counts.rejected_templates else ""
     reused = f"; {summary.reused} by another campaign" if summary.reused else ""
     unlike = f", {summary.out_of_domain} unlike the training data" if summary.out_of_domain else ""
@@ -51,7 +50,7 @@ def funnel_table(summary: CampaignSummary) -> Table:
         between.append(("potential", potential.n_relaxed, remark))
     unbalanced = f"{counts.not_charge_balanced} not charge-balanced, "
     charged = [("charge-balanced", counts.enumerated - counts.not_charge_balanced, unbalanced.rstrip(", "))]
-    for stage, number, remark in (
+    return [
         ("enumerated", counts.enumerated, f"from {counts.templates} templates{rejected}"),
         *(charged * bool(counts.filtered)),
         *((name, left, f"{lost} left out") for name, left, lost in filter_rows(counts)),
@@ -61,7 +60,13 @@ def funnel_table(summary: CampaignSummary) -> Table:
         *between,
         ("selected", summary.selected, f"by {judge}{in_rounds}{left_out}"),
         ("relaxed", summary.relaxed, f"converged from at least one start{reused}{doubles}" if summary.relaxed else ""),
-    ):
+    ]
+
+
+def funnel_table(summary: CampaignSummary) -> Table:
+    """Make a table of the number of candidates after each stage."""
+    table = new_table(f"Funnel of {summary.campaign}", "stage", ">candidates", "")
+    for stage, number, remark in funnel_rows(summary):
         table.add_row(stage, str(number), remark)
     return table
 

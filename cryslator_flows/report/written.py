@@ -9,6 +9,7 @@ from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.whole_page import PageContent, write_page
 from cryslator_flows.report.plan_tables import hours_rows
 from cryslator_flows.report.savings_tables import plot_savings, savings_panels
+from cryslator_flows.report.selected_table import MOST_SHOWN
 from cryslator_flows.results.export import (
     POTENTIAL_FILE,
     RELAXED_FILE,
@@ -19,6 +20,7 @@ from cryslator_flows.results.export import (
 )
 from cryslator_flows.results.frames import potential_frame
 from cryslator_flows.results.relaxed_frame import relaxed_frame
+from cryslator_flows.results.selected_frame import selected_frame
 from cryslator_flows.system.whole_files import is_full, write_whole
 
 if TYPE_CHECKING:
@@ -114,6 +116,18 @@ def read_content(started: StartedCampaign, status: CampaignStatus) -> PageConten
     return _content(started, summary, comparisons, candidates, status, relaxed)
 
 
+def first_selected(
+    started: StartedCampaign, summary: CampaignSummary, comparisons: list[RelaxationComparison]
+) -> pd.DataFrame | None:
+    """Read the first selected candidates, see `selected_frame`; None before them and where candidates are relaxed."""
+    chosen = None if comparisons else started.results.selected()
+    if not chosen:
+        return None
+    competition = started.cuts.competition()
+    potential = potential_frame(started.results, summary, competition)
+    return selected_frame(chosen[:MOST_SHOWN], started.results.chunks(), competition, potential)
+
+
 def _content(
     started: StartedCampaign,
     summary: CampaignSummary,
@@ -128,6 +142,7 @@ def _content(
         candidates,
         settings=started.settings,
         relaxed=relaxed,
+        selected=first_selected(started, summary, comparisons),
         fetched=started.results.fetched_phases(),
         element_energies=started.element_energies,
         unfinished=status.unfinished,

@@ -78,6 +78,15 @@ def main_reasons(numbers: Mapping[str, float], form: str = "{:.0f}") -> str:
     return ", ".join([*words, f"others: {form.format(others)}"] if others else words)
 
 
+def several(number: int, thing: str) -> str:
+    """Return a number of things in words.
+
+    >>> several(1, "job"), several(1200, "candidate")
+    ('1 job', '1200 candidates')
+    """
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 class PlainConsole(Console):
     """Console that shows strings unchanged, since names of files and crystals contain neither markup nor emoji."""
 

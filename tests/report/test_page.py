@@ -99,13 +99,24 @@ def test_renders(browser, kind, tmp_path):
     rows = [] if kind == "none" else screened(synthetic=kind == "synthetic")
     load(browser, write_page(tmp_path / "r.html", content(rows, unfinished=3 if kind == "running" else 0)))
     check_quiet(browser)
-    assert ("Not finished: 3 jobs" in browser.page_source) == (kind == "running")
+    assert ("running: 3 jobs to go" in browser.page_source) == (kind == "running")
 
 
 def cell(browser, row, column):
     return browser.execute_script(
         f"return document.querySelector('#candidates tbody tr:nth-child({row}) td:nth-child({column})').innerText"
     )
+
+
+def switch_on(browser):
+    """Show all columns of the table, by its button."""
+    (button,) = [item for item in browser.find_elements("css selector", "button") if item.text.startswith("Columns")]
+    browser.execute_script("arguments[0].click()", button)
+    off = ".dt-button-collection button:not(.dt-button-active)"
+    wait_for(lambda: browser.find_elements("css selector", off), 30, 0.05)
+    for item in browser.find_elements("css selector", off):
+        browser.execute_script("arguments[0].click()", item)
+    browser.execute_script("document.querySelector('.dt-button-background').click()")
 
 
 def test_large_table_sorts(browser, rutile, template, tmp_path):
@@ -115,10 +126,14 @@ def test_large_table_sorts(browser, rutile, template, tmp_path):
     rows[0].relaxations[0].cost.dir_name = f"host:{tmp_path}/jobs/u"
     made = content(rows, [chunk(10_000, template)], job_command="jf -p mine job info")
     load(browser, write_page(tmp_path / "r.html", made))
+    columns = table_columns(rows)
+    titles = [column["title"] for column in columns]
+    first = browser.find_elements("css selector", "#candidates thead th")
+    assert len(first) == sum(column["shown"] for column in columns) < len(columns)
+    switch_on(browser)
     headers = browser.find_elements("css selector", "#candidates thead th")
-    titles = [column["title"] for column in table_columns(rows)]
     assert len(headers) == len(titles) == 19
-    headers[4].click()
+    browser.execute_script("arguments[0].click()", headers[4])
     wait_for(lambda: cell(browser, 1, 5) == "1.000", 30, 0.05)
     assert [cell(browser, 1, column) for column in (2, 3, 4, 9)] == ["<b>rutile", "Ti->Zr", "P4_2/mnm", "1.000"]
     # Candidates that were not relaxed have no steps, and come last in either direction.
@@ -175,7 +190,21 @@ def test_four_starts_are_told_apart(browser, rutile, template, tmp_path):
     colors = browser.execute_script(
         "return [...document.querySelector('[data-figure=\"steps-ionic steps\"]').data].map(s => s.marker?.color)"
     )
-    assert len(set(colors[1:])) == len(colors[1:]) == 3
+    # The line of equal steps and the shaded half come first.
+    assert len(set(colors[2:])) == len(colors[2:]) == 3
+
+
+def test_row_shows_the_structures_of_its_candidate(browser, rutile, template, tmp_path):
+    rows = with_structures(screened()[:3], rutile)
+    load(browser, write_page(tmp_path / "r.html", content(rows, [chunk(40, template)])))
+    shown = browser.find_elements("css selector", "#candidates [data-candidate]")
+    assert [row.get_attribute("data-candidate") for row in shown] == ["00000", "00001", "00002"]
+    chosen = "return document.getElementById('candidate').value"
+    browser.execute_script("arguments[0].cells[0].click()", shown[1])
+    assert browser.execute_script(chosen) == "00001"
+    shown[2].send_keys("\n")
+    assert browser.execute_script(chosen) == "00002"
+    check_quiet(browser)
 
 
 FORMULAS = ["=HYPERLINK(1)", "+1+cmd|x", "-2+3", "@SUM(1)", "&#61;1"]
@@ -272,6 +301,7 @@ def test_what_is_no_number_leaves_the_page_whole(browser, template, tmp_path):
     rows[0].endings[0].energy_difference = float("nan")
     rows[0].relaxations[0].energy_per_atom = float("nan")
     load(browser, write_page(tmp_path / "r.html", content(rows, [chunk(3, template, **unknown)])))
+    switch_on(browser)
     assert [[cell(browser, row, column) for column in (9, 10)] for row in (1, 2, 3)] == [
         ["", "10.0"],
         ["1.000", ""],

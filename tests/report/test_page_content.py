@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 
 from cryslator_flows.report.page.agreement import compare_energies
-from cryslator_flows.report.page.figures import agreement, periodic_table
+from cryslator_flows.report.page.figures import agreement, periodic_table, residuals
 from cryslator_flows.report.page.phases import all_hulls, draw_hulls
 from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
 from cryslator_flows.report.page.relaxed_table import table_columns, table_rows
@@ -107,6 +107,10 @@ def test_agreement_names_the_engine_and_counts_what_the_intervals_hold():
     found = compare_energies(rows, uncertainties, {"Ti": -12.0, "O": -6.0})
     assert found.energies == pytest.approx({str(number): -2.0 + 0.1 * number for number in range(10)})
     assert (found.fitted, found.held, found.engine_label) == (False, 3, "VASP (DFT)")
+    assert found.verdict == "too narrow"
+    assert "too narrow here: 3 of 10 of the 90 % intervals hold the energy by VASP" in found.judgement
+    (bars,) = residuals(found, rows)["data"]
+    assert dict(zip(bars["x"], bars["y"], strict=True)) == pytest.approx({"Ti": -0.45, "O": -0.45})
     assert found.mean_error == pytest.approx(-found.mean_absolute_error) == pytest.approx(-0.45)
     layout = agreement(found, rows)["layout"]
     assert layout["yaxis"]["title"]["text"] == "formation energy by VASP (DFT), eV/atom"

@@ -266,7 +266,7 @@ def test_report_of_a_campaign_that_was_stopped_is_that_of_what_is_there(run, tmp
     assert "Not finished: 1 jobs wait or run" in err
     assert "failed: RuntimeError: no Sr here" in err
     assert "relaxed 2 converged" in out
-    assert "Not finished: 1 jobs" in (tmp_path / "runs/mine/report.html").read_text()
+    assert "running: 1 job to go" in (tmp_path / "runs/mine/report.html").read_text()
     before = json.loads((tmp_path / "runs/mine/summary.json").read_text())
     folder = start(tmp_path, monkeypatch, fails_with="Sr")
     code, _, err = run("report", "mine", "-o", "mine.html")

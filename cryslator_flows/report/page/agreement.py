@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pymatgen.core import Composition
+from scipy.stats import binomtest
 
 from cryslator_flows.analysis.ends import measured_engines
 from cryslator_flows.analysis.formation_energies import formation_energies, relaxed_energies
@@ -15,6 +16,9 @@ from cryslator_flows.counting.text_outputs import ENGINES
 if TYPE_CHECKING:
     from cryslator_flows.documents.relaxations import RelaxationComparison
 
+# Share of energies that the 90 % intervals should hold, and the p-value below which they do not.
+NOMINAL = 0.9
+SIGNIFICANT = 0.05
 DFT_CODES = ("VASP", *(item.engine for item in ENGINES))
 
 
@@ -50,6 +54,27 @@ class Agreement:
     mean_error: float
     held: int
     left_out: int
+
+    @property
+    def p_value(self) -> float:
+        """Probability of at least as unlikely a number of held energies, if the intervals held 90 % of all."""
+        return float(binomtest(self.held, len(self.energies), NOMINAL).pvalue)
+
+    @property
+    def verdict(self) -> Literal["too narrow", "too wide", "consistent"]:
+        """Judgement of the 90 % intervals by a two-sided binomial test."""
+        if self.p_value >= SIGNIFICANT:
+            return "consistent"
+        return "too narrow" if self.held < NOMINAL * len(self.energies) else "too wide"
+
+    @property
+    def judgement(self) -> str:
+        """The judgement in words, with the numbers behind it."""
+        held = f"{self.held} of {len(self.energies)} of the 90 % intervals hold the energy by {self.engine}"
+        test = f"binomial test against 90 %: p = {self.p_value:.2g}"
+        if self.verdict == "consistent":
+            return f"The intervals are consistent with 90 % here: {held} ({test}, not below {SIGNIFICANT})"
+        return f"The intervals are {self.verdict} here: {held} ({test}, below {SIGNIFICANT})"
 
     @property
     def engine_label(self) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from math import log10
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from pymatgen.core import Composition, Element
+
 from cryslator_flows.analysis.savings import paired_steps
-from cryslator_flows.report.savings_tables import MARKERS
+from cryslator_flows.report.savings_tables import MARKERS, describe_interval, savings_panels
 from cryslator_flows.report.tables import filter_rows, property_rows
 from cryslator_flows.system.look import BLUE, GREY
 
@@ -46,50 +50,79 @@ def funnel(summary: CampaignSummary) -> Figure:
 
 
 def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> dict[str, Figure]:
-    """Draw the steps of each pair with the identity line: a figure for each kind of step with pairs."""
+    """Draw the steps of each pair in a square with the line of equal steps: a figure for each kind of step with pairs.
+
+    The saving of each start stands in the square.
+    """
     figures: dict[str, Figure] = {}
-    for item in summary.savings:
-        pairs = [
-            (*pair, f"{row.reduced_formula}<br>{row.candidate_id}")
-            for row in comparisons
-            for pair in paired_steps([row], item.quantity, item.start)
-        ]
-        if not pairs:
-            continue
-        x, y, names = zip(*pairs, strict=True)
-        figure = figures.setdefault(item.quantity, _paired_axes(item.quantity))
-        figure["data"][0]["x"] = figure["data"][0]["y"] = [*figure["data"][0]["x"], *_ends([*x, *y])]
-        color, marker, size = MARKERS[item.start]
-        figure["data"].append({
-            "type": "scatter", "mode": "markers", "x": x, "y": y, "name": item.start, "text": names,
-            "marker": {"color": color, "symbol": SYMBOLS[marker], "size": size + 2},
-            "hovertemplate": f"%{{text}}<br>unrelaxed %{{x}}, {item.start} %{{y}} {item.quantity}<extra></extra>",
-        })  # fmt: skip
+    for quantity, series in savings_panels(summary, comparisons).items():
+        counts = [step for _, pairs in series for pair in pairs for step in pair]
+        ends = max(min(counts), 1) / 1.3, max(counts) * 1.3
+        figure = figures[quantity] = _square(quantity, *ends)
+        for place, (item, _) in enumerate(series):
+            named = [
+                (*pair, f"{row.reduced_formula}<br>{row.candidate_id}")
+                for row in comparisons
+                for pair in paired_steps([row], item.quantity, item.start)
+            ]
+            x, y, names = zip(*named, strict=True)
+            color, marker, size = MARKERS[item.start]
+            figure["data"].append({
+                "type": "scatter", "mode": "markers", "x": x, "y": y, "name": item.start, "text": names,
+                "marker": {"color": color, "symbol": SYMBOLS[marker], "size": size + 2},
+                "hovertemplate": f"%{{text}}<br>unrelaxed %{{x}}, {item.start} %{{y}} {quantity}<extra></extra>",
+            })  # fmt: skip
+            figure["layout"]["annotations"].append({
+                "xref": "paper", "yref": "paper", "x": 0.03, "y": 0.97 - 0.14 * place, "xanchor": "left",
+                "yanchor": "top", "showarrow": False, "align": "left",
+                "text": f"<b>{item.start}: {item.saving:+.0%}</b><br>{describe_interval(item)}, {item.n_pairs} pairs",
+            })  # fmt: skip
     return figures
 
 
-def _paired_axes(quantity: str) -> Figure:
+def _square(quantity: str, low: float, high: float) -> Figure:
+    """Draw a square with equal axes, its diagonal and the shaded half with fewer steps."""
     # Full labels: plotly would write 2 for 20.
     ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
-    axis = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks]}
+    axis = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks],
+            "range": [log10(low), log10(high)]}  # fmt: skip
     return {
-        "data": [{**LINE, "x": [], "y": [], "name": "equal"}],
+        "data": [
+            {**LINE, "x": [low, high], "y": [low, high], "name": "equal", "showlegend": False},
+            {**LINE, "x": [low, high, high], "y": [low, high, low], "fill": "toself", "line": {"width": 0},
+             "fillcolor": f"{MARKERS['translated'][0]}1a", "showlegend": False},
+        ],
         "layout": {
-            "xaxis": _titled(f"{quantity} from the unrelaxed start", **axis),
-            "yaxis": _titled(f"{quantity} from the other start", **axis),
-            **LEGEND,
+            "xaxis": _titled(f"{quantity}, unrelaxed start", constrain="domain", **axis),
+            "yaxis": _titled(f"{quantity}, other start", constrain="domain", scaleanchor="x", **axis),
+            "showlegend": False, "annotations": [], "margin": {"t": 30, "r": 10, "b": 50, "l": 60},
         },
-    }
+    }  # fmt: skip
 
 
-def _ends(values: list[Any]) -> list[Any]:
-    return [min(values), max(values)]
+def residuals(found: Agreement, comparisons: list[RelaxationComparison]) -> Figure | None:
+    """Draw the mean error of the predictions for candidates with each element; None where a fit takes errors away."""
+    if found.fitted:
+        return None
+    errors: dict[str, list[float]] = {}
+    for row in comparisons:
+        if row.candidate_id in found.energies:
+            error = row.formation_energy_per_atom - found.energies[row.candidate_id]
+            for element in Composition(row.reduced_formula):
+                errors.setdefault(str(element), []).append(error)
+    means = dict(sorted(((symbol, sum(known) / len(known)) for symbol, known in errors.items()), key=itemgetter(1)))
+    bars = {
+        "type": "bar", "x": [*means], "y": [*means.values()], "marker": {"color": BLUE},
+        "text": [str(len(errors[symbol])) for symbol in means], "textposition": "outside", "cliponaxis": False,
+        "hovertemplate": "%{x}: %{y:+.3f} eV/atom, %{text} candidates<extra></extra>",
+    }  # fmt: skip
+    axes = {"xaxis": _titled("element (number of candidates)", type="category"),
+            "yaxis": _titled("predicted minus engine, eV/atom")}  # fmt: skip
+    return {"data": [bars], "layout": {**axes, "margin": {"t": 20}}}
 
 
 def periodic_table(energies: dict[str, tuple[float, float]]) -> Figure:
     """Draw the lowest predicted formation energy by substituted element; values are lowest and mean, in eV/atom."""
-    from pymatgen.core import Element
-
     grid: list[list[float | None]] = [[None] * 18 for _ in range(9)]
     words = [[""] * 18 for _ in range(9)]
     hints = [[""] * 18 for _ in range(9)]
@@ -142,7 +175,8 @@ def agreement(found: Agreement, comparisons: list[RelaxationComparison]) -> Figu
         "text": [f"{rows[name].reduced_formula}<br>{name}" for name in found.energies],
         "hovertemplate": f"%{{text}}<br>predicted %{{x:.3f}}, {found.engine} %{{y:.3f}} eV/atom<extra></extra>",
     }
-    ends = _ends([*predictions, *engine])
+    margin = 0.05 * (max([*predictions, *engine]) - min([*predictions, *engine])) or 0.1
+    ends = [min([*predictions, *engine]) - margin, max([*predictions, *engine]) + margin]
     return {
         "data": [
             {**LINE, "x": ends, "y": ends, "name": "equal"},
@@ -150,8 +184,10 @@ def agreement(found: Agreement, comparisons: list[RelaxationComparison]) -> Figu
         ],
         "layout": {
             **LEGEND,
-            "xaxis": _titled("predicted formation energy, eV/atom"),
-            "yaxis": _titled(f"formation energy by {found.engine_label}, eV/atom"),
+            "xaxis": _titled("predicted formation energy, eV/atom", range=ends, constrain="domain"),
+            "yaxis": _titled(
+                f"formation energy by {found.engine_label}, eV/atom", range=ends, constrain="domain", scaleanchor="x"
+            ),
         },
     }
 

@@ -30,10 +30,12 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
 # Number of rows on paper.
 PRINTED_ROWS = 50
 PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6)
+# Columns that a reader switches on.
+HIDDEN = ("substitution", "out of domain", "displacement, Å", "volume change, %", "end", "jobs", "candidate")
 
 
 def table_columns(comparisons: list[RelaxationComparison], properties: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """List title, kind and decimals of each column, with predicted properties, and steps and ends for each start."""
+    """List title, kind, decimals and visibility of each column, with properties, and steps and ends of each start."""
     columns: list[tuple[str, str, int | None]] = [*COLUMNS, *((name, "number", 3) for name in properties)]
     if comparisons:
         columns.append(("steps, unrelaxed", "steps", None))
@@ -41,7 +43,10 @@ def table_columns(comparisons: list[RelaxationComparison], properties: Sequence[
         columns += [(f"steps, {start}", "steps", None), (f"end, {start}", "text", None),
                     (f"end - unrelaxed end, meV/atom ({start})", "number", 1)]  # fmt: skip
     columns += [("jobs", "jobs", None), ("candidate", "text", None)]
-    return [{"title": title, "kind": kind, "decimals": decimals} for title, kind, decimals in columns]
+    return [
+        {"title": title, "kind": kind, "decimals": decimals, "shown": not title.startswith(HIDDEN)}
+        for title, kind, decimals in columns
+    ]
 
 
 def table_rows(

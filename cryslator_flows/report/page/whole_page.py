@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.analysis.ends import measured_engines
 from cryslator_flows.report.adaptation_table import AdaptationText
+from cryslator_flows.report.headline import headline, main_saving
 from cryslator_flows.report.page import figures, provenance
 from cryslator_flows.report.page.agreement import (
     compare_energies,
     describe_engine,
     lacking_elements,
 )
+from cryslator_flows.report.page.best_table import FIRST_ROWS, BestTable, best_relaxed, best_selected
 from cryslator_flows.report.page.phases import all_hulls
 from cryslator_flows.report.page.relaxed_table import COLUMNS, PRINTED_COLUMNS, PRINTED_ROWS, table_columns, table_rows
 from cryslator_flows.report.page.viewer import MOST_STRUCTURES, atom_styles, viewed
+from cryslator_flows.report.page.warning_lines import warning_lines
 from cryslator_flows.report.plan_tables import HOURS_NOTE
-from cryslator_flows.report.relaxed_results import describe_energies, relaxed_cells, shown_columns
+from cryslator_flows.report.relaxed_results import describe_energies
 from cryslator_flows.report.savings_tables import describe_interval, describe_prerelaxations
-from cryslator_flows.report.tables import describe_left_out, describe_lowest, describe_potential, describe_steps
+from cryslator_flows.report.tables import describe_lowest, describe_steps, funnel_rows
 from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE
 from cryslator_flows.screening.cuts import Cuts
-from cryslator_flows.system.console import main_reasons
+from cryslator_flows.system.console import several
 from cryslator_flows.system.look import TEMPLATE, style_sheet
 from cryslator_flows.system.whole_files import write_whole
 
@@ -62,6 +65,8 @@ class PageContent:
         The translated candidates, after all chunks are read.
     relaxed : DataFrame
         The relaxed candidates, see `relaxed_frame`; None without them.
+    selected : DataFrame
+        The first selected candidates, see `selected_frame`; None if candidates are relaxed.
     fetched : FetchedPhases or None
         Phases that the campaign fetched from the Materials Project.
     settings : dict
@@ -84,6 +89,7 @@ class PageContent:
     comparisons: list[RelaxationComparison]
     candidates: CandidateTable
     relaxed: pd.DataFrame | None = None
+    selected: pd.DataFrame | None = None
     fetched: FetchedPhases | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     element_energies: dict[str, float] = field(default_factory=dict)
@@ -163,10 +169,12 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         "energies": figures.agreement(agreement, comparisons)
         if agreement
         else figures.predicted(comparisons, candidates.uncertainties),
+        "residuals": figures.residuals(agreement, comparisons) if agreement else None,
         "elements": figures.periodic_table(means) if means else None,
         **{f"steps-{name}": figure for name, figure in figures.steps(summary, comparisons).items()},
     }
     drawn = {name: figure for name, figure in drawn.items() if figure}
+    saving = main_saving(summary)
     cuts = candidates.cuts
     hulls = all_hulls(candidates, comparisons, relaxed, content.fetched)
     structures = viewed(comparisons)
@@ -182,13 +190,19 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         hours_note=HOURS_NOTE,
         script_hash=script_hash,
         summary=summary,
-        main_reasons=main_reasons,
+        state=_state(content),
+        headline=headline(summary, relaxed, content.selected),
+        best=_best(content),
+        first_rows=FIRST_ROWS,
+        front_figure=f"steps-{saving.quantity}" if saving else None,
+        warnings=warning_lines(summary, comparisons, agreement, content.failed, content.reasons),
+        funnel=funnel_rows(summary),
         savings=[(item, describe_interval(item)) for item in summary.savings],
         prerelaxations=describe_prerelaxations(summary.prerelaxations),
         slower=list(_slower(comparisons)),
-        relaxed_titles=[] if relaxed is None else [title for _, title, _ in shown_columns(relaxed)],
-        relaxed=[] if relaxed is None else relaxed_cells(relaxed),
-        energies=[] if relaxed is None else describe_energies(summary, comparisons, relaxed, content.fetched),
+        energies=[]
+        if relaxed is None or relaxed.empty
+        else describe_energies(summary, comparisons, relaxed, content.fetched),
         rounds=[(item, describe_lowest(item)) for item in summary.rounds],
         adapted=None if summary.adaptation is None else AdaptationText.of(summary.adaptation),
         figures=drawn,
@@ -204,9 +218,7 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         printed=[[row[index] for index in PRINTED_COLUMNS] for row in rows[:PRINTED_ROWS]],
         beside=[name for name in BESIDE if (folder / name).is_file()],
         cuts=provenance.describe_cuts(cuts),
-        left_out=describe_left_out(summary.left_out),
-        potential=None if summary.potential is None else describe_potential(summary.potential),
-        potential_left_out="" if summary.potential is None else describe_left_out(summary.potential.left_out),
+        potential=summary.potential,
         potential_cuts=provenance.describe_cuts(Cuts(**(content.settings.get("potential") or {}).get("select", {}))),
         model=provenance.describe_model(summary, content.settings.get("model")),
         settings=provenance.describe_settings(content.settings),
@@ -243,6 +255,22 @@ def _script() -> str:
     """Join the page's scripts to one module, whose hash the page's policy has."""
     folder = Path(__file__).with_name("scripts")
     return "\n".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+
+
+def _state(content: PageContent) -> tuple[str, str]:
+    """Return the state of a campaign as a CSS class and in words."""
+    failed = f"{several(content.failed, 'job')} failed" if content.failed else ""
+    if content.unfinished:
+        words = f"running: {several(content.unfinished, 'job')} to go"
+        return "running", f"{words}, {failed}" if failed else words
+    return ("failed", f"finished, {failed}") if failed else ("finished", "finished")
+
+
+def _best(content: PageContent) -> BestTable | None:
+    """Return the first table: relaxed candidates, or else the selected ones."""
+    if content.relaxed is not None and len(content.relaxed):
+        return best_relaxed(content.summary, content.comparisons, content.relaxed)
+    return best_selected(content.selected) if content.selected is not None and len(content.selected) else None
 
 
 def _packed(script: str) -> str:
