@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cryslator_flows.cli.planning import CampaignFile, Folder, Project, Target, print_left_out, print_plan_lines
+from cryslator_flows.errors import CampaignError
 from cryslator_flows.system.console import err, note, out, quiet, several, shown
 
 if TYPE_CHECKING:
@@ -248,7 +249,9 @@ def print_status(started: StartedCampaign) -> None:
     if status.is_finished:
         failed = status.totals["failed"]
         out.print(f"Finished; {several(failed, 'job')} failed." if failed else "Finished.")
-        out.print(_headline(started))
+        # A campaign without enumerated candidates has no headline.
+        with suppress(CampaignError):
+            out.print(_headline(started))
     _print_commands(status)
 
 

@@ -116,7 +116,7 @@ def _saving_tiles(saving: Savings) -> list[Tile]:
 def _stable(frame: pd.DataFrame, kind: str) -> tuple[str, Tile | None]:
     """Count the candidates on or below a hull; without energies above one, only say how many candidates there are."""
     for column, hull in HULLS.items():
-        known = frame[column].dropna() if column in frame else ()
+        known = frame[column].dropna()
         if len(known):
             stable = int((known <= ON_HULL).sum())
             without = len(frame) - len(known)
