@@ -54,6 +54,7 @@ class Campaign(CampaignSettings):
         StoreError
             The folder cannot be written, or another process runs there.
         """
+        from cryslator_flows.report.selected_table import first_selected
         from cryslator_flows.report.written import write_all
         from cryslator_flows.results.frames import CampaignFrames
         from cryslator_flows.running.local.run import CampaignRun, job_bars
@@ -64,7 +65,9 @@ class Campaign(CampaignSettings):
             run.run(report, rerun_failed)
         with find_started(self.name, folder=run.folder.path) as started:
             frames = CampaignFrames.read(started.results, started.cuts.competition(), started.element_energies)
-            write_all(started, frames.summary, list(frames.comparisons.values()), started.status(), frames.relaxed)
+            summary, comparisons = frames.summary, list(frames.comparisons.values())
+            selected = first_selected(started, summary, comparisons)
+            write_all(started, summary, comparisons, started.status(), frames.relaxed, selected)
         return frames
 
     def results(

@@ -258,7 +258,7 @@ def print_status(started: StartedCampaign) -> None:
 def _headline(started: StartedCampaign) -> str:
     """Return the sentence of the page's headline."""
     from cryslator_flows.report.headline import headline
-    from cryslator_flows.report.written import first_selected
+    from cryslator_flows.report.selected_table import first_selected
     from cryslator_flows.results.relaxed_frame import relaxed_frame
 
     results, competition = started.results, started.cuts.competition()
@@ -286,9 +286,9 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     from cryslator_flows.documents.relaxations import JOB_FAILED
     from cryslator_flows.report.headline import headline
     from cryslator_flows.report.relaxed_results import describe_energies, relaxed_table
-    from cryslator_flows.report.selected_table import selected_table
+    from cryslator_flows.report.selected_table import first_selected, selected_table
     from cryslator_flows.report.tables import full_report, property_rows
-    from cryslator_flows.report.written import first_selected, write_all
+    from cryslator_flows.report.written import write_all
     from cryslator_flows.results.relaxed_frame import relaxed_frame
 
     status = started.status()
@@ -301,7 +301,7 @@ def print_report(started: StartedCampaign, output: Path | None = None) -> None:
     if selected is not None:
         table = selected_table(selected, summary.selected)
     out.print(full_report(summary, comparisons, table))
-    paths = write_all(started, summary, comparisons, status, relaxed, output)
+    paths = write_all(started, summary, comparisons, status, relaxed, selected, output)
     print_left_out(summary.counts)
     for reason in sorted({job.reason for job in status.failed}):
         note("failed:", reason)

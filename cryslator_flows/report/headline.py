@@ -120,8 +120,8 @@ def _stable(frame: pd.DataFrame, kind: str) -> tuple[str, Tile | None]:
         if len(known):
             stable = int((known <= ON_HULL).sum())
             without = len(frame) - len(known)
-            verb = "lies" if len(known) == 1 else "lie"
-            words = f"{stable} of {several(len(known), f'{kind} candidate')} {verb} on or below {hull}"
+            number = several(len(known), f"{kind} candidate")
+            words = f"{stable} of {number} {'lies' if stable == 1 else 'lie'} on or below {hull}"
             more = f" ({without} more: nothing competes)" if without else ""
             return words + more, Tile(f"{stable} of {len(known)}", f"on or below {hull}")
     return f"{several(len(frame), 'candidate')} {'is' if len(frame) == 1 else 'are'} {kind}", None

@@ -7,14 +7,31 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cryslator_flows.crystals.packing import PREDICTED
+from cryslator_flows.results.frames import potential_frame
+from cryslator_flows.results.selected_frame import selected_frame
 from cryslator_flows.system.console import as_text, new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Candidates that a terminal shows; the files have all.
+    from cryslator_flows.documents.relaxations import RelaxationComparison
+    from cryslator_flows.documents.summary import CampaignSummary
+    from cryslator_flows.running.started import StartedCampaign
+
+# Candidates that a report shows; the files have all.
 MOST_SHOWN = 20
 FITTED = "fitted_formation_energy_per_atom"
+
+
+def first_selected(
+    started: StartedCampaign, summary: CampaignSummary, comparisons: list[RelaxationComparison]
+) -> pd.DataFrame | None:
+    """Read the first selected candidates as a `selected_frame`; None if candidates are relaxed, or none is selected."""
+    if comparisons or not (chosen := started.results.selected()):
+        return None
+    competition = started.cuts.competition()
+    potential = potential_frame(started.results, summary, competition)
+    return selected_frame(chosen[:MOST_SHOWN], started.results.chunks(), competition, potential)
 
 
 def selected_table(selected: pd.DataFrame, n_selected: int) -> Table:

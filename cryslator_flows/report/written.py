@@ -9,7 +9,7 @@ from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.whole_page import PageContent, write_page
 from cryslator_flows.report.plan_tables import hours_rows
 from cryslator_flows.report.savings_tables import plot_savings, savings_panels
-from cryslator_flows.report.selected_table import MOST_SHOWN
+from cryslator_flows.report.selected_table import first_selected
 from cryslator_flows.results.export import (
     POTENTIAL_FILE,
     RELAXED_FILE,
@@ -20,7 +20,6 @@ from cryslator_flows.results.export import (
 )
 from cryslator_flows.results.frames import potential_frame
 from cryslator_flows.results.relaxed_frame import relaxed_frame
-from cryslator_flows.results.selected_frame import selected_frame
 from cryslator_flows.system.whole_files import is_full, write_whole
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ def write_all(
     comparisons: list[RelaxationComparison],
     status: CampaignStatus,
     relaxed: pd.DataFrame,
+    selected: pd.DataFrame | None,
     page: Path | None = None,
 ) -> list[Path]:
     """Write the page, the tables, the relaxed structures and the picture of a campaign so far.
@@ -59,6 +59,8 @@ def write_all(
         Its current status.
     relaxed : DataFrame
         Its relaxed candidates, see `relaxed_frame`.
+    selected : DataFrame or None
+        From `first_selected`.
     page : Path or None
         The page, ``report.html`` in the folder if None.
 
@@ -81,7 +83,7 @@ def write_all(
         return []
     for _ in chunks:  # The page needs all of them.
         pass
-    content = _content(started, summary, comparisons, candidates, status, relaxed)
+    content = _content(started, summary, comparisons, candidates, status, relaxed, selected)
     if writable and len(potential := potential_frame(started.results, summary, competition)):
         paths.append(started.folder / POTENTIAL_FILE)
         write_whole(paths[-1], potential.map(cell).to_csv())
@@ -113,19 +115,8 @@ def read_content(started: StartedCampaign, status: CampaignStatus) -> PageConten
         pass
     fetched = started.results.fetched_phases()
     relaxed = relaxed_frame(comparisons, started.element_energies, started.cuts.competition(), fetched)
-    return _content(started, summary, comparisons, candidates, status, relaxed)
-
-
-def first_selected(
-    started: StartedCampaign, summary: CampaignSummary, comparisons: list[RelaxationComparison]
-) -> pd.DataFrame | None:
-    """Read the first selected candidates, see `selected_frame`; None before them and where candidates are relaxed."""
-    chosen = None if comparisons else started.results.selected()
-    if not chosen:
-        return None
-    competition = started.cuts.competition()
-    potential = potential_frame(started.results, summary, competition)
-    return selected_frame(chosen[:MOST_SHOWN], started.results.chunks(), competition, potential)
+    selected = first_selected(started, summary, comparisons)
+    return _content(started, summary, comparisons, candidates, status, relaxed, selected)
 
 
 def _content(
@@ -135,6 +126,7 @@ def _content(
     candidates: CandidateTable,
     status: CampaignStatus,
     relaxed: pd.DataFrame,
+    selected: pd.DataFrame | None,
 ) -> PageContent:
     return PageContent(
         summary,
@@ -142,7 +134,7 @@ def _content(
         candidates,
         settings=started.settings,
         relaxed=relaxed,
-        selected=first_selected(started, summary, comparisons),
+        selected=selected,
         fetched=started.results.fetched_phases(),
         element_energies=started.element_energies,
         unfinished=status.unfinished,

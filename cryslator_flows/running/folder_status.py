@@ -105,6 +105,8 @@ class FolderWatch:
         if entry is not None and state == "skipped" and entry.reason:
             self._not_started[entry.reason] += jobs
         if entry is not None and state == "failed" and jobs > 0:
-            self._failed[row.entry] = FailedJob(row.uuid, row.name, entry.reason)
+            self._failed[row.entry] = FailedJob(
+                row.uuid, row.name, entry.reason, candidate_id=row.metadata.get("candidate_id")
+            )
         else:
             self._failed.pop(row.entry, None)

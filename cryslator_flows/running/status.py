@@ -27,6 +27,8 @@ STATES: tuple[State, ...] = get_args(State)
 ENDED: tuple[State, ...] = ("done", "failed", "skipped")
 OTHER = "other"
 SHOWN_FAILURES = 20
+# Jobs that are named of those that failed for one reason.
+SHOWN_EQUAL = 3
 
 # jobflow-remote's states; a job in any other state is with a worker.
 REMOTE_STATES: dict[str, State] = {
@@ -55,12 +57,15 @@ class FailedJob:
         The last line of its traceback.
     stage : str or None
         Its stage; None if it only failed since a job before it failed.
+    candidate_id : str or None
+        The candidate that it relaxes; None for other jobs.
     """
 
     job_id: str
     name: str
     reason: str
     stage: str | None = None
+    candidate_id: str | None = None
 
 
 @dataclass
@@ -178,8 +183,10 @@ def _add_remote_failures(status: CampaignStatus, project: RemoteProject) -> None
         first = {row["uuid"] for row in _first_failures(rows, jobs)}
         for row in rows:
             reason = _last_line(row["error"] or row["remote"].get("error"))
-            stage = row["job"]["metadata"].get("stage") if row["uuid"] in first else None
-            status.failed.append(FailedJob(row["db_id"], row["job"]["name"], reason, stage))
+            metadata = row["job"]["metadata"]
+            stage = metadata.get("stage") if row["uuid"] in first else None
+            candidate = metadata.get("candidate_id")
+            status.failed.append(FailedJob(row["db_id"], row["job"]["name"], reason, stage, candidate))
         if state == "REMOTE_ERROR" and rows:
             status.reruns.append(f"{command} retry {_options(rows)}")
         elif rows:
@@ -244,7 +251,7 @@ def _last_line(traceback: str | None) -> str:
 
 
 def status_report(status: CampaignStatus) -> Group:
-    """Show the status as tables."""
+    """Show the status as tables; jobs that failed for one reason share a row."""
     stages = {stage: status.counts[stage] for stage in (*STAGES, OTHER) if stage in status.counts}
     parts: list[Table | Text] = [_counts_table(f"Jobs of {status.label}, {status.place}", "stage", stages, status)]
     if status.rounds:
@@ -274,8 +281,15 @@ def _failures_table(status: CampaignStatus) -> Table:
     more = status.totals["failed"] - SHOWN_FAILURES
     title = "Failed jobs" + (f", the first {SHOWN_FAILURES} of {status.totals['failed']}" if more > 0 else "")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("job", "name", "reason"):
+    table.add_column("jobs", justify="right")
+    for column in ("name", "candidate or job", "reason"):
         table.add_column(column, overflow="fold")
+    equal: dict[str, list[FailedJob]] = defaultdict(list)
     for job in status.failed[:SHOWN_FAILURES]:
-        table.add_row(Text(job.job_id), Text(job.name), Text(job.reason))
+        equal[job.reason].append(job)
+    for reason, jobs in equal.items():
+        first = jobs[:SHOWN_EQUAL]
+        left = [f"and {len(jobs) - SHOWN_EQUAL} more"] * (len(jobs) > SHOWN_EQUAL)
+        names, candidates = [job.name for job in first] + left, [job.candidate_id or job.job_id for job in first]
+        table.add_row(str(len(jobs)), *(Text("\n".join(words)) for words in (names, candidates, [reason])))
     return table

@@ -51,14 +51,6 @@ def searchable(content: PageContent) -> list[FoundRow]:
     ]
 
 
-def best_result(content: PageContent) -> str:
-    """Return the most stable relaxed candidate in words; empty without relaxed candidates."""
-    if content.relaxed is None or not len(content.relaxed):
-        return ""
-    best = content.relaxed.iloc[0]
-    return ", ".join([f"best: {best['formula']}", *_energy(best)])
-
-
 def _energy(row: pd.Series) -> list[str]:
     """Return the energy of a relaxed candidate from a hull in words; empty if none is known."""
     hulls = {"energy_above_known_hull": "known hull", "energy_above_hull": "hull of the relaxed candidates"}

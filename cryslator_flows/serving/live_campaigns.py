@@ -12,11 +12,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryslator_flows.errors import CryslatorError, one_line, without_passwords
+from cryslator_flows.report.headline import headline
 from cryslator_flows.report.page.whole_page import BESIDE, LivePart, draw_page
 from cryslator_flows.report.written import read_content
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.status import ENDED, CampaignStatus
-from cryslator_flows.serving.candidate_search import FoundRow, best_result, searchable
+from cryslator_flows.serving.candidate_search import FoundRow, searchable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -181,8 +182,9 @@ class LiveCampaign:
         with self.source.opened(self.key) as started:
             content = read_content(started, seen.status or CampaignStatus(started.label, ""))
         summary = content.summary
+        words = headline(summary, content.relaxed, content.selected).sentence
         self.listing = Listing(
-            seen.state, summary.translated, summary.selected, summary.relaxed, best_result(content), searchable(content)
+            seen.state, summary.translated, summary.selected, summary.relaxed, words, searchable(content)
         )
         return content
 

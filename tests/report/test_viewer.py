@@ -7,16 +7,9 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.support.select import Select
 
 from cryslator_flows.report.page.whole_page import write_page
-from tests.conftest import chromium
 from tests.report.test_page import check_quiet, chunk, content, load, with_structures
 from tests.report.test_tables import screened
 from tests.support.waiting import wait_for
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium("host-resolver-rules=MAP * ~NOTFOUND", logs={"browser": "ALL", "performance": "ALL"}) as driver:
-        yield driver
 
 
 @pytest.fixture

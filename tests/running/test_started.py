@@ -118,7 +118,7 @@ def test_campaign_is_read_where_not_one_byte_can_be_written(tmp_path, monkeypatc
         shutil.copytree(folder.path, tmp_path / "killed")
     lines = "status mine -f runs/mine\nstatus mine -f killed\n"
     result = read_without_writing(tmp_path, lines, write_no_byte)
-    assert result.stdout.count("RuntimeError: no Sr here") == 8
+    assert result.stdout.count("RuntimeError: no Sr here") == 2
 
 
 def test_flipped_bit_in_a_comparison_is_named(run, tmp_path, monkeypatch):
@@ -142,6 +142,9 @@ def test_status_of_a_finished_campaign(run, tmp_path, monkeypatch):
     assert code == 0
     assert "Jobs of mine, folder" in out
     assert "RuntimeError: no Sr here" in out
+    assert out.count("RuntimeError: no Sr here") == 1
+    assert "and 1 more" in out
+    assert "Finished; 4 jobs failed." in out
 
 
 @pytest.mark.parametrize(("until", "waiting"), [("translate", {"select", "summarize"}), ("relax", set())])

@@ -232,7 +232,14 @@ def test_errors_name_the_fix(run, finished, tmp_path, monkeypatch):
 
 def test_ctrl_c_ends_it_quietly(screen, finished):
     command = [screen[0], "serve", str(finished), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background process ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     words, _, address = process.stdout.readline().removesuffix(" (stop with Ctrl-C)\n").rpartition(" ")
     assert words == f"Campaigns of folder {finished}:"
     assert Client(address).ask()[0].status == 200

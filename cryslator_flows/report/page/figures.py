@@ -23,7 +23,10 @@ LINE = {"type": "scatter", "mode": "lines", "line": {"color": GREY, "width": 1},
 # Plotly's names of matplotlib's shapes.
 SYMBOLS = {"o": "circle", "s": "square", "D": "diamond"}
 # Above the plot a legend fits on the narrowest screen.
-LEGEND = {"showlegend": True, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}}
+LEGEND = {
+    "showlegend": True, "margin": {"t": 60},
+    "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+}  # fmt: skip
 
 
 def _titled(text: str, **axis: Any) -> dict[str, Any]:
@@ -73,9 +76,9 @@ def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> 
                 "hovertemplate": f"%{{text}}<br>unrelaxed %{{x}}, {item.start} %{{y}} {quantity}<extra></extra>",
             })  # fmt: skip
             figure["layout"]["annotations"].append({
-                "xref": "paper", "yref": "paper", "x": 0.03, "y": 0.97 - 0.14 * place, "xanchor": "left",
-                "yanchor": "top", "showarrow": False, "align": "left",
-                "text": f"<b>{item.start}: {item.saving:+.0%}</b><br>{describe_interval(item)}, {item.n_pairs} pairs",
+                "xref": "x domain", "yref": "y domain", "x": 0.03, "y": 0.98 - 0.07 * place,
+                "xanchor": "left", "yanchor": "top", "showarrow": False, "align": "left",
+                "text": f"<b>{item.start}: {item.saving:+.0%}</b> ({describe_interval(item)}), {item.n_pairs} pairs",
             })  # fmt: skip
     return figures
 
@@ -95,7 +98,7 @@ def _square(quantity: str, low: float, high: float) -> Figure:
         "layout": {
             "xaxis": _titled(f"{quantity}, unrelaxed start", constrain="domain", **axis),
             "yaxis": _titled(f"{quantity}, other start", constrain="domain", scaleanchor="x", **axis),
-            "showlegend": False, "annotations": [], "margin": {"t": 30, "r": 10, "b": 50, "l": 60},
+            "showlegend": False, "annotations": [], "margin": {"t": 30, "r": 10, "b": 45},
         },
     }  # fmt: skip
 
@@ -117,7 +120,7 @@ def residuals(found: Agreement, comparisons: list[RelaxationComparison]) -> Figu
         "hovertemplate": "%{x}: %{y:+.3f} eV/atom, %{text} candidates<extra></extra>",
     }  # fmt: skip
     axes = {"xaxis": _titled("element (number of candidates)", type="category"),
-            "yaxis": _titled("predicted minus engine, eV/atom")}  # fmt: skip
+            "yaxis": _titled("predicted - engine, eV/atom")}  # fmt: skip
     return {"data": [bars], "layout": {**axes, "margin": {"t": 20}}}
 
 
@@ -137,7 +140,9 @@ def periodic_table(energies: dict[str, tuple[float, float]]) -> Figure:
         hints[row][column] = f"{symbol}: lowest {lowest:.3f}, mean {mean:.3f} eV/atom"
     heat = {"type": "heatmap", "z": grid, "text": words, "texttemplate": "%{text}", "colorscale": "Viridis",
             "hovertext": hints, "hoverinfo": "text",
-            "textfont": {"size": 10}, "xgap": 2, "ygap": 2, "colorbar": {"title": {"text": "eV/atom"}}}  # fmt: skip
+            "textfont": {"size": 10}, "xgap": 2, "ygap": 2,
+            "colorbar": {"title": {"text": "eV/atom", "side": "top"}, "orientation": "h", "len": 0.4, "thickness": 12,
+                         "x": 0.4, "y": 0.98, "yanchor": "top"}}  # fmt: skip
     axis = {"visible": False}
     return {"data": [heat], "layout": {"xaxis": axis, "yaxis": {**axis, "autorange": "reversed"}}}
 

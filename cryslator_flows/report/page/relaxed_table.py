@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryslator_flows.analysis.savings import compared_starts
 from cryslator_flows.report.tables import describe_steps
@@ -11,46 +11,84 @@ from cryslator_flows.report.tables import describe_steps
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import pandas as pd
+
     from cryslator_flows.documents.relaxations import RelaxationComparison, Start
     from cryslator_flows.report.page.candidate_table import CandidateTable
 
-# Kinds of columns: text, number with its decimals, steps ([text, number to sort by]), jobs ([[start, uuid, link]]).
-COLUMNS: tuple[tuple[str, str, int | None], ...] = (
-    ("formula", "text", None),
-    ("template", "text", None),
-    ("substitution", "text", None),
-    ("space group", "text", None),
-    ("predicted, eV/atom", "number", 3),
-    ("± 68%", "number", 3),
-    ("above known hull, eV/atom", "number", 3),
-    ("out of domain", "text", None),
-    ("displacement, Å", "number", 3),
-    ("volume change, %", "number", 1),
+
+class PageColumn(NamedTuple):
+    """Column of the table.
+
+    Parameters
+    ----------
+    title : str
+        Its title.
+    kind : str
+        text; number; steps, [text, number to sort by]; or jobs, [[start, uuid, link]].
+    decimals : int or None
+        Decimals of its numbers.
+    shown : bool
+        False if readers switch it on.
+    """
+
+    title: str
+    kind: str = "text"
+    decimals: int | None = None
+    shown: bool = True
+
+
+COLUMNS = (
+    PageColumn("formula"),
+    PageColumn("template"),
+    PageColumn("substitution", shown=False),
+    PageColumn("space group"),
+    PageColumn("predicted, eV/atom", "number", 3),
+    PageColumn("± 68%", "number", 3, shown=False),
+    PageColumn("above known hull, eV/atom", "number", 3),
+    PageColumn("out of domain", shown=False),
+    PageColumn("displacement, Å", "number", 3, shown=False),
+    PageColumn("volume change, %", "number", 1, shown=False),
 )
+# Column of `relaxed_frame`, and its column here.
+ENGINE_COLUMNS = {
+    "formation_energy_per_atom": PageColumn("by engine, eV/atom", "number", 3),
+    "energy_above_hull": PageColumn("above engine's hull, eV/atom", "number", 3),
+    "energy_above_known_hull": PageColumn("engine above known hull, eV/atom", "number", 3),
+    "volume_per_atom": PageColumn("relaxed, Å³/atom", "number", 2),
+}
 # Number of rows on paper.
 PRINTED_ROWS = 50
 PRINTED_COLUMNS = (0, 1, 2, 3, 4, 5, 6)
-# Columns that a reader switches on.
-HIDDEN = ("substitution", "out of domain", "displacement, Å", "volume change, %", "end", "jobs", "candidate")
 
 
-def table_columns(comparisons: list[RelaxationComparison], properties: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """List title, kind, decimals and visibility of each column, with properties, and steps and ends of each start."""
-    columns: list[tuple[str, str, int | None]] = [*COLUMNS, *((name, "number", 3) for name in properties)]
-    if comparisons:
-        columns.append(("steps, unrelaxed", "steps", None))
-    for start in compared_starts(comparisons):
-        columns += [(f"steps, {start}", "steps", None), (f"end, {start}", "text", None),
-                    (f"end - unrelaxed end, meV/atom ({start})", "number", 1)]  # fmt: skip
-    columns += [("jobs", "jobs", None), ("candidate", "text", None)]
-    return [
-        {"title": title, "kind": kind, "decimals": decimals, "shown": not title.startswith(HIDDEN)}
-        for title, kind, decimals in columns
+def table_columns(
+    comparisons: list[RelaxationComparison], properties: Sequence[str] = (), relaxed: pd.DataFrame | None = None
+) -> list[PageColumn]:
+    """List the columns, with predicted properties, results of the engine, and steps and ends for each start."""
+    columns = [*COLUMNS, *(PageColumn(name, "number", 3) for name in properties)]
+    engine = _engine_columns(relaxed)
+    # One hull is enough at first.
+    columns += [
+        ENGINE_COLUMNS[name]._replace(shown=name != "energy_above_hull" or "energy_above_known_hull" not in engine)
+        for name in engine
     ]
+    if comparisons:
+        columns.append(PageColumn("steps, unrelaxed", "steps"))
+    for start in compared_starts(comparisons):
+        columns += [
+            PageColumn(f"steps, {start}", "steps"),
+            PageColumn(f"end, {start}", shown=False),
+            PageColumn(f"end - unrelaxed end, meV/atom ({start})", "number", 1, shown=False),
+        ]
+    return [*columns, PageColumn("jobs", "jobs", shown=False), PageColumn("candidate", shown=False)]
 
 
 def table_rows(
-    candidates: CandidateTable, comparisons: list[RelaxationComparison], link: Callable[[str | None], str | None]
+    candidates: CandidateTable,
+    comparisons: list[RelaxationComparison],
+    link: Callable[[str | None], str | None],
+    relaxed: pd.DataFrame | None = None,
 ) -> list[list[Any]]:
     """Return the cells of each candidate, lowest energy first; None for unknown values.
 
@@ -62,16 +100,21 @@ def table_rows(
         Comparisons of the relaxed candidates.
     link : callable
         Function that returns the link to a directory, or None.
+    relaxed : DataFrame or None
+        Results of the engine, see `relaxed_frame`.
     """
     starts = compared_starts(comparisons)
-    relaxed = {item.candidate_id: item for item in comparisons}
-    empty = len(table_columns(comparisons)) - len(COLUMNS) - 1
+    compared = {item.candidate_id: item for item in comparisons}
+    engine = _engine_columns(relaxed)
+    results = {} if relaxed is None else dict(zip(relaxed.index, relaxed[engine].to_numpy().tolist(), strict=True))
+    empty = [None] * (len(table_columns(comparisons)) - len(COLUMNS) - 1)
     above = candidates.cuts.competition().energies_above(
         [row.formula for row in candidates.rows], [row.energy for row in candidates.rows]
     )
     rows = []
     for row, above_hull in zip(candidates.rows, above.tolist(), strict=True):
-        cells: list[Any] = [
+        comparison = compared.get(row.candidate_id)
+        rows.append([
             row.formula,
             row.template_id,
             ", ".join(pair for pair in row.substitution.split() if len(set(pair.split("->"))) > 1),
@@ -83,11 +126,16 @@ def table_rows(
             _number(row.displacement),
             _number(100 * row.volume_change),
             *map(_number, row.properties),
-        ]
-        comparison = relaxed.get(row.candidate_id)
-        cells += [None] * empty if comparison is None else _relaxed_cells(comparison, starts, link)
-        rows.append([*cells, row.candidate_id])
+            *map(_number, results.get(row.candidate_id, [float("nan")] * len(engine))),
+            *(empty if comparison is None else _relaxed_cells(comparison, starts, link)),
+            row.candidate_id,
+        ])  # fmt: skip
     return rows
+
+
+def _engine_columns(relaxed: pd.DataFrame | None) -> list[str]:
+    """List the columns of the engine's results that have values."""
+    return [] if relaxed is None else [name for name in ENGINE_COLUMNS if relaxed[name].notna().any()]
 
 
 def _relaxed_cells(

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from cryslator_flows.report.page.candidate_table import CandidateTable
 
 # Parts of the page's one script, in the order in which they need each other.
-SCRIPTS = ("libraries", "figures", "candidates", "viewer", "start")
+SCRIPTS = ("libraries", "figures", "candidates", "viewer", "front", "start")
 # Files of a campaign that the page links to if they lie beside it.
 BESIDE = (RELAXED_FILE, POTENTIAL_FILE, "candidates.csv", "summary.json", "savings.png")
 
@@ -178,7 +178,7 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
     cuts = candidates.cuts
     hulls = all_hulls(candidates, comparisons, relaxed, content.fetched)
     structures = viewed(comparisons)
-    rows = table_rows(candidates, comparisons, lambda directory: None if live else _link(directory, folder))
+    rows = table_rows(candidates, comparisons, lambda directory: None if live else _link(directory, folder), relaxed)
     itables_folder = Path(itables.__file__).parent / "html"
     environment = Environment(loader=PackageLoader("cryslator_flows.report.page", "."), autoescape=True)
     script = _script()
@@ -214,7 +214,7 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         known_phases=cuts.known_phases,
         structures=structures,
         most_structures=MOST_STRUCTURES,
-        printed_titles=[COLUMNS[index][0] for index in PRINTED_COLUMNS],
+        printed_titles=[COLUMNS[index].title for index in PRINTED_COLUMNS],
         printed=[[row[index] for index in PRINTED_COLUMNS] for row in rows[:PRINTED_ROWS]],
         beside=[name for name in BESIDE if (folder / name).is_file()],
         cuts=provenance.describe_cuts(cuts),
@@ -234,7 +234,7 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
                 for structure in item["structures"].values()
                 for symbol in structure["symbols"]
             ),
-            "columns": table_columns(comparisons, candidates.properties),
+            "columns": [column._asdict() for column in table_columns(comparisons, candidates.properties, relaxed)],
             "rows": rows,
             "jobCommand": content.job_command,
         }),

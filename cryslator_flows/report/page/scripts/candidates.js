@@ -61,26 +61,6 @@ async function copy(event) {
   }
 }
 
-/* A click on the row of a candidate shows its structures. */
-function showStructures(event) {
-  const row = event.target.closest("[data-candidate]");
-  if (!row || event.target.closest("a, button") || (event.type === "keydown" && event.key !== "Enter")) return;
-  const chosen = document.getElementById("candidate");
-  chosen.value = row.dataset.candidate;
-  chosen.dispatchEvent(new Event("change"));
-  chosen.scrollIntoView();
-}
-
-function prepareRows() {
-  for (const type of ["click", "keydown"]) document.addEventListener(type, showStructures);
-  const all = document.getElementById("all");
-  if (!all) return;
-  all.onclick = () => {
-    document.getElementById("more").hidden = false;
-    all.hidden = true;
-  };
-}
-
 async function fillTable() {
   const code = new Blob([await unpack("datatables")], {type: "text/javascript"});
   const {jQuery: $} = await import(URL.createObjectURL(code));
@@ -92,20 +72,20 @@ async function fillTable() {
   const records = table => table.rows({search: "applied", order: "applied"}).data().toArray().map(cells =>
     Object.fromEntries(page.columns.map((column, index) => [column.title, exported(column, cells[index])])));
   const table = $("#candidates").DataTable({
-    data: page.rows, deferRender: true, pageLength: 25, order: [[4, "asc"]],
+    data: page.rows, deferRender: true, pageLength: 25, order: [[4, "asc"]], scrollX: true, fixedColumns: {start: 1},
     columns: page.columns.map(column => ({
       title: column.title, type: "known", render: render(column), visible: column.shown,
-      className: column.kind === "number" || column.kind === "steps" ? "number" : "",
+      className: column.kind === "number" || column.kind === "steps" ? "number" : column.title === "template" ? "name" : "",
     })),
     createdRow: (row, cells) => {
       const candidate = cells[cells.length - 1];
-      if (candidate in page.structures) Object.assign(row, {tabIndex: 0}).dataset.candidate = candidate;
+      if (page.structures[candidate]) Object.assign(row, {tabIndex: 0}).dataset.candidate = candidate;
     },
     layout: {
       topStart: "pageLength",
       topEnd: ["search", {buttons: [
         {extend: "colvis", text: "Columns"},
-        {extend: "csvHtml5", text: "CSV", filename: page.campaign, exportOptions: {orthogonal: "export", format: {body: cell}}},
+        {extend: "csvHtml5", text: "CSV", filename: page.campaign, exportOptions: {orthogonal: "export", columns: () => true, format: {body: cell}}},
         {text: "JSON", action: () => save(`${page.campaign}.json`, "application/json", JSON.stringify(records(table), null, 1))},
       ]}],
     },

@@ -1,8 +1,8 @@
 (async () => {
   document.documentElement.classList.toggle("dark", dark.matches);
   prepareViewer();
+  prepareFront();
   await drawFigures();
-  prepareRows();
   await fillTable();
   document.documentElement.dataset.ready = "yes";
 })();
