@@ -76,9 +76,9 @@ def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> 
                 "hovertemplate": f"%{{text}}<br>unrelaxed %{{x}}, {item.start} %{{y}} {quantity}<extra></extra>",
             })  # fmt: skip
             figure["layout"]["annotations"].append({
-                "xref": "x domain", "yref": "y domain", "x": 0.03, "y": 0.98 - 0.07 * place,
+                "xref": "x domain", "yref": "y domain", "x": 0.03, "y": 0.98 - 0.14 * place,
                 "xanchor": "left", "yanchor": "top", "showarrow": False, "align": "left",
-                "text": f"<b>{item.start}: {item.saving:+.0%}</b> ({describe_interval(item)}), {item.n_pairs} pairs",
+                "text": f"<b>{item.start}: {item.saving:+.0%}</b><br>{describe_interval(item)}, {item.n_pairs} pairs",
             })  # fmt: skip
     return figures
 
