@@ -3,6 +3,8 @@
 import pytest
 
 from cryslator_flows.report.page.whole_page import write_page
+from cryslator_flows.results.relaxed_frame import relaxed_frame
+from cryslator_flows.screening.cuts import Cuts
 from tests.conftest import ROOT, chromium
 from tests.report.test_page import chunk, content, load, with_structures
 from tests.report.test_tables import screened
@@ -17,12 +19,18 @@ def browser():
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="no axe-core")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_serious_fault(browser, scheme, rutile, template, tmp_path):
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
+def test_no_serious_fault(browser, scheme, width, rutile, template, tmp_path):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
-    made = content(with_structures(screened(), rutile), [chunk(40, template)])
+    rows = with_structures(screened(), rutile)
+    relaxed = relaxed_frame(rows, {}, Cuts(known_phases=False).competition())
+    made = content(rows, [chunk(40, template)], relaxed=relaxed)
     load(browser, write_page(tmp_path / "r.html", made))
     browser.set_script_timeout(120)
     # As a person's developer tools would: the page's policy forbids scripts of others.
