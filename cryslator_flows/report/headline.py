@@ -108,7 +108,7 @@ def _saving_tiles(saving: Savings) -> list[Tile]:
     steps = round(saving.n_pairs * (saving.mean_unrelaxed - saving.mean))
     word = "saved" if steps >= 0 else "more"
     return [
-        Tile(_percent(saving.saving), f"of {saving.quantity} saved{_interval(saving)}"),
+        Tile(_percent(saving.saving), f"of {saving.quantity} saved{_interval(saving).replace(',', '; 95 % interval')}"),
         Tile(f"{abs(steps):,}", f"{saving.quantity} {word} in {several(saving.n_pairs, 'pair')}"),
     ]
 

@@ -149,7 +149,7 @@ def test_planned_against_spent_core_hours(run, tmp_path, monkeypatch, few_compou
         assert share.endswith("%")
     page = (tmp_path / "runs/second/report.html").read_text()
     planned, spent, share = rows["relax"]
-    assert f"<tr><td>relax<td>{planned}<td>{spent}<td>{share}</tr>" in page
+    assert f'<tr><td>relax<td class="number">{planned}<td class="number">{spent}<td class="number">{share}</tr>' in page
 
 
 def test_plan_tells_what_is_missing(run, tmp_path, monkeypatch):

@@ -79,3 +79,10 @@ def test_residuals_are_means_by_element(template):
     assert {*bars["x"]} == {"Ba", "Sr", "Mn", "O"}
     assert bars["y"] == [rows[0].formation_energy_per_atom + 0.5] * 4
     assert residuals(replace(found, fitted=True), rows) is None
+
+
+def test_known_formulas_are_marked(rutile, template, tmp_path):
+    rows = with_structures(screened(), rutile)
+    relaxed = relaxed_frame(rows, {}, Cuts().competition())
+    page = write_page(tmp_path / "r.html", content(rows, [chunk(4, template)], relaxed=relaxed)).read_text()
+    assert page.count('<td>ZrO2<br><small class="soft">known</small>') == len(relaxed)

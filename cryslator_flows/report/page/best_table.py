@@ -22,14 +22,17 @@ FITTED = "fitted_formation_energy_per_atom"
 
 
 class BestTable(NamedTuple):
-    """Title of the table, titles of its columns, and identifier and cells of each candidate."""
+    """Title of the table, titles of its columns, identifier and cells of each candidate, and notes in sentences."""
 
     title: str
     columns: list[str]
     rows: list[tuple[str, list[str]]]
+    notes: list[str]
 
 
-def best_relaxed(summary: CampaignSummary, comparisons: list[RelaxationComparison], relaxed: pd.DataFrame) -> BestTable:
+def best_relaxed(
+    summary: CampaignSummary, comparisons: list[RelaxationComparison], relaxed: pd.DataFrame, notes: list[str]
+) -> BestTable:
     """Make the table of the relaxed candidates, the most stable first.
 
     Parameters
@@ -40,6 +43,8 @@ def best_relaxed(summary: CampaignSummary, comparisons: list[RelaxationCompariso
         The relaxed candidates.
     relaxed : DataFrame
         From `relaxed_frame`.
+    notes : list of str
+        From `describe_energies`; notes on columns that are left out are left out too.
 
     Returns
     -------
@@ -66,7 +71,10 @@ def best_relaxed(summary: CampaignSummary, comparisons: list[RelaxationCompariso
             rows[name], saving.start if saving else row["start"]
         ),
     }
-    return _filled("Best relaxed candidates", relaxed, columns)
+    other = ("Above hull:", "-:") if hull == "energy_above_known_hull" else ()
+    steps = "Steps: ionic" if saving is None or saving.quantity == "ionic steps" else "Steps: ionic/electronic"
+    kept = [f"{steps}.", *(note for note in notes if not note.startswith(other))]
+    return _filled("Best relaxed candidates", relaxed, columns, kept)
 
 
 def best_selected(selected: pd.DataFrame) -> BestTable:
@@ -84,16 +92,18 @@ def best_selected(selected: pd.DataFrame) -> BestTable:
         ),
         "domain": lambda _, row: "outside" if row["out_of_domain"] else "",
     }
-    return _filled("Best selected candidates", ranked, columns)
+    return _filled("Best selected candidates", ranked, columns, [])
 
 
-def _filled(title: str, frame: pd.DataFrame, columns: dict[str, Callable[[str, dict[Any, Any]], str]]) -> BestTable:
+def _filled(
+    title: str, frame: pd.DataFrame, columns: dict[str, Callable[[str, dict[Any, Any]], str]], notes: list[str]
+) -> BestTable:
     """Make the table of the columns that have a value."""
     records = list(zip(frame.index, frame.to_dict(orient="records"), strict=True))
     cells = {name: [make(candidate, row) for candidate, row in records] for name, make in columns.items()}
     kept = {name: column for name, column in cells.items() if any(column)}
     rows = [(candidate, [column[place] for column in kept.values()]) for place, (candidate, _) in enumerate(records)]
-    return BestTable(title, [*kept], rows)
+    return BestTable(title, [*kept], rows, notes)
 
 
 def _number(value: Any, form: str = "{:.3f}") -> str:

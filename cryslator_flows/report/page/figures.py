@@ -61,7 +61,8 @@ def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> 
     for quantity, series in savings_panels(summary, comparisons).items():
         counts = [step for _, pairs in series for pair in pairs for step in pair]
         ends = max(min(counts), 1) / 1.3, max(counts) * 1.3
-        figure = figures[quantity] = _square(quantity, *ends)
+        other = series[0][0].start if len(series) == 1 else "other"
+        figure = figures[quantity] = _square(quantity, other, *ends)
         for place, (item, _) in enumerate(series):
             named = [
                 (*pair, f"{row.reduced_formula}<br>{row.candidate_id}")
@@ -83,8 +84,8 @@ def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> 
     return figures
 
 
-def _square(quantity: str, low: float, high: float) -> Figure:
-    """Draw a square with equal axes, its diagonal and the shaded half with fewer steps."""
+def _square(quantity: str, other: str, low: float, high: float) -> Figure:
+    """Draw a square with equal logarithmic axes, its diagonal and the shaded half with fewer steps."""
     # Full labels: plotly would write 2 for 20.
     ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
     axis = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks],
@@ -97,7 +98,7 @@ def _square(quantity: str, low: float, high: float) -> Figure:
         ],
         "layout": {
             "xaxis": _titled(f"{quantity}, unrelaxed start", constrain="domain", **axis),
-            "yaxis": _titled(f"{quantity}, other start", constrain="domain", scaleanchor="x", **axis),
+            "yaxis": _titled(f"{quantity}, {other} start", constrain="domain", scaleanchor="x", **axis),
             "showlegend": False, "annotations": [], "margin": {"t": 30, "r": 10, "b": 45},
         },
     }  # fmt: skip

@@ -31,6 +31,7 @@ from cryslator_flows.report.savings_tables import describe_interval, describe_pr
 from cryslator_flows.report.tables import describe_lowest, describe_steps, funnel_rows
 from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE
 from cryslator_flows.screening.cuts import Cuts
+from cryslator_flows.screening.known_phases import symbols_of
 from cryslator_flows.system.console import several
 from cryslator_flows.system.look import TEMPLATE, style_sheet
 from cryslator_flows.system.whole_files import write_whole
@@ -174,7 +175,7 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         **{f"steps-{name}": figure for name, figure in figures.steps(summary, comparisons).items()},
     }
     drawn = {name: figure for name, figure in drawn.items() if figure}
-    saving = main_saving(summary)
+    saving, best = main_saving(summary), _best(content)
     cuts = candidates.cuts
     hulls = all_hulls(candidates, comparisons, relaxed, content.fetched)
     structures = viewed(comparisons)
@@ -192,7 +193,8 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         summary=summary,
         state=_state(content),
         headline=headline(summary, relaxed, content.selected),
-        best=_best(content),
+        best=best,
+        known=_known(cuts, best),
         first_rows=FIRST_ROWS,
         front_figure=f"steps-{saving.quantity}" if saving else None,
         warnings=warning_lines(summary, comparisons, agreement, content.failed, content.reasons),
@@ -200,9 +202,6 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         savings=[(item, describe_interval(item)) for item in summary.savings],
         prerelaxations=describe_prerelaxations(summary.prerelaxations),
         slower=list(_slower(comparisons)),
-        energies=[]
-        if relaxed is None or relaxed.empty
-        else describe_energies(summary, comparisons, relaxed, content.fetched),
         rounds=[(item, describe_lowest(item)) for item in summary.rounds],
         adapted=None if summary.adaptation is None else AdaptationText.of(summary.adaptation),
         figures=drawn,
@@ -269,8 +268,15 @@ def _state(content: PageContent) -> tuple[str, str]:
 def _best(content: PageContent) -> BestTable | None:
     """Return the first table: relaxed candidates, or else the selected ones."""
     if content.relaxed is not None and len(content.relaxed):
-        return best_relaxed(content.summary, content.comparisons, content.relaxed)
+        notes = describe_energies(content.summary, content.comparisons, content.relaxed, content.fetched)
+        return best_relaxed(content.summary, content.comparisons, content.relaxed, notes)
     return best_selected(content.selected) if content.selected is not None and len(content.selected) else None
+
+
+def _known(cuts: Cuts, best: BestTable | None) -> set[str]:
+    """Return the formulas of the first table that known compounds or references have."""
+    formulas = {cells[0] for _, cells in best.rows} if best else set()
+    return formulas & cuts.competition().within(map(symbols_of, formulas)).keys()
 
 
 def _packed(script: str) -> str:
