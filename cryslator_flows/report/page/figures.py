@@ -76,10 +76,13 @@ def steps(summary: CampaignSummary, comparisons: list[RelaxationComparison]) -> 
                 "marker": {"color": color, "symbol": SYMBOLS[marker], "size": size + 2},
                 "hovertemplate": f"%{{text}}<br>unrelaxed %{{x}}, {item.start} %{{y}} {quantity}<extra></extra>",
             })  # fmt: skip
+            pairs = (
+                f"{item.n_pairs} pairs" if item.interval is None else f"{describe_interval(item)}, {item.n_pairs} pairs"
+            )
             figure["layout"]["annotations"].append({
                 "xref": "x domain", "yref": "y domain", "x": 0.03, "y": 0.98 - 0.14 * place,
                 "xanchor": "left", "yanchor": "top", "showarrow": False, "align": "left",
-                "text": f"<b>{item.start}: {item.saving:+.0%}</b><br>{describe_interval(item)}, {item.n_pairs} pairs",
+                "text": f"<b>{item.start}: {item.saving:+.0%}</b><br>{pairs}",
             })  # fmt: skip
     return figures
 
