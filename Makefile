@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs gpaw orderings chromium axe clean
+.PHONY: install demo test lint docs gpaw orderings chromium axe clean
+
+install: .venv/.stamp
 
 demo: .venv/.stamp
 	$(BIN)/cryslator screen workflows/mn-oxides-laptop.yaml
