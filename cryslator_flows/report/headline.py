@@ -63,7 +63,7 @@ def headline(summary: CampaignSummary, relaxed: pd.DataFrame | None, selected: p
         The sentence has the stable candidates and the main saving, as far as they are known.
     """
     if relaxed is not None and len(relaxed):
-        number, tile = _stable(relaxed, "relaxed")
+        number, tile = _stable(relaxed)
         funnel = Tile(f"{summary.counts.unique:,} → {len(relaxed):,}", "candidates → relaxed")
     elif summary.synthetic:
         words = f"A test double of the engine relaxed {several(summary.selected, 'candidate')}: nothing is measured."
@@ -113,18 +113,18 @@ def _saving_tiles(saving: Savings) -> list[Tile]:
     ]
 
 
-def _stable(frame: pd.DataFrame, kind: str) -> tuple[str, Tile | None]:
-    """Count the candidates on or below a hull; without energies above one, only say how many candidates there are."""
+def _stable(frame: pd.DataFrame) -> tuple[str, Tile | None]:
+    """Count the relaxed candidates on or below a hull; without energies above one, only count them."""
     for column, hull in HULLS.items():
         known = frame[column].dropna()
         if len(known):
             stable = int((known <= ON_HULL).sum())
             without = len(frame) - len(known)
-            number = several(len(known), f"{kind} candidate")
+            number = several(len(known), "relaxed candidate")
             words = f"{stable} of {number} {'lies' if stable == 1 else 'lie'} on or below {hull}"
             more = f" ({without} more: nothing competes)" if without else ""
             return words + more, Tile(f"{stable} of {len(known)}", f"on or below {hull}")
-    return f"{several(len(frame), 'candidate')} {'is' if len(frame) == 1 else 'are'} {kind}", None
+    return f"{several(len(frame), 'candidate')} {'is' if len(frame) == 1 else 'are'} relaxed", None
 
 
 def _predicted(summary: CampaignSummary, selected: pd.DataFrame | None) -> tuple[str, Tile | None]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cryslator_flows.analysis.ends import measured_engines
 from cryslator_flows.report.headline import HULLS, main_saving
+from cryslator_flows.report.selected_table import FITTED
 from cryslator_flows.report.tables import describe_steps
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 # Rows of the first screen; the others open below them.
 FIRST_ROWS = 8
-FITTED = "fitted_formation_energy_per_atom"
 
 
 class BestTable(NamedTuple):
