@@ -63,10 +63,10 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 
 def stays(output: nbformat.NotebookNode) -> bool:
-    """Return True unless an output is a message or a progress bar."""
+    """Return True for what a cell prints, draws or ends with; messages and progress bars come and go with time."""
     if output.output_type == "stream":
         return output.name != "stderr"
-    return not any("widget" in kind for kind in output.data) and output.data.get("text/plain") != ""
+    return output.output_type == "execute_result" or "image/png" in output.data
 
 
 if __name__ == "__main__":

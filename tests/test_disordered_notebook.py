@@ -21,8 +21,8 @@ def test_the_ordering_of_the_real_crystal_is_the_lowest(tmp_path, monkeypatch):
     stored = {cell.id: {output.output_type for output in cell.outputs} for cell in code}
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    shown = {cell.id: cell.outputs for cell in code}
-    kinds = {name: {output.output_type for output in outputs if stays(output)} for name, outputs in shown.items()}
+    shown = {cell.id: [output for output in cell.outputs if stays(output)] for cell in code}
+    kinds = {name: {output.output_type for output in outputs} for name, outputs in shown.items()}
     assert kinds == stored, "run docs/notebooks.py"
     found = shown["orderings"][0]["text"].splitlines()
     assert len(found) == len(set(found)) + 1 == 9  # two of the same size and space group
