@@ -32,6 +32,7 @@ from rich.table import Table
 from cryslator_flows.crystals.enumeration import DuplicateFilter, Enumeration
 from cryslator_flows.crystals.substitution import RolePools, template_elements
 from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.system.look import TEMPLATE
 from tests.benchmarks.million import CHUNK, METALS, measure
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ def timed(owner: type, name: str, spent: dict[str, float], stage: str) -> None:
     """Add the time inside a method to a stage."""
     method: Callable[..., Any] = getattr(owner, name)
 
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any, **options: Any) -> Any:
         began = process_time()
-        result = method(*arguments)
+        result = method(*arguments, **options)
         spent[stage] += process_time() - began
         return result
 
@@ -110,6 +111,7 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
     """Time of each stage and peak memory against the number of candidates, log-log."""
     from matplotlib import pyplot
 
+    pyplot.rcParams["axes.prop_cycle"] = pyplot.cycler(color=TEMPLATE["layout"]["colorway"])
     candidates = [result["candidates"] for result in results]
     figure, (time, memory) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     time.plot(candidates, [result["cpu"] for result in results], "ko-", label="all")

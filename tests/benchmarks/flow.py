@@ -147,8 +147,7 @@ class Sizes:
             names = {
                 blob["blob_uuid"]: name
                 for (text,) in database.execute("SELECT document FROM outputs")
-                for name, blob in (json.loads(text)["output"] or {}).items()
-                if isinstance(blob, dict) and "blob_uuid" in blob
+                for name, blob in _blobs(json.loads(text)["output"])
             }
             for table in TABLES:
                 for (text,) in database.execute(f"SELECT document FROM {table}"):
@@ -172,6 +171,18 @@ class Sizes:
             if kind == "translated":
                 self.columns.update(member_sizes(packed["columns"]))
         self.kinds[f"{table}: the rest"] += rest
+
+
+def _blobs(value: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what an output left in the store of blobs, each with its field."""
+    if isinstance(value, dict) and "blob_uuid" in value:
+        yield name, value
+    elif isinstance(value, dict):
+        for field, inner in value.items():
+            yield from _blobs(inner, field)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _blobs(inner, name)
 
 
 def member_sizes(columns: str) -> dict[str, int]:

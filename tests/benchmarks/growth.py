@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from cryslator_flows.system.look import TEMPLATE
 from cryslator_flows.translator.translator import Translator
 from tests.benchmarks.million import measure
 from tests.benchmarks.translate import oxides
@@ -89,6 +90,7 @@ def plot(sizes: dict[int, dict[str, Any]], numbers: dict[int, dict[int, dict[str
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=TEMPLATE["layout"]["colorway"])
     figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
     atoms = np.array(list(sizes))
     each = [1000 * row["translating"] / (ATOMS_IN_ALL // n) for n, row in sizes.items()]

@@ -5,9 +5,8 @@ Example: python -m tests.benchmarks.linear
 
 Each row is measured in a process of its own, in seconds of the processor: a look of ``status --watch`` after one more
 job of a campaign folder; counting a candidate's start from the ledger; opening a campaign folder and reading its
-journal to resume; what the waves of a campaign that reuses all its relaxations hand on, in MB of JSON; telling
-templates of one stoichiometry apart; the numbers of the feature map. Run it from two checkouts to compare versions:
-what a version lacks is left out.
+journal to resume; telling templates of one stoichiometry apart; the numbers of the feature map. Run it from two
+checkouts to compare versions: what a version lacks is left out.
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ from time import process_time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from monty.json import MontyEncoder
 from pymatgen.core import Lattice, Structure
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.million import CHUNK, METALS, TEMPLATES, measure, pretend
+from tests.benchmarks.million import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,43 +173,6 @@ def templates(number: int) -> dict[str, float]:
     }
 
 
-def reuse(candidates: int) -> dict[str, float]:
-    """Make the jobs of all waves of a tenth as many candidates that were all relaxed before."""
-    from jobflow import Flow
-
-    from cryslator_flows.crystals.enumeration import Enumeration
-    from cryslator_flows.crystals.substitution import RolePools
-    from cryslator_flows.documents.relaxations import Relaxation, RelaxationComparison, RelaxationCost
-    from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
-    from cryslator_flows.jobs.relax import RelaxSelectedMaker
-    from cryslator_flows.jobs.select import relax_in_lanes
-
-    maker = RelaxSelectedMaker(RelaxationComparisonFlowMaker())
-    space = RolePools(kind="roles", cations=[METALS[:18]] * 3)
-    packed = next(iter(Enumeration(TEMPLATES.load(), [space]).chunks(CHUNK)))
-    chosen = pretend(packed, 0).take(range(candidates // 10))
-    cost = RelaxationCost(engine="CHGNet", converged=True)
-    known = []
-    for candidate, translation in chosen.rows():
-        starts = list(maker.control_starts)
-        relaxed = [Relaxation(start=start, job_uuids=[], cost=cost, structure=candidate.structure) for start in starts]
-        settings = maker.comparison_maker.settings_key(translation.model_name, translation.model_version, starts)
-        about = candidate.model_dump(include={"candidate_id", "template_id", "substitution", "reduced_formula"})
-        about |= {"unrelaxed_structure": candidate.structure, "translated_structure": translation.structure}
-        about |= {"formation_energy_per_atom": 0.0, "settings": settings, "relaxations": relaxed, "endings": []}
-        known.append(RelaxationComparison(**about))
-    size, began = 0, process_time()
-    flows = [Flow(relax_in_lanes(maker, chosen, "c", known))]
-    for flow in flows:
-        for job, _ in flow.iterflow():
-            size += len(json.dumps(job, cls=MontyEncoder))
-            if job.name == maker.name:
-                *given, _, digests = job.function_args
-                made = job.maker.make.original(job.maker, *given, [], digests).replace
-                flows += [] if made is None else [made]
-    return {"reuse, a tenth as many: jobs of all waves, s": process_time() - began, "reuse: their size, MB": size / 1e6}
-
-
 def feature_map(targets: int) -> dict[str, float]:
     """Draw the map of so many targets."""
     from cryslator_flows.training.feature_map import draw_feature_map
@@ -235,7 +196,7 @@ def feature_map(targets: int) -> dict[str, float]:
 
 
 PARTS: dict[str, Callable[[int], dict[str, float]]] = {
-    "watch": watch, "ledger": ledger, "resume": resume, "reuse": reuse, "templates": templates,
+    "watch": watch, "ledger": ledger, "resume": resume, "templates": templates,
     "feature_map": feature_map,
 }  # fmt: skip
 

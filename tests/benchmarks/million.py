@@ -37,7 +37,14 @@ from rich.table import Table
 from cryslator_flows.crystals.candidate_rows import substituted_formula
 from cryslator_flows.crystals.columns import encode_columns, n_moves
 from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
-from cryslator_flows.crystals.packing import FLAGS, NUMBERS, PackedCandidates, Shortlist, TranslatedCandidates
+from cryslator_flows.crystals.packing import (
+    FLAGS,
+    NUMBERS,
+    OPTIONAL_NUMBERS,
+    PackedCandidates,
+    Shortlist,
+    TranslatedCandidates,
+)
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.documents.candidates import TranslationStats
@@ -120,7 +127,8 @@ def pretend(packed: PackedCandidates, seed: int) -> TranslatedCandidates:
         substituted_formula(structures[template].composition.get_el_amt_dict(), mapping).text
         for template, mapping in zip(arrays["template"], mappings, strict=True)
     ]
-    arrays |= {name: rng.random(number) for name in NUMBERS} | {name: np.zeros(number, bool) for name in FLAGS}
+    arrays |= {name: rng.random(number) for name in (*NUMBERS, *OPTIONAL_NUMBERS)}
+    arrays |= {name: np.zeros(number, bool) for name in FLAGS}
     arrays["formation_energy_per_atom"] = rng.normal(-2.5, 0.4, number)
     arrays["candidate_id"] = np.array([rng.bytes(8).hex() for _ in range(number)])
     arrays["formula"] = np.array(formulas)
