@@ -15,6 +15,7 @@ from cryslator_flows.engines.made_jobs import jobs_of
 from cryslator_flows.flows.relaxation_comparison import PRERELAXED
 from cryslator_flows.jobs.enumerate import PARTS_PER_JOB
 from cryslator_flows.jobs.relax_lanes import LANES
+from cryslator_flows.screening.fitted_references import reference_compounds
 
 if TYPE_CHECKING:
     from cryslator_flows.campaign.file import CampaignSettings
@@ -48,8 +49,10 @@ class Plan:
         Maximum number of jobs by stage.
     elements : int
         Maximum number of elements that are relaxed too.
+    compounds : int
+        Number of known compounds that the potential relaxes too.
     units : dict
-        Maximum number of translations and of relaxations by a potential, without its known compounds, by stage.
+        Maximum number of translations and of relaxations by a potential, by stage.
     """
 
     survey: Survey
@@ -58,6 +61,7 @@ class Plan:
     relaxations: dict[Start, int] = field(default_factory=dict)
     jobs: dict[Stage, int] = field(default_factory=dict)
     elements: int = 0
+    compounds: int = 0
     units: dict[Stage, int] = field(default_factory=lambda: {"translate": 0, "potential": 0})
 
     @property
@@ -160,9 +164,10 @@ def _add_potential(plan: Plan, potential: PotentialSettings, chunks: int, gather
     """Add the batches of the potential, and the sample that adapts the translator with the translations after it."""
     plan.jobs["potential"] = ceil(plan.selected / potential.batch) + 1
     plan.jobs["select"] += 1
-    plan.units["potential"] = plan.selected
+    plan.compounds = len(reference_compounds(plan.survey.elements))
+    plan.units["potential"] = plan.selected + plan.compounds
     if potential.adapt is not None:
-        plan.units["potential"] += min(potential.adapt, plan.survey.counts.unique)
+        plan.units["potential"] += min(potential.adapt, plan.survey.counts.unique) + plan.compounds
         plan.jobs["potential"] += ceil(min(potential.adapt, plan.survey.counts.unique) / potential.batch) + 1
         plan.jobs["select"] += 1 + gathers
         plan.jobs["translate"] += chunks

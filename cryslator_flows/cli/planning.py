@@ -255,17 +255,17 @@ def _print_hours(
     known = earlier_hours(campaign, folder.parent, earlier)
     estimates = known.plan(made)
     if spent := estimates.get("potential"):
-        out.print(f"Potential: at most {spent:.2g} core-hours for {made.units['potential']} candidates.")
+        out.print(f"Potential: at most {made.units['potential']}, about {spent:.2g} core-hours by earlier ones.")
     if not number:
         return
     if hours is not None:
-        out.print(f"Relaxations: at most {number * hours:.1f} core-hours, {number} of {hours:g} each.")
+        out.print(f"Relaxations: at most {number}, {number * hours:.1f} core-hours at {hours:g} each.")
         return
     estimate = estimates.get("relax")
     if estimate is None:
         out.print(f"Relaxations: at most {number}; give --hours-per-relaxation or --earlier to estimate core-hours.")
         return
     out.print(
-        f"Relaxations: at most {estimate:.2g} core-hours for {number}, by {known.number} relaxations of "
+        f"Relaxations: at most {number}, about {estimate:.2g} core-hours by {known.number} relaxations of "
         f"{', '.join(known.campaigns)}."
     )

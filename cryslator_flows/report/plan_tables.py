@@ -56,7 +56,7 @@ def hours_rows(hours: dict[Stage, tuple[float | None, float | None]]) -> list[li
         [stage, _hours(planned), _hours(spent), "-" if planned is None or spent is None else f"{spent / planned:.0%}"]
         for stage, (planned, spent) in hours.items()
     ]
-    return [["stage", "planned, at most", "spent", "share"], *rows]
+    return [["stage", "planned", "spent", "share"], *rows]
 
 
 def _hours(known: float | None) -> str:
@@ -109,7 +109,7 @@ def _jobs(plan: Plan) -> Table:
     elements = f"; {several(plan.elements, 'element')}" if plan.elements else ""
     work = {
         "translate": f"{plan.survey.counts.unique} candidates",
-        "potential": f"{plan.selected} candidates, and known compounds",
+        "potential": f"{plan.selected} candidates; {several(plan.compounds, 'known compound')}",
         "relax": f"{plan.relaxed} candidates: {relaxations}{elements}",
         "compare": "one for each relaxed candidate and element",
     }

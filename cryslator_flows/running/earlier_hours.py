@@ -46,7 +46,7 @@ class EarlierHours(SpentHours):
         return sum(map(len, self.relaxations.values()))
 
     def plan(self, plan: Plan) -> dict[Stage, float]:
-        """Estimate the core-hours of each stage of a plan, at most, where earlier work tells the time.
+        """Estimate the core-hours of each stage of a plan where earlier work tells the time.
 
         Parameters
         ----------

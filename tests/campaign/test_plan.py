@@ -15,6 +15,7 @@ from cryslator_flows.campaign.plan import make_plan
 from cryslator_flows.campaign.survey import look_at_all, look_quickly
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.local.run import CampaignRun
+from cryslator_flows.running.spent_hours import SpentHours
 from cryslator_flows.running.started import find_started
 from cryslator_flows.screening import fitted_references
 from tests.campaign.test_file import GOOD, write
@@ -87,7 +88,7 @@ def test_plan_command_writes_nothing(run, tmp_path, monkeypatch):
     assert re.search(r"Translation: [\d.]+ ms each, measured here on \d+; \d+ min \d+ s for all", out)
     assert "give --hours-per-relaxation or --earlier to estimate core-hours" in out
     assert "Nothing is missing." in out
-    assert "at most 12.0 core-hours, 4 of 3 each" in run("plan", file, "--hours-per-relaxation", 3)[1]
+    assert "at most 4, 12.0 core-hours at 3 each" in run("plan", file, "--hours-per-relaxation", 3)[1]
     assert run("screen", file, "--dry-run")[0] == 0
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -110,7 +111,7 @@ def test_core_hours_of_earlier_campaigns_with_the_same_maker(run, tmp_path, monk
     CampaignRun(Campaign.from_file(file), tmp_path / "runs/first").run(lambda *_: None)
     code, out, _ = run("plan", file)
     assert code == 0
-    assert re.search(r"at most [\de.-]+ core-hours for 4, by 4 relaxations of mine", out)
+    assert re.search(r"at most 4, about [\de.-]+ core-hours by 4 relaxations of mine", out)
     shutil.copytree("runs/first", "runs/damaged")
     (tmp_path / "runs/damaged/jobs/01234567-0123-0123-0123-0123456789ab-1").mkdir()
     assert "by 4 relaxations of mine" in run("plan", file)[1]
@@ -143,13 +144,16 @@ def test_planned_against_spent_core_hours(run, tmp_path, monkeypatch, few_compou
         for stage, *numbers in re.findall(r"(translate|potential|relax) (\S+) (\S+) (\S+)", told["second"])
     }
     assert list(alone) == list(rows) == ["translate", "potential", "relax"]
-    for stage, (planned, spent, share) in rows.items():
-        assert float(planned) > 0, stage
+    for stage, (hours, spent, share) in rows.items():
+        assert float(hours) > 0, stage
         assert float(spent) > 0, stage
         assert share.endswith("%")
     page = (tmp_path / "runs/second/report.html").read_text()
-    planned, spent, share = rows["relax"]
-    assert f'<tr><td>relax<td class="number">{planned}<td class="number">{spent}<td class="number">{share}</tr>' in page
+    hours, spent, share = rows["relax"]
+    assert f'<tr><td>relax<td class="number">{hours}<td class="number">{spent}<td class="number">{share}</tr>' in page
+    _, plan = planned(tmp_path, **content)
+    with find_started("second", folder=tmp_path / "runs/second") as started:
+        assert len(SpentHours.of(started.results).potential) == plan.units["potential"] > plan.selected
 
 
 def test_plan_tells_what_is_missing(run, tmp_path, monkeypatch):
