@@ -12,6 +12,7 @@ from selenium.webdriver.support.select import Select
 from cryslator_flows.crystals.columns import CELL_MOVES, encode_columns
 from cryslator_flows.crystals.packing import TranslatedCandidates, TranslatedChunk
 from cryslator_flows.documents.candidates import TranslationStats
+from cryslator_flows.report.page import candidate_table
 from cryslator_flows.report.page.candidate_table import CandidateTable
 from cryslator_flows.report.page.relaxed_table import table_columns
 from cryslator_flows.report.page.whole_page import PageContent, write_page
@@ -67,6 +68,14 @@ def with_structures(comparisons, structure):
     ]  # fmt: skip
     relaxed[0].relaxations[0].structure = structure
     return relaxed
+
+
+def test_relaxed_candidates_have_a_row_at_any_rank(rutile, template, monkeypatch):
+    monkeypatch.setattr(candidate_table, "MOST_ROWS", 3)
+    (relaxed,) = with_structures(screened()[:1], rutile)
+    table = read([chunk(5, template)] * 2, [relaxed.model_copy(update={"candidate_id": "00004"})])
+    # Both chunks have the same candidates.
+    assert [row.candidate_id for row in table.rows] == ["00000", "00004", "00004"]
 
 
 def load(browser, path):

@@ -41,15 +41,15 @@ class TableRow(NamedTuple):
 
 @dataclass
 class CandidateTable:
-    """The candidates of lowest energy, and the data of all others for figures.
+    """The relaxed candidates, those of lowest energy, and the data of all others for figures.
 
     Parameters
     ----------
     cuts : Cuts
         Cuts of the campaign.
     relaxed : set of str
-        Candidates whose uncertainties are collected, at any rank.
-    rows : list of CandidateRow
+        Candidates that have a row and an uncertainty at any rank.
+    rows : list of TableRow
         Lowest energy first, `MOST_ROWS` at most.
     lowest : dict
         Formula to the lowest energy of the candidates in the hull, see `Cuts.trusted`, in eV/atom.
@@ -74,8 +74,9 @@ class CandidateTable:
         """Collect data from chunks and yield them again for other uses."""
         for chunk in chunks:
             self._templates.update(chunk.translated.template_texts())
-            self.rows = heapq.nsmallest(MOST_ROWS, chain(self.rows, self._rows(chunk)))
+            self.rows = heapq.nsmallest(MOST_ROWS, chain(self.rows, self._rows(chunk)), key=self._rank)
             yield chunk
+        self.rows.sort()
 
     def space_group(self, row: TableRow) -> str:
         """Return the space group of a candidate: one-to-one substitution and translation keep its template's group."""
@@ -89,6 +90,9 @@ class CandidateTable:
             return str(Template.model_validate_json(template).structure.get_space_group_info()[0])
         except SymmetryUndeterminedError:
             return ""
+
+    def _rank(self, row: TableRow) -> tuple[bool, TableRow]:
+        return row.candidate_id not in self.relaxed, row
 
     def _rows(self, chunk: TranslatedChunk) -> Iterator[TableRow]:
         columns = chunk.translated.arrays()

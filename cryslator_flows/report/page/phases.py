@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0.5, 3**0.5 / 2, 0], [0.5, 3**0.5 / 6, (2 / 3) ** 0.5]])
 MOST_ELEMENTS = len(CORNERS)
 MOST_SYSTEMS = 12
-# Phases higher above the hull are left out, in eV/atom, and beyond this number unstable candidates have no label.
+# Phases higher above the hull are left out, in eV/atom.
 HIGHEST = 0.5
-MOST_LABELS = 8
+# Candidates with a label, the nearest to the hull, of those on it and of those above, by number of elements.
+MOST_LABELS = {2: 8, 3: 8, 4: 4}
 # Markers of a figure in three dimensions look larger.
 SIZES = {2: 1.0, 3: 1.0, 4: 0.5}
 KINDS = {
@@ -149,8 +150,9 @@ def _draw(diagram: PhaseDiagram, ours: set[int]) -> Figure:
             label if place >= 2 or (place == 0 and _is_labelled(entry, len(elements))) else ""
             for entry, (label, _) in zip(part, words, strict=True)
         ]
-        if place == 3:
-            labels[MOST_LABELS:] = [""] * len(labels[MOST_LABELS:])
+        if place >= 2:
+            most = MOST_LABELS[len(elements)]
+            labels[most:] = [""] * len(labels[most:])
         data.append({
             "mode": "markers+text", "name": name, "text": labels, "hovertext": [hint for _, hint in words],
             "hoverinfo": "text",
