@@ -112,7 +112,7 @@ def test_agreement_names_the_engine_and_counts_what_the_intervals_hold():
     assert dict(zip(bars["x"], bars["y"], strict=True)) == pytest.approx({"Ti": -0.45, "O": -0.45})
     assert found.mean_error == pytest.approx(-found.mean_absolute_error) == pytest.approx(-0.45)
     layout = agreement(found, rows)["layout"]
-    assert layout["yaxis"]["title"]["text"] == "formation energy by VASP (DFT), eV/atom"
+    assert layout["yaxis"]["title"]["text"] == "VASP (DFT), eV/atom"
     for row in rows[:3]:
         for item in row.relaxations:
             item.cost.engine = "CHGNet"

@@ -193,10 +193,8 @@ def agreement(found: Agreement, comparisons: list[RelaxationComparison]) -> Figu
         ],
         "layout": {
             **LEGEND,
-            "xaxis": _titled("predicted formation energy, eV/atom", range=ends, constrain="domain"),
-            "yaxis": _titled(
-                f"formation energy by {found.engine_label}, eV/atom", range=ends, constrain="domain", scaleanchor="x"
-            ),
+            "xaxis": _titled("predicted, eV/atom", range=ends, constrain="domain"),
+            "yaxis": _titled(f"{found.engine_label}, eV/atom", range=ends, constrain="domain", scaleanchor="x"),
         },
     }
 
