@@ -1,4 +1,4 @@
-"""Paired statistics of the steps that another start saved over the unrelaxed one."""
+"""Paired statistics of the steps and core-hours that another start saved over the unrelaxed one."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def _known_mean(values: Sequence[float | None]) -> float | None:
 
 def paired_steps(
     comparisons: Iterable[RelaxationComparison], quantity: Quantity, start: Start = "translated"
-) -> list[tuple[int, int]]:
-    """Pair the steps from the unrelaxed and from another start of each candidate that ended in the same minimum.
+) -> list[tuple[float, float]]:
+    """Pair the steps, or core-hours, from both starts of each candidate that ended in the same minimum.
 
     Parameters
     ----------
     comparisons : iterable of RelaxationComparison
         All comparisons of a campaign.
     quantity : str
-        The kind of steps.
+        The kind of steps, or core-hours.
     start : str
         The other start.
 
@@ -96,7 +96,7 @@ def paired_steps(
     return pairs
 
 
-def _steps(relaxation: Relaxation | None, quantity: Quantity) -> int | None:
+def _steps(relaxation: Relaxation | None, quantity: Quantity) -> float | None:
     if relaxation is None or relaxation.cost is None or relaxation.cost.synthetic:
         return None
     cost = relaxation.cost
@@ -104,12 +104,15 @@ def _steps(relaxation: Relaxation | None, quantity: Quantity) -> int | None:
         "ionic steps": cost.ionic_steps,
         "electronic steps": cost.total_electronic_steps,
         "electronic steps x k-points": cost.electronic_steps_times_kpoints,
+        "core-hours": cost.core_hours,
     }[quantity]
     # No relaxation takes 0 steps: a count of 0 means unknown.
     return steps or None
 
 
-def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Start = "translated") -> Savings | None:
+def measure_savings(
+    pairs: list[tuple[float, float]], quantity: Quantity, start: Start = "translated"
+) -> Savings | None:
     """Measure the saving of another start over the unrelaxed one.
 
     The interval comes from percentiles of 9,999 paired bootstrap resamples with a fixed seed. The percentiles are
@@ -120,9 +123,9 @@ def measure_savings(pairs: list[tuple[int, int]], quantity: Quantity, start: Sta
     Parameters
     ----------
     pairs : list of (unrelaxed, other)
-        Steps of each candidate, see `paired_steps`.
+        Steps or core-hours of each candidate, see `paired_steps`.
     quantity : str
-        The kind of steps.
+        The kind of steps, or core-hours.
     start : str
         The other start.
 
@@ -170,7 +173,7 @@ def _expanded_level(count: int) -> float:
 
 
 def measure_all_savings(comparisons: list[RelaxationComparison]) -> list[Savings]:
-    """Measure the savings of every start over the unrelaxed one, for each known kind of step.
+    """Measure the savings of every start over the unrelaxed one, for each known kind of step and in core-hours.
 
     Parameters
     ----------

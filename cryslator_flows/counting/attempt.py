@@ -93,6 +93,7 @@ def sum_costs(costs: Sequence[RelaxationCost]) -> RelaxationCost:
         guard=next((cost.guard for cost in costs if cost.guard is not None), None),
         synthetic=any(cost.synthetic for cost in costs),
         wall_time=total(cost.wall_time for cost in costs),
+        core_hours=total(cost.core_hours for cost in costs),
         dir_name=costs[-1].dir_name,
     )
 

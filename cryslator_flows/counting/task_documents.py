@@ -91,6 +91,12 @@ def _count_vasp(document: Any) -> RelaxationCost:
     # A calculation without any step did not keep its steps.
     kept = joined(count or None for count in counts)
     versions = [get(document, "vasp_version"), *(get(calculation, "vasp_version") for calculation in calculations)]
+    # Where OUTCAR reports no time, run_stats hold zeros. The second key is from atomate 1.
+    seconds = (
+        get(document, "run_stats.overall.elapsed_time")
+        or get(document, ["run_stats", "overall", "Elapsed time (sec)"])
+        or None
+    )
     cost = RelaxationCost(
         engine="VASP",
         ionic_steps=len(kept) if kept else None,
@@ -99,14 +105,20 @@ def _count_vasp(document: Any) -> RelaxationCost:
         converged=False if [] in counts else has_converged(document, calculations[-1]),
         guard=get(document, "additional_json.cryslator_guard.reason"),
         synthetic=any("synthetic" in str(version) for version in versions),
-        # Where OUTCAR reports no time, run_stats hold zeros. The second key is from atomate 1.
-        wall_time=get(document, "run_stats.overall.elapsed_time")
-        or get(document, ["run_stats", "overall", "Elapsed time (sec)"])
-        or None,
+        wall_time=seconds,
+        core_hours=_core_hours(document, seconds),
         dir_name=get(document, "dir_name"),
     )
     record = get(document, "additional_json.cryslator_cost")
-    return cost if record is None else _prefer_record(cost, record)
+    if record is None:
+        return cost
+    cost = _prefer_record(cost, record)
+    return cost.model_copy(update={"core_hours": _core_hours(document, cost.wall_time)})
+
+
+def _core_hours(document: Any, seconds: float | None) -> float | None:
+    cores = get(document, "run_stats.overall.cores")
+    return seconds * cores / 3600 if seconds and cores else None
 
 
 def _prefer_record(cost: RelaxationCost, record: Any) -> RelaxationCost:

@@ -47,6 +47,9 @@ class RelaxationCost(BaseModel):
     )
     synthetic: bool = Field(False, description="Result of a test double of the engine, never a measurement")
     wall_time: float | None = Field(None, description="Wall time, in s")
+    core_hours: float | None = Field(
+        None, description="Wall time times cores, in h; None unless the engine states both, as VASP does"
+    )
     dir_name: str | None = Field(None, description="Directory of the calculation")
 
     @property

@@ -12,24 +12,24 @@ from cryslator_flows.documents.potential import PotentialStats
 from cryslator_flows.documents.relaxations import Outcome, Start
 from cryslator_flows.documents.rounds import RoundOutcome
 
-Quantity = Literal["electronic steps", "electronic steps x k-points", "ionic steps"]
-QUANTITIES: tuple[Quantity, ...] = ("electronic steps", "electronic steps x k-points", "ionic steps")
+Quantity = Literal["electronic steps", "electronic steps x k-points", "ionic steps", "core-hours"]
+QUANTITIES: tuple[Quantity, ...] = ("electronic steps", "electronic steps x k-points", "ionic steps", "core-hours")
 
 
 class Savings(BaseModel):
-    """Paired comparison of one kind of step over the candidates that reached the same minimum from both starts."""
+    """Paired comparison, in steps or core-hours, of the candidates that reached the same minimum from both starts."""
 
-    quantity: Quantity = Field(description="Kind of step")
+    quantity: Quantity = Field(description="Kind of step, or core-hours")
     start: Start = Field(description="Start that is compared with the unrelaxed one")
     n_pairs: int = Field(description="Candidates compared")
-    mean_unrelaxed: float = Field(description="Mean steps from the unrelaxed start")
-    mean: float = Field(description="Mean steps from the compared start")
+    mean_unrelaxed: float = Field(description="Mean steps or core-hours from the unrelaxed start")
+    mean: float = Field(description="Mean steps or core-hours from the compared start")
     saving: float = Field(description="1 - total from this start / total from unrelaxed starts")
     interval: tuple[float, float] | None = Field(
         None, description="Paired bootstrap 95 % interval of the saving; None below 5 pairs"
     )
     p_value: float | None = Field(None, description="Wilcoxon signed-rank test, two-sided; None below 5 unequal pairs")
-    share_slower: float = Field(description="Share of candidates that took more steps from this start")
+    share_slower: float = Field(description="Share of candidates that took more from this start")
 
     @property
     def ratio(self) -> float:
@@ -71,7 +71,9 @@ class CampaignSummary(BaseModel):
     )
     synthetic: int = Field(description="Relaxations by a test double of an engine, which never enter a saving")
     engines: list[str] = Field(description="Codes and interatomic potentials of the relaxations")
-    savings: list[Savings] = Field(description="Savings for each start and each kind of step of the engine")
+    savings: list[Savings] = Field(
+        description="Savings for each start, in each kind of step of the engine and in core-hours"
+    )
     rounds: list[RoundOutcome] = Field(default_factory=list, description="Rounds of active learning, if any")
     translation_seconds: float | None = Field(
         description="Mean wall time of translating one candidate, in s; None where unknown"

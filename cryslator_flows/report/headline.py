@@ -74,7 +74,7 @@ def headline(summary: CampaignSummary, relaxed: pd.DataFrame | None, selected: p
     parts, tiles = [number], [funnel, *([tile] if tile else [])]
     if saving := main_saving(summary):
         parts.append(describe_saving(saving))
-        tiles += _saving_tiles(saving)
+        tiles += _saving_tiles(saving, summary)
     return Headline(f"{'; '.join(parts)}.", tiles)
 
 
@@ -104,12 +104,18 @@ def _interval(saving: Savings, sign: int = 1) -> str:
     return f", {100 * low:.0f} to {_percent(high)}"
 
 
-def _saving_tiles(saving: Savings) -> list[Tile]:
-    steps = round(saving.n_pairs * (saving.mean_unrelaxed - saving.mean))
-    word = "saved" if steps >= 0 else "more"
+def _saving_tiles(saving: Savings, summary: CampaignSummary) -> list[Tile]:
+    """Make the tiles of the share and of the amount saved: core-hours where they are known, else steps."""
+    hours = (item for item in summary.savings if (item.quantity, item.start) == ("core-hours", saving.start))
+    known = next(hours, saving)
+    amount = known.n_pairs * (known.mean_unrelaxed - known.mean)
+    word = "saved" if amount >= 0 else "more"
     return [
         Tile(_percent(saving.saving), f"of {saving.quantity} saved{_interval(saving).replace(',', '; 95 % interval')}"),
-        Tile(f"{abs(steps):,}", f"{saving.quantity} {word} in {several(saving.n_pairs, 'pair')}"),
+        Tile(
+            f"{abs(amount):,.0f}" if abs(amount) >= 10 or known is saving else f"{abs(amount):.2g}",
+            f"{known.quantity} {word} in {several(known.n_pairs, 'pair')}",
+        ),
     ]
 
 

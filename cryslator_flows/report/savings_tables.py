@@ -57,7 +57,7 @@ def describe_interval(savings: Savings) -> str:
 
 
 def _mean(steps: float) -> str:
-    return f"{steps:.{2 if steps < 100 else 1 if steps < 1000 else 0}f}"
+    return f"{steps:.2g}" if steps < 1 else f"{steps:.{2 if steps < 100 else 1 if steps < 1000 else 0}f}"
 
 
 def describe_prerelaxations(prerelaxations: list[Prerelaxations]) -> list[str]:
@@ -108,7 +108,7 @@ def savings_table(summary: CampaignSummary) -> Table:
         table.add_row("none", "0", *"-----")
     notes = [
         "Saving: 1 - ratio of totals. Interval: paired bootstrap. p: Wilcoxon test.",
-        "Slower: share of the pairs that took more steps.",
+        "Slower: share of the pairs that took more.",
     ]
     if summary.translation_seconds is not None:
         notes.append(_describe_translation(summary.translation_seconds))
@@ -170,11 +170,11 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
 
 def savings_panels(
     summary: CampaignSummary, comparisons: list[RelaxationComparison]
-) -> dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]]:
-    """Return the savings and their pairs for each kind of step with pairs."""
-    panels: dict[Quantity, list[tuple[Savings, list[tuple[int, int]]]]] = {}
+) -> dict[Quantity, list[tuple[Savings, list[tuple[float, float]]]]]:
+    """Return the savings and their pairs for each kind of step with pairs; core-hours are in tables alone."""
+    panels: dict[Quantity, list[tuple[Savings, list[tuple[float, float]]]]] = {}
     for item in summary.savings:
-        if pairs := paired_steps(comparisons, item.quantity, item.start):
+        if item.quantity != "core-hours" and (pairs := paired_steps(comparisons, item.quantity, item.start)):
             panels.setdefault(item.quantity, []).append((item, pairs))
     return panels
 

@@ -35,8 +35,8 @@ CANDIDATE_COLUMNS = [
 RELAXATION_COLUMNS = [
     "candidate_id", "formula", "template_id", "start", "outcome", "energy_per_atom", "energy_difference",
     "engine", "ionic_steps", "electronic_steps", "n_kpoints", "attempts", "converged", "guard", "synthetic",
-    "wall_time", "prerelaxation_engine", "prerelaxation_ionic_steps", "prerelaxation_wall_time", "dir_name", "error",
-    "round", "reused_from", "job_uuids",
+    "wall_time", "core_hours", "prerelaxation_engine", "prerelaxation_ionic_steps", "prerelaxation_wall_time",
+    "dir_name", "error", "round", "reused_from", "job_uuids",
 ]  # fmt: skip
 POTENTIAL_COLUMNS = [
     "formula", "fitted_formation_energy_per_atom", "energy_above_known_hull", "ionic_steps", "converged", "seconds",

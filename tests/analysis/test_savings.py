@@ -56,6 +56,17 @@ def test_every_start_and_every_kind_of_step():
     assert measure_all_savings([]) == []
 
 
+def test_core_hours_where_they_are_known():
+    rows = [
+        comparison(
+            relaxation("unrelaxed", 40, core_hours=8.0), translated=relaxation("translated", 30, core_hours=hours)
+        )
+        for hours in (2.0, 4.0, None)
+    ]
+    (item,) = [item for item in measure_all_savings(rows) if item.quantity == "core-hours"]
+    assert (item.n_pairs, item.mean_unrelaxed, item.mean, item.saving) == (2, 8.0, 3.0, pytest.approx(0.625))
+
+
 def test_other_ends_are_counted_not_measured():
     outcomes = ["same minimum", "ended lower", "ended higher", "unconverged", "failed", "ended lower"]
     rows = [pair(40, 10 + number, outcome) for number, outcome in enumerate(outcomes)]

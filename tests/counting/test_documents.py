@@ -167,6 +167,12 @@ def test_a_record_knows_whether_it_converged(tmp_path):
     assert count_steps({**old_document(3), "additional_json": recorded(tmp_path)}).converged is True
 
 
+def test_core_hours_need_time_and_cores():
+    assert count_steps({**old_document(3), "run_stats": {"overall": {"elapsed_time": 9.0}}}).core_hours is None
+    stats = {"overall": {"elapsed_time": 90.0, "cores": 16}}
+    assert count_steps({**old_document(3), "run_stats": stats}).core_hours == pytest.approx(0.4)
+
+
 def test_run_stats_of_zeros_are_no_time():
     assert count_steps({**old_document(3), "run_stats": {"overall": {"elapsed_time": 0.0}}}).wall_time is None
     assert count_steps({**old_document(3), "run_stats": {"overall": {"elapsed_time": 7.5}}}).wall_time == 7.5

@@ -64,6 +64,13 @@ def test_saving_is_told_with_its_interval(share, interval, words):
     assert found.tiles[3].value == f"{abs(round(15 * 20 * share))}"
 
 
+def test_core_hours_saved_stand_in_place_of_steps_where_they_are_known():
+    rows = [saving(quantity="electronic steps"), saving("mlip", "core-hours"), saving(quantity="core-hours", share=0.5)]
+    tiles = headline(summary(savings=rows), relaxed([0.0], [0.0])).tiles
+    assert tiles[2].value == "25 %"
+    assert tiles[3] == ("150", "core-hours saved in 15 pairs")
+
+
 def test_electronic_steps_of_translated_starts_come_first():
     rows = [saving("mlip"), saving("mlip", "electronic steps"), saving(), saving(quantity="electronic steps")]
     assert main_saving(summary(savings=rows)) == rows[3]
