@@ -7,8 +7,8 @@ for the DFT, so that both can relax all candidates: `pip install sevenn` beside 
 energy above the hull of known compounds by CHGNet. Each engine takes its energies of the elements from known compounds,
 as in the stage `potential` of a campaign.
 
-The folder `runs/recall` keeps every relaxation, so that the script continues where it stopped. RESULTS.md is written
-at the end, with the rows of every candidate beside it.
+The folder `runs/recall` keeps every relaxation, so that the script continues where it stopped. Draws that recall.csv
+has are not measured again. It gets the rows of every candidate, and RESULTS.md is written at the end.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cryslator_flows.documents.potential import PotentialRelaxation
 
 HERE = Path(__file__).resolve().parent
+ROWS = HERE / "recall.csv"
 SEEDS = (0, 1, 2)
 DRAWN = 100
 WANTED = 20
@@ -60,9 +61,14 @@ def main() -> None:
         )
         for stage, engine in ENGINES.items()
     }
-    frames = [measure(file, seed, makers) for file in files for seed in SEEDS]
+    frames = [pd.read_csv(ROWS)] if ROWS.is_file() else []
+    done = {pair for frame in frames for pair in zip(frame["space"], frame["draw"], strict=True)}
+    for file in files:
+        for seed in SEEDS:
+            if (file.stem, seed) not in done:
+                frames.append(measure(file, seed, makers))
+                pd.concat(frames).to_csv(ROWS, index=False, float_format="%.5g")
     rows = pd.concat(frames, ignore_index=True)
-    rows.to_csv(HERE / "recall.csv", index=False, float_format="%.5g")
     (HERE / "RESULTS.md").write_text(report(rows), encoding="utf-8")
 
 
@@ -81,7 +87,7 @@ def measure(file: Path, seed: int, makers: dict[str, Maker]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each candidate: energies above the known hull in eV/atom, and seconds, by stage.
+        One row for each candidate: energies above the known hull in eV/atom, steps and seconds, by stage.
     """
     settings = CampaignSettings.from_file(file)
     templates = (item for source in settings.templates for item in source.load())
@@ -144,7 +150,7 @@ def report(rows: pd.DataFrame) -> str:
         f"Each space gives {len(SEEDS)} seeded draws of {DRAWN} candidates. *Found* counts the {WANTED} lowest above "
         f"the hull of known compounds by {ENGINES['last']}, the last stage. The funnel sends the {TO_POTENTIAL} best "
         f"of the translator to {ENGINES['potential']}. Seconds are of one busy core, means of the draws. The "
-        "translation takes less than one."
+        f"translation takes less than one. {_lost(rows)}"
     )
     parts = [
         "# Recall of a funnel: results",
@@ -160,6 +166,18 @@ def report(rows: pd.DataFrame) -> str:
         )
         parts += [f"## {space}, {group['candidates'].iloc[0]:,} candidates", table(draws), took]
     return "\n\n".join(parts) + "\n"
+
+
+def _lost(rows: pd.DataFrame) -> str:
+    """Tell how many relaxations failed from each start."""
+    translated, unrelaxed, last = (
+        int(rows[name].isna().sum()) for name in ("potential", "potential_unrelaxed", "last_unrelaxed")
+    )
+    return (
+        f"Of {len(rows)} candidates {translated} failed from the translated structure in {ENGINES['potential']}. "
+        f"From the unrelaxed one {unrelaxed} failed there and {last} in {ENGINES['last']}: their cells shrank or grew "
+        "without end."
+    )
 
 
 def table(draws: list[pd.DataFrame]) -> str:
