@@ -1,5 +1,6 @@
 """Every command of the README runs, on files that the README itself shows or describes."""
 
+import html
 import json
 import re
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
+from cryslator_flows.analysis.savings import measure_all_savings
 from cryslator_flows.api import Campaign
+from cryslator_flows.report.headline import describe_saving
 from cryslator_flows.training.evaluate import INPUTS, Evaluation
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from docs.savings_picture import PICTURE, draw, headline, read_rows
@@ -62,6 +65,14 @@ def test_picture_and_figures_of_the_demo_are_those_of_its_rows(tmp_path):
     assert np.abs(drawn - stored).mean() < 0.005
     assert headline(read_rows()) in README
     assert headline(read_rows()) in MEASUREMENTS
+
+
+def test_the_recording_ends_with_the_saving_of_the_demo_s_rows():
+    """`docs/record_terminal.py` records it anew."""
+    (saving,) = measure_all_savings(read_rows())
+    shown = re.sub(r"<[^>]+>", "", (ROOT / "docs/demo.svg").read_text())
+    # Gaps between runs of text of one colour are no characters.
+    assert "".join(describe_saving(saving).split()) in "".join(html.unescape(shown).split())
 
 
 def test_figures_of_the_model_are_those_of_its_metrics():
