@@ -171,7 +171,7 @@ def report(rows: pd.DataFrame) -> str:
 def _lost(rows: pd.DataFrame) -> str:
     """Tell how many relaxations failed from each start."""
     translated, unrelaxed, last = (
-        int(rows[name].isna().sum()) for name in ("potential", "potential_unrelaxed", "last_unrelaxed")
+        int(rows[f"{name}_steps"].isna().sum()) for name in ("potential", "potential_unrelaxed", "last_unrelaxed")
     )
     return (
         f"Of {len(rows)} candidates {translated} failed from the translated structure in {ENGINES['potential']}. "
