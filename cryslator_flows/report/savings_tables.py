@@ -56,7 +56,8 @@ def describe_interval(savings: Savings) -> str:
     return f"{low:+.0%} to {high:+.0%}"
 
 
-def _mean(steps: float) -> str:
+def describe_mean(steps: float) -> str:
+    """Return a mean of steps or core-hours as text."""
     return f"{steps:.2g}" if steps < 1 else f"{steps:.{2 if steps < 100 else 1 if steps < 1000 else 0}f}"
 
 
@@ -98,7 +99,7 @@ def savings_table(summary: CampaignSummary) -> Table:
         table.add_row(
             f" {item.start}",
             str(item.n_pairs),
-            f"{_mean(item.mean_unrelaxed)} -> {_mean(item.mean)}",
+            f"{describe_mean(item.mean_unrelaxed)} -> {describe_mean(item.mean)}",
             f"{item.saving:+.0%}",
             describe_interval(item),
             _p_value(item),
@@ -145,8 +146,8 @@ def savings_markdown(comparisons: list[RelaxationComparison], translation_second
             item.quantity,
             item.start,
             str(item.n_pairs),
-            _mean(item.mean_unrelaxed),
-            _mean(item.mean),
+            describe_mean(item.mean_unrelaxed),
+            describe_mean(item.mean),
             f"{item.ratio:.3f}",
             f"{item.saving:+.1%}",
             "-" if item.interval is None else describe_interval(item),

@@ -27,7 +27,7 @@ from cryslator_flows.report.page.viewer import MOST_STRUCTURES, atom_styles, vie
 from cryslator_flows.report.page.warning_lines import warning_lines
 from cryslator_flows.report.plan_tables import HOURS_NOTE
 from cryslator_flows.report.relaxed_results import describe_energies
-from cryslator_flows.report.savings_tables import describe_interval, describe_prerelaxations
+from cryslator_flows.report.savings_tables import describe_interval, describe_mean, describe_prerelaxations
 from cryslator_flows.report.tables import describe_lowest, describe_steps, funnel_rows
 from cryslator_flows.results.export import POTENTIAL_FILE, RELAXED_FILE
 from cryslator_flows.screening.cuts import Cuts
@@ -199,7 +199,10 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
         front_figure=f"steps-{saving.quantity}" if saving else None,
         warnings=warning_lines(summary, comparisons, agreement, content.failed, content.reasons),
         funnel=funnel_rows(summary),
-        savings=[(item, describe_interval(item)) for item in summary.savings],
+        savings=[
+            (item, describe_mean(item.mean_unrelaxed), describe_mean(item.mean), describe_interval(item))
+            for item in summary.savings
+        ],
         prerelaxations=describe_prerelaxations(summary.prerelaxations),
         slower=list(_slower(comparisons)),
         rounds=[(item, describe_lowest(item)) for item in summary.rounds],
