@@ -87,7 +87,7 @@ def measure(file: Path, seed: int, makers: dict[str, Maker]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each candidate: energies above the known hull in eV/atom, steps and seconds, by stage.
+        One row for each candidate: energies above the known hull in eV/atom, steps, seconds and errors, by stage.
     """
     settings = CampaignSettings.from_file(file)
     templates = (item for source in settings.templates for item in source.load())
@@ -132,6 +132,7 @@ def measure(file: Path, seed: int, makers: dict[str, Maker]) -> pd.DataFrame:
         ]  # fmt: skip
         frame[f"{name}_steps"] = [np.nan if item is None else item.ionic_steps for item in found_items]
         frame[f"{name}_seconds"] = [np.nan if item is None else item.seconds for item in found_items]
+        frame[f"{name}_error"] = [None if item is None else item.error for item in found_items]
     competition = Competition({})
     for name in ("translator", *stages):
         frame[name] = competition.energies_above(frame["formula"].tolist(), frame[name].to_numpy())
