@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobflow import Maker, Response, job
 from monty.json import MontyEncoder, jsanitize
@@ -21,6 +21,7 @@ from cryslator_flows.crystals.symmetry import symmetrize_like
 from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.engines.made_jobs import undecorated
+from cryslator_flows.engines.torchsim import TorchSimRelaxMaker, batched_maker
 from cryslator_flows.errors import StructureError, one_line
 from cryslator_flows.jobs.compare import read_relaxation
 from cryslator_flows.jobs.placing import place
@@ -163,12 +164,12 @@ def relax_in_batches(
 
 
 def relax_all(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iterator[PotentialRelaxation]:
-    """Relax structures one after the other in this process.
+    """Relax structures in this process: one after the other, or at once where torch-sim can.
 
     Parameters
     ----------
     maker : Maker
-        Relaxes; atomate2's makers keep the potential that they have loaded.
+        Relaxes; it keeps the potential that it has loaded.
     structures : iterable of (str, Structure)
         Name and structure of each.
 
@@ -179,9 +180,34 @@ def relax_all(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iter
     """
     folder = (SETTINGS.ledger or Path.cwd()).parent / DONE_NAME
     settings = json.dumps(jsanitize(maker, strict=True), sort_keys=True)
+    items = []
     for name, structure in structures:
         key = settings + structure.to_json()
-        yield _relax_once(maker, name, structure, folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl")
+        items.append((name, structure, folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl"))
+    if (together := batched_maker(maker)) is not None:
+        _relax_together(together, [item for item in items if not item[2].is_file()])
+    for item in items:
+        yield _relax_once(maker, *item)
+
+
+def _relax_together(maker: TorchSimRelaxMaker, items: list[tuple[str, Structure, Path]]) -> None:
+    """Relax structures at once and leave the results in their files.
+
+    Where that fails or is killed, the files say that it has started, and each structure is relaxed by itself.
+    """
+    for *_, file in items:
+        _append(file, STARTED)
+    # One of the structures may be unlike the training data.
+    with suppress(Exception):
+        done = maker.relax_many([structure for _, structure, _ in items]) if items else []
+        for (name, structure, file), document in zip(items, done, strict=True):
+            _append(file, json.dumps(_judged(name, structure, document), cls=MontyEncoder))
+
+
+def _append(file: Path, line: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as log:
+        print(f"\n{line}", file=log, flush=True)
 
 
 def _relax_once(maker: Maker, name: str, structure: Structure, file: Path) -> PotentialRelaxation:
@@ -192,11 +218,9 @@ def _relax_once(maker: Maker, name: str, structure: Structure, file: Path) -> Po
             return PotentialRelaxation.model_validate_json(lines[-1])
     if (starts := lines.count(STARTED)) >= MOST_STARTS:
         return _failed(name, structure, f"its process ended {starts} times")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as log:
-        print(f"\n{STARTED}", file=log, flush=True)
-        done = _relax(maker, name, structure)
-        json.dump(done, log, cls=MontyEncoder)
+    _append(file, STARTED)
+    done = _relax(maker, name, structure)
+    _append(file, json.dumps(done, cls=MontyEncoder))
     return done
 
 
@@ -208,6 +232,11 @@ def _relax(maker: Maker, name: str, structure: Structure) -> PotentialRelaxation
     except Exception as error:
         return _failed(name, structure, f"{type(error).__name__}: {one_line(error)}")
     output = document.output if isinstance(document, Response) else document
+    return _judged(name, structure, output, perf_counter() - began)
+
+
+def _judged(name: str, structure: Structure, output: Any, seconds: float | None = None) -> PotentialRelaxation:
+    """Read the document of a relaxation; refuse what is no result. Without `seconds` the document has them."""
     relaxation = read_relaxation("translated_mlip", [output], [])
     if relaxation.structure is None or relaxation.energy_per_atom is None:
         return _failed(name, structure, relaxation.error)
@@ -229,7 +258,7 @@ def _relax(maker: Maker, name: str, structure: Structure) -> PotentialRelaxation
         engine=None if cost is None else cost.engine,
         ionic_steps=None if cost is None else cost.ionic_steps,
         converged=None if cost is None else cost.converged,
-        seconds=perf_counter() - began,
+        seconds=seconds if cost is None or seconds is not None else cost.wall_time,
     )
 
 
