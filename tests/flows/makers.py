@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from ase.filters import UnitCellFilter
 from atomate2.ase.jobs import LennardJonesRelaxMaker
 from jobflow import Flow, Maker, job
 
@@ -25,7 +26,8 @@ class PairPotentialRelaxMaker(LennardJonesRelaxMaker):
         super().__post_init__()
         self.calculator_kwargs = {"sigma": self.sigma, "epsilon": 0.3, "rc": 6.0, "smooth": True}
         self.optimizer_kwargs = {"optimizer": "BFGS"}
-        self.relax_kwargs = {"fmax": 0.02}
+        # The cell filter without logarithms of matrices takes half the time.
+        self.relax_kwargs = {"fmax": 0.02, "cell_filter": UnitCellFilter}
 
 
 @dataclass
