@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from cryslator_flows.translator.calibration import Calibration
     from cryslator_flows.translator.reference.reference_network import ReferenceNetwork
 
+# A drawing takes longer than a short epoch.
+DRAW_SECONDS = 10
 # Errors in `curve.png`: those of unrelaxed inputs, those of relaxed ones, title and factor.
 PANELS = (
     ("energy_mae", None, "energy MAE", 1.0),
@@ -124,12 +128,17 @@ def train_network(
     kind: type[Fit] = Fit,
 ) -> Trained:
     """Fit today's network; parameters as in `fit`. ``curve.png`` in `run_dir` is drawn during the fit."""
+    last = -inf
 
     def drawn(progress: Progress) -> None:
-        draw_curve(run_dir)
+        nonlocal last
+        if monotonic() - last > DRAW_SECONDS:
+            draw_curve(run_dir)
+            last = monotonic()
         report(progress)
 
     state = fit(prepared, run_dir, drawn, report_step, kind)
+    draw_curve(run_dir)
     state.network.load_state_dict(state.best_weights)
     best = min(state.history, key=lambda progress: progress.validation["score"])
     summary = {
