@@ -215,5 +215,5 @@ def _waves(relax_maker: RelaxSelectedMaker, candidates: int) -> int:
 
 def _jobs_each(relax_maker: RelaxSelectedMaker) -> int:
     """Return the number of jobs of one relaxation."""
-    crystal = Structure(Lattice.cubic(2.7), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    crystal = Structure(Lattice.cubic(2.7), ["Mg", "O"], [[0.0] * 3, [0.5] * 3])
     return len(jobs_of(relax_maker.comparison_maker.relax_maker.make(crystal, prev_dir=None)))
