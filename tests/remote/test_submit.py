@@ -219,18 +219,39 @@ def test_which_project(run, jfr_project, tmp_path, monkeypatch):
     assert f"no jobflow-remote project in {tmp_path / 'none'}" in err
 
 
+WITHOUT = """
+import json, sys
+sys.modules["jobflow_remote"] = None
+from cryslator_flows.cli.main import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["cryslator", *arguments]
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    print(f"ended with {code}", file=sys.stderr)
+"""
+
+
 def test_without_jobflow_remote(tmp_path):
     """Everything but `submit` works, and `submit` says what to install."""
-    code = "import sys; sys.modules['jobflow_remote'] = None; from cryslator_flows.cli.main import main; main()"
-    file = write(tmp_path, {**GOOD, "relaxation": None})
-    command = [sys.executable, "-c", code]
-    failed = subprocess.run([*command, "submit", file], capture_output=True, text=True, check=False)
-    assert failed.returncode == 2
-    assert "pip install 'cryslator-flows[remote]'" in " ".join(failed.stderr.split())
-    for arguments in (["--help"], ["screen", file, "-o", tmp_path / "run"], ["status", file, "-f", tmp_path / "run"]):
-        subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
-    unknown = subprocess.run([*command, "status", "nope"], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "campaign folder" in unknown.stderr
+    file = str(write(tmp_path, {**GOOD, "relaxation": None}))
+    folder = str(tmp_path / "run")
+    commands = [
+        ["submit", file],
+        ["--help"],
+        ["screen", file, "-o", folder],
+        ["status", file, "-f", folder],
+        ["status", "nope"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, json.dumps(commands)], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    told, codes = zip(*re.findall(r"(.*?)ended with (\d+)\n", done.stderr, flags=re.DOTALL), strict=True)
+    assert codes == ("2", "0", "0", "0", "2"), done.stderr
+    assert "pip install 'cryslator-flows[remote]'" in " ".join(told[0].split())
+    assert "campaign folder" in told[4]
 
 
 def remote_worker():

@@ -167,8 +167,8 @@ def test_trial_and_corrector_steps_find_the_minimum(monkeypatch, seed):
     assert ends[0] == pytest.approx(ends[1], rel=2e-3, abs=2e-3)
 
 
-def run_measurement(folder, name="runs", *arguments):
-    command = [sys.executable, FOLDER / "measure.py", "--campaign", folder / "campaign.yaml", "--runs", folder / name]
+def run_measurement(python, folder, name="runs", *arguments):
+    command = [python, FOLDER / "measure.py", "--campaign", folder / "campaign.yaml", "--runs", folder / name]
     return subprocess.Popen([*command, *arguments], cwd=folder, start_new_session=True)
 
 
@@ -190,14 +190,14 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(python, tmp_path):
         },
     }
     (tmp_path / "campaign.yaml").write_text(json.dumps(campaign))
-    process = run_measurement(tmp_path)
+    process = run_measurement(sys.executable, tmp_path)
     wait_for(lambda: process.poll() is not None or len(list(tmp_path.rglob(LOG))) >= 2, 600)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not list(tmp_path.rglob("results.jsonl"))
     first = min(tmp_path.rglob(LOG), key=lambda path: path.stat().st_mtime)
     finished = first.read_text()
-    assert run_measurement(tmp_path).wait() == 0
+    assert run_measurement(python, tmp_path).wait() == 0
     assert first.read_text() == finished
     rows = lines(tmp_path / "runs/results.jsonl")
     assert [row["start"] for row in rows] == ["unrelaxed", "translated", "mlip"]
@@ -210,7 +210,7 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(python, tmp_path):
     assert [row["same_minimum"] for row in rows] == [None, True, True]
     # Every start was put on the mesh of the unrelaxed cell.
     assert len({row["n_kpoints"] for row in rows}) == 1
-    assert run_measurement(tmp_path).wait() == 0
+    assert run_measurement(python, tmp_path).wait() == 0
     assert len(list(tmp_path.rglob(LOG))) == len(logs)
     scripts = ROOT / "workflows/dft-savings"
     command = [python, scripts / "report.py", tmp_path / "runs/results.jsonl"]
@@ -223,23 +223,24 @@ def test_dft_savings_on_one_crystal_resumes_after_a_kill(python, tmp_path):
     subprocess.run([*command, "--processes", "1"], cwd=tmp_path, check=True)
     assert "| band gap [eV] | 1 |" in (tmp_path / "runs/PROPERTIES.md").read_text()
     assert (tmp_path / "runs/properties.png").exists()
-    check_one_start_again(tmp_path, rows)
-    check_conjugate_gradients(tmp_path)
+    check_one_start_again(python, tmp_path, rows)
+    check_conjugate_gradients(python, tmp_path)
 
 
-def check_one_start_again(folder, rows):
+def check_one_start_again(python, folder, rows):
     """The translated start alone, compared with the end of the former measurement."""
-    assert run_measurement(folder, "again", "--starts", "translated", "--reference", "runs/results.jsonl").wait() == 0
+    again = run_measurement(python, folder, "again", "--starts", "translated", "--reference", "runs/results.jsonl")
+    assert again.wait() == 0
     (row,) = lines(folder / "again/results.jsonl")
     assert (row["start"], row["outcome"]) == ("translated", "same minimum")
     assert row["electronic_steps"] == rows[1]["electronic_steps"]
 
 
-def check_conjugate_gradients(folder):
+def check_conjugate_gradients(python, folder):
     candidate = json.loads(next(folder.glob("runs/*/candidate.json")).read_text())
     drawn = {"space": "oxides", "kspacing": 1.6, "runs": {"CG": ["unrelaxed", "mlip"]}, "candidate": candidate}
     (folder / "drawn.jsonl").write_text(json.dumps(drawn) + "\n")
-    assert run_measurement(folder, "drawn", "--candidates", "drawn.jsonl").wait() == 0
+    assert run_measurement(python, folder, "drawn", "--candidates", "drawn.jsonl").wait() == 0
     rows = lines(folder / "drawn/results.jsonl")
     assert [(row["start"], row["optimizer"], row["space"]) for row in rows] == [
         ("unrelaxed", "CG", "oxides"), ("mlip", "CG", "oxides"),
