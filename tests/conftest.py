@@ -19,6 +19,11 @@ ROOT = Path(__file__).parent.parent
 settings.load_profile("ci")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: tests that wait for a queue or a browser leave a core idle."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     start_guard()
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
