@@ -46,6 +46,8 @@ WANTED = 20
 # Candidates that the translator sends to the potential, and those that reach the last stage.
 TO_POTENTIAL = 50
 LAST = (20, 30, 40)
+# Relaxations that end further apart than this have found other crystals, in eV/atom.
+FAR = 0.05
 ENGINES = {"potential": "SevenNet", "last": "CHGNet"}
 
 
@@ -149,7 +151,9 @@ def report(rows: pd.DataFrame) -> str:
     names = " ".join(f"workflows/{space}.yaml" for space in rows["space"].unique())
     about = (
         f"Each space gives {len(SEEDS)} seeded draws of {DRAWN} candidates. *Found* counts the {WANTED} lowest above "
-        f"the hull of known compounds by {ENGINES['last']}, the last stage. The funnel sends the {TO_POTENTIAL} best "
+        f"the hull of known compounds by {ENGINES['last']}, the last stage, from the unrelaxed structure or from the "
+        f"potential's, whichever ends lower. *Of the crystals sent* counts the {WANTED} lowest from the potential's "
+        f"structures alone, which are what the funnel proposes. The funnel sends the {TO_POTENTIAL} best "
         f"of the translator to {ENGINES['potential']}. Seconds are of one busy core, means of the draws. The "
         f"translation takes less than one. {_lost(rows)}"
     )
@@ -161,9 +165,12 @@ def report(rows: pd.DataFrame) -> str:
     for space, group in rows.groupby("space", sort=False):
         draws = [part for _, part in group.groupby("draw")]
         steps = {name: group[f"{name}_steps"].mean() for name in ("potential", "potential_unrelaxed")}
+        other = ", ".join(str(collapsed(draw)) for draw in draws)
         took = (
             f"{ENGINES['potential']} takes {steps['potential']:.1f} ionic steps from a translated structure and "
-            f"{steps['potential_unrelaxed']:.1f} from an unrelaxed one."
+            f"{steps['potential_unrelaxed']:.1f} from an unrelaxed one. Of the {WANTED} most stable {other} are "
+            f"other crystals: their unrelaxed structures relax to energies more than {FAR} eV/atom below those "
+            "of the structures sent."
         )
         parts += [f"## {space}, {group['candidates'].iloc[0]:,} candidates", table(draws), took]
     return "\n\n".join(parts) + "\n"
@@ -187,45 +194,56 @@ def table(draws: list[pd.DataFrame]) -> str:
     for number in LAST:
         for name, order in ORDERS.items():
             results = [order(draw, number) for draw in draws]
-            found = [item[0] for item in results]
+            found, kept = (
+                [_found(draw, result[0], ends) for draw, result in zip(draws, results, strict=True)]
+                for ends in (["last", "last_unrelaxed"], ["last"])
+            )
             each = ", ".join(f"{item:.0f}" for item in found) if name != "random" else "expected"
             lines.append((
-                str(number), name, f"{np.mean(found):.1f}", each,
+                str(number), name, f"{np.mean(found):.1f}", each, f"{np.mean(kept):.1f}",
                 *(f"{np.mean([item[column] for item in results]):.0f}" for column in (1, 2)),
             ))  # fmt: skip
-    header = [">to the last stage", "order", f">found of {WANTED}", "by draw", ">s, potential", ">s, last stage"]
+    header = [
+        ">to the last stage", "order", f">found of {WANTED}", "by draw", ">of the crystals sent", ">s, potential",
+        ">s, last stage",
+    ]  # fmt: skip
     return markdown_table(header, lines)
 
 
-def _wanted(draw: pd.DataFrame) -> set[str]:
-    lowest = draw[["last", "last_unrelaxed"]].min(axis=1)
-    return set(draw["candidate"][lowest.nsmallest(WANTED).index])
+def _found(draw: pd.DataFrame, chosen: pd.Index, ends: list[str]) -> float:
+    """Count the most stable candidates, by the lower of some energies, among the chosen; a share of each if random."""
+    wanted = draw[ends].min(axis=1).nsmallest(WANTED).index
+    return len(wanted) * len(chosen) / len(draw) if chosen.name == "random" else len(wanted.intersection(chosen))
 
 
-def funnel(draw: pd.DataFrame, number: int) -> tuple[float, float, float]:
-    """Return what translator and potential find together, then the seconds of potential and last stage."""
+def collapsed(draw: pd.DataFrame) -> int:
+    """Count the most stable candidates whose unrelaxed structure relaxes into another crystal, which is far lower."""
+    wanted = draw.loc[draw[["last", "last_unrelaxed"]].min(axis=1).nsmallest(WANTED).index]
+    return int((wanted["last"] - wanted["last_unrelaxed"] > FAR).sum())
+
+
+def funnel(draw: pd.DataFrame, number: int) -> tuple[pd.Index, float, float]:
+    """Return what translator and potential choose together, then the seconds of potential and last stage."""
     sent = draw.loc[draw["translator"].nsmallest(TO_POTENTIAL).index]
     last = sent.loc[sent["potential"].nsmallest(number).index]
-    found = len(_wanted(draw) & set(last["candidate"]))
-    return found, sent["potential_seconds"].sum(), last["last_seconds"].sum()
+    return last.index, sent["potential_seconds"].sum(), last["last_seconds"].sum()
 
 
-def potential_alone(draw: pd.DataFrame, number: int) -> tuple[float, float, float]:
-    """Return what the potential finds that relaxes all candidates from their unrelaxed structures."""
+def potential_alone(draw: pd.DataFrame, number: int) -> tuple[pd.Index, float, float]:
+    """Return what the potential chooses that relaxes all candidates from their unrelaxed structures."""
     last = draw.loc[draw["potential_unrelaxed"].nsmallest(number).index]
-    found = len(_wanted(draw) & set(last["candidate"]))
-    return found, draw["potential_unrelaxed_seconds"].sum(), last["last_seconds"].sum()
+    return last.index, draw["potential_unrelaxed_seconds"].sum(), last["last_seconds"].sum()
 
 
-def translator_alone(draw: pd.DataFrame, number: int) -> tuple[float, float, float]:
-    """Return what the translator finds; the last stage starts from unrelaxed structures."""
+def translator_alone(draw: pd.DataFrame, number: int) -> tuple[pd.Index, float, float]:
+    """Return what the translator chooses; the last stage starts from unrelaxed structures."""
     last = draw.loc[draw["translator"].nsmallest(number).index]
-    return len(_wanted(draw) & set(last["candidate"])), 0.0, last["last_unrelaxed_seconds"].sum()
+    return last.index, 0.0, last["last_unrelaxed_seconds"].sum()
 
 
-def random_order(draw: pd.DataFrame, number: int) -> tuple[float, float, float]:
-    """Return what a random order finds on average."""
-    return number * WANTED / len(draw), 0.0, number * draw["last_unrelaxed_seconds"].mean()
+def random_order(draw: pd.DataFrame, number: int) -> tuple[pd.Index, float, float]:
+    """Return as many candidates as a random order chooses, and its mean seconds."""
+    return draw.index[:number].rename("random"), 0.0, number * draw["last_unrelaxed_seconds"].mean()
 
 
 ORDERS = {
