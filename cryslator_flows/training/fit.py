@@ -310,13 +310,18 @@ def fit(
         checkpoint = run_dir / "checkpoint.npz"
         if checkpoint.exists():
             state.restore(checkpoint)
+            _write_history(state, run_dir)
         while state.done < 1 or state.batch:
             progress = state.run_epoch(report_step, lambda: state.save(checkpoint))
             state.save(checkpoint)
-            lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
-            write_whole(run_dir / "metrics.jsonl", lines)
+            _write_history(state, run_dir)
             report(progress)
     return state
+
+
+def _write_history(state: Fit, run_dir: Path) -> None:
+    lines = "".join(json.dumps(asdict(row)) + "\n" for row in state.history)
+    write_whole(run_dir / "metrics.jsonl", lines)
 
 
 if __name__ == "__main__":

@@ -153,6 +153,10 @@ def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path):
         assert torch.equal(value, parts.network.state_dict()[name]), name
     lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    # Killed after its last checkpoint, before the metrics.
+    (tmp_path / "parts" / "metrics.jsonl").unlink()
+    fit(tmp_path / "p.npz", tmp_path / "parts", lambda progress: None)
+    assert (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines() == lines
 
 
 def test_share_of_the_pairs():
