@@ -63,8 +63,8 @@ class TorchSimRelaxMaker(Maker):
     ----------
     settings : dict
         Arguments of ``TorchSimOptimizeMaker``, names in place of enums; they replace `DEFAULTS`. ``model_type`` and
-        ``model_path`` must be among them. ``autobatcher_dict`` concerns `relax_many` alone: False relaxes one
-        structure after the other, True fits batches to the memory of the GPU, and a dict has the limits of a batch.
+        ``model_path`` must be among them. ``autobatcher_dict`` is for many structures, see
+        `batched`: True fits batches to the memory of the GPU, a dict has the limits of a batch, False makes none.
         Without it, a GPU gets batches.
     name : str
         The job name.
@@ -138,7 +138,7 @@ class TorchSimRelaxMaker(Maker):
         return self.relax_many([structure])[0]
 
     def relax_many(self, structures: Sequence[Structure]) -> list[TorchSimRelaxation]:
-        """Relax structures at once, in batches that fit the memory.
+        """Relax structures at once, in batches where `batched`.
 
         A structure that has converged makes room for the next one. The time of a batch is shared among its structures
         by their atoms and steps.
@@ -231,11 +231,11 @@ def batched_maker(maker: Maker) -> TorchSimRelaxMaker | None:
     TorchSimRelaxMaker or None
         None where structures are relaxed one after the other.
     """
+    if find_spec("torch_sim") is None:
+        return None
     from atomate2.forcefields.jobs import ForceFieldRelaxMaker
     from atomate2.forcefields.utils import MLFF
 
-    if find_spec("torch_sim") is None:
-        return None
     twin = maker
     if isinstance(maker, ForceFieldRelaxMaker) and maker.calculator_meta is MLFF.SevenNet:
         arguments = {"model": "7net-0", **maker.calculator_kwargs}

@@ -184,8 +184,9 @@ def relax_all(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iter
     for name, structure in structures:
         key = settings + structure.to_json()
         items.append((name, structure, folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl"))
-    if (together := batched_maker(maker)) is not None:
-        _relax_together(together, [item for item in items if not item[2].is_file()])
+    fresh = [item for item in items if not item[2].is_file()]
+    if fresh and (together := batched_maker(maker)) is not None:
+        _relax_together(together, fresh)
     for item in items:
         yield _relax_once(maker, *item)
 
@@ -199,7 +200,7 @@ def _relax_together(maker: TorchSimRelaxMaker, items: list[tuple[str, Structure,
         _append(file, STARTED)
     # One of the structures may be unlike the training data.
     with suppress(Exception):
-        done = maker.relax_many([structure for _, structure, _ in items]) if items else []
+        done = maker.relax_many([structure for _, structure, _ in items])
         for (name, structure, file), document in zip(items, done, strict=True):
             _append(file, json.dumps(_judged(name, structure, document), cls=MontyEncoder))
 
