@@ -99,8 +99,7 @@ def _prototype(symbol: str, label: str, element: str, volume: float | None) -> S
 def _elemental_prototypes() -> dict[tuple[str, str], Structure]:
     """Return crystals by the label of their prototype and their element; of several with one label the first."""
     found: dict[tuple[str, str], Structure] = {}
-    for entry in aflow_library():
-        structure = Structure.from_dict(entry["snl"])
+    for label, structure in aflow_library():
         if len(structure.elements) == 1:
-            found.setdefault((entry["tags"]["aflow"], structure.elements[0].symbol), structure)
+            found.setdefault((label, structure.elements[0].symbol), structure)
     return found

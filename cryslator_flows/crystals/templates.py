@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from difflib import get_close_matches
+from functools import cache
 from glob import glob
 from importlib.resources import files
 from pathlib import Path
@@ -96,25 +97,25 @@ class AflowTemplates(TemplateSource):
     prototypes: list[str] | None = Field(None, description="AFLOW labels to keep, as in 'AB3C_cP5_221_a_c_b'")
 
     def _read(self) -> Iterator[Template | StructureError]:
-        entries = aflow_library()
-        labels = [entry["tags"]["aflow"] for entry in entries]
-        if unknown := set(self.prototypes or ()) - set(labels):
+        library = aflow_library()
+        if unknown := set(self.prototypes or ()) - {label for label, _ in library}:
             raise StructureError(f"aflow templates, prototypes: unknown {sorted(unknown)}; see aflowlib.org for labels")
-        for entry, label in zip(entries, labels, strict=True):
+        for label, structure in library:
             if self.prototypes is None or label in self.prototypes:
-                structure = Structure.from_dict(entry["snl"])
                 # The library has several structure types under one label, which differ in their formula.
                 formula = structure.composition.reduced_formula
                 yield Template(template_id=f"{formula}:{label}", structure=structure)
 
 
-def aflow_library() -> list[dict[str, Any]]:
-    """Return pymatgen's AFLOW_PROTOTYPE_LIBRARY from its file.
+@cache
+def aflow_library() -> tuple[tuple[str, Structure], ...]:
+    """Return labels and structures of pymatgen's AFLOW_PROTOTYPE_LIBRARY, from its file.
 
     The import of the library parses all its references, which takes seconds.
     """
     library = files("pymatgen.analysis") / "prototypes" / "aflow_prototypes.json.gz"
-    return list(json.loads(gzip.decompress(library.read_bytes())))
+    entries = json.loads(gzip.decompress(library.read_bytes()))
+    return tuple((entry["tags"]["aflow"], Structure.from_dict(entry["snl"])) for entry in entries)
 
 
 class PrototypeTemplates(TemplateSource):

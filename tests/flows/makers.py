@@ -13,6 +13,7 @@ from jobflow import Flow, Maker, job
 
 from cryslator_flows.analysis.property_errors import broaden_levels
 from cryslator_flows.documents.properties import ElectronicProperties
+from tests.flows.pair_potential import PairPotential
 
 
 @dataclass
@@ -24,10 +25,14 @@ class PairPotentialRelaxMaker(LennardJonesRelaxMaker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.calculator_kwargs = {"sigma": self.sigma, "epsilon": 0.3, "rc": 6.0, "smooth": True}
+        self.calculator_kwargs = {"sigma": self.sigma, "epsilon": 0.3, "rc": 6.0}
         self.optimizer_kwargs = {"optimizer": "BFGS"}
         # The cell filter without logarithms of matrices takes half the time.
         self.relax_kwargs = {"fmax": 0.02, "cell_filter": UnitCellFilter}
+
+    @property
+    def calculator(self) -> PairPotential:
+        return PairPotential(**self.calculator_kwargs)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,9 +157,7 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
     live : LivePart or None
         Additions of a server, whose page links to no folders of jobs; None for a file.
     """
-    import itables
     from jinja2 import Environment, PackageLoader
-    from plotly.offline import get_plotlyjs
 
     summary, comparisons, candidates, relaxed = (
         content.summary, content.comparisons, content.candidates, content.relaxed
@@ -180,7 +179,6 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
     hulls = all_hulls(candidates, comparisons, relaxed, content.fetched)
     structures = viewed(comparisons)
     rows = table_rows(candidates, comparisons, lambda directory: None if live else _link(directory, folder), relaxed)
-    itables_folder = Path(itables.__file__).parent / "html"
     environment = Environment(loader=PackageLoader("cryslator_flows.report.page", "."), autoescape=True)
     script = _script()
     return environment.get_template("report.html.j2").render(
@@ -240,11 +238,8 @@ def draw_page(content: PageContent, folder: Path, live: LivePart | None = None) 
             "rows": rows,
             "jobCommand": content.job_command,
         }),
-        libraries={
-            "plotly": _packed(get_plotlyjs()),
-            "datatables": _packed((itables_folder / "dt_bundle.js").read_text(encoding="utf-8")),
-        },
-        datatables_css=(itables_folder / "dt_bundle.css").read_text(encoding="utf-8"),
+        libraries=packed_libraries(),
+        datatables_css=_of_itables("dt_bundle.css"),
     )  # fmt: skip
 
 
@@ -282,9 +277,20 @@ def _known(cuts: Cuts, best: BestTable | None) -> set[str]:
     return formulas & cuts.competition().within(map(symbols_of, formulas)).keys()
 
 
-def _packed(script: str) -> str:
-    """Pack a script as gzip in base64, the same text for the same script; the page unpacks it on demand."""
-    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+@cache
+def packed_libraries() -> dict[str, str]:
+    """Return the scripts of libraries by name, as gzip in base64; the page unpacks them on demand."""
+    from plotly.offline import get_plotlyjs
+
+    scripts = {"plotly": get_plotlyjs(), "datatables": _of_itables("dt_bundle.js")}
+    packed = {name: gzip.compress(script.encode(), mtime=0) for name, script in scripts.items()}
+    return {name: base64.b64encode(script).decode() for name, script in packed.items()}
+
+
+def _of_itables(name: str) -> str:
+    import itables
+
+    return Path(itables.__file__).with_name("html").joinpath(name).read_text(encoding="utf-8")
 
 
 def _json(data: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 COMMANDS = {
-    "jf": "jobflow_remote.cli.jf:app",
+    "jf": "tests.support.warm.jf:main",
     "cryslator": "cryslator_flows.cli.main:main",
     "python-script": "tests.support.warm.python:main",
 }

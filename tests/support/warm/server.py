@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import threading
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,20 @@ from pydantic_settings import BaseSettings
 from pymatgen import core
 from rich.console import Console
 
+from cryslator_flows.report.page.whole_page import packed_libraries
+from cryslator_flows.screening.known_phases import known_phases
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OTHERS = ("jobflow_remote.cli.jf", "jobflow_remote.jobs.run", "tests.flows.makers", "tests.support.fake_vasp.vasp")
+# The last takes three seconds, and training imports it.
+OTHERS = (
+    "tests.support.warm.jf",
+    "jobflow_remote.jobs.run",
+    "tests.flows.makers",
+    "tests.support.fake_vasp.vasp",
+    "torch._dynamo",
+)
 SET_NAME = 15  # of prctl
 
 
@@ -43,13 +54,11 @@ def preload() -> None:
         # An engine need not be installed.
         with suppress(ImportError):
             importlib.import_module(module.name)
-    for name in (
-        "jobflow_remote.cli.jf",
-        "jobflow_remote.jobs.run",
-        "tests.flows.makers",
-        "tests.support.fake_vasp.vasp",
-    ):
+    for name in OTHERS:
         importlib.import_module(name)
+    # What each process would read or pack anew.
+    known_phases([])
+    packed_libraries()
     assert len([*Path("/proc/self/task").iterdir()]) == 1, "a thread runs, which forked processes would lack"
 
 
@@ -89,6 +98,9 @@ def serve(listener: socket.socket) -> Callable[[], object]:
     lasting = [each for each in gc.get_objects() if issubclass(type(each), BaseSettings | Console)]
     gc.collect()
     gc.freeze()
+    # torch unregisters each of its operators, which takes 0.1 s.
+    for finalizer in weakref.finalize._registry:
+        finalizer.atexit = False
     running: list[Process] = []
     heard: list[Process] = []
     while True:
