@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bson import json_util
-from maggma.core import Store
+from maggma.core import Sort, Store
 from maggma.stores import MemoryStore
 from monty.json import jsanitize
 
@@ -20,14 +20,12 @@ from cryslator_flows.system.whole_files import unwritable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from maggma.core import Sort
-
 
 class SQLiteStore(Store):
     """MongoDB-style documents in a table of an SQLite file.
 
     Every update is one transaction. After a crash the file holds all documents of an update or none.
-    Several processes may read and write at once. SQLite finds documents by the fields in `indexed`. maggma's
+    Several processes may read and write at once. SQLite finds and sorts documents by the fields in `indexed`. maggma's
     MemoryStore applies the rest of a MongoDB query to the documents found. Each document has a checksum,
     and a document that does not match its checksum is an error. Each has a revision, larger than all before it:
     `changes` reads only documents written since the last look.
@@ -50,7 +48,7 @@ class SQLiteStore(Store):
         self,
         path: str,
         collection_name: str = "documents",
-        indexed: tuple[str, ...] = ("uuid", "blob_uuid"),
+        indexed: tuple[str, ...] = ("uuid", "index", "blob_uuid"),
         read_only: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -258,10 +256,19 @@ class SQLiteStore(Store):
         limit: int = 0,
     ) -> Iterator[dict[str, Any]]:
         """Yield the documents that match; arguments as in `maggma.core.Store.query`."""
-        if self._where(criteria)[-1] and not (properties or sort or skip or limit):
-            yield from self._find(criteria)
-        else:
+        where, values, is_all = self._where(criteria)
+        plain = isinstance(properties, list | None) and not any("." in name for name in properties or ())
+        if not (is_all and plain and set(sort or ()) <= {*self.indexed}):
             yield from self._memory(criteria).query(criteria, properties, sort, skip=skip, limit=limit)
+            return
+        keys = [
+            f"json_extract(document, '$.{field}') {'DESC' if Sort(order) == Sort.Descending else 'ASC'}"
+            for field, order in (sort or {}).items()
+        ]
+        order = f" ORDER BY {', '.join([*keys, 'rowid'])} LIMIT {limit or -1} OFFSET {skip}"
+        for _, document in self._read(where + order, values):
+            names = ["_id", *properties] if properties else document
+            yield {name: document[name] for name in names if name in document}
 
     def groupby(
         self,

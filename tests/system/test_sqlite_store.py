@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maggma.core import Sort
 from maggma.stores import MemoryStore
 
 from cryslator_flows.errors import StoreError
@@ -49,6 +50,14 @@ def test_answers_like_maggmas_memory_store(tmp_path_factory, updates, criteria):
             unique = {(row["uuid"], row["index"]): row for row in update}
             store.update([dict(row) for row in unique.values()], key=["uuid", "index"])
     assert plain(ours.query(criteria)) == plain(theirs.query(criteria))
+    for properties in (None, ["uuid", "index"], ["index", "no such"], {"value": 1}, {"uuid": 0}):
+        for sort in (None, {"uuid": -1, "index": 1}, {"index": Sort.Descending, "uuid": Sort.Ascending}):
+            page = {"sort": sort, "skip": 1, "limit": 2} if sort else {}
+            found = [
+                [{name: value for name, value in row.items() if name != "_id"} for row in rows]
+                for rows in (store.query(criteria, properties, **page) for store in (ours, theirs))
+            ]
+            assert found[0] == found[1] or (not sort and sorted(map(str, found[0])) == sorted(map(str, found[1])))
     assert ours.count(criteria) == theirs.count(criteria)
     for store in (ours, theirs):
         store.remove_docs(criteria)

@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings
 from pymatgen import core
 from rich.console import Console
 
+from cryslator_flows.report.page.viewer import atom_styles
 from cryslator_flows.report.page.whole_page import packed_libraries
 from cryslator_flows.screening.known_phases import known_phases
 
@@ -59,6 +60,7 @@ def preload() -> None:
     # What each process would read or pack anew.
     known_phases([])
     packed_libraries()
+    atom_styles([])
     assert len([*Path("/proc/self/task").iterdir()]) == 1, "a thread runs, which forked processes would lack"
 
 
