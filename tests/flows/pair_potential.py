@@ -14,6 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 class PairPotential(Calculator):
     """Lennard-Jones potential that a cutoff function ends between 0.66 of `rc` and `rc`, in angstrom."""
 
+    name = "lennardjones"
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
     default_parameters: ClassVar[dict[str, float]] = {"sigma": 1.0, "epsilon": 1.0, "rc": 6.0}
 

@@ -72,7 +72,7 @@ def test_every_candidate_is_a_pair_or_counted(store, tmp_path, candidates, how):
     # Some of these have converged after two steps.
     assert 1 <= grown.counts.dropped["not converged"] <= symbols["Ba"]
     assert grown.counts.n_pairs + sum(grown.counts.dropped.values()) == len(candidates)
-    assert grown.counts.engines == ["pairpotential"]
+    assert grown.counts.engines == ["lennardjones"]
     found = list(grown_pairs(store, "grown"))
     names = [item.name if isinstance(item, Dropped) else item.target for item in found]
     assert sorted(names) == sorted(candidates)
