@@ -61,7 +61,7 @@ def encode_columns(arrays: Arrays) -> str:
         name: np.char.encode(column, "utf-8") if column.dtype.kind == "U" else column for name, column in arrays.items()
     }
     file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **stored)
+    np.savez_compressed(file, **stored)
     return base64.b64encode(file.getvalue()).decode()
 
 
