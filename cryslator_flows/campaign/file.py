@@ -28,9 +28,9 @@ from cryslator_flows.campaign.round_settings import RoundSettings
 from cryslator_flows.campaign.selection_settings import References, SelectionSettings
 from cryslator_flows.config import StrictModel, YamlFile
 from cryslator_flows.crystals.check import MAX_ATOMS
-from cryslator_flows.crystals.files import STORE_FILE
 from cryslator_flows.crystals.formula_filters import FormulaFilters
 from cryslator_flows.crystals.orderings import OrderingSettings
+from cryslator_flows.crystals.source_files import STORE_FILE
 from cryslator_flows.crystals.substitution import AnySubstitutionSpace, AsGiven
 from cryslator_flows.crystals.templates import AnyTemplateSource, FileTemplates
 from cryslator_flows.errors import CampaignError, NotInstalledError, PreflightError, StoreError

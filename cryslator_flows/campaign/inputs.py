@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.crystals.files import structure_files
+from cryslator_flows.crystals.source_files import structure_files
 from cryslator_flows.crystals.templates import FileTemplates, PrototypeTemplates, StoreTemplates
 from cryslator_flows.errors import CampaignError, ModelError, StructureError
 from cryslator_flows.system.store_specs import absolute, absolute_paths, lacks_environment, make_store, store_paths

@@ -124,7 +124,7 @@ def report(
     Example: `cryslator report my-perovskites`
     """
     quiet()
-    from cryslator_flows.crystals.files import STORE_FILE
+    from cryslator_flows.crystals.source_files import STORE_FILE
     from cryslator_flows.running.find import find_campaign
     from cryslator_flows.system.whole_files import check_output
 
@@ -197,7 +197,7 @@ def export(
     Example: `cryslator export my-perovskites exported/ --entries entries.json`
     """
     quiet()
-    from cryslator_flows.crystals.files import STORE_FILE
+    from cryslator_flows.crystals.source_files import STORE_FILE
     from cryslator_flows.running.find import find_campaign
     from cryslator_flows.system.whole_files import check_output, writing
 

@@ -57,7 +57,7 @@ def _unpacking() -> Iterator[None]:
 
 def encode_columns(arrays: Arrays) -> str:
     """Encode columns as a compressed numpy archive (npz) in base64, see `decode_columns`."""
-    stored = {
+    stored: dict[str, Any] = {
         name: np.char.encode(column, "utf-8") if column.dtype.kind == "U" else column for name, column in arrays.items()
     }
     file = io.BytesIO()

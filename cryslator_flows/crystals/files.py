@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import stat
 import warnings
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from functools import partial
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from monty.io import zopen
 from pymatgen.core import Structure
 from pymatgen.io.registry import get_structure_format
 from ruamel.yaml import YAML
@@ -21,6 +18,18 @@ from ruamel.yaml import YAML
 from cryslator_flows.crystals.ase_atoms import structure_from_atoms
 from cryslator_flows.crystals.check import check_count
 from cryslator_flows.crystals.outside import UNREADABLE, crystal_alone, structure_from_dict
+from cryslator_flows.crystals.source_files import (
+    COMPRESSED,
+    JSON_LINES,
+    MOST_DATA,
+    MOST_TEXT,
+    check_file,
+    read_lines,
+    read_text,
+    structure_files,
+    too_large,
+    unpack,
+)
 from cryslator_flows.crystals.stated import CHECKS
 from cryslator_flows.errors import StructureError, one_line
 
@@ -29,17 +38,6 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-COMPRESSED = re.compile(r"\.(gz|z|bz2|xz|lzma)", flags=re.IGNORECASE)
-JSON_LINES = re.compile(rf".*\.(jsonl|ndjson)({COMPRESSED.pattern})?", flags=re.IGNORECASE)
-# Largest unpacked size in bytes: a hundred times the size of 500 atoms. A vasprun.xml or a trajectory has all
-# steps of a calculation.
-MOST_TEXT = 8 * 2**20
-MOST_DATA = 256 * 2**20
-
-# File that marks the folder of a campaign.
-STORE_FILE = "campaign.sqlite"
-# Table of `cryslator translate` beside its POSCAR files.
-TRANSLATED_TABLE = "translated.csv"
 # Keys under which databases and generative models give the identifier of a structure.
 IDENTIFIERS = ("material_id", "mat_id", "structure_id", "entry_id", "identifier", "id", "_id", "uuid")
 IN_COMMENT = re.compile(rf"""(?:^|\s)({"|".join(IDENTIFIERS)})=("[^"]*"|'[^']*'|\S+)""")
@@ -121,7 +119,7 @@ def read_file(path: Path | str) -> Iterator[ReadStructure]:
     """
     path = Path(path)
     try:
-        _check_file(path)
+        check_file(path)
         rows = list(_parse(path))
         if not rows:
             raise StructureError(f"{UNREADABLE} (no structure in it); give a structure file", UNREADABLE)
@@ -137,69 +135,6 @@ def read_file(path: Path | str) -> Iterator[ReadStructure]:
     except Exception as error:
         reason = f"{path}: {UNREADABLE} ({one_line(error)}); convert it to CIF or POSCAR"
         yield str(path), StructureError(reason, UNREADABLE)
-
-
-def structure_files(source: Path | str) -> list[Path]:
-    """Return a file, or the files of a folder in alphabetical order, without hidden and unfinished files.
-
-    The folders of campaigns in the folder are left out. Broken links and pipes are included, so that an error of
-    reading names them.
-
-    Raises
-    ------
-    StructureError
-        `source` does not exist or is an empty folder.
-    """
-    source = Path(source)
-    if source.is_dir():
-        files = sorted(
-            path
-            for path in source.rglob("*")
-            if not path.is_dir() and not any(map(_is_left_out, path.relative_to(source).parts))
-        )
-        campaigns = {path.parent for path in files if path.name == STORE_FILE} - {source}
-        files = [path for path in files if campaigns.isdisjoint(path.parents)]
-        if not files:
-            raise StructureError(f"{source}: folder without files; put structure files into it")
-        return files
-    if not source.exists() and not source.is_symlink():
-        raise StructureError(f"{source}: no such file or folder; check the path")
-    return [source]
-
-
-def _is_left_out(name: str) -> bool:
-    """Return True for hidden files and folders, unfinished ones of a stopped program, and the table of translations."""
-    return name.startswith(".") or name.endswith(".partial") or name == TRANSLATED_TABLE
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Stream the lines of a ``.jsonl`` or ``.jsonl.gz`` file that are not empty, with their numbers from 1.
-
-    Raises
-    ------
-    StructureError
-        The rest of the file cannot be read, or the next line is too long.
-    """
-    number = 0
-    try:
-        _check_file(path)
-        with zopen(path, "rb") as lines:
-            while line := lines.readline(MOST_TEXT + 1):
-                number += 1
-                if len(line) > MOST_TEXT:
-                    raise StructureError(
-                        f"over {MOST_TEXT >> 20} MB in one line; give a structure in each", "too large"
-                    )
-                if line.strip():
-                    yield number, line
-    except StructureError as error:
-        raise StructureError(f"{path}, after line {number}: {error}", error.cause) from error
-    # A damaged archive can raise errors of any kind.
-    except Exception as error:
-        raise StructureError(
-            f"{path}, after line {number}: the rest cannot be read ({one_line(error)}); write the file again",
-            UNREADABLE,
-        ) from error
 
 
 def _read_json_lines(path: Path) -> Iterator[ReadStructure]:
@@ -226,19 +161,6 @@ def _identifier(row: Any, other: str) -> str:
     return other
 
 
-def _check_file(path: Path) -> None:
-    """Raise an error if a path is not a regular file with content. Reading a pipe or a device may never end."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        reason = "a link that leads nowhere" if path.is_symlink() else "no such file"
-        raise StructureError(f"{reason}; check the path", "no such file") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise StructureError("no regular file; give a structure file such as CIF or POSCAR", "no file")
-    if not status.st_size:
-        raise StructureError("empty file; give a structure file such as CIF or POSCAR", "empty file")
-
-
 def _parse(path: Path) -> Iterator[ReadStructure]:
     from cryslator_flows.crystals.cif import read_cif
     from cryslator_flows.crystals.poscar import read_poscar
@@ -250,20 +172,20 @@ def _parse(path: Path) -> Iterator[ReadStructure]:
     except (ValueError, ImportError):
         format_name = ""
     if format_name == "cif":
-        for name, found in read_cif(_text(path, MOST_DATA)):
+        for name, found in read_cif(read_text(path, MOST_DATA)):
             yield name, found if isinstance(found, StructureError) else crystal_alone(found)
     elif format_name == "poscar":
-        yield "", crystal_alone(read_poscar(_text(path)))
+        yield "", crystal_alone(read_poscar(read_text(path)))
     elif format_name in ("chgcar", "locpot"):
-        yield "", crystal_alone(read_poscar(_text(path, head=True)))
+        yield "", crystal_alone(read_poscar(read_text(path, head=True)))
     elif format_name in ("json", "yaml"):
         yield from _from_document(path, format_name)
     elif not format_name and bare.lower().endswith((".xyz", ".extxyz")):
-        yield from _read_frames(_text(path, MOST_DATA))
+        yield from _read_frames(read_text(path, MOST_DATA))
     else:
         announced = None
         if format_name in CHECKS:
-            head = _text(path, head=True)
+            head = read_text(path, head=True)
             announced = CHECKS[format_name](head)
             # pymatgen reads a single crystal of XCrySDen.
             format_name = "" if "ANIMSTEPS" in head else format_name
@@ -271,39 +193,18 @@ def _parse(path: Path) -> Iterator[ReadStructure]:
             unpacked = path.absolute()
             if bare != path.name:
                 unpacked = Path(folder) / bare
-                unpacked.write_bytes(_unpack(path, MOST_DATA))
+                unpacked.write_bytes(unpack(path, MOST_DATA))
             elif path.stat().st_size > MOST_DATA:
-                raise _too_large(MOST_DATA)
+                raise too_large(MOST_DATA)
             if format_name:
                 yield from _read_with_pymatgen(unpacked, format_name, announced)
             else:
                 yield from _read_with_ase(unpacked)
 
 
-def _unpack(path: Path, most: int, cut: bool = False) -> bytes:
-    """Return the content of a file that may be compressed. If `cut`, return at most `most` bytes of it."""
-    with zopen(path, "rb") as file:
-        content: bytes = file.read(most + 1)
-    if len(content) > most and not cut:
-        raise _too_large(most)
-    return content[:most]
-
-
-def _too_large(most: int) -> StructureError:
-    return StructureError(f"over {most >> 20} MB unpacked; give a file with one structure", "too large")
-
-
-def _text(path: Path, most: int = MOST_TEXT, head: bool = False) -> str:
-    content = _unpack(path, most, cut=head)
-    # Windows calls UTF-16 "Unicode". Names of authors and journals may have any encoding.
-    encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
-    text = content.decode(encoding, errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def _from_document(path: Path, format_name: str) -> Iterator[ReadStructure]:
     """Read the structures of a JSON or YAML file: one, a list of them, or a database of ASE."""
-    text = _text(path, MOST_DATA if format_name == "json" else MOST_TEXT)
+    text = read_text(path, MOST_DATA if format_name == "json" else MOST_TEXT)
     try:
         content: Any = json.loads(text) if format_name == "json" else YAML(typ="safe", pure=True).load(text)
     except json.JSONDecodeError as error:

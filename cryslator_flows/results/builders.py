@@ -7,7 +7,7 @@ the store of a campaign folder, and any maggma stores as targets:
 
 >>> from pathlib import Path
 >>> from tempfile import mkdtemp
->>> from cryslator_flows.crystals.files import STORE_FILE
+>>> from cryslator_flows.crystals.source_files import STORE_FILE
 >>> from cryslator_flows.running.local.folder import open_job_store
 >>> from cryslator_flows.system.sqlite_store import SQLiteStore
 >>> folder = Path(mkdtemp())  # runs/NAME

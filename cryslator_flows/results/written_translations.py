@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Structure
 
-from cryslator_flows.crystals.files import TRANSLATED_TABLE
 from cryslator_flows.crystals.moments import moments_of
+from cryslator_flows.crystals.source_files import TRANSLATED_TABLE
 from cryslator_flows.crystals.substitution import site_elements
 from cryslator_flows.documents.candidates import TRANSLATED
 from cryslator_flows.errors import StoreError, StructureError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.crystals.source_files import STORE_FILE
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.running.local.folder import CampaignFolder
 from cryslator_flows.running.spent_hours import SpentHours

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryslator_flows.analysis.formation_energies import element_energies
 from cryslator_flows.campaign.inputs import DIGESTS
-from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.crystals.source_files import STORE_FILE
 from cryslator_flows.documents.stages import STAGES
 from cryslator_flows.errors import CampaignError, ProjectError, nearest
 from cryslator_flows.results.results import CampaignResults

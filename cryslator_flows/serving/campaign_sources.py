@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cryslator_flows.campaign.file import folder_label
-from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.crystals.source_files import STORE_FILE
 from cryslator_flows.errors import CampaignError
 from cryslator_flows.running.find import find_campaign
 from cryslator_flows.running.local.folder import CampaignFolder

@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cryslator_flows.api import Campaign
-from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.crystals.source_files import STORE_FILE
 from cryslator_flows.running.local.job_loop import LocalRun
 from cryslator_flows.running.local.run import CampaignRun
 from cryslator_flows.translator.translator import Translator

@@ -24,7 +24,7 @@ from draw import MAX_ATOMS, Draw, held_out_formulas, prototypes
 from jobflow import Flow
 from potentials import POTENTIALS
 
-from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.crystals.source_files import STORE_FILE
 from cryslator_flows.crystals.substitution import ExplicitMaps
 from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.engines.by_name import build_relax_maker

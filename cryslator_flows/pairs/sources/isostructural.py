@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pymatgen.core import Element
 
-from cryslator_flows.crystals.files import structure_files
+from cryslator_flows.crystals.source_files import structure_files
 from cryslator_flows.errors import StoreError
 from cryslator_flows.pairs.align import geometries, too_different
 from cryslator_flows.pairs.deformation import SitesOfCell, lattices_near, least_deformation, strains_between

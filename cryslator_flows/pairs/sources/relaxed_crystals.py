@@ -15,8 +15,9 @@ from pymatgen.core import Composition, Element
 
 from cryslator_flows.config import read_yaml
 from cryslator_flows.crystals.check import check_structure
-from cryslator_flows.crystals.files import JSON_LINES, read_lines, read_structure
+from cryslator_flows.crystals.files import read_structure
 from cryslator_flows.crystals.outside import UNREADABLE, structure_from_dict
+from cryslator_flows.crystals.source_files import JSON_LINES, read_lines
 from cryslator_flows.errors import DataError, StructureError
 from cryslator_flows.pairs.raw import Dropped
 from cryslator_flows.pairs.sources.task_store import read_store

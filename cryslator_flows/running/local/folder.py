@@ -15,7 +15,7 @@ from monty.json import MontyEncoder
 from pydantic import TypeAdapter
 
 from cryslator_flows.crystals.columns import squeeze, unsqueeze
-from cryslator_flows.crystals.files import STORE_FILE
+from cryslator_flows.crystals.source_files import STORE_FILE
 from cryslator_flows.documents.references import Known
 from cryslator_flows.errors import CampaignError, StoreError
 from cryslator_flows.results.results import CampaignResults
