@@ -5,8 +5,12 @@ With the folder of a finished demo, as ``runs/mn-oxides-laptop``, its relaxation
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cryslator_flows.analysis.savings import measure_all_savings
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
@@ -40,7 +44,17 @@ def draw(path: Path) -> Path:
     """Draw the picture from the stored rows; return its path."""
     rows = read_rows()
     summary = summarize("mn-oxides-laptop", EnumerationCounts(), TranslationStats(), len(rows), rows)
-    return plot_savings(path, summary, rows)
+    plot_savings(path, summary, rows)
+    text = PngInfo()
+    text.add_text("Source", digest())
+    with Image.open(path) as image:
+        image.save(path, pnginfo=text)
+    return path
+
+
+def digest() -> str:
+    """Return the hash of the stored rows, which the picture carries."""
+    return hashlib.sha256(ROWS.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -267,6 +267,8 @@ def test_folders_and_documents_give_the_same_pairs(double, tmp_path):
 def test_documents_of_emmet_of_earlier_years(double, squeezed, tmp_path):
     """Alone in their collection, the input under orig_inputs.poscar, no energy per atom."""
     row = plain(double[0])
+    if row["orig_inputs"]["structure"] is None:
+        pytest.skip("emmet-core before 0.87.2 keeps no structure of custodian's copy")
     row["orig_inputs"] = {"poscar": {"structure": row["orig_inputs"]["structure"]}}
     # What custodian restarted from.
     row["input"]["structure"] = row["output"]["structure"]

@@ -170,7 +170,7 @@ def test_a_panic_of_the_symmetry_finder_leaves_all_atoms(monkeypatch):
     last = [-1.7538675003971982, -0.5943840258901824, -5.699498900399726]
     flat = np.array([[-1.3020726918873147, 1.5898503628985539, -6.97278077642173], last, last])
     frac = np.array([[0.0, 0.5, 0.0]])
-    with pytest.raises(BaseException, match="unimodular"):
+    with pytest.raises(BaseException, match=r"unimodular|symmetry search failed"):
         MoyoDataset(Cell(flat.tolist(), frac.tolist(), [0]), symprec=1e-3)
     representatives, turns, sites, cells = _equivalent(flat.tobytes(), frac.tobytes(), (0,))
     assert representatives.tolist() == [0]
