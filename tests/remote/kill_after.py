@@ -18,7 +18,7 @@ class KillAfter(pymongo.monitoring.CommandListener):
     def started(self, event) -> None:
         if self.seen:
             os.kill(os.getpid(), signal.SIGKILL)
-        self.seen = self.text in str(event.command)
+        self.seen = self.text in str(dict(event.command))
 
     def succeeded(self, event) -> None:
         pass
