@@ -12,7 +12,7 @@ demo: .venv/.stamp
 	@echo "A campaign of your own, in ten minutes: 'Your first campaign' in docs/first-campaign.md; before it,"
 	@echo "    . $(BIN)/activate"
 
-# Two at a time, but one of those that install packages of Debian.
+# Two at a time, of which one installs packages of Debian.
 test:
 	$(MAKE) --jobs=2 --output-sync install chromium
 	$(MAKE) --jobs=2 --output-sync lint tools
@@ -51,13 +51,14 @@ axe: .venv/.stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[orderings]"
 	@touch $@
 
+# Python compiles what it imports; pip would compile everything, for another minute.
 .venv/.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 		{ echo "Python 3.11 or later is needed; call make with PYTHON=python3.12, say"; exit 2; }
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || \
 		{ echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[chgnet,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable ".[chgnet,dev]"
 	@touch $@
 
 clean:
