@@ -25,10 +25,10 @@ class SQLiteStore(Store):
     """MongoDB-style documents in a table of an SQLite file.
 
     Every update is one transaction. After a crash the file holds all documents of an update or none.
-    Several processes may read and write at once. SQLite finds and sorts documents by the fields in `indexed`. maggma's
-    MemoryStore applies the rest of a MongoDB query to the documents found. Each document has a checksum,
-    and a document that does not match its checksum is an error. Each has a revision, larger than all before it:
-    `changes` reads only documents written since the last look.
+    Several processes may read and write at once. SQLite finds and sorts documents by the fields in `indexed` and by
+    jobflow's ``index``. maggma's MemoryStore applies the rest of a MongoDB query to the documents found. Each document
+    has a checksum, and a document that does not match its checksum is an error. Each has a revision, larger than all
+    before it: `changes` reads only documents written since the last look.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class SQLiteStore(Store):
         self,
         path: str,
         collection_name: str = "documents",
-        indexed: tuple[str, ...] = ("uuid", "index", "blob_uuid"),
+        indexed: tuple[str, ...] = ("uuid", "blob_uuid"),
         read_only: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -169,22 +169,31 @@ class SQLiteStore(Store):
             self._database.close()
             self._database = None
 
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        """Fields by which SQLite finds and sorts; few documents differ in the last alone, which has no index."""
+        return (*self.indexed, "index")
+
     def _where(self, criteria: dict[str, Any] | None) -> tuple[str, list[str], bool]:
-        """Return a condition on the indexed fields, its values, and True if it is all that `criteria` says."""
-        clauses, values, rest = [], [], dict(criteria or {})
-        for field in self.indexed:
+        """Return a condition on `_fields`, its values, and True if it is all that `criteria` says."""
+        clauses: list[str] = []
+        values: list[str] = []
+        rest = dict(criteria or {})
+        for field in self._fields:
             wanted = rest.get(field)
             if isinstance(wanted, str | int):
                 wanted = {"$in": [wanted]}
             if isinstance(wanted, dict) and isinstance(wanted.get("$in"), list):
-                clauses.append(f"json_extract(document, '$.{field}') IN (SELECT value FROM json_each(?))")
+                # A plus keeps SQLite from an index: that of the first field leaves the fewest documents.
+                plus = "+" if clauses else ""
+                clauses.append(f"{plus}json_extract(document, '$.{field}') IN (SELECT value FROM json_each(?))")
                 values.append(json.dumps(wanted["$in"]))
                 if len(wanted) == 1 and None not in wanted["$in"]:
                     del rest[field]
         return f" WHERE {' AND '.join(clauses)}" if clauses else "", values, not rest
 
     def _find(self, criteria: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-        """Documents among which are all that match, found by the indexed fields of `criteria`."""
+        """Documents among which are all that match, found by the `_fields` of `criteria`."""
         where, values, _ = self._where(criteria)
         return (document for _, document in self._read(where, values))
 
@@ -258,11 +267,11 @@ class SQLiteStore(Store):
         """Yield the documents that match; arguments as in `maggma.core.Store.query`."""
         where, values, is_all = self._where(criteria)
         plain = isinstance(properties, list | None) and not any("." in name for name in properties or ())
-        if not (is_all and plain and set(sort or ()) <= {*self.indexed}):
+        if not (is_all and plain and set(sort or ()) <= {*self._fields}):
             yield from self._memory(criteria).query(criteria, properties, sort, skip=skip, limit=limit)
             return
         keys = [
-            f"json_extract(document, '$.{field}') {'DESC' if Sort(order) == Sort.Descending else 'ASC'}"
+            f"+json_extract(document, '$.{field}') {'DESC' if Sort(order) == Sort.Descending else 'ASC'}"
             for field, order in (sort or {}).items()
         ]
         order = f" ORDER BY {', '.join([*keys, 'rowid'])} LIMIT {limit or -1} OFFSET {skip}"

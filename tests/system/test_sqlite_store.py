@@ -74,6 +74,23 @@ def test_properties_sort_limit_and_groups(store):
     assert sorted(store.distinct("n")) == list(range(6))
 
 
+@pytest.mark.parametrize("criteria", [{"uuid": "7"}, {"uuid": "7", "index": 1}, {"uuid": "7", "stage": "relax"}])
+def test_one_document_is_found_as_fast_among_many(tmp_path, criteria):
+    store = SQLiteStore(str(tmp_path / "a.sqlite"), indexed=("uuid", "stage"))
+    store.connect()
+    ticks = []
+    store.database.set_progress_handler(lambda: ticks.append(1), 20)
+    spent = []
+    for number in (20, 1000):
+        store.update([{"uuid": str(n), "index": 1, "stage": "relax"} for n in range(number)], key="uuid")
+        for sort in (None, {"index": -1}):
+            ticks.clear()
+            assert store.query_one(criteria, ["index"], sort=sort)["index"] == 1
+            spent.append(len(ticks))
+    assert spent[2:] == pytest.approx(spent[:2], abs=5)
+    store.close()
+
+
 def test_changes_are_read_once_in_their_newest_state(store):
     assert store.revision == 0
     store.update([{"uuid": name, "n": 0} for name in "abc"])

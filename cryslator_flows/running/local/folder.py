@@ -37,7 +37,7 @@ JOB_FOLDER = re.compile(r"([\w-]{26,36})-(\d+)")
 def open_job_store(folder: Path | str, read_only: bool = False) -> JobStore:
     """Return the campaign folder's JobStore: outputs, and big objects in the additional store ``data``."""
     path = str(Path(folder) / STORE_FILE)
-    outputs = SQLiteStore(path, "outputs", indexed=("uuid", "index", "metadata.stage"), read_only=read_only)
+    outputs = SQLiteStore(path, "outputs", indexed=("uuid", "metadata.stage"), read_only=read_only)
     return JobStore(outputs, additional_stores={"data": SQLiteStore(path, "data", read_only=read_only)})
 
 
