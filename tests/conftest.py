@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,8 @@ from tests.support.guard import start_guard
 from tests.support.warm import VARIABLE as WARM
 from tests.support.warm import WarmCommands
 
+# A tenth of the time goes into looks for garbage, of which tests make little.
+gc.set_threshold(200_000, 20, 20)
 ROOT = Path(__file__).parent.parent
 # The same examples in each run, without deadlines; `--hypothesis-profile default` searches for new ones.
 settings.load_profile("ci")

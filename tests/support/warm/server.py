@@ -100,6 +100,7 @@ def serve(listener: socket.socket) -> Callable[[], object]:
     lasting = [each for each in gc.get_objects() if issubclass(type(each), BaseSettings | Console)]
     gc.collect()
     gc.freeze()
+    gc.set_threshold(200_000, 20, 20)
     # torch unregisters each of its operators, which takes 0.1 s.
     for finalizer in weakref.finalize._registry:
         finalizer.atexit = False
