@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -128,7 +127,7 @@ def train_network(
     kind: type[Fit] = Fit,
 ) -> Trained:
     """Fit today's network; parameters as in `fit`. ``curve.png`` in `run_dir` is drawn during the fit."""
-    last = -inf
+    last = monotonic()
 
     def drawn(progress: Progress) -> None:
         nonlocal last
