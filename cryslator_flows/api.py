@@ -100,4 +100,5 @@ class Campaign(CampaignSettings):
         from cryslator_flows.running.started import find_started
 
         with find_started(name or self.name, project, folder, self.jobflow_remote.project) as started:
+            started.given_energies = self.element_energies
             return CampaignFrames.read(started.results, started.cuts.competition(), started.element_energies)

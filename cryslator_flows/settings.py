@@ -25,14 +25,23 @@ class CryslatorSettings(BaseSettings):
     )
     ledger: Path | None = Field(
         None,
-        description="Folder where runs record their cost; None: cryslator_ledger beside each run's folder",
+        description="Absolute path of the folder where runs record their cost; None: cryslator_ledger beside each run",
     )
+
+    @field_validator("model_dirs")
+    @classmethod
+    def _absolute(cls, paths: list[Path]) -> list[Path]:
+        # Jobs run in folders of their own.
+        return [path.expanduser().absolute() for path in paths]
 
     @field_validator("ledger")
     @classmethod
-    def _is_a_folder(cls, path: Path | None) -> Path | None:
+    def _is_one_folder(cls, path: Path | None) -> Path | None:
         if path is not None and path.is_file():
             raise ValueError("a file; a ledger is a folder")
+        # On a cluster each job would have a ledger in its own folder.
+        if path is not None and not path.is_absolute():
+            raise ValueError("a relative path")
         return path
 
 

@@ -1,10 +1,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from cryslator_flows.cli.main import main
+from cryslator_flows.settings import CryslatorSettings
 from tests.conftest import ROOT
 
 
@@ -28,7 +30,15 @@ def test_a_ledger_is_a_folder(tmp_path):
     (tmp_path / "ledger.jsonl").touch()
     result = models(CRYSLATOR_LEDGER=str(tmp_path / "ledger.jsonl"))
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
-    assert "Folder where runs record their cost" in result.stderr
+    assert "folder where runs record their cost" in result.stderr
+
+
+def test_jobs_in_other_folders_find_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CRYSLATOR_MODEL_DIRS", '["mine", "~/models"]')
+    assert CryslatorSettings().model_dirs == [tmp_path / "mine", Path.home() / "models"]
+    result = models(CRYSLATOR_LEDGER="ledger")
+    assert (result.returncode, "Absolute path" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def submit(
 ) -> None:
     """Submit a campaign to jobflow-remote.
 
-    Stages are `enumerate`, `translate`, `select`, `relax`, `compare`, `summarize`, and `default` for all of them.
+    Stages are `enumerate`, `translate`, `select`, `potential`, `relax`, `compare`, `learn`, `summarize`, and
+    `default` for all of them.
     Missing options are taken from the key `jobflow_remote` of the campaign file. A campaign that was submitted before
     is refused without `--again`. A flow relaxes 500 candidates at most: after the selection the same command submits
     the others.
@@ -188,9 +189,9 @@ def export(
     """Write the results of a campaign as plain files: candidates and relaxations as CSV and JSON, comparisons, CIFs.
 
     Reads the same place as `cryslator status`. `relaxations` has a row for each candidate and start. Each line of a
-    `.jsonl` file is one JSON object; read it with `pandas.read_json(file, lines=True)`. Each line of
-    `comparisons.jsonl` is a `RelaxationComparison`. `relaxed.csv` has the relaxed candidates with their energies.
-    `selected` holds the translated structures, `relaxed` the lowest relaxed ones.
+    `.jsonl` file is one JSON object; read it with `pandas.read_json(file, lines=True, convert_dates=False)`. Each
+    line of `comparisons.jsonl` is a `RelaxationComparison`. `relaxed.csv` has the relaxed candidates with their
+    energies. `selected` holds the translated structures, `relaxed` the lowest relaxed ones.
 
     `--entries` writes pymatgen's `ComputedStructureEntry` of each relaxed element and candidate to one JSON file.
 

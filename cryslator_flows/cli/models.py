@@ -246,7 +246,7 @@ def draw_map(
 
 @app.command()
 def models() -> None:
-    """List the models that can be used by name, with their folders and scores.
+    """List the models that can be used by name, with their scores, versions and folders.
 
     `out of domain` is the share of the test crystals that `out_of_domain` flags, with the main reasons.
     """
@@ -256,13 +256,14 @@ def models() -> None:
     from cryslator_flows.translator.model_folder import list_models
 
     table, lines, damaged = Table(box=None), list[str](), list[str]()
-    for name in ("model", "version", "elements", "MAE", "volume error", "out of domain"):
-        table.add_column(name, no_wrap=name in ("model", "version", "MAE"))
+    for name in ("model", "elements", "MAE", "volume error", "out of domain"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("model", "elements"))
     for name, folder in list_models().items():
         try:
-            *cells, reasons = _describe(name, folder)
+            version, *cells, reasons = _describe(name, folder)
             table.add_row(name, *cells)
-            lines.append(f"{name}: {shown(folder.path)}{reasons and f'; out of domain: {reasons}'}")
+            domain = reasons and f"; out of domain: {reasons}"
+            lines.append(f"{name}, version {version}: {shown(folder.path)}{domain}")
         except ModelError as error:
             damaged.append(str(error))
     out.print(table)

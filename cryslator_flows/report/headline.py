@@ -125,11 +125,12 @@ def _stable(frame: pd.DataFrame) -> tuple[str, Tile | None]:
         known = frame[column].dropna()
         if len(known):
             stable = int((known <= ON_HULL).sum())
-            without = len(frame) - len(known)
+            lacking = int(frame["formation_energy_per_atom"].isna().sum())
+            reasons = {"nothing competes": len(frame) - len(known) - lacking, "no formation energy": lacking}
+            beside = "; ".join(f"{count} more: {reason}" for reason, count in reasons.items() if count)
             number = several(len(known), "relaxed candidate")
             words = f"{stable} of {number} {'lies' if stable == 1 else 'lie'} on or below {hull}"
-            more = f" ({without} more: nothing competes)" if without else ""
-            return words + more, Tile(f"{stable} of {len(known)}", f"on or below {hull}")
+            return f"{words} ({beside})" if beside else words, Tile(f"{stable} of {len(known)}", f"on or below {hull}")
     return f"{several(len(frame), 'candidate')} {'is' if len(frame) == 1 else 'are'} relaxed", None
 
 

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any
 from maggma.core import Builder
 from monty.json import jsanitize
 
+from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.summary import CampaignSummary
 from cryslator_flows.results.results import age, load_references, stage_rows, summarize_rows
@@ -206,6 +207,9 @@ class CampaignSummaryBuilder(_IncrementalBuilder):
         compared: dict[str, list[Document | None]] = {}
         for row in self.comparisons.query({"campaign": {"$ne": None}}, ["campaign", "source"]):
             compared.setdefault(row["campaign"], []).append(row.get("source"))
+        elements = {"metadata.stage": "compare", "output.@class": ElementReference.__name__}
+        for row in self.job_store.query(elements, ["uuid", "index", "completed_at", "metadata"], load=False):
+            compared.setdefault(row["metadata"].get("campaign"), []).append(_source(row))
         built = {row["campaign"]: row.get("source") for row in self.summaries.query(properties=["campaign", "source"])}
         items = []
         for campaign, rows in stage_rows(self.job_store).items():

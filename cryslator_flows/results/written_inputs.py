@@ -55,7 +55,7 @@ def write_inputs(results: CampaignResults, campaign: CampaignSettings, folder: P
     Raises
     ------
     CampaignError
-        The campaign relaxes nothing, or has selected nothing yet.
+        The campaign relaxes nothing, has selected nothing yet, or has nothing left to relax.
     StoreError
         The folder is not empty, or cannot be written.
     """
@@ -63,11 +63,11 @@ def write_inputs(results: CampaignResults, campaign: CampaignSettings, folder: P
     relax_maker = campaign.to_maker().select_maker.relax_maker
     if relax_maker is None:
         raise CampaignError(f"campaign {campaign.name!r}: it relaxes nothing; add the key `relaxation`")
+    chosen = _chosen(results, selection)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise StoreError(f"{folder}: is not empty; give a new folder")
-    chosen = _chosen(results, selection)
     relax_maker = _with_controls(relax_maker, chosen, selection)
     chosen = chosen.take(range(chosen.n_candidates)[:top])
     names = set(chosen.arrays()["candidate_id"].tolist())
@@ -108,6 +108,10 @@ def _chosen(results: CampaignResults, selection: Selection) -> TranslatedCandida
         names = chunk.translated.arrays()["candidate_id"].tolist()
         if rows := [row for row, name in enumerate(names) if name in wanted]:
             parts.append(chunk.translated.take(rows))
+    if not parts:
+        raise CampaignError(
+            f"campaign {results.label!r}: nothing is left to relax; the cuts left no candidate, or rounds relaxed all"
+        )
     joined = TranslatedCandidates.join(parts)
     return joined.take(np.argsort([place[name] for name in joined.arrays()["candidate_id"].tolist()]))
 

@@ -183,6 +183,10 @@ def test_inputs_of_vasp_as_its_jobs_write_them(run, fake_vasp, tmp_path, monkeyp
     """Two relaxations, of which the second continues from the first."""
     monkeypatch.chdir(tmp_path)
     vasp = {"input_set": {"user_incar_settings": {"NCORE": 4}}}
+    nothing = {**GOOD, "name": "nothing", "selection": {"max_formation_energy": -100.0}}
+    CampaignRun(Campaign.from_file(file := write(tmp_path, nothing)), tmp_path / "runs/nothing").run(lambda *_: None)
+    code, _, err = run("inputs", file, "-o", "inputs")
+    assert (code, "nothing is left to relax" in err, (tmp_path / "inputs").exists()) == (2, True, False)
     content = {
         **TITANATES,
         "selection": {"top_k": 2, "controls": 1},

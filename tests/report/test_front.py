@@ -61,8 +61,12 @@ def test_warnings_are_lines_by_weight(rutile, template, tmp_path):
     rows = with_structures(screened(synthetic=True), rutile)
     made = content(rows, [chunk(4, template)], failed=2, reasons=["out of memory"])
     made.summary = made.summary.model_copy(update={"out_of_domain": 3, "translated": 4})
+    # Both other ends of this candidate are compared with one that did not converge.
+    rows[1].relaxation("unrelaxed").cost.converged = False
+    rows[1].relaxation("unrelaxed").structure = rutile
     lines = warning_lines(made.summary, rows, None, 2, ["out of memory"])
     assert [line.split(" by ")[0].split(":")[0] for line in lines][:2] == ["28 relaxations", "2 jobs failed"]
+    assert "1 relaxation did not converge, without a part in any saving." in lines
     assert lines[-1].startswith("3 of 4 translated candidates are unlike the model's training data")
     page = write_page(tmp_path / "r.html", made).read_text()
     assert page.count("<li>2 jobs failed: out of memory</li>") == 1

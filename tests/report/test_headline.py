@@ -22,8 +22,9 @@ def summary(**changes):
     return summed([]).model_copy(update={"counts": counts, "translated": 240, "selected": 16, **changes})
 
 
-def relaxed(known, own):
-    return pd.DataFrame({"energy_above_known_hull": known, "energy_above_hull": own}, dtype=float)
+def relaxed(known, own, energy=0.0):
+    columns = {"energy_above_known_hull": known, "energy_above_hull": own, "formation_energy_per_atom": energy}
+    return pd.DataFrame(columns, dtype=float)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,10 @@ def test_stable_candidates_are_of_the_first_known_hull(frame, words, stable):
     assert [tile.value for tile in found.tiles] == [f"250 → {len(frame)}", *([stable] if stable else [])]
 
 
-def test_candidates_without_competition_are_counted_beside():
+def test_candidates_without_competition_or_energy_are_counted_beside():
     assert "(1 more: nothing competes)" in headline(summary(), relaxed([0.1, np.nan], [0.0, 0.0])).sentence
+    frame = relaxed([0.1, np.nan, np.nan], [0.0, 0.0, np.nan], [-1.0, -1.0, np.nan])
+    assert "(1 more: nothing competes; 1 more: no formation energy)" in headline(summary(), frame).sentence
 
 
 @pytest.mark.parametrize(

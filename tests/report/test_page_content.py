@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 
 from cryslator_flows.report.page.agreement import compare_energies
-from cryslator_flows.report.page.figures import agreement, periodic_table, residuals
+from cryslator_flows.report.page.figures import agreement, periodic_table, residuals, steps
 from cryslator_flows.report.page.phases import all_hulls, draw_hulls
 from cryslator_flows.report.page.provenance import describe_cuts, describe_model, describe_settings
 from cryslator_flows.report.page.relaxed_table import table_columns, table_rows
@@ -88,6 +88,13 @@ def test_engine_hull_is_that_of_the_table(template):
     assert {*labels(figure, "candidate, above hull")} == {
         f"{formula} +{value:.3f}" for formula, value in above.items() if value > 0
     }
+
+
+def test_every_start_has_a_symbol_of_its_own():
+    rows = screened(("scaled", "translated", "mlip", "translated_mlip"))
+    for figure in steps(summed(rows), rows).values():
+        symbols = [trace["marker"]["symbol"] for trace in figure["data"] if trace["mode"] == "markers"]
+        assert len({*symbols}) == len(symbols) == 4
 
 
 def test_agreement_names_the_engine_and_counts_what_the_intervals_hold():

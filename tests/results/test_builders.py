@@ -15,6 +15,7 @@ from monty.serialization import dumpfn, loadfn
 from cryslator_flows.crystals.packing import TranslatedChunk
 from cryslator_flows.crystals.substitution import RolePools
 from cryslator_flows.crystals.templates import AflowTemplates
+from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.summary import CampaignSummary
 from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
@@ -26,6 +27,7 @@ from cryslator_flows.results.builders import CampaignSummaryBuilder, RelaxationC
 from cryslator_flows.running.local.folder import open_job_store
 from cryslator_flows.screening.cuts import Cuts
 from cryslator_flows.system.sqlite_store import SQLiteStore
+from tests.analysis.test_savings import relaxation
 from tests.flows.makers import PairPotentialRelaxMaker
 
 TEMPLATES = [AflowTemplates(elements=["O"], n_elements=3, max_atoms=5)]
@@ -157,6 +159,17 @@ def test_only_what_is_new_or_changed_is_built(place, left_by):
     assert place.summaries.query_one()["outcomes"]["translated"]["unconverged"] == 1
     assert place.comparisons.count() == 4
     assert place.build() == [0, 0]
+
+
+def test_an_element_that_ends_last_is_in_the_summary(memory, left_by):
+    memory.fill(left_by())
+    memory.build()
+    element = ElementReference(symbol="Mg", relaxation=relaxation("unrelaxed", 10))
+    row = {"uuid": "e", "index": 1, "completed_at": "9999-01-01T00:00:00", "output": element.model_dump(mode="json")}
+    row["output"]["@class"] = ElementReference.__name__
+    memory.job_store.update({**row, "metadata": {"campaign": "test", "stage": "compare"}}, key=["uuid", "index"])
+    assert memory.build() == [0, 1]
+    assert memory.build() == [0, 0]
 
 
 def test_a_running_campaign_has_a_summary(memory, tmp_path, left_by):

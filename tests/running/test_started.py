@@ -291,6 +291,7 @@ def test_energies_of_the_elements_may_be_given_when_the_campaign_has_ended(run, 
     content["relaxation"]["element_energies"] = {"Mn": -1.0, "O": -2.0, "Ca": -3.0, "Sr": -3.0}
     write(tmp_path, content)
     assert run("report", "campaign.yaml", "-o", "given.html")[0] == run("report", "mine", "-o", "without.html")[0] == 0
+    assert Campaign.from_file("campaign.yaml").results().relaxed["formation_energy_per_atom"].notna().all()
     words = "energy minus its energies of the elements"
     assert words in (tmp_path / "given.html").read_text()
     assert words not in (tmp_path / "without.html").read_text()

@@ -43,7 +43,8 @@ class Agreement:
     held : int
         Candidates whose 90 % interval holds the engine's energy.
     left_out : int
-        Relaxed candidates that alone decide about the energy of an element; a fit cannot test them.
+        Relaxed candidates without a formation energy: they alone decide about the energy of an element in a fit, or
+        an element of theirs has no energy.
     """
 
     engine: str

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Figure = dict[str, Any]
 LINE = {"type": "scatter", "mode": "lines", "line": {"color": GREY, "width": 1}, "hoverinfo": "skip"}
 # Plotly's names of matplotlib's shapes.
-SYMBOLS = {"o": "circle", "s": "square", "D": "diamond"}
+SYMBOLS = {"^": "triangle-up", "o": "circle", "s": "square", "D": "diamond"}
 # Above the plot a legend fits on the narrowest screen.
 LEGEND = {
     "showlegend": True, "margin": {"t": 60},

@@ -50,9 +50,10 @@ def warning_lines(
         lines.append(f"No formation energy with {symbol}: {why}.")
     if agreement is not None and agreement.verdict == "too narrow":
         lines.append(f"{agreement.judgement}.")
-    unconverged = sum(counts.get("unconverged", 0) for counts in summary.outcomes.values())
+    ended = [item.cost for item in relaxations if item.structure is not None and item.cost is not None]
+    unconverged = sum(cost.converged is False for cost in ended)
     if unconverged:
-        lines.append(f"{several(unconverged, 'relaxation')} did not converge and enter no saving.")
+        lines.append(f"{several(unconverged, 'relaxation')} did not converge, without a part in any saving.")
     if summary.out_of_domain:
         why = f" ({main_reasons(summary.domain_reasons)})" if summary.domain_reasons else ""
         lines.append(
