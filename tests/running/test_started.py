@@ -297,6 +297,11 @@ def test_energies_of_the_elements_may_be_given_when_the_campaign_has_ended(run, 
     assert words not in (tmp_path / "without.html").read_text()
     assert run("screen", "campaign.yaml")[0] == 0
     assert words in (tmp_path / "runs/mine/report.html").read_text()
+    calcium = content["relaxation"]["element_energies"].pop("Ca")
+    write(tmp_path, content)
+    assert run("report", "campaign.yaml", "-o", "some.html")[0] == 0
+    assert "more are left out: they have elements without an energy (Ca)" in (tmp_path / "some.html").read_text()
+    content["relaxation"]["element_energies"] |= {"Ca": calcium}
     del content["relaxation"]["element_energies"]["O"]
     write(tmp_path, content)
     assert run("report", "campaign.yaml", "-o", "part.html")[0] == 0
