@@ -38,7 +38,7 @@ def read_replay(path: Path) -> list[OldRecord]:
     ]
 
 
-def replay_rows(records: Sequence[OldRecord], base: LoadedModel) -> list[TensorRow]:
+def replay_rows(records: Sequence[OldRecord], base: LoadedModel, target: str) -> list[TensorRow]:
     """Return rows for `to_pairs`, in order.
 
     If a crystal has no relaxed structure, its translation by the base replaces it, as in Z. Li and D. Hoiem,
@@ -50,13 +50,15 @@ def replay_rows(records: Sequence[OldRecord], base: LoadedModel) -> list[TensorR
         The old pairs.
     base : LoadedModel
         The base of the fine-tuning.
+    target : str
+        Predicted column of the pairs. Translations have no number for another target than the base's.
     """
     alone = [record for record in records if isinstance(record, UnrelaxedRecord)]
-    own = iter(_translations(alone, base) if alone else [])
-    return [pair_row(record, base.config.target) if isinstance(record, PairRecord) else next(own) for record in records]
+    own = iter(_translations(alone, base, target) if alone else [])
+    return [pair_row(record, target) if isinstance(record, PairRecord) else next(own) for record in records]
 
 
-def _translations(records: list[UnrelaxedRecord], base: LoadedModel) -> list[TensorRow]:
+def _translations(records: list[UnrelaxedRecord], base: LoadedModel, target: str) -> list[TensorRow]:
     unrelaxed = [
         (
             np.array([Element(symbol).Z for symbol in record.species]),
@@ -70,5 +72,7 @@ def _translations(records: list[UnrelaxedRecord], base: LoadedModel) -> list[Ten
     cells = np.concatenate([outcome.translated.lattices.cpu().numpy() for outcome in outcomes])
     positions = np.concatenate([outcome.translated.frac.cpu().numpy() for outcome in outcomes])
     energies = np.concatenate([outcome.prediction.energy.cpu().numpy() for outcome in outcomes])
+    if target != base.config.target:
+        energies = np.full_like(energies, np.nan)
     relaxed = zip(cells, np.split(positions, np.cumsum(crystals.n_atoms)[:-1]), energies.tolist(), strict=True)
     return [(*row, *other, True) for row, other in zip(unrelaxed, relaxed, strict=True)]

@@ -256,7 +256,7 @@ def prepare_tuning(
         "train": training_pairs(data.new.train, target, "new pairs"),
         "val": with_symmetry(to_pairs(pair_row(record, target) for record in data.new.val)),
         "relaxed": to_pairs([]),
-        "replay": with_symmetry(to_pairs(replay_rows(data.replay, loaded))),
+        "replay": with_symmetry(to_pairs(replay_rows(data.replay, loaded, target))),
         "old_val": with_symmetry(to_pairs(pair_row(record, target) for record in data.old_val)),
     }
     fit = asdict(settings.to_fit())

@@ -16,8 +16,9 @@ from cryslator_flows.training.evaluate import Evaluation, evaluate
 from cryslator_flows.training.recipe import Recipe, TuneConfig
 from cryslator_flows.training.records import PairRecord, UnrelaxedRecord
 from cryslator_flows.training.splits import HeldOut, read_split, split_by_formula
+from cryslator_flows.training.tensors import load_arrays
 from cryslator_flows.training.train import train
-from cryslator_flows.training.tune import fine_tune
+from cryslator_flows.training.tune import fine_tune, prepare_tuning
 from cryslator_flows.training.tune_data import TuneData
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.model_folder import ModelFolder, find_model
@@ -256,6 +257,20 @@ def test_another_target_starts_from_the_base(run, base, tmp_path):
     scored = Evaluation.model_validate(metrics["test"][0]).score("gap")
     assert scored.energy_mae < 0.8 * np.std([gap.band_gap for gap in gaps])
     assert "band_gap" in (model.path / "README.md").read_text()
+
+
+def test_another_target_is_replayed_too(tiny_model, tmp_path):
+    """The base's own energies are no numbers of another property."""
+    gaps = [record.model_copy(update={"band_gap": 3 + record.formation_energy_per_atom}) for record in salts(OLD + NEW)]
+    alone = [UnrelaxedRecord(species=record.species, unrelaxed=record.unrelaxed) for record in gaps[:2]]
+    data = TuneData.from_pairs(gaps[32:], replay=[*gaps[:32], *alone])
+    loaded = LoadedModel(tiny_model)
+    for target, known in (("band_gap", 0), ("formation_energy_per_atom", 2)):
+        prepare_tuning(tiny_model, loaded, data, TUNE, target, tmp_path / "p.npz")
+        energies = load_arrays(tmp_path / "p.npz")["replay/energy"]
+        replayed = [getattr(record, target) for record in data.replay if isinstance(record, PairRecord)]
+        assert energies[:-2].tolist() == pytest.approx(replayed)
+        assert int(energies[-2:].isfinite().sum()) == known
 
 
 CHANGES = [
