@@ -297,7 +297,8 @@ def fit(
     Raises
     ------
     DataError
-        The checkpoint in `run_dir` belongs to another recipe or to other data, or a file is damaged.
+        The checkpoint in `run_dir` belongs to another recipe or to other data, a file is damaged, or no epoch has a
+        finite score.
     StoreError
         The checkpoint cannot be written.
     """
@@ -316,6 +317,11 @@ def fit(
             state.save(checkpoint)
             _write_history(state, run_dir)
             report(progress)
+    if not np.isfinite(state.best):
+        raise DataError(
+            f"{run_dir}: no epoch has a finite validation score, so there are no weights to keep; see the errors in "
+            "metrics.jsonl there, look for wrong pairs or lower learning_rate, and train in another folder"
+        )
     return state
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pymatgen.core import Element
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 from cryslator_flows.errors import DataError
 from cryslator_flows.training.checkpoint import write_arrays
@@ -37,6 +37,8 @@ TensorRow = tuple[Any, ...]
 
 # Larger values exceed single precision with weights of size one.
 LARGEST_TARGET = 1e4
+# Of an element, in cubic angstrom.
+SMALLEST_VOLUME = 1.0
 # Key of the digest of all inputs of a tensor file.
 MADE_FROM = "made_from"
 
@@ -173,7 +175,9 @@ def element_table() -> NDArray[np.float32]:
 
 
 def fit_element_volumes(pairs: Pairs) -> NDArray[np.float32]:
-    """Return the volumes v_Z >= 0 that minimise the sum of (sum_Z n_Z v_Z / V - 1)^2 over relaxed crystals, [119].
+    """Return the volumes v_Z >= 1 A^3 that minimise the sum of (sum_Z n_Z v_Z / V - 1)^2 over relaxed crystals, [119].
+
+    Few pairs leave volumes open. An element without volume would leave crystals of it without a scale of length.
 
     Parameters
     ----------
@@ -191,7 +195,7 @@ def fit_element_volumes(pairs: Pairs) -> NDArray[np.float32]:
     counts /= pairs.relaxed.volumes.numpy()[:, None]
     seen = counts.any(axis=0)
     volumes = np.zeros(counts.shape[1])
-    volumes[seen], _ = nnls(counts[:, seen], np.ones(len(pairs)))
+    volumes[seen] = lsq_linear(counts[:, seen], np.ones(len(pairs)), bounds=(SMALLEST_VOLUME, np.inf)).x
     volumes[~seen] = np.median(volumes[seen])
     return volumes.astype(np.float32)
 

@@ -291,6 +291,14 @@ def test_a_second_fit_in_one_folder_is_refused_in_one_line(tmp_path):
     assert [*(tmp_path / "run").iterdir()] == []
 
 
+def test_a_fit_without_a_finite_score_is_an_error(tmp_path):
+    write_prepared(tmp_path / "p.npz", FitConfig(epochs=1, batch_size=8, threads=1))
+    rewrite(lambda content: content.update({"elements/volumes": np.zeros(119, dtype=np.float32)}))(tmp_path / "p.npz")
+    with pytest.raises(DataError, match=r"no epoch has a finite validation score.*metrics.jsonl"):
+        fit(tmp_path / "p.npz", tmp_path / "run", lambda progress: None)
+    assert "NaN" in (tmp_path / "run/metrics.jsonl").read_text()
+
+
 def test_full_disk_leaves_the_last_checkpoint(tmp_path):
     """A limit on the size of files stands for the disk, in a process of its own."""
     write_prepared(tmp_path / "p.npz", FitConfig(epochs=2, batch_size=8, threads=1))

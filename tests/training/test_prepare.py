@@ -98,6 +98,15 @@ def test_pairs_that_are_split_here_lose_those_that_leak(tmp_path, crystal):
     assert len(after["train/n_atoms"]) + int(after["left_out"]) == 6 * len(before["train/n_atoms"])
 
 
+def test_every_element_has_a_volume(tmp_path, recipe, perovskite):
+    """Few crystals of equal composition leave the volumes of their elements open."""
+    prepare(recipe, tmp_path / "p.npz")
+    volumes = load_arrays(tmp_path / "p.npz")["elements/volumes"]
+    assert volumes.min() >= 1
+    for cation in (20, 38):
+        assert float(volumes[cation] + volumes[22] + 3 * volumes[8]) == pytest.approx(perovskite.volume, rel=1e-3)
+
+
 def test_validation_pairs_without_a_number_are_named(tmp_path, recipe, crystal):
     write(tmp_path, val=[crystal("Ba", formation_energy_per_atom=None)])
     with pytest.raises(DataError, match=r"val.jsonl: no pair has a number"):
