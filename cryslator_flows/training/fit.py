@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import asdict
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -82,8 +83,7 @@ class Fit:
     @property
     def steps_per_epoch(self) -> int:
         """Number of optimiser steps in an epoch."""
-        examples = len(self.pairs) / (1 - self.config.denoising_share)
-        return max(1, int(examples) // self.config.batch_size)
+        return ceil(len(self.pairs) / (self.config.batch_size - self.n_noisy))
 
     @property
     def done(self) -> float:
@@ -154,7 +154,8 @@ class Fit:
     @property
     def n_noisy(self) -> int:
         """Number of relaxed crystals to denoise in a batch."""
-        return min(round(self.config.batch_size * self.config.denoising_share), len(self.relaxed))
+        size = self.config.batch_size
+        return min(round(size * self.config.denoising_share), size - 1, len(self.relaxed))
 
     def plan(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return the rows of the pairs of each batch of an epoch."""

@@ -159,6 +159,20 @@ def test_stopped_and_resumed_fit_is_the_uninterrupted_one(tmp_path):
     assert (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines() == lines
 
 
+@pytest.mark.parametrize(("relaxed", "share", "steps"), [(0, 0.15, 4), (6, 0.15, 5), (6, 0.0, 4), (9, 0.99, 29)])
+def test_epochs_are_passes_over_all_pairs(relaxed, share, steps):
+    """Where there are no relaxed crystals, no part of a batch is theirs."""
+    parts = arrays(random_pairs(0, count=29), random_pairs(1, count=9))
+    parts |= {
+        name: torch.from_numpy(value) for name, value in to_arrays(random_pairs(2, count=relaxed), "relaxed").items()
+    }
+    config = FitConfig(epochs=2, batch_size=8, denoising_share=share, threads=1)
+    state = Fit(parts, SHAPE, config, "cpu")
+    assert state.steps_per_epoch == len(state.plan(torch.Generator())) == steps
+    state.run_epoch()
+    assert (state.step, state.done) == (steps, 0.5)
+
+
 def test_share_of_the_pairs():
     config = FitConfig(pairs=6, threads=1)
     state = Fit(arrays(random_pairs(0, count=24), random_pairs(1, count=8)), SHAPE, config, "cpu")
