@@ -12,7 +12,7 @@ from cryslator_flows.crystals.check import check_structure
 from cryslator_flows.crystals.displacement import without_drift
 from cryslator_flows.errors import StructureError
 from cryslator_flows.pairs.deformation import SitesOfCell, lattices_near, least_deformation, strains_between
-from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.pairs.raw import Dropped, checked_pair
 from cryslator_flows.training.records import PairRecord
 
 if TYPE_CHECKING:
@@ -78,13 +78,14 @@ def align(pair: RawPair) -> PairRecord | Dropped:
     alignment = best_alignment(unrelaxed, relaxed)
     if (reason := too_different(alignment)) is not None:
         return Dropped(pair.name, reason)
-    return PairRecord.model_validate(
+    return checked_pair(
+        pair.name,
         {
             **pair.columns,
             "target": pair.target,
             "species": [site.specie.symbol for site in unrelaxed],
             **geometries(unrelaxed.lattice.matrix, unrelaxed.frac_coords, alignment.strain, alignment.shift),
-        }
+        },
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from cryslator_flows.analysis.formation_energies import formation_energy_per_ato
 from cryslator_flows.errors import DataError
 from cryslator_flows.pairs.align import align_all
 from cryslator_flows.pairs.kinds import SplitRule
-from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.pairs.raw import Dropped, checked_pair
 from cryslator_flows.pairs.write import (
     SPLIT,
     SUMMARY_FILE,
@@ -45,7 +46,7 @@ class PairFolder:
     ----------
     folder : Path or str
         The folder to write to; it is made if missing.
-    split : Split
+    split : SplitRule
         Rule of the split into training, validation and test.
     seed : int
         Seed of the split.
@@ -126,20 +127,15 @@ class PairFolder:
                 )
                 reasons[item.reason] += 1
 
-            for item in align_all(pairs):
+            for item in map(self._with_formation_energy, align_all(pairs)):
                 if isinstance(item, Dropped):
                     drop(item)
                 else:
-                    composition, columns = Composition(Counter(item.species)), item.model_extra or {}
-                    known = columns.get("energy_per_atom")
-                    energy = formation_energy_per_atom(composition, known, self.element_energies or {})
-                    if energy is not None:
-                        item.formation_energy_per_atom = energy
                     if item.formation_energy_per_atom is None:
                         without_energy.update(item.species)
                     rows.append(item.model_dump(exclude_none=True))
                     formulas.append(item.reduced_formula)
-                    given.append(columns.get(SPLIT))
+                    given.append((item.model_extra or {}).get(SPLIT))
                 report()
             n_read = len(rows) + len(dropped)
             parts, left_out = self._share_out(rows, formulas, given)
@@ -162,6 +158,19 @@ class PairFolder:
             write_whole(self.folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
         shutil.rmtree(self.scratch, ignore_errors=True)
         return summary
+
+    def _with_formation_energy(self, pair: PairRecord | Dropped) -> PairRecord | Dropped:
+        """Return a pair with its formation energy, if its energy and those of its elements are known."""
+        if isinstance(pair, Dropped):
+            return pair
+        known = (pair.model_extra or {}).get("energy_per_atom")
+        if known is not None and not (isinstance(known, int | float) and isfinite(known)):
+            return Dropped(pair.target, "energy_per_atom is missing or wrong")
+        composition = Composition(Counter(pair.species))
+        energy = formation_energy_per_atom(composition, known, self.element_energies or {})
+        if energy is None:
+            return pair
+        return checked_pair(pair.target, {**dict(pair), "formation_energy_per_atom": energy})
 
     def _share_out(
         self, rows: Spool, formulas: Sequence[str], given: Sequence[str | None]

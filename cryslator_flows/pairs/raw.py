@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from cryslator_flows.training.records import PairRecord
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pymatgen.core import Structure
 
 
@@ -50,3 +56,25 @@ class Dropped:
     name: str
     reason: str
     detail: str = ""
+
+
+def wrong_field(name: str, error: ValidationError) -> Dropped:
+    """Return an item dropped because of the first wrong field of its record."""
+    where = ".".join(part for part in error.errors()[0]["loc"] if isinstance(part, str)) or "record"
+    return Dropped(name, f"{where} is missing or wrong")
+
+
+def checked_pair(name: str, row: Mapping[str, Any]) -> PairRecord | Dropped:
+    """Return the record of a pair; dropped if a field is wrong, such as an energy that is no number.
+
+    Parameters
+    ----------
+    name : str
+        Name of the pair in its source.
+    row : mapping
+        Fields of `PairRecord`.
+    """
+    try:
+        return PairRecord.model_validate(row)
+    except ValidationError as error:
+        return wrong_field(name, error)

@@ -123,6 +123,32 @@ def test_files(tmp_path):
     assert {name: (tmp_path / "own" / name).read_bytes() for name in summary.files} == before
 
 
+def test_a_pair_with_a_wrong_value_is_dropped_and_the_others_are_kept(tmp_path):
+    far = raw("Rb")
+    for structure in (far.unrelaxed, far.relaxed):
+        structure.translate_sites([0, 1], [2000, 0, 0], to_unit_cell=False)
+    items = [
+        raw("Li", energy_per_atom=-4.0),
+        raw("Na", formation_energy_per_atom=9999.0),
+        raw("K", formation_energy_per_atom=float("nan")),
+        far,
+        raw("Cs", energy_per_atom=9999.0),
+        raw("Be", energy_per_atom=float("nan")),
+        raw("Mg", energy_per_atom="-4 eV"),
+    ]
+    energies = dict.fromkeys([*SYMBOLS, "O"], -1.0)
+    summary = PairFolder(tmp_path, SplitRule.NONE, element_energies=energies).fill(items, "mine", "there")
+    (kept,) = read_records(tmp_path / "pairs.jsonl.gz", PairRecord)
+    assert (kept.target, kept.formation_energy_per_atom) == ("LiO", -3.0)
+    assert summary.dropped == {
+        "formation_energy_per_atom is missing or wrong": 3,
+        "energy_per_atom is missing or wrong": 2,
+        "unrelaxed.frac is missing or wrong": 1,
+    }
+    without = PairFolder(tmp_path / "without", SplitRule.NONE).fill(items[-2:], "mine", "there")
+    assert (without.kept, without.dropped) == (0, {"energy_per_atom is missing or wrong": 2})
+
+
 def test_leakage_is_counted(tmp_path):
     where = share_out(salt(cation).reduced_formula for cation in SYMBOLS)
     held_out = next(formula for formula, part in where.items() if part == "test")

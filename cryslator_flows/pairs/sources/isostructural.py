@@ -101,7 +101,7 @@ def read_isostructural(
         Maximum number of templates for each crystal: the templates of nearest elements, see `NearestTemplates`.
     seed : int
         Decides between equally near templates; seed of the split.
-    split : Split
+    split : SplitRule
         Rule of the split: training crystals get no template that would leak.
     report : callable
         Called with the stage and its progress.

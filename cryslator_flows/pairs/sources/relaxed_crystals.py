@@ -19,7 +19,7 @@ from cryslator_flows.crystals.files import read_structure
 from cryslator_flows.crystals.outside import UNREADABLE, structure_from_dict
 from cryslator_flows.crystals.source_files import JSON_LINES, read_lines
 from cryslator_flows.errors import DataError, StructureError
-from cryslator_flows.pairs.raw import Dropped
+from cryslator_flows.pairs.raw import Dropped, wrong_field
 from cryslator_flows.pairs.sources.task_store import read_store
 from cryslator_flows.training.records import RelaxedRecord
 
@@ -79,8 +79,7 @@ class Unread:
         except (json.JSONDecodeError, UnicodeDecodeError):
             return Dropped(self.name, "not JSON")
         except ValidationError as error:
-            where = str(next(iter(error.errors()[0]["loc"]), "record"))
-            return Dropped(self.name, f"{where} is missing or wrong")
+            return wrong_field(self.name, error)
         except StructureError as error:
             return Dropped(self.name, error.cause)
         # Foreign lines and files can raise any error.
