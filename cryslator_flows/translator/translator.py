@@ -318,21 +318,21 @@ def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
 
 
 def translate_elsewhere(folder: ModelFolder, version: str, batch: Batch) -> list[TranslationResult]:
-    """Translate a batch in another process, which keeps its model in memory."""
+    """Translate a batch in another process, on the CPU. The process keeps its model in memory."""
     with one_thread():
-        return kept_translator(folder, version).translate_batch(batch)
+        return kept_translator(folder, version, "cpu").translate_batch(batch)
 
 
 @lru_cache(maxsize=1)
-def kept_translator(folder: ModelFolder, version: str) -> Translator:
-    """Load a model unless it is the last one that this process loaded.
+def kept_translator(folder: ModelFolder, version: str, device: str | None = None) -> Translator:
+    """Load a model on a device unless it is the last one that this process loaded.
 
     Raises
     ------
     ModelError
         A file is damaged, or the model has another version.
     """
-    translator = Translator(folder)
+    translator = Translator(folder, device)
     if translator.version != version:
         raise ModelError(f"{folder.path}: the weights changed while they were in use; start again")
     return translator

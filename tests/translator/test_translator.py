@@ -19,7 +19,7 @@ from cryslator_flows.crystals.templates import AflowTemplates
 from cryslator_flows.errors import ModelError, StructureError
 from cryslator_flows.translator.default_model import DEFAULT_MODEL
 from cryslator_flows.translator.model_folder import CALIBRATION, CONFIG, WEIGHTS, find_model, list_models
-from cryslator_flows.translator.translator import WORTH_PROCESSES
+from cryslator_flows.translator.translator import WORTH_PROCESSES, kept_translator, translate_elsewhere
 
 
 def end_process(*_):
@@ -168,6 +168,14 @@ def test_what_is_no_structure_is_refused(translator, perovskite):
             translator.translate(wrong)
     with pytest.raises(TypeError, match=r"structures\[1\]: a NoneType"):
         translator.translate_many([perovskite, None])
+
+
+def test_other_processes_stay_on_the_cpu(tiny_model, perovskite, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    kept_translator.cache_clear()
+    (result,) = translate_elsewhere(tiny_model, tiny_model.version(), [("row", perovskite)])
+    kept_translator.cache_clear()
+    assert isinstance(result, Translation)
 
 
 @pytest.mark.slow
