@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import yaml
 from pymatgen.core import Element
@@ -268,7 +269,7 @@ def prepare_tuning(
         | {f"elements/{name}": state[f"element_{name}"] for name in ("table", "radii", "volumes")}
         | {BASE + name: value for name, value in state.items() if not name.startswith(heads)}
         | {
-            "replay_share": torch.tensor(settings.replay_share).numpy(),
+            "replay_share": np.asarray(settings.replay_share),
             "settings": settings_array({"network": loaded.config.network, "fit": fit}),
         },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from math import ceil, isnan, nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -41,7 +41,9 @@ class TuneFit(Fit):
         self.replay = from_arrays(arrays, "replay")
         old = from_arrays(arrays, "old_val")
         self.old_validation = thin(old, min(1, OLD_VALIDATION / max(1, len(old))), config.seed) if len(old) else old
-        self.n_old = round(config.batch_size * float(arrays["replay_share"])) if len(self.replay) else 0
+        self.replay_share = float(arrays["replay_share"])
+        n_old = min(config.batch_size - 1, round(config.batch_size * self.replay_share))
+        self.n_old = n_old if len(self.replay) else 0
         self.scales = measure_scales(concatenate(self.pairs, self.replay))
         weights = {name.removeprefix(BASE): value for name, value in arrays.items() if name.startswith(BASE)}
         # A base for another target has no head for this one.
@@ -53,6 +55,11 @@ class TuneFit(Fit):
         self.start = self.validate()
         self.best = self.start["score"]
         self.history = [Progress(0, 0, 0.0, 0.0, {}, self.start)]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Identity of a checkpoint: that of any fit, and the share of old pairs."""
+        return {**super().recipe, "replay_share": self.replay_share}
 
     @property
     def steps_per_epoch(self) -> int:

@@ -163,6 +163,27 @@ def test_stopped_and_resumed_is_the_unbroken_one(base, tmp_path):
         fine_tune(base, fewer, tmp_path / "tuned", tmp_path / "run", short)
 
 
+def test_another_share_of_replay_is_another_recipe(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("cryslator_flows.training.tune_fit.STEPS_PER_EPOCH", 1)
+    data = TuneData.from_pairs(salts(NEW[:2]), replay=salts(OLD[:2]))
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        raise Stop
+
+    def tune(share):
+        settings = TUNE.model_copy(update={"replay_share": share})
+        fine_tune(tiny_model, data, tmp_path / "tuned", tmp_path / "run", settings, report=stop)
+
+    for _ in range(2):
+        with pytest.raises(Stop):
+            tune(0.3)
+    with pytest.raises(DataError, match=r"another recipe \(replay_share: 0.3 there, 0.2 here\)"):
+        tune(0.2)
+
+
 def test_pairs_that_cannot_be_learnt_do_not_claim_the_folder(base, tmp_path):
     blank = [record.model_copy(update={"formation_energy_per_atom": None}) for record in salts(NEW)]
     with pytest.raises(DataError, match="no pair has a number"):
