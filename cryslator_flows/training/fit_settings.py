@@ -61,6 +61,11 @@ class FitConfig:
         Seed of all random numbers.
     threads : int
         Torch threads. 0 leaves torch's choice.
+
+    Raises
+    ------
+    ValueError
+        A setting is out of range; the message begins with its name.
     """
 
     epochs: int = 60
@@ -77,6 +82,17 @@ class FitConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     threads: int = 0
+
+    def __post_init__(self) -> None:
+        at_least_one = {"epochs", "batch_size", "warmup_steps", "pairs"}
+        above_zero = {"minutes", "learning_rate", "clip"}
+        for name, value in vars(self).items():
+            if name in at_least_one and value is not None and value < 1:
+                raise ValueError(f"{name}: {value!r} is not at least 1")
+            if name in above_zero and value is not None and value <= 0:
+                raise ValueError(f"{name}: {value!r} is not above 0")
+            if name in ("denoising_share", "ema_decay") and not 0 <= value < 1:
+                raise ValueError(f"{name}: {value!r} is not from 0 to below 1")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isqrt
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -28,12 +29,21 @@ class CardText(StrictModel):
     deviations: list[str] = Field(default_factory=list, description="Differences from the paper that it follows")
 
 
+# Smallest side of a crystal feature as an image. The first convolution removes two, and norms need several numbers.
+SMALLEST_IMAGE = 4
 Shape = TypeVar("Shape", NetworkConfig, ReferenceConfig)
 
 
 def _check_shape(shape: Shape) -> Shape:
     check_network(asdict(shape))
+    if isinstance(shape, ReferenceConfig) and not _is_image(shape.feature):
+        raise ValueError(f"network.feature: {shape.feature} is not a square number from 16, such as 64 or 256")
     return shape
+
+
+def _is_image(feature: int) -> bool:
+    """Return True if a crystal feature forms a square image of a size that the generator can take."""
+    return isqrt(feature) >= SMALLEST_IMAGE and isqrt(feature) ** 2 == feature
 
 
 class ReferenceRecipe(StrictModel):

@@ -129,6 +129,27 @@ def test_train_from_recipe_to_model_and_again(run, tmp_path, perovskite):
     assert "trained on Ca, O, Ti, but the training pairs have Li, O, Ti" in err
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fit": {"epochs": 0}}, "epochs: 0 is not at least 1"),
+        ({"fit": {"batch_size": 0}}, "batch_size: 0 is not at least 1"),
+        ({"fit": {"pairs": 0}}, "pairs: 0 is not at least 1"),
+        ({"fit": {"warmup_steps": 0}}, "warmup_steps: 0 is not at least 1"),
+        ({"fit": {"minutes": 0}}, "minutes: 0.0 is not above 0"),
+        ({"fit": {"denoising_share": 1.0}}, "denoising_share: 1.0 is not from 0 to below 1"),
+        ({"reference": {"network": {"feature": 200}}}, "network.feature: 200 is not a square number"),
+        ({"reference": {"network": {"feature": 9}}}, "network.feature: 9 is not a square number"),
+    ],
+)
+def test_settings_that_cannot_be_fitted_are_refused(run, tmp_path, perovskite, change, words):
+    recipe = {"name": "mine", **write_parts(tmp_path, perovskite), **change}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    code, _, err = run("train", tmp_path / "recipe.yaml", "-o", tmp_path / "mine", "--run-dir", tmp_path / "run")
+    assert (code, "recipe.yaml" in err, words in err) == (2, True, True), err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_reference_is_trained_evaluated_beside_the_others_and_mapped(run, tmp_path, perovskite, monkeypatch):
     write_pairs(tmp_path / "pairs.jsonl", perovskite)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cryslator_flows.errors import DataError, ModelError
 from cryslator_flows.training.card import model_card
 from cryslator_flows.training.evaluate import Evaluation, evaluate
+from cryslator_flows.training.fit import read_settings
 from cryslator_flows.training.recipe import Recipe, TuneConfig
 from cryslator_flows.training.records import PairRecord, UnrelaxedRecord
 from cryslator_flows.training.splits import HeldOut, read_split, split_by_formula
@@ -20,6 +21,7 @@ from cryslator_flows.training.tensors import load_arrays
 from cryslator_flows.training.train import train
 from cryslator_flows.training.tune import fine_tune, prepare_tuning
 from cryslator_flows.training.tune_data import TuneData
+from cryslator_flows.training.tune_fit import TuneFit
 from cryslator_flows.translator.loaded import LoadedModel
 from cryslator_flows.translator.model_folder import ModelFolder, find_model
 
@@ -182,6 +184,17 @@ def test_another_share_of_replay_is_another_recipe(tiny_model, tmp_path, monkeyp
             tune(0.3)
     with pytest.raises(DataError, match=r"another recipe \(replay_share: 0.3 there, 0.2 here\)"):
         tune(0.2)
+
+
+@pytest.mark.parametrize(("batch_size", "share"), [(2, 0.8), (8, 0.99)])
+def test_every_batch_has_new_pairs(tiny_model, tmp_path, batch_size, share):
+    data = TuneData.from_pairs(salts(NEW[:2]), replay=salts(OLD[:2]))
+    settings = TUNE.model_copy(update={"batch_size": batch_size, "replay_share": share})
+    prepare_tuning(tiny_model, LoadedModel(tiny_model), data, settings, "formation_energy_per_atom", tmp_path / "p.npz")
+    arrays = load_arrays(tmp_path / "p.npz")
+    state = TuneFit(arrays, *read_settings(arrays), "cpu")
+    assert state.n_old == batch_size - 1
+    assert {len(rows) for rows in state.plan(torch.Generator())} == {1}
 
 
 def test_pairs_that_cannot_be_learnt_do_not_claim_the_folder(base, tmp_path):
