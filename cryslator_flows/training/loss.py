@@ -12,6 +12,7 @@ from cryslator_flows.training.tensors import Pairs
 from cryslator_flows.translator.geometry import shift_between, strain_between
 from cryslator_flows.translator.graph import Crystals
 from cryslator_flows.translator.network import Network, apply, mean_per_crystal
+from cryslator_flows.translator.settling import deviator
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,6 @@ def loss_terms(network: Network, teacher: Network, inputs: Crystals, pairs: Pair
 
     def trace(tensor: Tensor) -> Tensor:
         return tensor.diagonal(dim1=1, dim2=2).sum(-1)
-
-    def deviator(tensor: Tensor) -> Tensor:
-        return tensor - trace(tensor)[:, None, None] / 3 * torch.eye(3, device=tensor.device)
 
     orbits = inputs.orbits
     settled = pairs.settled.to(strain.dtype)  # [crystals]

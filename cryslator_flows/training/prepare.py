@@ -119,10 +119,7 @@ def target_indices(records: list[PairRecord]) -> torch.Tensor:
 
 def first_rows(targets: torch.Tensor) -> torch.Tensor:
     """Return the row of the first pair of each target, in order of appearance."""
-    rows: dict[int, int] = {}
-    for row, target in enumerate(targets.tolist()):
-        rows.setdefault(target, row)
-    return torch.tensor([*rows.values()])
+    return torch.from_numpy(np.unique(targets.numpy(), return_index=True)[1])
 
 
 def pair_row(record: PairRecord, target: str) -> TensorRow:

@@ -105,7 +105,7 @@ def fit_reference(
 
     Returns
     -------
-    ReferenceNetwork, list of Stage
+    ReferenceNetwork, list of TrainingStage
         The finished system and its stages.
 
     Raises

@@ -150,8 +150,8 @@ def fit_settling(unrelaxed: Moves, relaxed: Moves, weights: Tensor) -> Settling 
 
     Returns
     -------
-    None if there are too few pairs. The full change is applied then.
-        None where there are too few pairs: all of every change is made then.
+    Settling or None
+        None if there are too few pairs: the full change is applied then.
     """
     if len(weights) < ENOUGH:
         return None

@@ -51,8 +51,8 @@ def read_vasp_runs(path: Path | str, intermediates: int = 0) -> Iterator[RawPair
     Yields
     ------
     RawPair or Dropped
-        One for each folder, and its intermediates. ``energy_per_atom`` is the energy of the last ionic step without
-        entropy, in eV/atom.
+        One for each folder, and its intermediates. ``energy_per_atom`` is the energy of the last ionic step,
+        extrapolated to zero smearing, in eV/atom.
 
     Raises
     ------

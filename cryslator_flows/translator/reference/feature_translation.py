@@ -12,6 +12,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 SLOPE = 0.2
+# Number of convolutions that double the channels, of residual blocks, and of halving convolutions.
+STEPS = 4
 
 
 def _block(layer: nn.Module, channels: int) -> nn.Sequential:
@@ -42,18 +44,16 @@ class Generator(nn.Module):
     ----------
     channels : int
         Channels of the first convolution. The innermost ones have 16 times as many.
-    steps : int
-        Number of convolutions that double the channels, of residual blocks, and of halving convolutions.
     """
 
-    def __init__(self, channels: int, steps: int = 4) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         layers: list[nn.Module] = [_block(nn.Conv2d(1, channels, 3), channels)]  # 16 -> 14
-        for step in range(steps):
+        for step in range(STEPS):
             inner = channels * 2 ** (step + 1)
             layers.append(_block(nn.Conv2d(inner // 2, inner, 3, padding=1), inner))
-        layers += [Residual(channels * 2**steps) for _ in range(steps)]
-        for step in reversed(range(steps)):
+        layers += [Residual(channels * 2**STEPS) for _ in range(STEPS)]
+        for step in reversed(range(STEPS)):
             outer = channels * 2**step
             layers.append(_block(nn.ConvTranspose2d(2 * outer, outer, 3, padding=1), outer))
         layers += [

@@ -24,22 +24,20 @@ class StructurePredictor(nn.Module):
         As in `Trunk`.
     feature : int
         Length of the crystal feature.
-    outputs : int
-        Numbers for each edge.
     """
 
-    def __init__(self, width: int, layers: int, cutoff: float, feature: int, outputs: int = 1) -> None:
+    def __init__(self, width: int, layers: int, cutoff: float, feature: int) -> None:
         super().__init__()
         self.trunk = Trunk(width, layers, cutoff)
         self.crystal = leaky(3 * feature, feature, width)
         self.receive = nn.Linear(3 * width, width)
         self.edge = nn.Linear(width, width, bias=False)
-        self.out = nn.Sequential(nn.LeakyReLU(SLOPE), leaky(width, width), nn.Linear(width, outputs))
+        self.out = nn.Sequential(nn.LeakyReLU(SLOPE), leaky(width, width), nn.Linear(width, 1))
 
     def forward(
         self, crystals: Crystals, edges: Edges, unrelaxed: Tensor, translated: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return numbers of each edge [edges, outputs], unit vectors [edges, 3], and pooled atoms [crystals, 3 F]."""
+        """Return numbers of each edge [edges, 1], unit vectors [edges, 3], and pooled atoms [crystals, 3 F]."""
         atoms, bonds, average = self.trunk(crystals, edges)
         crystal = self.crystal(torch.cat([unrelaxed, translated, unrelaxed - translated], dim=-1))
         local = torch.cat([atoms, average, crystal[crystals.owner]], dim=-1)
