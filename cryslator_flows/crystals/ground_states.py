@@ -42,6 +42,8 @@ PROTOTYPES: dict[str, tuple[str, str, float | None]] = {
     "Np": ("A_oP8_62_2c", "Np", None),
     "Pu": ("A_mP16_11_8e", "Pu", None),
 }
+# Moments of an O2 molecule, a triplet, in Bohr magnetons. Engines without own moments of O would pair its spins.
+MOMENTS = {"O": [1.0, 1.0]}
 # Diatomic molecules in Cmce: a, b, c in angstrom, and y and z of the atom. Fluorine has the packing of chlorine.
 HALOGENS: dict[str, tuple[float, float, float, float, float]] = {
     "F": (5.13, 3.67, 6.81, 0.102, 0.089),
@@ -57,7 +59,7 @@ def ground_state(symbol: str) -> Structure:
     Parameters
     ----------
     symbol : str
-        The element. Gases are crystals of their molecules.
+        The element. Gases are crystals of their molecules. O2 has the moments of its triplet.
 
     Raises
     ------
@@ -92,6 +94,8 @@ def _prototype(symbol: str, label: str, element: str, volume: float | None) -> S
     structure.replace_species({element: symbol})
     if volume is not None:
         structure.scale_lattice(volume * len(structure))
+    if symbol in MOMENTS:
+        structure.add_site_property("magmom", MOMENTS[symbol])
     return structure
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, Maker
 
 from cryslator_flows.analysis.formation_energies import element_energies
-from cryslator_flows.crystals.ground_states import ground_state
+from cryslator_flows.crystals.ground_states import MOMENTS, ground_state
 from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.errors import StructureError
@@ -55,7 +55,7 @@ class RelaxElementFlowMaker(Maker):
 
     def settings_key(self) -> str:
         """Hash all that decides about the relaxation of an element."""
-        return hash_settings([self.relax_maker])
+        return hash_settings([self.relax_maker, MOMENTS])
 
     def make(self, symbol: str, known: Iterable[Known] = ()) -> Flow:
         """Make the flow.

@@ -1,4 +1,5 @@
 import pytest
+from atomate2.vasp.sets.core import RelaxSetGenerator
 
 from cryslator_flows.crystals.ground_states import ground_state
 from cryslator_flows.errors import StructureError
@@ -54,6 +55,14 @@ def systems_of_pairs():
 
     names = [element.symbol for element in Element if element.Z <= 98]
     return systems_within([frozenset({first, other}) for first in names for other in ("O", "F", "Al", "Pt")])
+
+
+def test_oxygen_starts_as_a_triplet():
+    """The engine of GPAW would pair its spins, and VASP's input sets have 0.6 for each atom."""
+    oxygen = ground_state("O")
+    assert oxygen.site_properties["magmom"] == [1.0, 1.0]
+    incar = RelaxSetGenerator().get_input_set(oxygen, potcar_spec=True).incar
+    assert (incar["ISPIN"], incar["MAGMOM"]) == (2, [1.0, 1.0])
 
 
 @pytest.mark.parametrize("symbol", ["He", "Fr", "Xx"])

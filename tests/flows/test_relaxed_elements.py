@@ -8,6 +8,7 @@ from cryslator_flows.crystals.packing import Selection
 from cryslator_flows.documents.candidates import TranslationStats
 from cryslator_flows.documents.references import ElementReference
 from cryslator_flows.documents.summary import CampaignSummary
+from cryslator_flows.flows import relaxed_elements
 from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from cryslator_flows.flows.relaxed_elements import RelaxElementFlowMaker
 from cryslator_flows.jobs.relax import RelaxSelectedMaker
@@ -81,6 +82,12 @@ def test_any_maker_and_any_element(maker, symbol, store, tmp_path):
     else:
         assert len(item.relaxation.job_uuids) == 2
         assert item.relaxation.cost.converged
+
+
+def test_an_element_relaxed_without_its_moments_is_not_reused(monkeypatch):
+    key = RelaxElementFlowMaker().settings_key()
+    monkeypatch.setattr(relaxed_elements, "MOMENTS", {})
+    assert RelaxElementFlowMaker().settings_key() != key
 
 
 def test_failed_element_stops_no_campaign_and_runs_again_alone(tmp_path):
