@@ -113,7 +113,7 @@ class Memory:
 def is_vasp_directory(directory: Path | str) -> bool:
     """Check that VASP ran in this directory, or was about to."""
     directory = Path(directory)
-    return any(LEFT_BY_VASP.fullmatch(path.name) or ARCHIVE.fullmatch(path.name) for path in directory.iterdir())
+    return any(LEFT_BY_VASP.fullmatch(path.name) or _archive(path) for path in directory.iterdir())
 
 
 def read_attempts(directory: Path | str, memory: Memory | None = None) -> list[Attempt]:
@@ -160,10 +160,16 @@ def read_attempts(directory: Path | str, memory: Memory | None = None) -> list[A
     return [_attempt(copy) for copy in copies]
 
 
+def _archive(path: Path) -> re.Match[str] | None:
+    """Match the name of an archive; a file without the ending of one, such as Slurm's error.4711, is none."""
+    match = ARCHIVE.fullmatch(path.name)
+    return match if match and (match[3] or path.is_dir()) else None
+
+
 def _find_copies(directory: Path, memory: Memory) -> Iterator[_Copy]:
     archives: dict[str, list[tuple[int, Path]]] = {"error": [], "prev_run": []}
     for path in directory.iterdir():
-        if match := ARCHIVE.fullmatch(path.name):
+        if match := _archive(path):
             archives[match[1]].append((int(match[2]), path))
     here = memory.read_copies(directory, discarded=False)
     latest = [copy for copy in here if not copy.label]

@@ -6,6 +6,7 @@ import lzma
 import pytest
 
 from cryslator_flows.counting import count_steps
+from cryslator_flows.counting.vasp_directory import is_vasp_directory
 from cryslator_flows.errors import CountingError
 from tests.support.vasp_files import HEADER, oszicar, outcar, write, write_run
 
@@ -50,6 +51,15 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     (tmp_path / "OSZICAR.relax1").symlink_to("nowhere")
     with pytest.raises(CountingError, match=r"OSZICAR\.relax1: a link that leads nowhere"):
         count_steps(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["error.4711", "prev_run.3"])
+def test_a_file_without_the_ending_of_an_archive_is_none(tmp_path, name):
+    """As with ``#SBATCH -e error.%j``."""
+    write(tmp_path / name, "")
+    assert not is_vasp_directory(tmp_path)
+    write_run(tmp_path, [3])
+    assert count_steps(tmp_path).electronic_steps == [3]
 
 
 @pytest.mark.parametrize("top", [{"INCAR": "IMAGES = 2"}, {}])
