@@ -68,4 +68,7 @@ def carry_moments(template: Structure, symbols: list[str]) -> list[Any] | None:
         if changed and symbol in MAGNETIC and abs(Magmom(moment)) < NO_MOMENT:
             return None
         carried.append(0.0 if changed and symbol not in MAGNETIC else moment)
+    if any(isinstance(moment, list) for moment in moments):
+        # Neither ASE nor the input sets take numbers beside vectors.
+        return [moment if isinstance(moment, list) else [0.0, 0.0, 0.0] for moment in carried]
     return carried

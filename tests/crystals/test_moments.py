@@ -1,4 +1,6 @@
 import pytest
+from atomate2.vasp.sets.core import RelaxSetGenerator
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.substitution import ExplicitMaps, substitute
@@ -37,6 +39,19 @@ def test_vectors_are_carried(rutile):
     rutile.replace_species({"Ti": "Fe"})
     rutile.add_site_property("magmom", vectors)
     assert moments(substitute(rutile, {"Fe": "Mn", "O": "O"})) == vectors
+
+
+def test_sites_without_a_moment_beside_vectors(rutile):
+    """ASE and VASP's input sets take the substituted structure."""
+    rutile.replace_species({"Ti": "Fe"})
+    rutile.add_site_property("magmom", [[3.0, 0, 0], [0, 0, 3.0], *[[0, 0, 0]] * 3, None])
+    canted = [[3.0, 0, 0], [0, 0, 3.0]]
+    for cation, anion, kept in (("Fe", "S", canted), ("Mn", "O", canted), ("Zn", "S", [[0, 0, 0]] * 2)):
+        made = substitute(rutile, {"Fe": cation, "O": anion})
+        expected = [*kept, *[[0, 0, 0]] * 4]
+        assert AseAtomsAdaptor.get_atoms(made).get_initial_magnetic_moments().tolist() == expected
+        generator = RelaxSetGenerator(user_incar_settings={"LSORBIT": True})
+        assert generator.get_input_set(made, potcar_spec=True).incar["MAGMOM"] == moments(made) == expected
 
 
 def test_candidates_say_where_their_moments_come_from(afm):
