@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import chain, combinations
 from math import floor, log, sqrt
 from typing import NamedTuple
 
@@ -38,12 +39,18 @@ class ToleranceFactors(NamedTuple):
 def is_perovskite_formula(amounts: dict[str, int]) -> bool:
     """Return True for three atoms of one element to two of others, as in ABX3 and the double perovskite A2BB'X6.
 
+    Some of the others make half of them, as on the site A, and the rest is on B. In a garnet, A3B2C3X12, none do.
+
     Parameters
     ----------
     amounts : dict
         Symbol to number of atoms in the formula.
     """
-    return len(amounts) > 2 and 5 * max(amounts.values()) == 3 * sum(amounts.values())
+    *cations, anion = sorted(amounts.values())
+    if 2 * anion != 3 * sum(cations):
+        return False
+    parts = chain.from_iterable(combinations(cations, size) for size in range(1, len(cations)))
+    return any(2 * sum(part) == sum(cations) for part in parts)
 
 
 def tolerance_factors(amounts: dict[str, int]) -> ToleranceFactors | None:
