@@ -117,6 +117,7 @@ def _count_vasp(document: Any) -> RelaxationCost:
 
 
 def _core_hours(document: Any, seconds: float | None) -> float | None:
+    # The cores of emmet are MPI ranks, whatever their number of OpenMP threads.
     cores = get(document, "run_stats.overall.cores")
     return seconds * cores / 3600 if seconds and cores else None
 

@@ -48,7 +48,9 @@ class RelaxationCost(BaseModel):
     synthetic: bool = Field(False, description="Result of a test double of the engine, never a measurement")
     wall_time: float | None = Field(None, description="Wall time, in s")
     core_hours: float | None = Field(
-        None, description="Wall time times cores, in h; None unless the engine states both, as VASP does"
+        None,
+        description="Wall time times cores, in h; None unless the engine states both, as VASP does. The cores of VASP "
+        "are its MPI ranks: further OpenMP threads do not count",
     )
     dir_name: str | None = Field(None, description="Directory of the calculation")
 

@@ -70,7 +70,7 @@ class SpentHours:
 
 
 def _core_seconds(output: dict[str, Any]) -> float | None:
-    """Return elapsed time times cores of VASP, or the time of one core of other engines; None where unknown."""
+    """Return elapsed time times MPI ranks of VASP, or the time of one core of other engines; None where unknown."""
     stats = (output.get("run_stats") or {}).get("overall")
     if stats:
         return float(stats["elapsed_time"]) * max(int(stats["cores"]), 1)
