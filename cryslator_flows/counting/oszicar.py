@@ -53,10 +53,13 @@ def read_oszicar(content: bytes) -> Oszicar:
     steps: list[int] = []
     response: list[int] = []
     change = None
-    begun = responds = directed = False
+    begun = responds = directed = headed = False
     ended = True
     for line in content.splitlines():
         if match := ELECTRONIC_STEP.match(line):
+            # Loops for magnetic fields (LCHIMAG) follow the last ionic step, and their first has no heading.
+            responds |= match[1] == b"1" and bool(steps) and not headed
+            headed = False
             loops = response if responds else steps
             if not begun or match[1] == b"1":
                 loops.append(0)
@@ -72,8 +75,9 @@ def read_oszicar(content: bytes) -> Oszicar:
         elif RESPONSE.match(line):
             responds, begun = True, False
         elif HEADING.match(line):
-            # Only the heading below a direction belongs to linear response. Any other heading begins an ionic step.
-            responds, directed = responds and directed, False
+            # A heading below a direction, or one that ends with rms, belongs to linear response. Any other heading
+            # begins an ionic step.
+            responds, directed, headed = responds and (directed or line.split()[-1] == b"rms"), False, True
         else:
             directed = bool(DIRECTION.match(line))
     return Oszicar(steps, response, Loop(steps[-1] if steps else 0, change, ended))

@@ -92,7 +92,7 @@ class Outcar:
         if electronic == b"1":
             # Loops of linear response have another rule, or restart in the same ionic step.
             repeated = ionic == self._ionic and b"*" not in ionic
-            self._responds = repeated or (self._responds and len(rule) != self._rule)
+            self._responds = repeated or len(rule) != self._rule
         if self._responds:
             return
         if electronic == b"1" or ionic != self._ionic:

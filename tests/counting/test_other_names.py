@@ -89,6 +89,21 @@ def test_phonons_by_perturbation_theory(tmp_path):
     assert (cost.ionic_steps, cost.electronic_steps, cost.response_steps) == (1, [6], [2, 3, 3, 3, 4, 4])
 
 
+@pytest.mark.parametrize("steps", [[6], [6, 4]])
+def test_nuclear_magnetic_resonance(tmp_path, steps):
+    """LCHIMAG: loops without a heading, loops below a heading of its own, and Iteration lines of another width."""
+    write_run(tmp_path, steps, finished=False)
+    field = f"{loop(2).replace('RMM', 'DAV')}{HEADER.removesuffix('rms(c)')}\n{loop(3)}"
+    rule = "-" * 41
+    iterations = [f"{rule} Iteration {number}({n:4d})  {rule}" for number in ("   3", "   2", "") for n in (1, 2, 3)]
+    with (tmp_path / "OSZICAR").open("a") as file:
+        file.write(field * 3)
+    with (tmp_path / "OUTCAR").open("a") as file:
+        file.write("\n".join([*iterations, "  Elapsed time (sec):       20.500\n"]))
+    cost = count_steps(tmp_path)
+    assert (cost.electronic_steps, cost.response_steps, cost.converged) == (steps, [2, 3] * 3, True)
+
+
 @pytest.mark.parametrize(("nsw", "ended", "converged"), [(0, True, True), (0, False, False), (9, False, False)])
 def test_a_killed_run_without_outcar_has_not_converged(tmp_path, nsw, ended, converged):
     """Its last loop has no energy after it, and fewer steps than NELM allows."""
