@@ -251,10 +251,6 @@ class Cuts(StrictModel):
 
 def number_among_equals(values: NDArray[np.str_]) -> NDArray[np.integer]:
     """Count the equal values before each value."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    positions = np.arange(len(values))
-    starts = np.maximum.accumulate(np.where(np.r_[True, ordered[1:] != ordered[:-1]][: len(values)], positions, 0))
-    numbers = np.empty(len(values), dtype=int)
-    numbers[order] = positions - starts
-    return numbers
+    import pandas as pd
+
+    return pd.Series(values).groupby(values).cumcount().to_numpy()
