@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from monty.itertools import chunks
 from pymatgen.core.structure_matcher import StructureMatcher
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
@@ -44,7 +45,6 @@ _OneToOne = ExplicitMaps | SpeciesPools | RolePools | PredictedSubstitutions | A
 SubstitutionSpace = _OneToOne | PartialSubstitution
 # The space of the orderings of a partial substitution, whose elements are replaced already.
 ORDERED = AsGiven(kind="as-given")
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ class Enumeration:
         chunk: list[CandidateRow] = []
         for _, rows in seen.systems():
             if len(rows) > size:
-                for part in in_chunks(rows, size):
+                for part in chunks(rows, size):
                     yield PackedCandidates.pack(part, self.rescale_volume)
                 continue
             chunk += rows
@@ -383,10 +383,3 @@ class Enumeration:
                     new = [substitution.mapping[symbol] for symbol in symbols] if is_magnetic else []
                     counts.moments_left += is_magnetic and carry_moments(template.structure, new) is None
                     yield template, substitution
-
-
-def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Group a stream into lists of `size`, the last one shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Maker, Response, job
+from monty.itertools import chunks
 
-from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace, in_chunks
+from cryslator_flows.crystals.enumeration import Enumeration, SubstitutionSpace
 from cryslator_flows.crystals.formula_filters import FormulaFilters
 from cryslator_flows.crystals.orderings import OrderingSettings
 from cryslator_flows.crystals.packing import PackedCandidates
@@ -231,7 +232,7 @@ def gather_in_tree(
     """
     gathers: list[Job] = []
     while len(outputs) > PARTS_PER_JOB:
-        made = [gather(group) for group in in_chunks(outputs, PARTS_PER_JOB)]
+        made = [gather(list(group)) for group in chunks(outputs, PARTS_PER_JOB)]
         gathers += made
         outputs = [work.output for work in made]
     return outputs, gathers

@@ -12,10 +12,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Maker, Response, job
+from monty.itertools import chunks
 from monty.json import MontyEncoder, jsanitize
 from pydantic import ValidationError
 
-from cryslator_flows.crystals.enumeration import in_chunks
 from cryslator_flows.crystals.packing import TranslatedCandidates
 from cryslator_flows.crystals.symmetry import symmetrize_like
 from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation
@@ -156,7 +156,7 @@ def relax_in_batches(
     identifiers = candidates.arrays()["candidate_id"].tolist()
     rows = [row for row, identifier in enumerate(identifiers) if identifier not in done]
     batches = []
-    for number, part in enumerate(in_chunks(rows, batch), 1):
+    for number, part in enumerate(chunks(rows, batch), 1):
         batches.append(RelaxBatchMaker(name=name, relax_maker=maker).make(candidates.take(part)))
         batches[-1].append_name(f" {number}")
         place(batches[-1], "potential")

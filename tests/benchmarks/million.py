@@ -29,6 +29,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from monty.itertools import chunks
 from monty.json import MontyDecoder, MontyEncoder
 from pymatgen.core import Element
 from rich.console import Console
@@ -36,7 +37,7 @@ from rich.table import Table
 
 from cryslator_flows.crystals.candidate_rows import substituted_formula
 from cryslator_flows.crystals.columns import encode_columns, n_moves
-from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
+from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.packing import (
     FLAGS,
     NUMBERS,
@@ -163,7 +164,7 @@ def select(cuts: Cuts, folder: Path) -> dict[str, Any]:
     while len(parts) > PARTS_PER_JOB:
         level += 1
         gathered = []
-        for index, group in enumerate(in_chunks(parts, PARTS_PER_JOB)):
+        for index, group in enumerate(chunks(parts, PARTS_PER_JOB)):
             documents = [read(path.read_text()) for path in group]
             gathered.append(folder / f"gather-{level}-{index}.json")
             gathered[-1].write_text(write(GatherMaker.make.original(GatherMaker(), documents, cuts)))

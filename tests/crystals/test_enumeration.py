@@ -9,7 +9,7 @@ from pymatgen.core import Composition, Element, Lattice, Species, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from cryslator_flows.crystals.candidate_rows import candidate_id, substituted_formula
-from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
+from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.substitution import (
     AsGiven,
     ExplicitMaps,
@@ -344,10 +344,3 @@ def test_candidate_id_is_stable():
     assert candidate_id(structure, {"Ca": "Sr", "O": "O"}, rescale_volume=True) != known
     structure.translate_sites([0], [0.01, 0, 0])
     assert candidate_id(structure, {"Ca": "Sr", "O": "O"}, rescale_volume=False) != known
-
-
-@given(st.lists(st.integers(), max_size=30), st.integers(1, 7))
-def test_chunks_hold_everything_in_order(items, size):
-    chunks = list(in_chunks(items, size))
-    assert [item for chunk in chunks for item in chunk] == items
-    assert all(len(chunk) == size for chunk in chunks[:-1])

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobflow import run_locally
+from monty.itertools import chunks
 
 from cryslator_flows.analysis.formation_energies import formation_energies
-from cryslator_flows.crystals.enumeration import in_chunks
 from cryslator_flows.crystals.packing import Selection, TranslatedCandidates
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.rounds import Learned
@@ -166,8 +166,8 @@ def test_batch_from_batches_is_that_from_all(perovskite, rows, parts, size, expl
     relaxed = [f"{number:02}" for number, row in enumerate(rows) if row[3]]
     acquisition = Acquisition(size, exploration, per_composition).excluding(relaxed)
     expected = acquisition.choose(table(perovskite, *entries)).arrays()
-    chunks = [acquisition.choose(table(perovskite, *chunk)) for chunk in in_chunks(entries, parts)]
-    found = acquisition.choose(TranslatedCandidates.join(chunks)).arrays()
+    chosen = [acquisition.choose(table(perovskite, *chunk)) for chunk in chunks(entries, parts)]
+    found = acquisition.choose(TranslatedCandidates.join(chosen)).arrays()
     assert found["candidate_id"].tolist() == expected["candidate_id"].tolist()
     assert not set(expected["candidate_id"].tolist()) & set(relaxed)
     assert len(expected["candidate_id"]) <= size

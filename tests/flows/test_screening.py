@@ -10,9 +10,10 @@ from atomate2.vasp.powerups import update_user_incar_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobflow import run_locally
+from monty.itertools import chunks
 
 from cryslator_flows.crystals.candidate_rows import CandidateRow, make_candidate
-from cryslator_flows.crystals.enumeration import Enumeration, in_chunks
+from cryslator_flows.crystals.enumeration import Enumeration
 from cryslator_flows.crystals.packing import PackedCandidates, TranslatedCandidates, TranslatedChunk
 from cryslator_flows.crystals.substitution import RolePools, Substitution
 from cryslator_flows.crystals.templates import AflowTemplates
@@ -268,14 +269,14 @@ def test_selection_from_shortlists_is_that_from_all(
 
     expected = cuts.select(made(entries)).arrays()["candidate_id"].tolist()
     left_out = Counter()
-    chunks = [cuts.shortlist(made(chunk), left_out) for chunk in in_chunks(entries, size)]
+    parts = [cuts.shortlist(made(chunk), left_out) for chunk in chunks(entries, size)]
     if whole:
         entries.sort(key=lambda entry: sorted(entry[1].items()))
         systems = [list(group) for _, group in groupby(entries, key=lambda entry: entry[1])]
-        groups = [chain.from_iterable(group) for group in in_chunks(systems, size)]
+        groups = [chain.from_iterable(group) for group in chunks(systems, size)]
         left_out.clear()
-        chunks = [cuts.shortlist(made(group).model_copy(update={"whole_systems": True}), left_out) for group in groups]
-    gathered = [cuts.shortlist(TranslatedCandidates.join(chunks[:2]), left_out), *chunks[2:]]
+        parts = [cuts.shortlist(made(group).model_copy(update={"whole_systems": True}), left_out) for group in groups]
+    gathered = [cuts.shortlist(TranslatedCandidates.join(parts[:2]), left_out), *parts[2:]]
     selected = cuts.select(TranslatedCandidates.join(gathered), left_out)
     assert left_out.total() == len(rows) - len(expected)
     assert selected.arrays()["candidate_id"].tolist() == expected
