@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobflow import Maker
 
 
-def add_handlers(maker: Maker, handlers: Sequence[ErrorHandler], first: bool = True) -> Maker:
+def add_handlers(maker: Maker, handlers: Sequence[ErrorHandler]) -> Maker:
     """Add handlers to every VASP maker inside a maker.
 
     Parameters
@@ -25,9 +25,8 @@ def add_handlers(maker: Maker, handlers: Sequence[ErrorHandler], first: bool = T
         Any maker. A VASP maker whose ``run_vasp_kwargs`` name no handlers has atomate2's default handlers and keeps
         them.
     handlers : sequence of ErrorHandler
-        The handlers. A job of type ``direct`` never calls them, since it runs without custodian.
-    first : bool
-        True to call them before the other handlers, False to call them after.
+        The handlers, which are called before the others. A job of type ``direct`` never calls them, since it runs
+        without custodian.
 
     Returns
     -------
@@ -37,8 +36,7 @@ def add_handlers(maker: Maker, handlers: Sequence[ErrorHandler], first: bool = T
 
     def add(vasp_maker: BaseVaspMaker) -> BaseVaspMaker:
         present = vasp_maker.run_vasp_kwargs.get("handlers", DEFAULT_HANDLERS)
-        together = [*handlers, *present] if first else [*present, *handlers]
-        return replace(vasp_maker, run_vasp_kwargs={**vasp_maker.run_vasp_kwargs, "handlers": together})
+        return replace(vasp_maker, run_vasp_kwargs={**vasp_maker.run_vasp_kwargs, "handlers": [*handlers, *present]})
 
     return update_vasp_makers(maker, add)
 

@@ -313,9 +313,9 @@ def test_every_vasp_maker_gets_recorders_and_keeps_its_own():
     assert maker.relax_maker2.run_vasp_kwargs == {}
 
 
-def test_a_single_vasp_maker_and_handlers_that_come_last():
-    maker = add_handlers(RelaxMaker(), [PotimErrorHandler()], first=False)
-    assert kinds(maker) == [*map(type, DEFAULT_HANDLERS), PotimErrorHandler]
+def test_a_single_vasp_maker():
+    maker = add_handlers(RelaxMaker(), [PotimErrorHandler()])
+    assert kinds(maker) == [PotimErrorHandler, *map(type, DEFAULT_HANDLERS)]
 
 
 def test_makers_without_vasp_are_left_alone():
