@@ -18,7 +18,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from cryslator_flows.counting.attempt import sum_costs
 from cryslator_flows.documents.relaxations import RelaxationCost, Start
-from cryslator_flows.errors import CountingError
 
 logger = logging.getLogger(__name__)
 
@@ -72,38 +71,6 @@ def append_entry(path: Path | str, entry: LedgerEntry) -> None:
         os.close(handle)
     if written != len(line):
         raise OSError(f"{file}: only {written} of {len(line)} bytes written; check that the disk has space")
-
-
-def read_ledger(path: Path | str) -> list[LedgerEntry]:
-    """Read the last state of each run.
-
-    Parameters
-    ----------
-    path : Path or str
-        The ledger.
-
-    Returns
-    -------
-    list of LedgerEntry
-        One for each run, in the order of their first lines. A cut line is skipped with a warning. A run to
-        which it may belong has an ``error``, unless a later line of this run is whole.
-
-    Raises
-    ------
-    CountingError
-        No ledger is found.
-    """
-    files = sorted(Path(path).glob("*.jsonl"))
-    if not files:
-        raise CountingError(f"{path}: no ledger; set CRYSLATOR_LEDGER for the runs, or give the folder that it names")
-    found = [_read(file) for file in files]
-    return [
-        entry.model_copy(update={"error": "its last line in the ledger is cut"})
-        if any(line.items() <= _identity(entry).items() for line in cut)
-        else entry
-        for entries, cut in found
-        for entry in entries
-    ]
 
 
 def _candidate_file(path: Path, candidate_id: str) -> Path:

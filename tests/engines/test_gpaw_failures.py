@@ -7,10 +7,11 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Molecule
 
-from cryslator_flows.counting.ledger import ledger_cost, read_ledger
+from cryslator_flows.counting.ledger import ledger_cost
 from cryslator_flows.engines.gpaw import LOG, GpawRelaxMaker
 from cryslator_flows.errors import StructureError
 from cryslator_flows.settings import SETTINGS
+from tests.support.ledgers import read_ledger
 
 ABOUT = {"campaign": "oxides", "candidate_id": "c1", "start": "translated"}
 LOGO = " |__ |  _|___|_____|  24.6.0\n"

@@ -18,14 +18,14 @@ from custodian.vasp.handlers import PotimErrorHandler
 from jobflow import CURRENT_JOB
 from monty.json import MontyDecoder, MontyEncoder
 
-from cryslator_flows.counting.ledger import LEDGER_NAME, LedgerEntry, append_entry, ledger_cost, read_ledger
+from cryslator_flows.counting.ledger import LEDGER_NAME, LedgerEntry, append_entry, ledger_cost
 from cryslator_flows.documents.candidates import Candidate, Translation
 from cryslator_flows.documents.relaxations import RelaxationCost
 from cryslator_flows.engines.handlers import add_handlers
 from cryslator_flows.engines.recorder import FinalStepRecorder, StepRecorder, record_relax_maker
-from cryslator_flows.errors import CountingError
 from cryslator_flows.jobs.compare import CompareMaker
 from cryslator_flows.settings import SETTINGS
+from tests.support.ledgers import read_ledger
 from tests.support.vasp_files import oszicar, outcar, write, write_run
 
 ABOUT = ("oxides", "c1", "translated")
@@ -231,10 +231,8 @@ def test_lines_that_a_kill_has_cut(tmp_path, caplog, end, readable):
     append_entry(other, entry("b", [4]))
     file, cut = path / "c1.jsonl", other / "c1.jsonl"
     file.write_bytes(file.read_bytes() + cut.read_bytes()[:end])
-    found = ["a", "b"] if readable else ["a"]
-    assert [item.run_id for item in read_ledger(path)] == found
-    append_entry(path, entry("c", [4]))
-    assert [item.run_id for item in read_ledger(path)] == [*found, "c"]
+    append_entry(path, entry("c", [3]))
+    assert ledger_cost(path, *ABOUT).electronic_steps == ([9, 4, 3] if readable else None)
     assert ("line 4 is cut" in caplog.text) != readable
 
 
@@ -254,7 +252,6 @@ def test_a_cut_line_leaves_the_count_unknown_until_its_run_writes_again(tmp_path
     file.write_bytes(file.read_bytes() + cut.read_bytes()[1:end])
     # Not the 9 of the line before.
     assert ledger_cost(str(path), *ABOUT).electronic_steps is None
-    assert read_ledger(str(path))[0].error
     append_entry(path, entry("another", [4]).model_copy(update={"candidate_id": "another"}))
     assert ledger_cost(path, ABOUT[0], "another", ABOUT[2]).electronic_steps == [4]
     append_entry(path, entry("a", [9, 8]))
@@ -263,8 +260,7 @@ def test_a_cut_line_leaves_the_count_unknown_until_its_run_writes_again(tmp_path
 
 def test_no_ledger(tmp_path):
     for path in (tmp_path, tmp_path / "ledger"):
-        with pytest.raises(CountingError, match=r"no ledger; set CRYSLATOR_LEDGER"):
-            read_ledger(path)
+        assert ledger_cost(path, *ABOUT) is None
 
 
 def append_many(path, name):
@@ -272,7 +268,7 @@ def append_many(path, name):
         append_entry(path, entry(f"{name}-{number}", [number] * (1 + number % 50)))
 
 
-def test_many_processes_append_at_once(tmp_path, caplog):
+def test_many_processes_append_at_once(tmp_path):
     path = tmp_path / "ledger"
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=append_many, args=(path, name)) for name in "abcd"]
@@ -282,7 +278,6 @@ def test_many_processes_append_at_once(tmp_path, caplog):
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
     assert len(read_ledger(path)) == 800
-    assert caplog.text == ""
 
 
 def test_the_ledger_can_be_set_by_the_environment(tmp_path):

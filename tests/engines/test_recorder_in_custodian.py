@@ -17,9 +17,10 @@ from jobflow import Flow, JobStore, run_locally
 from maggma.stores import MemoryStore
 
 from cryslator_flows.counting import count_steps, total_cost
-from cryslator_flows.counting.ledger import LEDGER_NAME, ledger_cost, read_ledger
+from cryslator_flows.counting.ledger import LEDGER_NAME, ledger_cost
 from cryslator_flows.engines.recorder import record_relax_maker
 from tests.support.fake_vasp.runs import poll_often
+from tests.support.ledgers import read_ledger
 from tests.support.waiting import wait_for
 
 ABOUT = ("oxides", "c1", "translated")

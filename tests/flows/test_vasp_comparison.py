@@ -12,7 +12,7 @@ from monty.io import zopen
 from pymatgen.core import Structure
 
 from cryslator_flows.analysis.savings import measure_all_savings
-from cryslator_flows.counting.ledger import LEDGER_NAME, read_ledger
+from cryslator_flows.counting.ledger import LEDGER_NAME
 from cryslator_flows.documents.candidates import Candidate, Translation
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.engines.by_name import build_relax_maker
@@ -20,6 +20,7 @@ from cryslator_flows.engines.vasp_settings import GuardLimits
 from cryslator_flows.flows.relaxation_comparison import RelaxationComparisonFlowMaker
 from tests.flows.makers import PairPotentialRelaxMaker
 from tests.support.fake_vasp.runs import poll_often
+from tests.support.ledgers import read_ledger
 
 pytestmark = pytest.mark.slow
 
