@@ -38,7 +38,7 @@ class Campaign(CampaignSettings):
         folder : Path, str or None
             The campaign folder, ``runs/NAME`` if None.
         rerun_failed : bool
-            Run candidates again whose relaxations failed before.
+            Run failed relaxations again.
         reuse : sequence of Path or str
             Folders of other campaigns, whose relaxations are reused.
 

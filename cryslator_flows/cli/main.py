@@ -104,9 +104,7 @@ def _prepare_process() -> None:
 def screen(
     file: CampaignFile,
     output: Output = None,
-    rerun_failed: Annotated[
-        bool, typer.Option("--rerun-failed", help="Run candidates again whose relaxations failed before.")
-    ] = False,
+    rerun_failed: Annotated[bool, typer.Option("--rerun-failed", help="Run failed relaxations again.")] = False,
     reuse: Annotated[
         list[Path] | None,
         typer.Option(

@@ -106,7 +106,7 @@ class LocalRun:
         flow : Flow
             The flow; to continue, the same flow made again.
         rerun_failed : bool
-            Run candidates again that have a failed job.
+            Run failed jobs of candidates again, with all later jobs.
 
         Raises
         ------
@@ -166,7 +166,13 @@ class LocalRun:
     def _forget_failed_candidates(self) -> None:
         lost = ("failed", "skipped")
         names = {entry.candidate_id for entry in self._entries.values() if entry.state in lost} - {None}
-        self._forget([entry for entry in self._entries.values() if entry.candidate_id in names])
+        # A relaxation that runs twice costs twice: the ledger counts all runs.
+        self._forget([
+            entry
+            for entry in self._entries.values()
+            if entry.candidate_id in names
+            and not (entry.state == "done" and entry.kind.startswith("relax ") and not entry.stop_children)
+        ])  # fmt: skip
 
     def _count_deaths(self) -> None:
         """Find the job that ran when the process died."""

@@ -87,7 +87,7 @@ class CampaignRun:
         report : callable
             Called with each happening and its job.
         rerun_failed : bool
-            Run candidates again whose relaxations failed before.
+            Run failed relaxations again.
 
         Returns
         -------
