@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cryslator_flows.crystals.packing import TranslatedCandidates
     from cryslator_flows.crystals.templates import AnyTemplateSource
     from cryslator_flows.documents.references import Known
+    from cryslator_flows.documents.relaxations import Start
 
 
 @dataclass
@@ -164,8 +165,8 @@ class ScreeningFlowMaker(Maker):
             return None
         return RelaxElementFlowMaker(relax_maker=relax_maker.comparison_maker.relax_maker).settings_key()
 
-    def settings_key(self) -> str | None:
-        """Hash all that decides about the relaxation of candidates; None without relaxations.
+    def settings_keys(self) -> set[str]:
+        """Hash all that decides about relaxations, once for each choice of starts; empty without relaxations.
 
         Raises
         ------
@@ -174,10 +175,16 @@ class ScreeningFlowMaker(Maker):
         """
         relax_maker = self.select_maker.relax_maker
         if relax_maker is None:
-            return None
+            return set()
         model = find_model(self.enumerate_maker.translate_maker.model_name)
-        starts = relax_maker.control_starts if relax_maker.controls else (relax_maker.other_start,)
-        return relax_maker.comparison_maker.settings_key(model.config().name, model.version(), starts)
+        # Those of the controls, of the others, and of candidates whose translation is uncertain.
+        choices: list[tuple[Start, ...]] = [
+            relax_maker.control_starts,
+            (relax_maker.other_start,),
+            ("translated_mlip",),
+        ]
+        settings_key = relax_maker.comparison_maker.settings_key
+        return {settings_key(model.config().name, model.version(), starts) for starts in choices}
 
     def _round_maker(self) -> RoundMaker | None:
         relax_maker = self.select_maker.relax_maker

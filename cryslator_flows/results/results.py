@@ -153,7 +153,7 @@ def relaxed_before(job_store: JobStore, settings: Iterable[str], label: str) -> 
     job_store : JobStore
         A connected JobStore.
     settings : iterable of str
-        See `ScreeningFlowMaker.settings_key` and `elements_key`.
+        See `ScreeningFlowMaker.settings_keys` and `elements_key`.
     label : str
         The campaign that reuses them.
 

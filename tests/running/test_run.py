@@ -109,6 +109,18 @@ def test_what_another_folder_has_is_reused(tmp_path):
         CampaignRun(made("three", 2), tmp_path / "three", reuse=[tmp_path / "nowhere"]).run(lambda *_: None)
 
 
+def test_all_starts_of_another_campaign_are_reused(tmp_path):
+    """Controls start from a translated structure, the others do not."""
+    maker = f"{MAKERS}.PairPotentialRelaxMaker"
+    relaxation = {"maker": maker, "relax_elements": False, "starts": ["unrelaxed", "translated", "mlip"]}
+    relaxation |= {"mlip": {"maker": maker}, "uncertain_above": None}
+    content = {**GOOD, "selection": {"top_k": 2, "controls": 1}, "relaxation": relaxation}
+    made = Campaign.from_file(write(tmp_path, content))
+    CampaignRun(made, tmp_path / "one").run(lambda *_: None)
+    summary = CampaignRun(made, tmp_path / "two", reuse=[tmp_path / "one"]).run(lambda *_: None)
+    assert (summary.selected, summary.reused) == (2, 2)
+
+
 def test_a_moved_folder_is_the_same_campaign(tmp_path, tiny_model, perovskite):
     (tmp_path / "here" / "crystals").mkdir(parents=True)
     perovskite.to(str(tmp_path / "here" / "crystals" / "a.cif"))

@@ -116,7 +116,7 @@ class CampaignRun:
 
     def _known(self) -> Iterator[Known]:
         maker = self.campaign.to_maker() if self.reuse else None
-        keys = set() if maker is None else {maker.settings_key(), maker.elements_key()} - {None}
+        keys = set() if maker is None else {*maker.settings_keys(), maker.elements_key()} - {None}
         for other in self.reuse:
             if not other.exists:
                 raise CampaignError(f"{other.path}: no campaign was run in this folder; give another")

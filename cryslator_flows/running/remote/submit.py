@@ -145,7 +145,7 @@ def check_project(campaign: CampaignSettings, project: RemoteProject, settings: 
 
 def _known(maker: ScreeningFlowMaker, project: RemoteProject) -> list[str]:
     """Return uuids of the relaxations, also of elements, with the same settings in other campaigns of the project."""
-    keys = [key for key in (maker.settings_key(), maker.elements_key()) if key is not None]
+    keys = [key for key in (*maker.settings_keys(), maker.elements_key()) if key is not None]
     return relaxed_before(project.job_store, keys, maker.name) if keys else []
 
 
