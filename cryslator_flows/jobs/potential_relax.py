@@ -16,13 +16,14 @@ from monty.itertools import chunks
 from monty.json import MontyEncoder, jsanitize
 from pydantic import ValidationError
 
+from cryslator_flows.crystals.ground_states import ground_state
 from cryslator_flows.crystals.packing import TranslatedCandidates
 from cryslator_flows.crystals.symmetry import symmetrize_like
 from cryslator_flows.documents.potential import PotentialBatch, PotentialRelaxation
 from cryslator_flows.engines.by_name import chgnet_maker
 from cryslator_flows.engines.made_jobs import undecorated
 from cryslator_flows.engines.torchsim import TorchSimRelaxMaker, batched_maker
-from cryslator_flows.errors import StructureError, one_line
+from cryslator_flows.errors import CryslatorError, StructureError, one_line
 from cryslator_flows.jobs.compare import read_relaxation
 from cryslator_flows.jobs.placing import place
 from cryslator_flows.screening.fitted_references import reference_compounds
@@ -42,14 +43,16 @@ MOST_STARTS = 2
 STARTED = "started"
 # The cell of a relaxed structure has at least this share of the volume at the start, and at most its inverse.
 LEAST_VOLUME = 0.4
+# Element whose crystal tells a fault of the potential or the machine from one of the structures.
+PROBE = "Si"
 
 
 @dataclass
 class RelaxBatchMaker(Maker):
     """Relax the translated structures of some candidates with an interatomic potential.
 
-    A relaxation that fails leaves the others as they are. A job that is killed and runs again in the same place goes on
-    after the structures that it had done.
+    A relaxation that fails leaves the others as they are. If all fail, and silicon too, the job fails: the next run
+    repeats it. A job that is killed and runs again in the same place goes on after the structures that it had done.
 
     Parameters
     ----------
@@ -77,7 +80,7 @@ class RelaxBatchMaker(Maker):
             The candidates.
         """
         structures = ((candidate.candidate_id, translation.structure) for candidate, translation in selected.rows())
-        return PotentialBatch(relaxed=list(relax_all(self.relax_maker, structures)))
+        return _relax_batch(self.relax_maker, list(structures))
 
 
 @dataclass
@@ -109,7 +112,7 @@ class RelaxReferencesMaker(Maker):
         elements : list of str
             Symbols of the elements of the candidates.
         """
-        return PotentialBatch(relaxed=list(relax_all(self.relax_maker, reference_compounds(elements).items())))
+        return _relax_batch(self.relax_maker, list(reference_compounds(elements).items()))
 
 
 def elements_of(candidates: TranslatedCandidates) -> list[str]:
@@ -178,17 +181,43 @@ def relax_all(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iter
     PotentialRelaxation
         One for each structure, in order.
     """
-    folder = (SETTINGS.ledger or Path.cwd()).parent / DONE_NAME
-    settings = json.dumps(jsanitize(maker, strict=True), sort_keys=True)
-    items = []
-    for name, structure in structures:
-        key = settings + structure.to_json()
-        items.append((name, structure, folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl"))
+    items = list(_with_files(maker, structures))
     fresh = [item for item in items if not item[2].is_file()]
     if fresh and (together := batched_maker(maker)) is not None:
         _relax_together(together, fresh)
     for item in items:
         yield _relax_once(maker, *item)
+
+
+def _with_files(maker: Maker, structures: Iterable[tuple[str, Structure]]) -> Iterator[tuple[str, Structure, Path]]:
+    """Yield structures with the files that keep their relaxations."""
+    folder = (SETTINGS.ledger or Path.cwd()).parent / DONE_NAME
+    settings = json.dumps(jsanitize(maker, strict=True), sort_keys=True)
+    for name, structure in structures:
+        key = settings + structure.to_json()
+        yield name, structure, folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl"
+
+
+def _relax_batch(maker: Maker, structures: list[tuple[str, Structure]]) -> PotentialBatch:
+    """Relax structures; raise if all fail alike and the structures are not to blame."""
+    relaxed = list(relax_all(maker, structures))
+    causes = {_cause(item) for item in relaxed}
+    if len(causes) == 1 and None not in causes:
+        probe = _relax(maker, PROBE, ground_state(PROBE))
+        if causes == {_cause(probe)}:
+            # A failure that is kept would be final.
+            for *_, file in _with_files(maker, structures):
+                file.unlink(missing_ok=True)
+            raise CryslatorError(
+                f"the potential relaxes nothing here, not even {PROBE}: {probe.error}; correct this, and the next run "
+                "repeats the batch"
+            )
+    return PotentialBatch(relaxed=relaxed)
+
+
+def _cause(relaxation: PotentialRelaxation) -> str | None:
+    """Return the error without its details, which differ by structure; None without an error."""
+    return None if relaxation.error is None else relaxation.error.partition(":")[0]
 
 
 def _relax_together(maker: TorchSimRelaxMaker, items: list[tuple[str, Structure, Path]]) -> None:

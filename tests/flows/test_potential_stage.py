@@ -11,9 +11,10 @@ from cryslator_flows.crystals.packing import Selection
 from cryslator_flows.documents.potential import PotentialBatch
 from cryslator_flows.documents.relaxations import RelaxationComparison
 from cryslator_flows.documents.summary import CampaignSummary
-from cryslator_flows.errors import CampaignError
+from cryslator_flows.errors import CampaignError, CryslatorError
 from cryslator_flows.flows.potential_stage import PotentialFlowMaker
-from cryslator_flows.jobs.potential_relax import relax_all
+from cryslator_flows.jobs import potential_relax
+from cryslator_flows.jobs.potential_relax import RelaxReferencesMaker, relax_all
 from cryslator_flows.jobs.potential_select import PotentialSelectMaker
 from cryslator_flows.results.frames import potential_frame
 from cryslator_flows.results.results import CampaignResults
@@ -132,6 +133,24 @@ def test_a_killed_batch_goes_on_after_what_it_had_done(tmp_path, monkeypatch, ru
     file = next((tmp_path / "cryslator_potential").iterdir())
     file.write_text("\nstarted\n\nstarted\n")
     assert [item.error for item in relax_all(maker, structures) if item.error] == ["its process ended 2 times"]
+
+
+def test_a_potential_that_relaxes_nothing_is_tried_again(tmp_path, monkeypatch, rutile, perovskite):
+    def errors(potential):
+        maker = RelaxReferencesMaker(relax_maker=potential)
+        return [item.error for item in RelaxReferencesMaker.make.original(maker, ["Ti"]).relaxed]
+
+    monkeypatch.setattr(potential_relax, "reference_compounds", lambda _: {"a": rutile, "b": perovskite})
+    (tmp_path / "job").mkdir()
+    monkeypatch.chdir(tmp_path / "job")
+    maker = LoggingRelaxMaker(log=str(tmp_path / "missing" / "log"))
+    for _ in range(3):
+        with pytest.raises(CryslatorError, match=r"not even Si: FileNotFoundError: .*; correct this"):
+            errors(maker)
+    (tmp_path / "missing").mkdir()
+    assert errors(maker) == [None, None]
+    # What is due to the structures is no reason to try them again.
+    assert errors(FussyRelaxMaker(fails_with="O")) == ["RuntimeError: no O here"] * 2
 
 
 def test_a_cell_that_explodes_is_no_result(tmp_path, monkeypatch, rutile):
