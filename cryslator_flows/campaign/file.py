@@ -8,17 +8,19 @@ import re
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from cryslator_flows.campaign.inputs import (
     DIGESTS,
+    EFFECTIVE,
     check_exists,
     check_property,
     comparable,
     describe_changes,
     digests,
+    effective,
     find_template,
 )
 from cryslator_flows.campaign.potential_settings import PotentialSettings
@@ -271,11 +273,20 @@ class CampaignSettings(StrictModel):
         """
         replay = None if self.rounds is None else self.rounds.replay
         found = digests(self.templates, self.model, replay)
-        return json.dumps({**self.model_dump(mode="json", exclude={"jobflow_remote"}), DIGESTS: found})
+        counts: dict[str, dict[str, Any]] = {}
+        if self.potential is not None:
+            counts["potential"] = dict(zip(("maker", "kwargs"), self.potential.maker_and_kwargs(), strict=True))
+        if self.relaxation is not None:
+            counts["relaxation"] = {"uncertain_above": self.relaxation.uncertain_limit}
+        given = self.model_dump(mode="json", exclude={"jobflow_remote"})
+        return json.dumps({**given, DIGESTS: found, EFFECTIVE: counts})
 
     def changed_keys(self, content: str) -> list[str]:
         """List the keys of the campaign file that changed since `content` was taken, without those for reports."""
         before, now = json.loads(content), json.loads(self.content())
+        # Earlier versions did not store it.
+        if EFFECTIVE in before:
+            before, now = effective(before), effective(now)
         before, now = comparable(before), comparable(now)
         # Rounds learn from the energies of the elements; otherwise only reports use them.
         for settings in (before.get("relaxation"), now["relaxation"]) if self.rounds is None else ():

@@ -24,6 +24,8 @@ DIGESTS = "@digests"
 # Its key for the digest of each structure file, and the number of files up to which they are kept.
 FILES = "files"
 MOST_FILES = 1000
+# Key of `Campaign.content` for values that take the place of given ones: what depends on packages and on other keys.
+EFFECTIVE = "@effective"
 # Names in a list of changed files.
 MOST_NAMES = 3
 
@@ -154,7 +156,14 @@ def comparable(content: dict[str, Any]) -> dict[str, Any]:
         }
         changed["selection"] = {**content["selection"], "properties": windows}
     changed.pop(DIGESTS, None)
+    changed.pop(EFFECTIVE, None)
     return changed
+
+
+def effective(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a campaign's content with the values that count in place of the given ones; parameters as `comparable`."""
+    values = content.get(EFFECTIVE, {})
+    return {key: {**given, **values[key]} if given and key in values else given for key, given in content.items()}
 
 
 def describe_changes(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -46,6 +46,15 @@ class PotentialSettings(StrictModel):
             raise ValueError("properties: they are predicted with the translation; move them to `selection`")
         return select
 
+    def maker_and_kwargs(self) -> tuple[str, dict[str, Any]]:
+        """Return name and arguments of the maker; without `maker` they depend on what is installed."""
+        from cryslator_flows.engines.by_name import FORCE_FIELD_MAKER
+
+        if self.maker is None and find_spec("sevenn") is not None:
+            sevennet = {"force_field_name": "SevenNet", "relax_kwargs": {"fmax": 0.05}}
+            return FORCE_FIELD_MAKER, {**sevennet, **self.kwargs}
+        return self.maker or "chgnet", self.kwargs
+
     def relax_maker(self) -> Maker:
         """Build the maker of the potential.
 
@@ -56,11 +65,7 @@ class PotentialSettings(StrictModel):
         """
         from cryslator_flows.engines.by_name import FORCE_FIELD_MAKER, build_potential_maker
 
-        name, kwargs = self.maker, self.kwargs
-        if name is None and find_spec("sevenn") is not None:
-            name = FORCE_FIELD_MAKER
-            kwargs = {"force_field_name": "SevenNet", "relax_kwargs": {"fmax": 0.05}, **kwargs}
-        name = name or "chgnet"
+        name, kwargs = self.maker_and_kwargs()
         maker = build_potential_maker(name, kwargs, "potential")
         if not hasattr(type(maker).make, "original"):
             raise CampaignError(

@@ -1,9 +1,12 @@
+import json
 import os
 
 import pytest
 import yaml
 
 from cryslator_flows.api import Campaign
+from cryslator_flows.campaign import potential_settings
+from cryslator_flows.campaign.inputs import EFFECTIVE
 from cryslator_flows.errors import CampaignError, ModelError
 from tests.conftest import ROOT
 
@@ -239,6 +242,28 @@ def test_potential_of_the_starts(tmp_path):
     maker = comparison_maker(tmp_path, starts=["unrelaxed", "translated_mlip"], mlip=POTENTIAL)
     assert maker.mlip_maker.calculator_meta.value == "MACE-MP-0"
     assert maker.relax_maker.calculator_meta.value == "CHGNet"
+
+
+def test_a_potential_that_changes_with_what_is_installed_is_named(tmp_path, monkeypatch):
+    def made(**content):
+        return Campaign.from_file(write(tmp_path, {**GOOD, **content}))
+
+    monkeypatch.setattr(potential_settings, "find_spec", lambda name: None)
+    before = made(potential={}).content()
+    monkeypatch.setattr(potential_settings, "find_spec", lambda name: name)
+    assert made(potential={}).changed_keys(before) == ["potential"]
+    assert made(potential={"maker": "chgnet"}).changed_keys(before) == []
+    # An earlier version did not store it.
+    old = json.loads(before)
+    del old[EFFECTIVE]
+    assert made(potential={}).changed_keys(json.dumps(old)) == []
+
+
+def test_a_limit_that_applies_since_a_potential_is_named(tmp_path):
+    before = Campaign.from_file(write(tmp_path, GOOD)).content()
+    assert Campaign.from_file(write(tmp_path, {**GOOD, "relaxation": {"mlip": {}}})).changed_keys(before) == [
+        "relaxation"
+    ]
 
 
 def test_settings_change_with_the_potential_that_is_used(tmp_path):
