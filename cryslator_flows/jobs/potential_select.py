@@ -97,10 +97,12 @@ class PotentialSelectMaker(Maker):
         elements = (
             [] if self.relax_maker is None else self.relax_maker.elements_to_relax(left_to_relax, relaxed_elements)
         )
+        relaxed_before = [item.candidate_id for digests in selection.comparisons for item in digests.comparisons]
+        candidate_ids = [*dict.fromkeys([*names, *relaxed_before])]
         selected = selection.model_copy(
             update={
-                "n_selected": len(names),
-                "candidate_ids": names,
+                "n_selected": len(candidate_ids),
+                "candidate_ids": candidate_ids,
                 "potential": stats,
                 "remaining": left,
                 "elements": elements if made is None else made.get("elements", []),

@@ -178,3 +178,17 @@ def test_relaxations_of_another_campaign_are_reused_whichever_model_translates(t
     first, replayed = (rounds[0] for rounds in learnt.values())
     assert first.batch == replayed.batch
     assert first.model_version != replayed.model_version
+
+
+def test_what_rounds_relaxed_stays_selected_after_a_potential(tmp_path, tiny_model):
+    rounds = {"number": 1, "batch": 2, "fine_tune": {"epochs": 1}}
+    made = content(tiny_model, rounds=rounds, selection={"top_k": 3})
+    del made["relaxation"]["starts"]
+    potential = {"maker": made["relaxation"]["maker"], "select": {"top_k": 1}}
+    run = CampaignRun(Campaign.from_file(write(tmp_path, {**made, "potential": potential})), tmp_path / "run")
+    summary = run.run(lambda *_: None)
+    with run.folder.opened() as folder:
+        results = folder.results()
+        assert {*results.selected()} == {item.candidate_id for item in results.comparisons()}
+    assert summary.selected == summary.relaxed == 3
+    assert summary.potential.n_selected == 1
