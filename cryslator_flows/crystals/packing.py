@@ -295,6 +295,9 @@ class Selection(BaseModel):
     remaining: TranslatedCandidates | None = Field(
         None, description="Selected candidates that are left to further flows; None if this one takes all"
     )
+    prerelaxed: TranslatedCandidates | None = Field(
+        None, description="`remaining` with the structures of the potential; None without this stage"
+    )
     potential: PotentialStats | None = Field(None, description="What the potential did; None without this stage")
     elements: list[str] = Field(default_factory=list, description="Elements that are relaxed with the candidates")
     references: list[ElementReference] = Field(

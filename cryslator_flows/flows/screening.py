@@ -134,7 +134,12 @@ class ScreeningFlowMaker(Maker):
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
 
-    def make_relaxations(self, selected: TranslatedCandidates, known: Sequence[Known] = ()) -> Flow:
+    def make_relaxations(
+        self,
+        selected: TranslatedCandidates,
+        known: Sequence[Known] = (),
+        prerelaxed: TranslatedCandidates | None = None,
+    ) -> Flow:
         """Make a flow that relaxes candidates from `Selection.remaining` of `make`.
 
         Parameters
@@ -143,6 +148,8 @@ class ScreeningFlowMaker(Maker):
             All remaining candidates or some.
         known : sequence of Known
             Relaxations of other campaigns, which are not repeated.
+        prerelaxed : TranslatedCandidates or None
+            The same candidates from `Selection.prerelaxed`; None without a potential.
 
         Raises
         ------
@@ -154,7 +161,7 @@ class ScreeningFlowMaker(Maker):
             raise ValueError(f"{self.name}: stops after the selection; set select_maker.relax_maker")
         # The controls are among the candidates that `make` relaxes.
         others = replace(relax_maker, controls=0)
-        flow = Flow(relax_in_lanes(others, selected, self.name, list(known)), name=self.name)
+        flow = Flow(relax_in_lanes(others, selected, self.name, list(known), prerelaxed), name=self.name)
         flow.update_metadata({"campaign": self.name}, dynamic=True)
         return flow
 

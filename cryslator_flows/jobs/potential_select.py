@@ -51,7 +51,7 @@ class PotentialSelectMaker(Maker):
     relax_maker: RelaxSelectedMaker | None = None
     max_relaxed: int | None = None
 
-    @job(config=JobConfig(on_missing_references=OnMissing.NONE), data=["remaining"])
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE), data=["remaining", "prerelaxed"])
     def make(
         self,
         translated: TranslatedCandidates,
@@ -92,7 +92,8 @@ class PotentialSelectMaker(Maker):
         stats.left_out = dict(left_out)
         most = None if self.relax_maker is None else self.max_relaxed
         left_to_relax = translated.take([row_of[name] for name in names])
-        taken, left = split(left_to_relax, most)
+        _, left = split(left_to_relax, most)
+        prerelaxed, prerelaxed_left = split(chosen, most)
         relaxed_elements = selection.references
         elements = (
             [] if self.relax_maker is None else self.relax_maker.elements_to_relax(left_to_relax, relaxed_elements)
@@ -105,12 +106,12 @@ class PotentialSelectMaker(Maker):
                 "candidate_ids": candidate_ids,
                 "potential": stats,
                 "remaining": left,
+                "prerelaxed": prerelaxed_left,
                 "elements": elements if made is None else made.get("elements", []),
             }
         )
         if self.relax_maker is None or not names:
             return Response(output=selected)
-        prerelaxed = chosen.take(range(taken.n_candidates))
         flow = relax_selection(self.relax_maker, selected, left_to_relax, most, known, campaign, prerelaxed)
         return Response(output=selected, replace=flow)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from cryslator_flows.crystals.packing import Selection, TranslatedCandidates, TranslatedChunk
+from cryslator_flows.crystals.packing import Selection, TranslatedChunk
 from cryslator_flows.documents.adaptation import Adaptation, Adapted
 from cryslator_flows.documents.candidates import EnumerationCounts, TranslationStats
 from cryslator_flows.documents.potential import PotentialBatch, PotentialStats
@@ -273,17 +273,6 @@ class CampaignResults:
         """List the identifiers of the selected candidates, the most stable first; None before the selection."""
         selection = self.selection()
         return None if selection is None else selection.candidate_ids
-
-    def remaining(self) -> TranslatedCandidates | None:
-        """Read the selected candidates that the campaign's first flow left to other flows.
-
-        Returns
-        -------
-        TranslatedCandidates or None
-            None if the first flow relaxes all, or before the selection.
-        """
-        selection = self.selection()
-        return None if selection is None else selection.remaining
 
     def potential_batches(self) -> Iterator[PotentialBatch]:
         """Yield what an interatomic potential relaxed between translation and relaxation, one job in memory at a time.

@@ -169,7 +169,7 @@ def remote_status(project: RemoteProject, label: str) -> CampaignStatus:
         )
     _add_remote_failures(status, project)
     _add_remote_stops(status)
-    status.remaining = sum(part.n_candidates for part in remaining_parts(project, label).values())
+    status.remaining = sum(part.n_candidates for part, _ in remaining_parts(project, label).values())
     return status
 
 

@@ -110,6 +110,21 @@ def test_what_the_potential_keeps_is_relaxed_from_its_structures(store, tmp_path
     assert {*next(item.candidate_ids for item in selections if item.potential)} == names
 
 
+def test_what_is_left_to_other_flows_starts_from_its_structures(store, tmp_path, tiny_model, few_compounds):
+    maker = staged(PairPotentialRelaxMaker(sigma=2.0), tiny_model, top_k=3)
+    maker.select_maker.max_relaxed = 1
+    run(maker, store, tmp_path)
+    selection = CampaignResults(store, "test").selection()
+    names = [part.arrays()["candidate_id"].tolist() for part in (selection.remaining, selection.prerelaxed)]
+    assert names == [selection.candidate_ids[1:]] * 2
+    flow = maker.make_relaxations(selection.remaining, prerelaxed=selection.prerelaxed)
+    run_locally(flow, store=store, create_folders=True, root_dir=tmp_path, log=False)
+    relaxed = [
+        row["metadata"] for row in store.query({"metadata.stage": "relax", "metadata.element": None}, ["metadata"])
+    ]
+    assert sorted(row["start"] for row in relaxed) == ["translated", *["translated_mlip"] * 3, "unrelaxed"]
+
+
 def test_a_candidate_that_the_potential_cannot_relax_is_lost_alone(store, tmp_path, tiny_model, few_compounds):
     potential = FussyRelaxMaker(fails_with="Sr")
     summary, comparisons = run(staged(potential, tiny_model, top_k=5), store, tmp_path)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryslator_flows.crystals.enumeration import in_chunks
 from cryslator_flows.errors import ProjectError, nearest
 from cryslator_flows.results.results import CampaignResults
 
@@ -208,7 +209,9 @@ def part_name(label: str, number: int) -> str:
     return f"{label}-part-{number}"
 
 
-def remaining_parts(project: RemoteProject, label: str) -> dict[int, TranslatedCandidates]:
+def remaining_parts(
+    project: RemoteProject, label: str
+) -> dict[int, tuple[TranslatedCandidates, TranslatedCandidates | None]]:
     """Read the selected candidates of a campaign whose relaxations are not submitted yet.
 
     Parameters
@@ -221,15 +224,16 @@ def remaining_parts(project: RemoteProject, label: str) -> dict[int, TranslatedC
     Returns
     -------
     dict
-        Candidates by the number of the flow that will relax them.
+        Candidates by the number of the flow that will relax them, and the same from `Selection.prerelaxed`.
     """
-    left = CampaignResults(project.job_store, label).remaining()
-    if left is None:
+    selection = CampaignResults(project.job_store, label).selection()
+    if selection is None or selection.remaining is None:
         return {}
+    left, prerelaxed = selection.remaining, selection.prerelaxed
     submitted = set(project.controller.flows.distinct("metadata.part", {"metadata.campaign": label}))
     return {
-        part: left.take(range(first, min(first + RELAXED_PER_FLOW, left.n_candidates)))
-        for part, first in enumerate(range(0, left.n_candidates, RELAXED_PER_FLOW), 1)
+        part: (left.take(rows), None if prerelaxed is None else prerelaxed.take(rows))
+        for part, rows in enumerate(in_chunks(range(left.n_candidates), RELAXED_PER_FLOW), 1)
         if part_name(label, part) not in submitted
     }
 

@@ -112,11 +112,12 @@ def submit_campaign(
         maker.name = label
         known = load_comparisons(project.job_store, _known(maker, project))
         job_ids = []
-        for number, candidates in parts.items():
-            flow = maker.make_relaxations(candidates, known)
+        for number, (candidates, prerelaxed) in parts.items():
+            flow = maker.make_relaxations(candidates, known, prerelaxed)
             configure_stages(flow, configs)
             job_ids += _submit_flow(flow, part_name(label, number), label, campaign, project)
-        return Submission(label, job_ids, workers, notes, Survey(), sum(item.n_candidates for item in parts.values()))
+        n_candidates = sum(candidates.n_candidates for candidates, _ in parts.values())
+        return Submission(label, job_ids, workers, notes, Survey(), n_candidates)
     maker.name = label = _free_label(campaign, project, again)
     # References; the select job gets their documents. Without a schema they cost nothing.
     known_later = [OutputReference(uuid) for uuid in _known(maker, project)]
@@ -151,7 +152,7 @@ def _known(maker: ScreeningFlowMaker, project: RemoteProject) -> list[str]:
 
 def _remaining(
     campaign: CampaignSettings, project: RemoteProject
-) -> Iterator[tuple[str, dict[int, TranslatedCandidates]]]:
+) -> Iterator[tuple[str, dict[int, tuple[TranslatedCandidates, TranslatedCandidates | None]]]]:
     """Return the labels under which this campaign was submitted, with the parts of the selection to submit."""
     for flow in _submissions(campaign, project):
         label = flow.flow_metadata["campaign"]
