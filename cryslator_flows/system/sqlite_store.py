@@ -192,11 +192,6 @@ class SQLiteStore(Store):
                     del rest[field]
         return f" WHERE {' AND '.join(clauses)}" if clauses else "", values, not rest
 
-    def _find(self, criteria: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-        """Documents among which are all that match, found by the `_fields` of `criteria`."""
-        where, values, _ = self._where(criteria)
-        return (document for _, document in self._read(where, values))
-
     def _read(self, where: str, values: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
         with self._reading():
             if not self._is_there():
@@ -242,7 +237,8 @@ class SQLiteStore(Store):
     def _memory(self, criteria: dict[str, Any] | None) -> MemoryStore:
         store = MemoryStore(key=self.key, last_updated_field=self.last_updated_field)
         store.connect()
-        documents = [*self._find(criteria)]
+        where, values, _ = self._where(criteria)
+        documents = [document for _, document in self._read(where, values)]
         if documents:
             store._collection.insert_many(documents)
         return store
