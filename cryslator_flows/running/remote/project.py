@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryslator_flows.crystals.enumeration import in_chunks
+from monty.itertools import chunks
+
 from cryslator_flows.errors import ProjectError, nearest
 from cryslator_flows.results.results import CampaignResults
 
@@ -233,7 +234,7 @@ def remaining_parts(
     submitted = set(project.controller.flows.distinct("metadata.part", {"metadata.campaign": label}))
     return {
         part: (left.take(rows), None if prerelaxed is None else prerelaxed.take(rows))
-        for part, rows in enumerate(in_chunks(range(left.n_candidates), RELAXED_PER_FLOW), 1)
+        for part, rows in enumerate(chunks(range(left.n_candidates), RELAXED_PER_FLOW), 1)
         if part_name(label, part) not in submitted
     }
 
