@@ -22,6 +22,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 LOOK_SECONDS = 0.5
+IDLE_SECONDS = 60.0
 
 
 def start_processes(count: int) -> ProcessPoolExecutor:
@@ -29,7 +30,10 @@ def start_processes(count: int) -> ProcessPoolExecutor:
 
     The processes end after a minute without work. They also end when this process ends, even if it was killed.
     """
-    return get_reusable_executor(count, timeout=60, initializer=_end_with, initargs=(os.getpid(),))
+    executor = get_reusable_executor(count, timeout=IDLE_SECONDS, initializer=_end_with, initargs=(os.getpid(),))
+    # loky does not notice the death of a process in the very task that started it after a rest, and would wait for ever.
+    executor.submit(int)
+    return executor
 
 
 def run_elsewhere(work: Callable[[Task], Result], tasks: Sequence[Task], most: int) -> Iterator[Result]:

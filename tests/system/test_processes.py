@@ -5,10 +5,13 @@ import select
 import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+from cryslator_flows.system import processes
 from cryslator_flows.system.processes import ProcessKilledError, run_apart, run_elsewhere
+from tests.support.waiting import wait_for
 
 PARENT = """
 import os
@@ -50,3 +53,13 @@ def test_a_process_dies_alone():
     with pytest.raises(TypeError, match="bad operand"):
         run_apart(abs, "text")
     assert run_apart(abs, -3) == 3
+
+
+def test_a_death_is_noticed_after_a_rest(monkeypatch):
+    """Processes without work end. The next task starts a process, and kills it."""
+    monkeypatch.setattr(processes, "IDLE_SECONDS", 0.5)
+    executor = processes.start_processes(1)
+    executor.submit(int).result()
+    wait_for(lambda: not executor._processes, 60)
+    with pytest.raises(BrokenProcessPool):
+        processes.start_processes(1).submit(os._exit, 1).result(timeout=60)
