@@ -35,7 +35,7 @@ ENERGY = {
     "Mn": 0.2,
     "At": -0.8,
 }
-TUNE = TuneConfig(epochs=3, batch_size=16, learning_rate=5e-3, warmup_steps=10, ema_decay=0.9, threads=1)
+TUNE = TuneConfig(epochs=5, batch_size=16, learning_rate=5e-3, warmup_steps=10, ema_decay=0.9, threads=1)
 
 
 def geometry(length):
@@ -74,7 +74,7 @@ def base(tmp_path_factory):
     recipe = {
         "name": "base", "train": "old.jsonl.gz", "val": "held.jsonl.gz", "split_by": "crystal",
         "network": {"width": 16, "vectors": 4, "encoder_layers": 1, "translator_layers": 1, "radial": 6, "cutoff": 5.0},
-        "fit": {"epochs": 60, "batch_size": 8, "learning_rate": 5e-3, "warmup_steps": 20, "threads": 1},
+        "fit": {"epochs": 40, "batch_size": 8, "learning_rate": 5e-3, "warmup_steps": 20, "threads": 1},
     }  # fmt: skip
     file = folder / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe))
