@@ -31,7 +31,7 @@ def start_processes(count: int) -> ProcessPoolExecutor:
     The processes end after a minute without work. They also end when this process ends, even if it was killed.
     """
     executor = get_reusable_executor(count, timeout=IDLE_SECONDS, initializer=_end_with, initargs=(os.getpid(),))
-    # loky does not notice the death of a process in the very task that started it after a rest, and would wait for ever.
+    # loky misses the death of a process in the task that started it after a rest: that task would never end.
     executor.submit(int)
     return executor
 
