@@ -15,7 +15,7 @@ from tests.support.guard import start_guard
 from tests.support.warm import VARIABLE as WARM
 from tests.support.warm import WarmCommands
 
-# A tenth of the time goes into looks for garbage, of which tests make little.
+# Collecting garbage takes a tenth of the time, and tests make little of it.
 gc.set_threshold(200_000, 20, 20)
 ROOT = Path(__file__).parent.parent
 # The same examples in each run, without deadlines; `--hypothesis-profile default` searches for new ones.

@@ -104,10 +104,6 @@ def _decoded(line: bytes) -> list[tuple[str, str]]:
     return [(key, json.loads(value)) for key, value in _IDENTITY.findall(line.decode(errors="replace"))]
 
 
-def _identity(entry: LedgerEntry) -> dict[str, str]:
-    return entry.model_dump(include={"run_id", "campaign", "candidate_id", "start"})
-
-
 def ledger_cost(path: Path | str, campaign: str, candidate_id: str, start: Start) -> RelaxationCost | None:
     """Sum the cost of all runs of one candidate from one start.
 
@@ -134,7 +130,7 @@ def ledger_cost(path: Path | str, campaign: str, candidate_id: str, start: Start
     wanted = {"campaign": campaign, "candidate_id": candidate_id, "start": start}
     file = _candidate_file(Path(path), candidate_id)
     found, cut = _read(file) if file.is_file() else ([], [])
-    entries = [entry for entry in found if wanted.items() <= _identity(entry).items()]
+    entries = [entry for entry in found if entry.model_dump(include={*wanted}) == wanted]
     costs = [
         entry.cost if entry.cost and entry.error is None else RelaxationCost(engine="unknown")
         for entry in sorted(entries, key=lambda entry: entry.time)
